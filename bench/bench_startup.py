@@ -1,0 +1,71 @@
+"""What does the first call cost? Each start is a fresh process, as a user's is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+IMPORT = """
+import json, time
+import numpy
+start = time.perf_counter()
+import briskmlp
+print(json.dumps({"import_s": time.perf_counter() - start}))
+"""
+
+FIRST_FIT = """
+import json, sys, time
+start = time.perf_counter()
+import numpy as np
+from briskmlp import Trainer
+imported = time.perf_counter()
+trainer = Trainer([2, 2, 1], dtype=sys.argv[1], backend="numba", batch_size=4, seed=0, threads=1)
+trainer.fit(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) / 1.0, np.array([0, 1, 1, 0]) / 1.0, epochs=1, progress=False)
+print(json.dumps({"import_s": imported - start, "first_fit_s": time.perf_counter() - imported}))
+"""
+
+
+def run(code: str, *arguments: str, cache: Path | None = None) -> dict[str, float]:
+    """Run `code` in a fresh interpreter: what it measured, and `process_s`, the whole process' wall time."""
+    environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    start = time.perf_counter()
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        pytest.fail(done.stderr[-2000:])
+    return {**json.loads(done.stdout.splitlines()[-1]), "process_s": seconds}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    code = "from briskmlp import Trainer"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr.strip().rpartition("\n")[2])
+
+
+def bench_import(benchmark: Any) -> None:
+    """extra_info["import_s"]: what `import briskmlp` costs beyond NumPy's import, the best of the rounds."""
+    runs: list[dict[str, float]] = []
+    benchmark.pedantic(lambda: runs.append(run(IMPORT)), rounds=9, warmup_rounds=1)
+    benchmark.extra_info["import_s"] = min(r["import_s"] for r in runs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def bench_first_fit(benchmark: Any, tmp_path: Path, dtype: str) -> None:
+    """The table has the start with a filled Numba cache; extra_info["cold"] has the compiling one before it."""
+    cold = run(FIRST_FIT, dtype, cache=tmp_path)
+    if not list(tmp_path.rglob("*.nbi")):
+        pytest.fail("the kernels were not cached in NUMBA_CACHE_DIR: this start was not cold, or none will be warm")
+    runs: list[dict[str, float]] = []
+    benchmark.pedantic(lambda: runs.append(run(FIRST_FIT, dtype, cache=tmp_path)), rounds=5)
+    best = {key: min(r[key] for r in runs) for key in cold}
+    benchmark.extra_info.update(dtype=dtype, backend="numba", cold=cold, cached=best)

@@ -1,0 +1,63 @@
+"""briskmlp: training dense networks by backpropagation, at the speed of the CPU.
+
+Names are resolved when they are first used, so that ``import briskmlp`` loads NumPy and nothing heavier.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from briskmlp.callbacks import EarlyStopping, History
+    from briskmlp.checkpoint import CheckpointError
+    from briskmlp.network import Network
+    from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
+    from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
+    from briskmlp.trainer import Gradient, Trainer
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "CheckpointError",
+    "Constant",
+    "Cosine",
+    "EarlyStopping",
+    "Gradient",
+    "History",
+    "InverseScaling",
+    "Network",
+    "RMSprop",
+    "StepDecay",
+    "Trainer",
+    "__version__",
+]
+
+_HOMES = {
+    "callbacks": ("EarlyStopping", "History"),
+    "checkpoint": ("CheckpointError",),
+    "network": ("Network",),
+    "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "schedules": ("Constant", "Cosine", "InverseScaling", "StepDecay"),
+    "trainer": ("Gradient", "Trainer"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("briskmlp")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'briskmlp' has no attribute {name!r}")
+    value = getattr(import_module(f"briskmlp.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,51 @@
+"""The checks of scalar arguments, so that every message names the argument, what came and what is accepted."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_choice(argument: str, value: Any, choices: Sequence[str]) -> str:
+    """Return ``value`` if it is one of ``choices``; else name the nearest valid one."""
+    if isinstance(value, str) and value in choices:
+        return value
+    import difflib  # only when something is wrong
+
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{argument} is {value!r}, but must be one of {', '.join(map(repr, choices))}{hint}")
+
+
+def check_number(
+    argument: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> float:
+    """Return a finite float in [low, high], or (low, high] with ``open_low``."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a number, got {value!r}") from None
+    if not math.isfinite(number) or not (low < number if open_low else low <= number) or number > high:
+        bound = f"{'>' if open_low else '>='} {low:g}" if low > -math.inf else "finite"
+        upper = f" and <= {high:g}" if high < math.inf else ""
+        raise ValueError(f"{argument} is {value!r}, but must be {bound}{upper}")
+    return number
+
+
+def check_integer(argument: str, value: Any, *, low: int, high: int | None = None) -> int:
+    """Return an int in [low, high]."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be an integer, got {value!r}") from None
+    if number < low or (high is not None and number > high):
+        bound = f">= {low}" + (f" and <= {high}" if high is not None else "")
+        raise ValueError(f"{argument} is {number}, but must be {bound}")
+    return number

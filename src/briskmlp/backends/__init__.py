@@ -1,0 +1,1 @@
+"""The backends: one contract, and a choice."""

@@ -1,0 +1,141 @@
+"""The contract of a backend: five functions over a Plan and plain arrays, which a module offers.
+
+Rules that every backend obeys
+------------------------------
+- ``parameters`` and each row of ``state`` are flat and dense (W1 b1 W2 b2 …, C order) and of the dtype that is
+  trained in. Packed, padded or transposed copies are workspace, rebuilt on entry to a call.
+- ``X`` is (n, n_in) of that dtype with unit stride along columns and any row stride; it is only read.
+  ``Y`` is (n, n_out) of that dtype, C order, or int64 labels (n,). ``weight`` is (n,) of that dtype or None.
+- ``rows`` is an int64 index vector into X, Y and weight.
+- A batch is ``order[batch * batch_size:(batch + 1) * batch_size]``; the last of an epoch may be short. It is
+  divided by its own weight, and skipped if that is zero. All gradients of a step precede any of its updates.
+- Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on the workspace.
+- Kernels read no clock, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
+- When a loss is not finite ``train`` stops and says where. Parameters, state and position are then undefined: the
+  caller keeps a copy from before the call and restores it, in this one place for all backends and interrupts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from briskmlp.network import FloatArray
+from briskmlp.plan import Floats, Ints, Plan
+
+Rows = Ints
+Workspace = Any
+
+
+@dataclass
+class Position:
+    """How far training has come. Kernels move it; whatever is cut at a position goes on from it with the same bits."""
+
+    counts: Ints = field(default_factory=lambda: np.zeros(3, dtype=np.int64))  # epoch, batch, step
+    sums: Floats = field(default_factory=lambda: np.zeros(2))  # the epoch's Σ batch loss·weight, and Σ weight
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return int(self.counts[0])
+
+    @property
+    def batch(self) -> int:
+        """Batches done of the epoch in progress."""
+        return int(self.counts[1])
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.counts[2])
+
+    def drop_epoch(self) -> None:
+        """Forget the batches done of an unfinished epoch; the weights keep what these taught."""
+        self.counts[1] = 0
+        self.sums[:] = 0.0
+
+    def copy_from(self, other: Position) -> None:
+        """Take over another position."""
+        self.counts[:] = other.counts
+        self.sums[:] = other.sums
+
+
+class Backend(Protocol):
+    """What a backend module offers."""
+
+    @property
+    def NAME(self) -> str:  # noqa: N802 - a module's constant
+        """Return the name under which users choose it."""
+        ...
+
+    def unavailable(self) -> str | None:
+        """Return why this backend cannot run here, or None."""
+        ...
+
+    def unsupported(self, plan: Plan, dtype: np.dtype[Any]) -> str | None:
+        """Return why this backend cannot run this plan, or None."""
+        ...
+
+    def workspace(self, plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True) -> Workspace:
+        """Allocate what calls over data of ``n`` rows need, bounded by fixed row chunks; compile what is missing.
+
+        A workspace serves one call at a time. With ``training=False`` it serves ``forward``, and ``gradient``
+        without ``grad``, alone.
+        """
+        ...
+
+    def forward(
+        self, plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace
+    ) -> None:
+        """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out) in C order."""
+        ...
+
+    def gradient(
+        self,
+        plan: Plan,
+        params: FloatArray,
+        X: FloatArray,
+        Y: Any,
+        weight: FloatArray | None,
+        rows: Rows,
+        scale: float,
+        grad: FloatArray | None,
+        work: Workspace,
+    ) -> float:
+        """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss.
+
+        Both include the plan's l2 term once. The caller zeroes ``grad``; None computes the loss alone.
+        """
+        ...
+
+    def update(
+        self, plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float
+    ) -> None:
+        """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+        ...
+
+    def train(
+        self,
+        plan: Plan,
+        params: FloatArray,
+        state: FloatArray,
+        X: FloatArray,
+        Y: Any,
+        weight: FloatArray | None,
+        order: Ints | None,
+        position: Position,
+        rates: Floats,
+        max_steps: int,
+        losses: Floats,
+        work: Workspace,
+    ) -> tuple[int, int] | None:
+        """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update.
+
+        ``rates[i]`` and ``losses[i]`` belong to the i-th epoch from the one in progress at entry; the call ends
+        with the last of them. ``order`` None is the built-in order (``random.sample_order``, or 0…n-1 without
+        shuffle), and the call may cross epochs; otherwise it is the permutation of the epoch in progress, and the
+        call stays inside it. Returns None, or the (epoch, batch) whose loss is not finite.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""The choice of a backend: explicit argument, then the environment, then the fastest that can run the plan."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from briskmlp._messages import check_choice
+from briskmlp.backends.contract import Backend
+from briskmlp.plan import PRECISIONS, Plan
+
+# Fastest first. Numba is preferred for every shape: bench/bench_training.py finds none where NumPy is faster.
+PREFERENCE = ("native", "numba", "numpy")
+CHOICES = ("auto", *PREFERENCE)
+ISAS = ("portable", "avx2", "avx512", "amx")
+
+
+class Choice(NamedTuple):
+    """The backend that was chosen, and the reasons: why this one, and why not each other one."""
+
+    backend: Backend
+    reasons: dict[str, str]
+
+
+def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
+    """Return the backend for a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    dtype : dtype
+        float32 or float64.
+    requested : {"auto", "native", "numba", "numpy"}
+        A choice other than ``"auto"`` is taken or refused, never replaced. ``BRISKMLP_BACKEND`` counts as a
+        request when this is ``"auto"``.
+
+    Raises
+    ------
+    ValueError
+        The requested backend cannot run here, or cannot run this plan.
+    """
+    check_choice("backend", requested, CHOICES)
+    source = f"backend={requested!r}"
+    if requested == "auto" and os.environ.get("BRISKMLP_BACKEND"):
+        requested = check_choice("BRISKMLP_BACKEND", os.environ["BRISKMLP_BACKEND"], CHOICES)
+        source = f"BRISKMLP_BACKEND={requested}"
+    isa = os.environ.get("BRISKMLP_ISA")
+    if isa and requested in ("auto", "native"):
+        check_choice("BRISKMLP_ISA", isa, ISAS)
+        requested, source = "native", f"BRISKMLP_ISA={isa}"
+    if requested != "auto":
+        reason = _obstacle(requested, plan, dtype)
+        if reason is not None:
+            raise ValueError(f"{source} cannot be honoured: {reason}")
+        return Choice(_module(requested), {requested: f"asked for by {source}"})
+    reasons: dict[str, str] = {}
+    for name in PREFERENCE:
+        obstacle = _obstacle(name, plan, dtype)
+        if obstacle is None:
+            reasons[name] = "the fastest that can run this plan"
+            return Choice(_module(name), reasons)
+        reasons[name] = obstacle
+    raise ValueError("no backend can run this plan: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()))
+
+
+def backends() -> dict[str, str | None]:
+    """Return for each backend, fastest first, None if it can run here, else the reason why not.
+
+    Examples
+    --------
+    >>> backends()["numpy"] is None
+    True
+    """
+    return {name: _unavailable(name) for name in PREFERENCE}
+
+
+def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:
+    if plan.precision != 0:
+        return f"precision {PRECISIONS[plan.precision]!r} is not in this version; accepted is 'highest'"
+    return _unavailable(name) or _module(name).unsupported(plan, dtype)
+
+
+def _unavailable(name: str) -> str | None:
+    if name == "native":
+        return "the C kernels do not train yet in this version"
+    try:
+        return _module(name).unavailable()
+    except ImportError as error:
+        return f"it cannot be imported: {error}"
+
+
+def _module(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(f"briskmlp.backends.{name}"))

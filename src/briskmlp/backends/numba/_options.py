@@ -1,0 +1,78 @@
+"""The only options that Numba kernels are compiled with, and where their machine code is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config
+
+# No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
+# they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False, "fastmath": False}
+
+
+def _digest() -> str:
+    """Return a checksum of all kernels: Numba's own cache does not notice a change in a file that is called into."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_directory() -> Path | None:
+    """Return a directory for machine code that can be written to, or None.
+
+    ``NUMBA_CACHE_DIR`` if it is set, else the user's cache directory: never beside the source, which may be
+    installed read-only, and never a shared temporary directory, as what lies there is executed.
+    """
+    home = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    directory = Path(home) / "briskmlp" / f"numba-{_digest()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return directory if os.access(directory, os.W_OK) else None
+
+
+CACHE = _cache_directory()
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Return the function as a Numba kernel, to be called from others."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Return the function as a part of its callers: for those that take a whole Plan and workspace."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """Return the function as a kernel that Python calls, its machine code cached where possible."""
+    if CACHE is None:
+        return numba.njit(**_OPTIONS)(function)
+    kept, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)  # read when a function is decorated
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    finally:
+        config.CACHE_DIR = kept
+
+
+def compile_once(kernel: Any, signature: Any) -> None:
+    """Compile a kernel for one signature unless it is; a damaged cache is thrown away and made again."""
+    if signature in kernel.overloads:
+        return
+    try:
+        kernel.compile(signature)
+    except (EOFError, OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        if CACHE is None or isinstance(error, numba.core.errors.NumbaError):
+            raise
+        shutil.rmtree(CACHE, ignore_errors=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        kernel.compile(signature)

@@ -1,0 +1,285 @@
+"""Explicit SIMD for Numba kernels: a ``Vec`` is as many numbers as a register holds.
+
+Numba's auto-vectoriser gives up on short and ragged rows, so the matrix product and the activations say what they
+want: each function here lowers to the LLVM instruction of its name. The same product written as plain loops over
+rows runs at a third of the speed (bench/bench_product.py).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, models, overload, register_model
+
+# What Numba compiles for, NUMBA_CPU_NAME and NUMBA_CPU_FEATURES included.
+_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+WIDE = "+avx512f" in _FEATURES  # 32 registers of 64 bytes; otherwise count on 16 of 32
+VECTOR_BYTES = 64 if WIDE else 32
+
+_LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+_SUFFIX = {types.float32: "f32", types.float64: "f64"}
+_I32 = ir.IntType(32)
+
+
+class VecType(types.Type):
+    """The Numba type of a Vec of one dtype."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        self.llvm = ir.VectorType(_LLVM[dtype], self.lanes)
+        super().__init__(name=f"Vec({dtype} x {self.lanes})")
+
+
+@register_model(VecType)
+class _VecModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: VecType) -> None:
+        super().__init__(dmm, fe_type, fe_type.llvm)
+
+
+def lanes(dtype: np.dtype[Any]) -> int:
+    """Return how many numbers of a dtype a Vec holds."""
+    return VECTOR_BYTES // dtype.itemsize
+
+
+@intrinsic
+def width(typing: Any, array: Any) -> Any:
+    """Return the lanes of a Vec of this array's dtype, as a constant."""
+    count = VecType(array.dtype).lanes
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), generate
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """Return ``array[index:index + lanes]`` of a flat array; the caller keeps it in bounds."""
+    vec = VecType(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(context, builder, array, *arguments)
+        return builder.load(builder.bitcast(pointer, vec.llvm.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return vec(array, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, x: Any) -> Any:
+    """Write ``array[index:index + lanes]`` of a flat array; the caller keeps it in bounds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        pointer = _pointer(context, builder, array, arguments[0], arguments[1])
+        pointer = builder.bitcast(pointer, x.llvm.as_pointer())
+        builder.store(arguments[2], pointer, align=array.dtype.bitwidth // 8)
+
+    return types.void(array, types.intp, x), generate
+
+
+@intrinsic
+def load_row(typing: Any, array: Any, row: Any, column: Any) -> Any:
+    """Return ``array[row, column:column + lanes]`` of an (n, d) array with unit stride along columns."""
+    vec = VecType(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        matrix = context.make_array(array)(context, builder, arguments[0])
+        step = builder.mul(arguments[1], builder.extract_value(matrix.strides, 0))
+        start = builder.gep(builder.bitcast(matrix.data, ir.IntType(8).as_pointer()), [step])
+        pointer = builder.gep(builder.bitcast(start, matrix.data.type), [arguments[2]])
+        return builder.load(builder.bitcast(pointer, vec.llvm.as_pointer()), align=array.dtype.bitwidth // 8)
+
+    return vec(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def broadcast(typing: Any, array: Any, index: Any) -> Any:
+    """Return ``array[index]`` in every lane, without Python's rule for negative indices."""
+    vec = VecType(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(builder, vec, builder.load(_pointer(context, builder, array, *arguments)))
+
+    return vec(array, types.intp), generate
+
+
+@intrinsic
+def splat(typing: Any, x: Any, value: Any) -> Any:
+    """Return ``value``, cast to the dtype of the Vec or array ``x``, in every lane."""
+    vec = VecType(x.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(builder, vec, context.cast(builder, arguments[1], value, x.dtype))
+
+    return vec(x, value), generate
+
+
+def _splat(builder: Any, vec: VecType, scalar: Any) -> Any:
+    undefined = ir.Constant(vec.llvm, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, vec.lanes), [0] * vec.lanes))
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def _binary(operation: Callable[[Any, Any], Any], method: str) -> None:
+    """Define an arithmetic operator between two Vecs."""
+
+    @intrinsic
+    def apply(typing: Any, x: Any, y: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, method)(*arguments)
+
+        return x(x, y), generate
+
+    @overload(operation, strict=False)
+    def _operator(x: Any, y: Any) -> Any:
+        if isinstance(x, VecType) and x == y:
+            return lambda x, y: apply(x, y)
+        return None
+
+
+for _operation, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _binary(_operation, _method)
+
+
+def _call(builder: Any, name: str, vec: VecType, arguments: Any) -> Any:
+    kind = ir.FunctionType(vec.llvm, [vec.llvm] * len(arguments))
+    full_name = f"llvm.{name}.v{vec.lanes}{_SUFFIX[vec.dtype]}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), arguments)
+
+
+@intrinsic
+def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """Return x * y + z, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fma", x, arguments)
+
+    return x(x, y, z), generate
+
+
+@intrinsic
+def absolute(typing: Any, x: Any) -> Any:
+    """Return abs(x)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fabs", x, arguments)
+
+    return x(x), generate
+
+
+@intrinsic
+def copysign(typing: Any, x: Any, sign: Any) -> Any:
+    """Return abs(x) with the sign of ``sign``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "copysign", x, arguments)
+
+    return x(x, sign), generate
+
+
+@intrinsic
+def power_of_two(typing: Any, shifted: Any) -> Any:
+    """Return 2**n for ``shifted = n + 1.5 * 2**fraction_bits``, whose lowest bits hold n; 0 for n = -bias."""
+    bits, fraction, bias = (32, 23, 127) if shifted.dtype == types.float32 else (64, 52, 1023)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integers = ir.VectorType(ir.IntType(bits), shifted.lanes)
+        exponent = builder.shl(
+            builder.bitcast(arguments[0], integers), ir.Constant(integers, [fraction] * shifted.lanes)
+        )
+        biased = builder.add(exponent, ir.Constant(integers, [bias << fraction] * shifted.lanes))
+        return builder.bitcast(biased, shifted.llvm)
+
+    return shifted(shifted), generate
+
+
+# --- choice ----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def where_less(typing: Any, x: Any, y: Any, yes: Any, no: Any) -> Any:
+    """Return, lane by lane, ``yes`` where x < y, else ``no``; NaN is not less."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        less = builder.fcmp_ordered("<", arguments[0], arguments[1])
+        return builder.select(less, arguments[2], arguments[3])
+
+    return x(x, y, yes, no), generate
+
+
+@intrinsic
+def first(typing: Any, x: Any, n: Any, other: Any) -> Any:
+    """Return the first ``n`` lanes of x, and the scalar ``other`` in the rest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integers = ir.VectorType(ir.IntType(64), x.lanes)
+        undefined = ir.Constant(integers, ir.Undefined)
+        limit = builder.insert_element(undefined, arguments[1], _I32(0))
+        zeros = ir.Constant(ir.VectorType(_I32, x.lanes), [0] * x.lanes)
+        inside = builder.icmp_signed(
+            "<", ir.Constant(integers, list(range(x.lanes))), builder.shuffle_vector(limit, undefined, zeros)
+        )
+        rest = _splat(builder, x, context.cast(builder, arguments[2], other, x.dtype))
+        return builder.select(inside, arguments[0], rest)
+
+    return x(x, types.int64, other), generate
+
+
+# --- reductions, as a tree whose shape is fixed ----------------------------------------------------------------------
+
+
+def _halve(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        half = ir.VectorType(_I32, count)
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        low = builder.shuffle_vector(vector, undefined, ir.Constant(half, list(range(count))))
+        high = builder.shuffle_vector(vector, undefined, ir.Constant(half, list(range(count, 2 * count))))
+        vector = combine(low, high)
+    return builder.extract_element(vector, _I32(0))
+
+
+@intrinsic
+def total(typing: Any, x: Any) -> Any:
+    """Return the sum of all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _halve(builder, arguments[0], builder.fadd)
+
+    return x.dtype(x), generate
+
+
+@intrinsic
+def largest(typing: Any, x: Any) -> Any:
+    """Return the largest lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def larger(low: Any, high: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", low, high), low, high)
+
+        return _halve(builder, arguments[0], larger)
+
+    return x.dtype(x), generate

@@ -1,0 +1,114 @@
+"""How many threads a training may use, and holding BLAS to that number while it runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from briskmlp._messages import check_integer
+
+_LIMITS = ("BRISKMLP_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def thread_limit(requested: int | None) -> int:
+    """Return the number of threads to use: ``requested``, but no more than this process may run at once.
+
+    None stands for physical cores, CPU affinity, cgroup quota and the environment's limits, whichever is least. An
+    explicit number is bound by affinity alone.
+    """
+    available = _affinity()
+    if requested is not None:
+        return min(requested, available)
+    limits = [available, _physical_cores(), _cgroup_quota(), *map(_environment, _LIMITS)]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _environment(name: str) -> int | None:
+    text = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may list nested levels
+    if not text:
+        return None
+    try:
+        return check_integer(name, int(text), low=1)
+    except ValueError:
+        if name == "OMP_NUM_THREADS":  # other libraries' variable: theirs to report
+            return None
+        raise ValueError(f"{name} is {text!r}, but must be a whole number >= 1") from None
+
+
+def _physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Return how many cores carry the CPUs that this process may use; None where the system does not say."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    try:
+        siblings = {(root / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in os.sched_getaffinity(0)}
+    except OSError:
+        return None
+    return len(siblings) or None
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the CPUs that a cgroup quota allows, rounded up; None without one."""
+    try:
+        if (root / "cpu.max").exists():  # version 2
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        if quota in ("max", "-1"):
+            return None
+        return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        return None
+
+
+class _Blas:
+    """The BLAS libraries of this process, and who holds their number of threads down."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.holders = 0
+        self.libraries: Any = None
+        self.held: Any = None
+
+    def hold(self, n: int) -> None:
+        if self.libraries is None:
+            import threadpoolctl  # only trainings need it
+
+            self.libraries = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        if self.holders == 0 and any(library["num_threads"] > n for library in self.libraries.info()):
+            self.held = self.libraries.limit(limits=n)
+        self.holders += 1
+
+    def release(self) -> None:
+        self.holders -= 1
+        if self.holders == 0 and self.held is not None:
+            self.held.restore_original_limits()
+            self.held = None
+
+
+_blas = _Blas()
+
+
+@contextmanager
+def blas_threads(requested: int | None) -> Iterator[None]:
+    """Hold BLAS to ``thread_limit(requested)``; it has its own number again after the last holder.
+
+    BLAS keeps one number for the whole process, so trainings that overlap share the first one's.
+    """
+    with _blas.lock:
+        _blas.hold(thread_limit(requested))
+    try:
+        yield
+    finally:
+        with _blas.lock:
+            _blas.release()

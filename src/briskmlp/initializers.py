@@ -1,0 +1,95 @@
+"""Initial parameters: Glorot and He uniform, or the user's own arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from briskmlp._messages import check_choice
+from briskmlp.network import FloatArray, Network
+from briskmlp.random import symmetric_uniform
+
+Initializer = str | FloatArray | Sequence[tuple[Any, Any]] | None
+NAMES = ("glorot", "he")
+
+
+def check_initializer(initializer: Initializer) -> None:
+    """Refuse an unknown name; arrays are checked where the network's shapes are known."""
+    if isinstance(initializer, str):
+        check_choice("initializer", initializer, NAMES)
+
+
+def initialize(network: Network, initializer: Initializer, seed: int, parameters: FloatArray) -> None:
+    """Write a network's initial parameters into its flat buffer.
+
+    ``None`` takes for each layer what suits its activation: He uniform for relu, in ±sqrt(6 / n_in);
+    Glorot uniform otherwise, in ±factor * sqrt(6 / (n_in + n_out)). The factor is 4 for sigmoid, whose slope at 0
+    is 1/4, and 1 for the others, whose slope is 1. Biases start at 0. ``"glorot"`` and ``"he"`` force one rule
+    for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
+
+    References
+    ----------
+    Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks";
+    He et al. 2015, "Delving deep into rectifiers".
+
+    Examples
+    --------
+    >>> network, parameters = Network([2, 1]), np.empty(3)
+    >>> initialize(network, [([[0.1], [0.2]], [0.3])], 0, parameters)
+    >>> parameters
+    array([0.1, 0.2, 0.3])
+    """
+    if initializer is None or isinstance(initializer, str):
+        for layer, (W, b) in enumerate(_tensors(network, parameters)):
+            n_in, n_out = W.shape
+            bound = _bound(initializer, network.activations[layer], n_in, n_out)
+            W[...] = (bound * symmetric_uniform(seed, layer, W.size)).reshape(W.shape)
+            b[...] = 0.0
+        return
+    parameters[...] = _given(network, initializer, parameters.dtype)
+
+
+def _tensors(network: Network, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    return list(zip(network.weights(parameters), network.biases(parameters), strict=True))
+
+
+def _bound(initializer: str | None, activation: str, n_in: int, n_out: int) -> float:
+    if initializer == "he" or (initializer is None and activation == "relu"):
+        return math.sqrt(6.0 / n_in)
+    factor = 4.0 if activation == "sigmoid" else 1.0
+    return factor * math.sqrt(6.0 / (n_in + n_out))
+
+
+def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
+    """Return the user's arrays as one flat buffer, checked before anything is written."""
+    flat: FloatArray = np.empty(network.n_parameters, dtype=dtype)
+    if isinstance(initializer, np.ndarray) and initializer.ndim == 1:
+        if initializer.shape != flat.shape:
+            raise ValueError(f"initializer has {initializer.size} numbers, but the network has {flat.size} parameters")
+        flat[...] = _finite("initializer", initializer, dtype)
+        return flat
+    pairs = list(initializer)
+    if len(pairs) != network.n_layers:
+        raise ValueError(f"initializer has {len(pairs)} (W, b) pairs, but the network has {network.n_layers} layers")
+    for layer, (pair, targets) in enumerate(zip(pairs, _tensors(network, flat), strict=True)):
+        for given, target, name in zip(pair, targets, ("W", "b"), strict=True):
+            label = f"initializer's {name}[{layer}]"
+            array = _finite(label, given, dtype)
+            if array.shape != target.shape:
+                raise ValueError(f"{label} has shape {array.shape}, but needs {target.shape}")
+            target[...] = array
+    return flat
+
+
+def _finite(label: str, given: Any, dtype: Any) -> FloatArray:
+    source = np.asarray(given)
+    if source.dtype.kind not in "fiub":
+        raise TypeError(f"{label} has dtype {source.dtype}, but must hold real numbers")
+    with np.errstate(over="ignore"):
+        array: FloatArray = source.astype(dtype)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{label} has values that are not finite as {np.dtype(dtype)}")
+    return array

@@ -1,0 +1,114 @@
+"""Learning-rate schedules: the rate of each epoch, counted from 0 over the trainer's whole life."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from briskmlp._messages import check_integer, check_number
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """Anything that gives a learning rate for an epoch."""
+
+    def __call__(self, epoch: int) -> float:
+        """Return the learning rate of this epoch."""
+        ...  # pragma: no cover - a protocol has no body
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate in every epoch.
+
+    Examples
+    --------
+    >>> Constant(0.1)(7)
+    0.1
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_number("learning_rate", self.rate, low=0.0)
+
+    def __call__(self, epoch: int) -> float:
+        """Return the learning rate of this epoch."""
+        return self.rate
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """Multiply the rate by ``factor`` every ``every`` epochs (PyTorch's StepLR).
+
+    Examples
+    --------
+    >>> [StepDecay(1.0, every=2, factor=0.5)(epoch) for epoch in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    rate: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, low=0.0)
+        check_integer("every", self.every, low=1)
+        check_number("factor", self.factor, low=0.0)
+
+    def __call__(self, epoch: int) -> float:
+        """Return the learning rate of this epoch."""
+        return float(self.rate * self.factor ** (epoch // self.every))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Fall from ``rate`` to ``final`` along half a cosine in ``epochs`` epochs, then stay there.
+
+    Up to ``epochs`` this is PyTorch's CosineAnnealingLR; Loshchilov & Hutter 2017, "SGDR", without restarts.
+
+    Examples
+    --------
+    >>> Cosine(1.0, epochs=2)(1)
+    0.5
+    """
+
+    rate: float
+    epochs: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, low=0.0)
+        check_integer("epochs", self.epochs, low=1)
+        check_number("final", self.final, low=0.0)
+
+    def __call__(self, epoch: int) -> float:
+        """Return the learning rate of this epoch."""
+        phase = math.pi * min(epoch, self.epochs) / self.epochs
+        return self.final + (self.rate - self.final) * (1 + math.cos(phase)) / 2
+
+
+@dataclass(frozen=True)
+class InverseScaling:
+    """``rate / (epoch + 1)**power``: scikit-learn's invscaling, counted in epochs instead of samples.
+
+    Examples
+    --------
+    >>> InverseScaling(1.0)(3)
+    0.5
+    """
+
+    rate: float
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, low=0.0)
+        check_number("power", self.power)
+
+    def __call__(self, epoch: int) -> float:
+        """Return the learning rate of this epoch."""
+        return float(self.rate / (epoch + 1) ** self.power)
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, StepDecay, Cosine, InverseScaling)}

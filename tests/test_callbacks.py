@@ -1,0 +1,310 @@
+"""Callbacks and History, with a fake trainer."""
+
+import contextlib
+import copy
+import io
+import pickle
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from briskmlp.callbacks import Callbacks, EarlyStopping, History, Progress, progress_callback
+
+
+class FakeTrainer:
+    """Epoch i's parameters are all i."""
+
+    def __init__(self):
+        self.parameters = np.zeros(3)
+        self.epoch = 0
+
+
+def record(epoch, **values):
+    return {"epoch": epoch, "loss": 1.0 / epoch, "learning_rate": 0.1, "time": 0.5, **values}
+
+
+def fit(trainer, stopping, values, name="val_loss"):
+    """Do what Trainer.fit does, with these values; return how many epochs it took."""
+    callbacks, history = Callbacks([stopping]), History()
+    callbacks.on_fit_begin(trainer)
+    for value in values:
+        trainer.epoch += 1
+        trainer.parameters += 1.0
+        history.extend([record(trainer.epoch, **{name: value})])
+        if callbacks.on_epochs(trainer, history.records[-1:]):
+            break
+    callbacks.on_fit_end(trainer, history)
+    return len(history)
+
+
+class Recorder:
+    """Notes every call."""
+
+    def __init__(self, answer=None):
+        self.answer, self.calls = answer, []
+
+    def on_fit_begin(self, trainer):
+        self.calls.append("begin")
+
+    def on_epoch_end(self, trainer, record):
+        self.calls.append(record["epoch"])
+        return self.answer
+
+    def on_fit_end(self, trainer, history):
+        self.calls.append(("end", len(history)))
+
+
+class Batched(Recorder):
+    """Takes many epochs at once."""
+
+    def on_epochs(self, trainer, records):
+        self.calls.append([record["epoch"] for record in records])
+        return self.answer
+
+
+class TestHistory:
+    history = History([record(1, val_accuracy=0.5), record(2, val_accuracy=0.75)])
+
+    def test_columns(self):
+        assert self.history.loss == self.history["loss"] == [1.0, 0.5]
+        assert self.history["val_accuracy"] == [0.5, 0.75]
+        assert self.history["epoch"] == [1, 2]
+        assert self.history.time == [0.5, 0.5]
+        assert self.history.val_loss == []
+        assert len(self.history) == 2
+
+    def test_unknown_name(self):
+        with pytest.raises(KeyError, match="no 'val_loss', only epoch, loss, learning_rate, time, val_accuracy"):
+            self.history["val_loss"]
+        with pytest.raises(KeyError, match="only no epochs"):
+            History()["loss"]
+
+    def test_records(self):
+        assert [r["epoch"] for r in self.history] == [1, 2]
+        assert pd.DataFrame(self.history)["val_accuracy"].tolist() == [0.5, 0.75]
+
+    def test_repr(self):
+        assert repr(self.history) == "History(2 epochs: loss 0.5, val_accuracy 0.75)"
+        assert repr(History([record(1)])) == "History(1 epoch: loss 1)"
+        assert repr(History()) == "History(0 epochs)"
+
+    def test_pickles(self):
+        assert pickle.loads(pickle.dumps(self.history)) == self.history
+
+
+class TestCallbacks:
+    def test_hooks_are_called_in_order(self):
+        single, batched = Recorder(), Batched()
+        callbacks = Callbacks([single, batched])
+        callbacks.on_fit_begin(None)
+        assert callbacks.on_epochs(None, [record(1), record(2)]) is False
+        callbacks.on_fit_end(None, History([record(1), record(2)]))
+        assert single.calls == ["begin", 1, 2, ("end", 2)]
+        assert batched.calls == ["begin", [1, 2], ("end", 2)]
+
+    @pytest.mark.parametrize("answer", [True, np.True_])
+    @pytest.mark.parametrize("kind", [Recorder, Batched])
+    def test_true_stops_but_all_are_called(self, kind, answer):
+        last = Recorder()
+        assert Callbacks([kind(answer), last]).on_epochs(None, [record(1)]) is True
+        assert last.calls == [1]
+
+    @pytest.mark.parametrize("answer", [None, False, 1, "yes", [True], np.array([1, 2])])
+    def test_nothing_else_stops(self, answer):
+        assert Callbacks([Recorder(answer)]).on_epochs(None, [record(1)]) is False
+
+    def test_every_epoch(self):
+        class OnlyEnd:
+            def on_fit_end(self, trainer, history):
+                pass
+
+        assert not Callbacks([]).every_epoch
+        assert not Callbacks([Batched(), OnlyEnd(), Progress(3)]).every_epoch
+        assert Callbacks([Batched(), Recorder()]).every_epoch
+
+    def test_hooks_are_optional_and_any_iterable_will_do(self):
+        callbacks = Callbacks(c for c in [EarlyStopping()])
+        callbacks.add(None)
+        callbacks.add(Progress(1))
+        assert len(callbacks.callbacks) == 2
+
+    def test_errors_name_the_object(self):
+        with pytest.raises(TypeError, match=r"callbacks\[1\] has no hook: <object object"):
+            Callbacks([Recorder(), object()])
+        with pytest.raises(TypeError, match=r"callbacks\[0\] is a class, not an object of it: .*EarlyStopping"):
+            Callbacks([EarlyStopping])
+        broken = Recorder()
+        broken.on_epoch_end = 3
+        with pytest.raises(TypeError, match=r"callbacks\[0\]\.on_epoch_end of .*Recorder.* cannot be called"):
+            Callbacks([broken])
+        for wrong in (Recorder(), "text", 3):
+            with pytest.raises(TypeError, match="callbacks must be a list of objects"):
+                Callbacks(wrong)
+
+    def test_monitor_is_checked_before_training(self):
+        Callbacks([EarlyStopping("loss")], names=["epoch", "loss"])
+        with pytest.raises(ValueError, match="monitor is 'val_loss', but the record has only epoch, loss; pass valid"):
+            Callbacks([EarlyStopping()], names=["epoch", "loss"])
+
+
+class TestEarlyStopping:
+    def test_stops_after_patience_and_restores_the_best(self):
+        trainer, stopping = FakeTrainer(), EarlyStopping(patience=3)
+        assert fit(trainer, stopping, [5, 4, 3, 3, 3.5, 3, 2]) == 6
+        assert (stopping.best, stopping.best_epoch, stopping.wait) == (3, 3, 3)
+        assert trainer.parameters.tolist() == [3, 3, 3]
+
+    def test_restores_the_best_also_when_epochs_run_out(self):
+        trainer = FakeTrainer()
+        assert fit(trainer, EarlyStopping(), [5, 4, 6]) == 3
+        assert trainer.parameters.tolist() == [2, 2, 2]
+
+    def test_restore_is_optional(self):
+        trainer, stopping = FakeTrainer(), EarlyStopping(restore_best=False)
+        fit(trainer, stopping, [5, 4, 6])
+        assert trainer.parameters.tolist() == [3, 3, 3]
+        assert stopping.state_dict()["best_parameters"] is None
+
+    @pytest.mark.parametrize(("name", "sign"), [("loss", 1), ("mae", 1), ("accuracy", -1), ("val_accuracy", -1)])
+    def test_direction_and_min_delta(self, name, sign):
+        stopping = EarlyStopping(name, patience=2, min_delta=0.5)
+        assert fit(FakeTrainer(), stopping, [sign * v for v in (4, 3, 2.5, 2.75, 0)], name) == 4
+        assert stopping.best == sign * 3
+
+    def test_nan_is_no_improvement(self):
+        trainer, stopping = FakeTrainer(), EarlyStopping(patience=2)
+        assert fit(trainer, stopping, [np.nan, np.nan, 1.0]) == 2
+        assert stopping.best is None
+        assert trainer.parameters.tolist() == [2, 2, 2]
+        assert fit(trainer, stopping, [np.nan, 2.0, np.nan, 1.0]) == 4
+        assert stopping.best == 1.0
+
+    def test_each_fit_starts_afresh(self):
+        trainer, stopping = FakeTrainer(), EarlyStopping(patience=2)
+        fit(trainer, stopping, [1, 2, 3])
+        assert fit(trainer, stopping, [9, 8, 8.5, 8.5]) == 4
+        assert (stopping.best, stopping.best_epoch) == (8, 5)
+
+    def test_a_loaded_state_goes_on_where_it_was_cut(self):
+        values = [5, 4, 6, 7, 8, 9]
+        whole, first = EarlyStopping(patience=4), EarlyStopping(patience=4)
+        trainer, expected = FakeTrainer(), FakeTrainer()
+        fit(expected, whole, values)
+        first.on_fit_begin(trainer)
+        for i in range(3):
+            trainer.parameters += 1
+            trainer.epoch += 1
+            first.on_epoch_end(trainer, record(i + 1, val_loss=values[i]))
+        second = EarlyStopping(patience=4)
+        second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+        assert fit(trainer, second, values[3:]) == 3
+        assert (second.best, second.best_epoch, second.wait) == (whole.best, whole.best_epoch, whole.wait) == (4, 2, 4)
+        np.testing.assert_array_equal(trainer.parameters, expected.parameters)
+        fit(trainer, second, [7])
+        assert second.best == 7  # loaded for one fit only
+
+    def test_state_is_a_copy(self):
+        trainer, stopping = FakeTrainer(), EarlyStopping()
+        fit(trainer, stopping, [1])
+        state = stopping.state_dict()
+        other = EarlyStopping()
+        other.load_state_dict(state)
+        state["best_parameters"][:] = 99
+        for owner in (stopping, other):
+            assert owner.state_dict()["best_parameters"].tolist() == [1, 1, 1]
+
+    def test_an_empty_state_round_trips(self):
+        stopping = EarlyStopping()
+        stopping.load_state_dict(EarlyStopping().state_dict())
+        assert fit(FakeTrainer(), stopping, [1, 2]) == 2
+
+    def test_bad_states(self):
+        stopping = EarlyStopping()
+        with pytest.raises(ValueError, match="state has no best_epoch, best_parameters"):
+            stopping.load_state_dict({"best": 1.0, "wait": 0})
+        stopping.load_state_dict({"best": 1.0, "best_epoch": 1, "wait": 0, "best_parameters": np.zeros(2)})
+        with pytest.raises(ValueError, match=r"best_parameters of shape \(2,\)"):
+            stopping.on_fit_begin(FakeTrainer())
+
+    def test_missing_monitor(self):
+        with pytest.raises(ValueError, match="monitor is 'accuracy', but the record has only epoch, loss"):
+            fit(FakeTrainer(), EarlyStopping("accuracy"), [1])
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"monitor": 3}, TypeError, "monitor must be a name"),
+            ({"patience": 0}, ValueError, "patience is 0, but must be >= 1"),
+            ({"patience": 1.5}, TypeError, "patience must be an integer"),
+            ({"min_delta": -1}, ValueError, "min_delta is -1"),
+        ],
+    )
+    def test_bad_arguments(self, arguments, error, message):
+        with pytest.raises(error, match=message):
+            EarlyStopping(**arguments)
+
+    def test_copies(self):
+        stopping = EarlyStopping()
+        fit(FakeTrainer(), stopping, [1])
+        assert copy.deepcopy(stopping).best == pickle.loads(pickle.dumps(stopping)).best == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class TestProgress:
+    def test_bar_counts_epochs_and_shows_the_loss(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        threads = set(threading.enumerate())
+        with progress_callback(None, epochs=1000) as bar:
+            bar.on_fit_begin(None)
+            for start in range(0, 1000, 100):
+                bar.on_epochs(None, [record(start + i + 1, val_loss=0.125) for i in range(100)])
+            bar.on_fit_end(None, History())
+        last = sys.stderr.getvalue().split("\r")[-1]
+        assert "1000/1000" in last
+        assert "loss 0.001, val_loss 0.125" in last
+        assert last.endswith("\n")
+        assert set(threading.enumerate()) == threads
+
+    def test_microsecond_epochs_are_not_drawn_each(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setattr("time.time", lambda: 0.0)  # no time passes
+        bar = Progress(10_000)
+        bar.on_fit_begin(None)
+        before = len(sys.stderr.getvalue())
+        for i in range(10_000):
+            bar.on_epochs(None, [record(i + 1)])
+        assert len(sys.stderr.getvalue()) == before
+        bar.close()
+
+    def test_is_closed_after_an_exception(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        with contextlib.suppress(KeyboardInterrupt), progress_callback(True, epochs=3) as bar:
+            bar.on_fit_begin(None)
+            raise KeyboardInterrupt
+        assert sys.stderr.getvalue().endswith("\n")
+
+    @pytest.mark.parametrize(
+        ("stream", "progress", "shown"),
+        [
+            (Terminal(), None, True),
+            (Terminal(), False, False),
+            (io.StringIO(), None, False),
+            (io.StringIO(), True, True),
+            (None, None, False),  # pythonw has no standard error
+        ],
+    )
+    def test_when_it_shows(self, monkeypatch, stream, progress, shown):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress_callback(progress, epochs=3) as bar:
+            assert (bar is not None) == shown
+
+    def test_bad_argument(self):
+        with pytest.raises(TypeError, match="progress must be True, False or None, got 'yes'"):
+            progress_callback("yes", epochs=3).__enter__()

@@ -1,0 +1,290 @@
+"""Reading CSV and NPZ files, and the preparation of their columns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from briskmlp import table
+from briskmlp.table import CHUNK_ROWS, MAX_CATEGORIES, NUMBER, TEXT, Feature, Preparation
+
+
+def everything(names):
+    return dict.fromkeys(names)
+
+
+def csv_file(folder: Path, content: str | bytes) -> Path:
+    path = folder / "data.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read_csv(folder, content, choose=everything):
+    return table.read(csv_file(folder, content), choose)
+
+
+def npz_file(folder: Path, **arrays) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
+def test_csv_dialects(tmp_path, delimiter, newline, start):
+    lines = ["size,colour", "1, red ", "-2.5e1,blau|grün"]
+    columns = read_csv(tmp_path, start + newline.join(lines).replace(",", delimiter))
+    assert list(columns) == ["size", "colour"]
+    assert columns["size"].tolist() == [1.0, -25.0]
+    assert columns["colour"].tolist() == ["red", "blau|grün"]
+
+
+def test_csv_quotes_hold_delimiters_and_lines(tmp_path):
+    columns = read_csv(tmp_path, '"a;b","c"\n"x, y","1"\n"two\nlines","2"\n')
+    assert columns["a;b"].tolist() == ["x, y", "two\nlines"]
+    assert columns["c"].tolist() == [1.0, 2.0]
+
+
+def test_csv_skips_blank_lines_and_counts_them(tmp_path):
+    assert read_csv(tmp_path, "a,b\n\n1,2\n  \n3,4\n\n")["a"].tolist() == [1.0, 3.0]
+    with pytest.raises(ValueError, match=r"data\.csv, line 5, column 'b'"):
+        read_csv(tmp_path, "a,b\n\n1,2\n\n3,x\n4,5\n")
+
+
+def test_a_column_keeps_the_kind_of_its_first_rows(tmp_path):
+    rows = [f"{i},{i % 2}" for i in range(CHUNK_ROWS)]
+    columns = read_csv(tmp_path, "\n".join(["a,b", *rows, "7,1"]))
+    assert len(columns["a"]) == CHUNK_ROWS + 1
+    assert columns["a"][-1] == 7.0
+    with pytest.raises(ValueError, match=f"line {CHUNK_ROWS + 2}, column 'a': 'seven' is not a finite number"):
+        read_csv(tmp_path, "\n".join(["a,b", *rows, "seven,1"]))
+
+
+def test_the_caller_chooses_columns_and_kinds(tmp_path):
+    content = "zip,rest,size\n01234,,1\n56789,x,2\n"
+    columns = read_csv(tmp_path, content, lambda _: {"size": NUMBER, "zip": TEXT})
+    assert list(columns) == ["size", "zip"]
+    assert columns["zip"].tolist() == ["01234", "56789"]
+
+
+def test_unnamed_columns_are_called_by_their_index(tmp_path):
+    assert list(read_csv(tmp_path, ",a\n0,1\n")) == ["column 0", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty; accepted: a header row"),
+        ("\n \n", "is empty; accepted: a header row"),
+        ("a,b\n", "has a header, but no rows below it"),
+        ("a,b,a\n1,2,3\n", "line 1: two columns are called 'a'"),
+        ("1.5,2\n3,4\n", "line 1: every cell is a number; accepted: a header row"),
+        ("a,b\n1,2\n3\n", "line 3: 1 cell, but the header has 2 cells"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: 3 cells, but the header has 2 cells"),
+        ("a,b\n1,2\n,4\n", "line 3, column 'a': the cell is empty"),
+        ("a,b\nx,2\n ,4\n", "line 3, column 'a': the cell is empty"),
+        ("a,b\n1,2\n3,4\nNA,6\n", "line 4, column 'a': 'NA' is not a finite number"),
+        ("a,b\nNA,6\n1,2\n3,4\n", "line 2, column 'a': 'NA' is not a finite number"),
+        ("a,b\n1,2\n3,4\ninf,6\n", "line 4, column 'a': 'inf' is not a finite number"),
+        ("a,b\n1,2\n3,4\n1e999,6\n", "line 4, column 'a': '1e999' is not a finite number"),
+        ("a;b\n1;2\n3;4\n5;6,5\n", "line 4, column 'b': '6,5' .*; decimals are written with a point"),
+        ('a,b\n1,"2\n', "line 2: unexpected end of data"),
+        (b"a,b\n1,2\n3,caf\xe9\n", "line 3: byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_csv_errors_say_where(tmp_path, content, message):
+    with pytest.raises(ValueError, match=rf"data\.csv.*{message}"):
+        read_csv(tmp_path, content)
+
+
+def test_npz_columns(tmp_path):
+    path = npz_file(tmp_path, X=np.arange(8).reshape(2, 2, 2), y=np.array([3, 4]))
+    columns = table.read(path, everything, "y")
+    assert list(columns) == ["X[0]", "X[1]", "X[2]", "X[3]", "y"]
+    assert columns["X[3]"].tolist() == [3.0, 7.0]
+    assert columns["y"].dtype == np.float64
+    assert "y" not in table.read(path, everything)
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "expected"),
+    [
+        (np.array(["a", "b"]), None, ["a", "b"]),
+        (np.array([b"a", b"b"]), None, ["a", "b"]),
+        (np.array([True, False]), None, ["True", "False"]),
+        (np.array([2, 10]), TEXT, ["2", "10"]),
+        (np.array([2.0, 0.5]), TEXT, ["2", "0.5"]),
+        (np.array([[2], [10]]), NUMBER, [2.0, 10.0]),
+        (np.array([True, False]), NUMBER, [1.0, 0.0]),
+    ],
+)
+def test_npz_targets(tmp_path, y, kind, expected):
+    path = npz_file(tmp_path, data=np.eye(2), y=y)
+    assert table.read(path, lambda _: {"y": kind}, "y")["y"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "has the arrays none"),
+        ({"A": np.eye(2), "B": np.eye(2)}, r"has the arrays 'A' \(2, 2\), 'B' \(2, 2\); accepted: one called 'X'"),
+        ({"X": np.array(["a"])}, "array 'X' has dtype <U1"),
+        ({"X": np.ones((2, 0))}, r"array 'X' has shape \(2, 0\)"),
+        ({"X": np.float64(1)}, r"array 'X' has shape \(\)"),
+        ({"X": np.array([[1, np.nan]])}, "array 'X' has nan at row 0, column 1"),
+        ({"X": np.array([None])}, "array 'X' cannot be read: Object arrays"),
+        ({"X": np.eye(2), "y": np.ones(3)}, r"array 'y' has shape \(3,\); accepted: \(2,\)"),
+        ({"X": np.eye(2), "y": np.ones(2) * 1j}, "array 'y' has dtype complex128"),
+        ({"X": np.eye(2), "y": np.array([1, np.inf])}, "array 'y' has inf at row 1"),
+    ],
+)
+def test_npz_errors(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        table.read(npz_file(tmp_path, **arrays), everything, "y")
+
+
+def test_npz_errors_of_choice_name_the_arrays(tmp_path):
+    path = npz_file(tmp_path, X=np.eye(2), label=np.ones(2))
+    with pytest.raises(ValueError, match=r"--target is 'y'.*the arrays of .* are 'X', 'label'"):
+        table.read(path, lambda names: {table.find_column(names, "y", "--target"): None}, "y")
+
+
+def test_what_is_no_npz(tmp_path):
+    path = tmp_path / "data.npz"
+    for content in (b"", b"not a zip", b"PK\x03\x04 damaged"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is not an NPZ file"):
+            table.read(path, everything)
+    with path.open("wb") as file:
+        np.save(file, np.eye(2))
+    with pytest.raises(ValueError, match="is a single array"):
+        table.read(path, everything)
+
+
+def test_damaged_npz_is_one_error(tmp_path):
+    path = npz_file(tmp_path, X=np.arange(100.0).reshape(25, 4))
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            table.read(path, everything)
+        except ValueError as error:
+            assert "data.npz" in str(error)  # noqa: PT017 - some bytes do not matter
+
+
+def test_find_column_by_name_then_index():
+    names = ["b", "1", "c"]
+    assert [table.find_column(names, wanted, "--target") for wanted in ("b", "1", "0", "-1")] == ["b", "1", "b", "c"]
+    for wanted in ("3", "-4", "x"):
+        with pytest.raises(ValueError, match=f"--target is '{wanted}', but the columns are 'b', '1', 'c'"):
+            table.find_column(names, wanted, "--target")
+
+
+TABLE = {
+    "size": np.array([1.0, 3.0, 5.0, 1000.0]),
+    "fixed": np.array([0.1, 0.1, 0.1, 0.2]),
+    "colour": np.array(["red", "blue", "red", "green"], dtype=object),
+    "price": np.array([10.0, 20.0, 30.0, -5.0]),
+    "kind": np.array(["b", "a", "b", "c"], dtype=object),
+}
+TRAINING = np.array([0, 1, 2])
+
+
+def prepared(target: str) -> Preparation:
+    columns = {name: column for name, column in TABLE.items() if name not in {"price", "kind"} - {target}}
+    return Preparation.fit(columns, target, TRAINING)
+
+
+def test_numbers_are_standardised_by_training_rows():
+    X = prepared("price").inputs(TABLE, "float64")
+    assert X.shape == (4, 4)
+    np.testing.assert_allclose(X[TRAINING, 0].mean(), 0, atol=1e-12)
+    np.testing.assert_allclose(X[TRAINING, 0].std(), 1)
+    np.testing.assert_allclose(X[3, 0], (1000 - 3) / np.std([1, 3, 5]))
+
+
+def test_constant_columns_have_scale_1():
+    np.testing.assert_allclose(prepared("price").inputs(TABLE, "float64")[:, 1], [0, 0, 0, 0.1])
+
+
+def test_text_is_one_hot_and_unseen_text_is_zeros():
+    X = prepared("price").inputs(TABLE, "float32")
+    assert X.dtype == np.float32
+    assert X[:, 2:].tolist() == [[0, 1], [1, 0], [0, 1], [0, 0]]
+
+
+def test_a_regression_target_returns_to_its_units():
+    preparation = prepared("price")
+    Y = preparation.targets(TABLE)
+    np.testing.assert_allclose(Y[TRAINING].std(), 1)
+    np.testing.assert_allclose(preparation.original_units(Y), TABLE["price"])
+
+
+def test_a_large_mean_does_not_drown_a_float32_prediction():
+    preparation = Preparation((Feature("x"),), Feature("y", mean=1e9, scale=0.02))
+    Y = np.array([[0.123456789], [-2.0]], dtype=np.float32)
+    assert preparation.original_units(Y).tolist() == pytest.approx([1e9 + 0.00246913578, 1e9 - 0.04], rel=0, abs=1e-6)
+    small = Preparation((Feature("x"),), Feature("y", scale=1e-320))
+    assert small.original_units(Y)[1] == pytest.approx(-2e-320)
+
+
+def test_classes_are_those_of_all_rows():
+    preparation = prepared("kind")
+    assert preparation.classes == ("a", "b", "c")
+    assert preparation.targets(TABLE).tolist() == [1, 0, 1, 2]
+    assert (preparation.n_in, preparation.n_out) == (4, 3)
+
+
+@pytest.mark.parametrize("target", ["price", "kind"])
+def test_json_keeps_a_preparation_exactly(target):
+    preparation = prepared(target)
+    assert Preparation.from_json(json.loads(json.dumps(preparation.to_json()))) == preparation
+
+
+@pytest.mark.parametrize("damage", [None, [], {}, {"features": [{}], "target": {}}, {"features": [], "target": {}}])
+def test_damaged_json_is_refused(damage):
+    with pytest.raises(ValueError, match="preparation of columns is damaged"):
+        Preparation.from_json(damage)
+
+
+@pytest.mark.parametrize("change", [{"scale": 0.0}, {"scale": "x"}, {"mean": float("nan")}, {"mean": 10**400}])
+def test_damaged_numbers_are_refused(change):
+    data = prepared("price").to_json()
+    data["features"][0].update(change)
+    with pytest.raises(ValueError, match="preparation of columns is damaged"):
+        Preparation.from_json(data)
+
+
+def test_too_many_categories():
+    names = np.array([f"name {i}" for i in range(MAX_CATEGORIES + 1)], dtype=object)
+    assert Feature.fit("name", names[1:]).width == MAX_CATEGORIES
+    with pytest.raises(ValueError, match=r"column 'name' has too many .*\(101 in all\); accepted: at most 100"):
+        Feature.fit("name", names)
+
+
+@pytest.mark.parametrize("values", [[1e300, -1e300, 0.0], [1.7e308, 1.7e308, 1.0]])
+def test_numbers_too_large_to_standardise(values):
+    with pytest.raises(ValueError, match=r"column 'a' has numbers up to .*, too large to standardise"):
+        Feature.fit("a", np.array(values))
+
+
+def test_numbers_whose_squares_vanish():
+    feature = Feature.fit("a", np.array([1e-200, 2e-200]))
+    assert feature.scale == 1.0
+
+
+def test_a_row_far_from_the_training_rows():
+    preparation = prepared("price")
+    with pytest.raises(ValueError, match=r"column 'size', row 2: 1e\+300 is too far"):
+        preparation.inputs({**TABLE, "size": np.array([1.0, 2.0, 1e300, 3.0])}, "float32")
+
+
+def test_missing_columns_are_named():
+    preparation = prepared("price")
+    assert preparation.choose(["colour", "more", "fixed", "size"]) == {"size": NUMBER, "fixed": NUMBER, "colour": TEXT}
+    with pytest.raises(ValueError, match="the model needs the columns 'fixed', but the file has 'size', 'colour'"):
+        preparation.choose(["size", "colour"])
