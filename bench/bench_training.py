@@ -16,7 +16,7 @@ from workloads import WORKLOADS
 def bench_training_step(
     benchmark: Any, ready: Callable[..., Any], machine: dict[str, Any], workload: str, backend: str
 ) -> None:
-    """The time in the table is that of a turn of `steps_per_turn` steps; extra_info has the step's."""
+    """The table has the time of a turn of `steps_per_turn` steps and the pause after it; extra_info the step's."""
     w, [ours] = ready(workload, f"briskmlp-{backend}")
     benchmark.group = workload
     benchmark.pedantic(ours.turn, rounds=TURNS)

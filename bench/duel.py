@@ -45,6 +45,7 @@ class Contestant:
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.epochs = name, 1
+        self.checked: set[tuple[Workload, str]] = set()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed on exit
         environment = os.environ | dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
@@ -89,6 +90,7 @@ class Contestant:
 
     def prepare(self, workload: Workload, dtype: str, shuffle: bool, quick: bool, seconds: float) -> None:
         """Set the workload up and find how many epochs make a turn of about `seconds`."""
+        self.dtype = dtype
         self.steps = self.ask("setup", workload=workload.name, quick=quick, dtype=dtype, shuffle=shuffle)["steps"]
         self.epochs, self.turns = 1, list[dict[str, Any]]()
         self.ask("run", epochs=1)  # compiles
@@ -112,11 +114,15 @@ def check(contestants: Sequence[Contestant], workload: Workload) -> None:
     """Refuse to compare contenders that do not compute the same result."""
     from equality import reference
 
+    unchecked = [c for c in contestants if (workload, c.dtype) not in c.checked]
+    if not unchecked:
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "reference")
         path.write_bytes(pickle.dumps(reference(workload)))
-        for contestant in contestants:
+        for contestant in unchecked:
             contestant.ask("check", reference=str(path))
+            contestant.checked.add((workload, contestant.dtype))
 
 
 def summary(contestant: Contestant, base: Contestant, workload: Workload) -> dict[str, Any]:

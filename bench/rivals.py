@@ -25,7 +25,8 @@ class NumPy(Contender):
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         self.W, self.b, self.t = W, b, 0
-        self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in (*W, *b)]
+        if self.workload.optimizer == "adam":
+            self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in (*W, *b)]
 
     def run(self, epochs: int) -> float:
         batch, loss = self.workload.batch, 0.0
@@ -62,10 +63,11 @@ class NumPy(Contender):
     def update(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
         rate = self.workload.learning_rate
         self.t += 1
-        for p, g, (m, v) in zip(parameters, gradients, self.moments, strict=True):
-            if self.workload.optimizer == "sgd":
+        if self.workload.optimizer == "sgd":
+            for p, g in zip(parameters, gradients, strict=True):
                 p -= rate * g
-                continue
+            return
+        for p, g, (m, v) in zip(parameters, gradients, self.moments, strict=True):
             m += (1 - BETA1) * (g - m)
             v += (1 - BETA2) * (g * g - v)
             p -= rate / (1 - BETA1**self.t) * m / (np.sqrt(v) / np.sqrt(1 - BETA2**self.t) + EPSILON)

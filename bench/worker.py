@@ -40,7 +40,7 @@ class Worker:
         from workloads import WORKLOADS
 
         self.contender: Any = None  # frees the previous workload's memory
-        self.dtype = dtype
+        self.dtype, self.settle = dtype, 0.0 if quick else SETTLE
         w = WORKLOADS[workload].quick() if quick else WORKLOADS[workload]
         X, Y = w.dataset()
         self.contender = self.kind(w, X, Y, *w.initial_parameters(), dtype, self.threads, shuffle)
@@ -60,7 +60,7 @@ class Worker:
         loss = self.contender.run(epochs)
         seconds = time.perf_counter() - start
         cpu = time.process_time() - cpu
-        time.sleep(SETTLE)
+        time.sleep(self.settle)
         self.idle_since = time.process_time()
         return {"seconds": seconds, "cpu": cpu, "idle_cpu": idle_cpu, "loss": loss}
 

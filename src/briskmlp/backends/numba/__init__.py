@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, types, typeof
+from numba import from_dtype, types
 
 from briskmlp.backends.contract import Position, Rows
 from briskmlp.backends.numba import epoch
 from briskmlp.backends.numba._options import compile_once
-from briskmlp.backends.numba.layout import Work, make_work
+from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 
@@ -30,16 +30,15 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
 
 def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True) -> Work:
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
-    work = make_work(plan, dtype, n, training=training)
-    for kernel in ("train",) if training else ():
-        _compile(kernel, plan, work, dtype)
-    return work
+    if training:
+        _compile("train", dtype)
+    return make_work(plan, dtype, n, training=training)
 
 
 def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Work) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
-    _compile("forward", plan, work, params.dtype)
-    epoch.forward(plan, work, params, X, rows, out)
+    _compile("forward", params.dtype)
+    epoch.forward(work.job, work.layers, work.buffer, params, X, rows, out)
 
 
 def gradient(
@@ -54,28 +53,19 @@ def gradient(
     work: Work,
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
-    _compile("gradient", plan, work, params.dtype)
+    _compile("gradient", params.dtype)
+    work.layers["l2"] = plan.l2[::2]
     nothing = np.empty(0, dtype=params.dtype)
-    targets = _targets(Y, params.dtype)
-    return float(
-        epoch.gradient(
-            plan,
-            work,
-            params,
-            X,
-            *targets,
-            nothing if weight is None else weight,
-            rows,
-            scale,
-            nothing if grad is None else grad,
-        )
-    )
+    targets = _targets(Y, weight, params.dtype)
+    grad = nothing if grad is None else grad
+    return float(epoch.gradient(work.job, work.layers, work.buffer, params, X, *targets, rows, scale, grad))
 
 
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
-    _compile("update", plan, None, params.dtype)
-    epoch.update(plan, params, grad, state, step, rate)
+    _compile("update", params.dtype)
+    job, layers = describe(plan, plan.layers.tolist())
+    epoch.update(job, layers, params, grad.copy(), state, step, rate)
 
 
 def train(
@@ -94,14 +84,12 @@ def train(
 ) -> tuple[int, int] | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
     finite = epoch.train(
-        plan,
-        work,
+        *work,
         params,
         state,
         X,
-        *_targets(Y, params.dtype),
-        np.empty(0, dtype=params.dtype) if weight is None else weight,
-        np.empty(0, dtype=np.int64) if order is None else order,
+        *_targets(Y, weight, params.dtype),
+        work.order if order is None else order,
         order is not None,
         position.counts,
         position.sums,
@@ -112,33 +100,37 @@ def train(
     return None if finite else (position.epoch, position.batch)
 
 
-def _targets(Y: Any, dtype: np.dtype[Any]) -> tuple[FloatArray, Ints]:
-    """Return dense targets (n, n_out) and labels (n,), of which one is empty."""
-    if Y.ndim == 1:
-        return np.empty((0, 0), dtype=dtype), Y
-    return Y, np.empty(0, dtype=np.int64)
+_NO_LABELS = np.array([-1])
 
 
-def _compile(kernel: str, plan: Plan, work: Work | None, dtype: np.dtype[Any]) -> None:
+def _targets(Y: Any, weight: FloatArray | None, dtype: np.dtype[Any]) -> tuple[FloatArray, Ints, FloatArray]:
+    """Return dense targets (n, n_out), labels (n,) and weights (n,) as kernels take them where one is not given."""
+    nothing = np.empty(0, dtype=dtype)
+    weight = nothing if weight is None else weight
+    return (nothing[:, None], Y, weight) if Y.ndim == 1 else (Y, _NO_LABELS, weight)
+
+
+def _compile(kernel: str, dtype: np.dtype[Any]) -> None:
     """Compile a kernel's one signature for a dtype; user data may be read-only, X may have any row stride."""
     if (kernel, dtype) in _compiled:
         return
-    number = from_dtype(dtype)
 
-    def array(element: Any, ndim: int, layout: str = "C", *, readonly: bool = False) -> Any:
+    def array(element: Any, ndim: int = 1, layout: str = "C", *, readonly: bool = False) -> Any:
         return types.Array(element, ndim, layout, readonly=readonly)
 
+    number, floats, ints = from_dtype(dtype), array(types.float64), array(types.int64)
+    records = array(from_dtype(JOB)), array(from_dtype(LAYER))
+    flat, indices = array(number), array(types.int64, readonly=True)
     X, Y = array(number, 2, "A", readonly=True), array(number, 2, readonly=True)
-    labels, weight = array(types.int64, 1, readonly=True), array(number, 1, readonly=True)
-    rows, flat, state = array(types.int64, 1, readonly=True), array(number, 1), array(number, 2)
-    floats, ints, f8, i8 = array(types.float64, 1), array(types.int64, 1), types.float64, types.int64
-    data = (X, Y, labels, weight, rows)
+    data = X, Y, indices, array(number, readonly=True)  # X, Y, labels, weight
     arguments = {
-        "forward": (flat, X, rows, array(number, 2)),
-        "gradient": (flat, *data, f8, flat),
-        "update": (flat, flat, state, i8, f8),
-        "train": (flat, state, *data, types.boolean, ints, floats, floats, i8, floats),
+        "forward": (flat, flat, X, indices, array(number, 2)),
+        "gradient": (flat, flat, *data, indices, types.float64, flat),
+        "update": (flat, flat, array(number, 2), types.int64, types.float64),
+        "train": (
+            *(flat, ints, ints, flat, array(number, 2), *data, indices, types.boolean),
+            *(ints, floats, floats, types.int64, floats),
+        ),
     }[kernel]
-    context = (typeof(plan),) if work is None else (typeof(plan), typeof(work))
-    compile_once(getattr(epoch, kernel), (*context, *arguments))
+    compile_once(getattr(epoch, kernel), (*records, *arguments))
     _compiled.add((kernel, dtype))

@@ -12,94 +12,96 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.numba._options import entry, inline, jit
-from briskmlp.backends.numba.backward import backward_chunk, loss_chunk, transpose
+from briskmlp.backends.numba.backward import backward_layer, loss_chunk, transpose
 from briskmlp.backends.numba.forward import forward_chunk
-from briskmlp.backends.numba.layout import bias_size
 from briskmlp.backends.numba.order import draw_order
-from briskmlp.backends.numba.update import update_tensor
+from briskmlp.backends.numba.update import update_layer
+from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.plan import RULE_SGD
 
 
 @entry
-def forward(plan: Any, work: Any, params: Any, X: Any, rows: Any, out: Any) -> None:
-    """Write the last activations of ``X[rows]`` to ``out``."""
-    P = enter(plan, work, params, work.params)
-    last, n_out = plan.activations.size, out.shape[1]
-    for start in range(0, rows.size, work.chunk):
-        chunk = rows[start : start + work.chunk]
-        forward_chunk(plan, work, P, X, chunk, 1)
-        for i in range(chunk.size):
-            at = work.activations[last] + i * work.widths[last]
-            for j in range(n_out):
-                out[start + i, j] = work.buffer[at + j]
+def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, out: Any) -> None:
+    """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out)."""
+    k, B, x, step = job[0], pointer(buffer), pointer(X), X.strides[0] // X.itemsize
+    P = enter(k, layers, pointer(params), B, k.at_params)
+    layer, n = layers[layers.size - 1], rows.size
+    for start in range(0, n, k.chunk):
+        m = min(k.chunk, n - start)
+        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True)
+        for i in range(m):
+            for j in range(layer.n_out):
+                out[start + i, j] = B[layer.at_Z + i * layer.columns + j]
 
 
 @entry
 def gradient(
-    plan: Any, work: Any, params: Any, X: Any, Y: Any, labels: Any, weight: Any, rows: Any, scale: float, grad: Any
-) -> float:
+    job: Any, layers: Any, buffer: Any, params: Any, X: Any, Y: Any, labels: Any, weight: Any, rows: Any,
+    scale: float, grad: Any,
+) -> float:  # fmt: skip
     """Add ``scale`` times the un-normalised gradient to ``grad``, unless it is empty; return the loss."""
-    P = enter(plan, work, params, work.params)
-    G = enter(plan, work, grad, work.grad) if grad.size else grad
-    loss_sum = accumulate(plan, work, P, G, X, Y, labels, weight, rows, scale, 0.0)
-    if grad.size:
-        leave(plan, work, G, grad)
+    k, B, wanted = job[0], pointer(buffer), grad.size > 0
+    P = enter(k, layers, pointer(params), B, k.at_params)
+    G = enter(k, layers, pointer(grad), B, k.at_grad) if wanted else B
+    data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
+    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0)
+    if wanted:
+        leave(k, layers, G, pointer(grad))
     return loss_sum
 
 
 @entry
-def update(plan: Any, params: Any, grad: Any, state: Any, step: int, rate: float) -> None:
-    """Move dense parameters by one step; ``grad`` is left as it came."""
-    for tensor in range(2 * plan.activations.size):
-        start, size = dense_part(plan, tensor)
-        g = grad[start : start + size].copy()
-        update_tensor(plan, tensor, params[start : start + size], g, state, start, step, rate)
+def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, step: int, rate: float) -> None:
+    """Move dense parameters by one step; ``grad`` is used up."""
+    for l in range(layers.size):
+        update_layer(job[0], layers[l], pointer(params), pointer(grad), pointer(state), params.size, step, rate)
 
 
 @entry
 def train(
-    plan: Any, work: Any, params: Any, state: Any, X: Any, Y: Any, labels: Any, weight: Any, order: Any,
-    given: int, counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
-) -> int:  # fmt: skip
-    """Make at most ``max_steps`` steps; return 0 if a loss is not finite, else 1. ``given`` tells ``order`` from none."""
-    P = enter(plan, work, params, work.params)
-    S = work.buffer[work.state : work.state + plan.n_slots * work.n_padded].reshape(plan.n_slots, work.n_padded)
-    if work.dense:
-        S = state
-    else:
-        for slot in range(plan.n_slots):
-            copy_padded(plan, work, state[slot], S[slot], True)
-    visited = order if given else work.order
-    n, first, finite = visited.size, counts[0], 1
-    n_batches = (n + plan.batch_size - 1) // plan.batch_size
-    fused = plan.rule == RULE_SGD and plan.batch_size <= work.chunk
+    job: Any, layers: Any, buffer: Any, own_order: Any, order_epoch: Any, params: Any, state: Any,
+    X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
+    counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
+) -> bool:  # fmt: skip
+    """Make at most ``max_steps`` steps; return whether all losses were finite. ``given``: ``order`` is not empty."""
+    k, B = job[0], pointer(buffer)
+    P, S = enter(k, layers, pointer(params), B, k.at_params), pointer(state)
+    for slot in range(k.n_slots):
+        S = enter(k, layers, offset(pointer(state), slot * params.size), B, k.at_state + slot * k.n_parameters)
+    if k.n_slots > 0:
+        S = pointer(state) if k.dense else offset(B, k.at_state)
+    data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
+    visited, n = (pointer(order), order.size) if given else (pointer(own_order), own_order.size)
+    first, n_batches = counts[0], (n + k.batch_size - 1) // k.batch_size
+    fused = k.rule == RULE_SGD and k.batch_size <= k.chunk
+    finite = True
     for _ in range(max_steps):
         epoch = counts[0]
         if epoch - first == losses.size or (given and epoch > first):
             break
-        if not given and work.order_epoch[0] != epoch:
-            if plan.shuffle or work.order_epoch[0] < 0:
-                draw_order(plan.seed, epoch, plan.shuffle, work.order)
-            work.order_epoch[0] = epoch
-        start = counts[1] * plan.batch_size
-        rows = visited[start : min(start + plan.batch_size, n)]
-        batch_weight = np.float64(rows.size)
-        if weight.size:
-            batch_weight = weigh(weight, rows)
+        if not given and order_epoch[0] != epoch:
+            if k.shuffle or order_epoch[0] < 0:
+                draw_order(k.seed, epoch, k.shuffle, visited, n)
+            order_epoch[0] = epoch
+        start = counts[1] * k.batch_size
+        m = min(k.batch_size, n - start)
+        rows = offset(visited, start)
+        batch_weight = weigh(data[4], rows, m) if data[5] else np.float64(m)
         if batch_weight > 0.0:
-            rate = rates[epoch - first]
-            in_place = fused and rate != 0.0
-            G = P if in_place else work.buffer[work.grad : work.grad + work.n_padded]
-            if not in_place:
-                clear(G)
-            scale = 1.0 / batch_weight
-            loss_sum = accumulate(plan, work, P, G, X, Y, labels, weight, rows, scale, rate if in_place else 0.0)
-            if not in_place:
-                move(plan, work, P, G, S, counts[2] + 1, rate)
+            rate, scale = rates[epoch - first], 1.0 / batch_weight
+            if fused and rate != 0.0:
+                G = P
+            else:
+                G = offset(B, k.at_grad)
+                clear(G, k.n_parameters)
+            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, rate if fused else 0.0)
             if not np.isfinite(loss_sum):
-                finite = 0
+                finite = False
                 break
             counts[2] += 1
+            if not fused:
+                for l in range(layers.size):
+                    update_layer(k, layers[l], P, G, S, k.n_parameters, counts[2], rate)
             sums[0] += loss_sum
             sums[1] += batch_weight
         counts[1] += 1
@@ -107,79 +109,65 @@ def train(
             losses[epoch - first] = sums[0] / sums[1]
             counts[0] += 1
             counts[1] = 0
-            sums[:] = 0.0
-    if finite:
-        leave(plan, work, P, params)
-        if not work.dense:
-            for slot in range(plan.n_slots):
-                copy_padded(plan, work, state[slot], S[slot], False)
+            sums[0] = sums[1] = 0.0
+    leave(k, layers, P, pointer(params))
+    for slot in range(k.n_slots):
+        leave(k, layers, offset(S, slot * k.n_parameters), offset(pointer(state), slot * params.size))
     return finite
-
-
-# --- a step ----------------------------------------------------------------------------------------------------------
 
 
 @inline
 def accumulate(
-    plan: Any, work: Any, P: Any, G: Any, X: Any, Y: Any, labels: Any, weight: Any, rows: Any, scale: float,
-    rate: float,
-) -> float:  # fmt: skip
-    """Add ``scale`` times the gradient of these rows and of the penalty to G, unless it is empty; return the loss.
+    k: Any, layers: Any, B: Any, P: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int, scale: float, rate: float
+) -> float:
+    """Add ``scale`` times the gradient of these rows and of the penalty to G, if it is wanted; return the loss.
 
     With a rate other than 0, G is the parameters and the rows are one chunk: make the step of gradient descent.
     """
+    X, step, Y, labels, weight, weighted = data
     loss_sum = 0.0
-    for l in range(plan.activations.size):
-        start, size = work.weights[l], work.widths[l] * work.widths[l + 1]
-        if plan.l2[2 * l] != 0.0:
-            factor = plan.l2[2 * l] * scale if rate == 0.0 else 0.0
-            loss_sum += plan.l2[2 * l] * penalty(P[start : start + size], G[start : start + size], factor)
-        if l > 0 and G.size and not work.blas[l]:
-            transpose(P, start, work.buffer, work.transposed[l], work.widths[l], work.widths[l + 1])
-    for start in range(0, rows.size, work.chunk):
-        chunk = rows[start : start + work.chunk]
-        forward_chunk(plan, work, P, X, chunk, 0)
-        loss_sum += loss_chunk(plan, work, Y, labels, weight, chunk, scale)
-        if G.size:
-            backward_chunk(plan, work, P, G, chunk.size, rate, scale)
+    for l in range(layers.size):
+        layer = layers[l]
+        if layer.l2 != 0.0:
+            factor = layer.l2 * scale if wanted and rate == 0.0 else 0.0
+            loss_sum += layer.l2 * penalty(P, G, layer.W, layer.rows * layer.columns, factor)
+        if l > 0 and wanted and not layer.blas:
+            transpose(P, layer.W, B, layer.at_turned, layer.rows, layer.columns)
+    for start in range(0, n, k.chunk):
+        m = min(k.chunk, n - start)
+        chunk = offset(rows, start)
+        forward_chunk(k, layers, B, P, X, step, chunk, m, False)
+        loss_sum += loss_chunk(k, layers[layers.size - 1], B, Y, labels, weight, weighted, chunk, m, scale)
+        if wanted:
+            for l in range(layers.size - 1, -1, -1):
+                backward_layer(k, layers[l], B, P, G, m, rate, scale, l == 0)
     return loss_sum
 
 
 @jit
-def penalty(w: Any, g: Any, factor: float) -> float:
-    """Add ``factor`` · w to g, unless it is empty; return Σ w² / 2."""
+def penalty(P: Any, G: Any, at: int, size: int, factor: float) -> float:
+    """Return Σ w² / 2; add ``factor`` · w to G unless it is 0."""
     squares = 0.0
-    for i in range(w.size):
-        squares += np.float64(w[i]) * np.float64(w[i])
-    for i in range(g.size):
-        g[i] += w.dtype.type(factor) * w[i]
+    for i in range(at, at + size):
+        squares += np.float64(P[i]) * np.float64(P[i])
+        if factor != 0.0:
+            G[i] += factor * P[i]
     return squares / 2.0
 
 
-@inline
-def move(plan: Any, work: Any, P: Any, G: Any, S: Any, step: int, rate: float) -> None:
-    """Update every padded tensor."""
-    for tensor in range(2 * plan.activations.size):
-        l = tensor // 2
-        start, size = work.weights[l], work.widths[l] * work.widths[l + 1]
-        if tensor % 2:
-            start, size = work.biases[l], bias_size(plan.bias, work.widths[l + 1])
-        update_tensor(plan, tensor, P[start : start + size], G[start : start + size], S, start, step, rate)
-
-
 @jit
-def clear(G: Any) -> None:
+def clear(G: Any, size: int) -> None:
     """Write zeros."""
-    for i in range(G.size):
+    for i in range(size):
         G[i] = 0.0
 
 
 @jit
-def weigh(weight: Any, rows: Any) -> float:
+def weigh(weight: Any, rows: Any, m: int) -> float:
     """Return the weight of a batch."""
     result = 0.0
-    for row in rows:
-        result += np.float64(weight[row])
+    for i in range(m):
+        result += np.float64(weight[rows[i]])
     return result
 
 
@@ -187,40 +175,30 @@ def weigh(weight: Any, rows: Any) -> float:
 
 
 @jit
-def dense_part(plan: Any, tensor: int) -> Any:
-    """Return where a tensor starts in the dense parameters, and its size."""
-    l = tensor // 2
-    if tensor % 2 == 0:
-        return plan.weight_offsets[l], plan.layers[l] * plan.layers[l + 1]
-    return plan.bias_offsets[l], bias_size(plan.bias, plan.layers[l + 1])
-
-
-@jit
-def enter(plan: Any, work: Any, dense: Any, start: int) -> Any:
+def enter(k: Any, layers: Any, dense: Any, B: Any, at: int) -> Any:
     """Return dense parameters in the padded layout: themselves, or a copy in the workspace."""
-    if work.dense:
+    if k.dense:
         return dense
-    padded = work.buffer[start : start + work.n_padded]
-    copy_padded(plan, work, dense, padded, True)
+    padded = offset(B, at)
+    copy_padded(layers, dense, padded, True)
     return padded
 
 
 @jit
-def leave(plan: Any, work: Any, padded: Any, dense: Any) -> None:
-    """Copy the padded parameters back."""
-    if not work.dense:
-        copy_padded(plan, work, dense, padded, False)
+def leave(k: Any, layers: Any, padded: Any, dense: Any) -> None:
+    """Copy padded parameters back."""
+    if not k.dense:
+        copy_padded(layers, dense, padded, False)
 
 
 @jit
-def copy_padded(plan: Any, work: Any, dense: Any, padded: Any, enters: bool) -> None:
+def copy_padded(layers: Any, dense: Any, padded: Any, enters: bool) -> None:
     """Copy a flat buffer to the padded layout, whose pads stay zero, or back."""
-    for l in range(plan.activations.size):
-        n_in, n_out = plan.layers[l], plan.layers[l + 1]
-        for i in range(n_in):
-            here, there = plan.weight_offsets[l] + i * n_out, work.weights[l] + i * work.widths[l + 1]
-            copy(dense, here, padded, there, n_out, enters)
-        copy(dense, plan.bias_offsets[l], padded, work.biases[l], bias_size(plan.bias, n_out), enters)
+    for l in range(layers.size):
+        layer = layers[l]
+        for i in range(layer.n_in):
+            copy(dense, layer.dense_W + i * layer.n_out, padded, layer.W + i * layer.columns, layer.n_out, enters)
+        copy(dense, layer.dense_b, padded, layer.b, layer.n_b, enters)
 
 
 @jit

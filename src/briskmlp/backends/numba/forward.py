@@ -2,9 +2,9 @@
 
 Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1…L
 
-A[0] is gathered from the user's rows. All A[l] are (chunk, widths[l]) in the workspace, of which the first m rows are
-in use and the pads are zero. Loops: layers, then the product's tiles; the activation passes over Z while it is in
-cache and writes A in its place. The last layer's Z is left to the loss where ``last`` is 0.
+A[0] is gathered from the user's rows. All A[l] lie in the workspace, (chunk, padded width), of which the first m rows
+are in use and the pads are zero. Loops: layers, then the product's tiles; the activation passes over Z while it is in
+cache and writes A in its place. The last layer's Z is left to the loss unless ``last``.
 """
 
 from __future__ import annotations
@@ -12,46 +12,53 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import carray
 
 from briskmlp.backends.numba._options import inline, jit
 from briskmlp.backends.numba.activations import exp, sigmoid, tanh
 from briskmlp.backends.numba.product import ROWS, product
-from briskmlp.backends.numba.vector import first, largest, load, load_row, splat, store, total, where_less, width
+from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, where_less, width
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, RELU, SIGMOID, SOFTMAX, TANH
 
 
 @inline
-def forward_chunk(plan: Any, work: Any, P: Any, X: Any, rows: Any, last: int) -> None:
-    """Compute A[0]…A[L] for ``X[rows]``; leave Z[L] in place of A[L] unless ``last``."""
-    buffer, m, n_layers = work.buffer, rows.size, plan.activations.size
-    gather(X, rows, buffer, work.activations[0], work.widths[0])
-    for l in range(n_layers):
-        n_in, n_out, A, Z = work.widths[l], work.widths[l + 1], work.activations[l], work.activations[l + 1]
-        W, b = work.weights[l], work.biases[l]
-        init, bias = P, b
-        if plan.bias != BIAS_NEURON:
-            init, bias = buffer, work.row
-            fill(buffer, work.row, n_out, P[b] if plan.bias == BIAS_LAYER else 0.0)
-        if work.blas[l]:
-            blas(buffer, A, m, n_in, False, P, W, n_in, n_out, False, buffer, work.product)
-            add(init, bias, 0, buffer, work.product, buffer, Z, m, n_out)
-        else:
-            product(buffer, A, n_in, 1, P, W, n_out, init, bias, 0, buffer, Z, n_out, up(m), n_out, plan.layers[l])
-        if last or l < n_layers - 1:
-            activate(plan.activations[l], buffer, Z, m, n_out, plan.layers[l + 1])
+def forward_chunk(job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool) -> None:
+    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] in place of A[L] unless ``last``."""
+    gather(X, step, rows, m, buffer, layers[0].at_A, layers[0].n_in, layers[0].rows)
+    for l in range(layers.size):
+        layer = layers[l]
+        forward_layer(job, layer, buffer, P, m)
+        if last or l < layers.size - 1:
+            activate(layer.activation, buffer, layer.at_Z, m, layer.columns, layer.n_out)
 
 
 @jit
-def gather(X: Any, rows: Any, A: Any, a: int, n_padded: int) -> None:
-    """Copy ``X[rows]`` to the workspace, one row after the other; the pads are zero already."""
-    lanes, n = width(A), X.shape[1]
+def gather(X: Any, step: int, rows: Any, m: int, A: Any, a: int, n: int, n_padded: int) -> None:
+    """Copy rows of X to the workspace, one after the other; the pads are zero already."""
+    lanes = width(A)
     whole = n - n % lanes
-    for i in range(rows.size):
-        row, start = rows[i], a + i * n_padded
+    for i in range(m):
+        x = rows[i] * step
         for j in range(0, whole, lanes):
-            store(A, start + j, load_row(X, row, j))
+            store(A, a + j, load(X, x + j))
         for j in range(whole, n):
-            A[start + j] = X[row, j]
+            A[a + j] = X[x + j]
+        a += n_padded
+
+
+@jit
+def forward_layer(job: Any, layer: Any, buffer: Any, P: Any, m: int) -> None:
+    """Write Z = A @ W + b of one layer, (m, columns)."""
+    n_in, n_out, A, Z, W = layer.rows, layer.columns, layer.at_A, layer.at_Z, layer.W
+    init, b = P, layer.b
+    if job.bias != BIAS_NEURON:
+        init, b = buffer, job.at_row
+        fill(buffer, b, n_out, P[layer.b] if job.bias == BIAS_LAYER else 0.0)
+    if layer.blas:
+        blas(buffer, A, m, n_in, False, P, W, n_in, n_out, False, buffer, job.at_product)
+        add(init, b, 0, buffer, job.at_product, buffer, Z, m, n_out)
+    else:
+        product(buffer, A, n_in, 1, P, W, n_out, init, b, 0, buffer, Z, n_out, up(m), n_out, layer.n_in)
 
 
 @jit
@@ -73,17 +80,14 @@ def blas(
     B: Any, b: int, b_rows: int, b_columns: int, b_turned: bool, C: Any, c: int,
 ) -> None:  # fmt: skip
     """Write C = A @ B by BLAS; a turned operand is the transpose of what lies there, (rows, columns)."""
-    left = A[a : a + a_rows * a_columns].reshape(a_rows, a_columns)
-    right = B[b : b + b_rows * b_columns].reshape(b_rows, b_columns)
-    m = a_columns if a_turned else a_rows
-    n = b_rows if b_turned else b_columns
-    out = C[c : c + m * n].reshape(m, n)
+    left = carray(offset(A, a), (a_rows, a_columns))
+    right = carray(offset(B, b), (b_rows, b_columns))
     if a_turned:
-        np.dot(left.T, right, out)
+        np.dot(left.T, right, carray(offset(C, c), (a_columns, b_columns)))
     elif b_turned:
-        np.dot(left, right.T, out)
+        np.dot(left, right.T, carray(offset(C, c), (a_rows, b_rows)))
     else:
-        np.dot(left, right, out)
+        np.dot(left, right, carray(offset(C, c), (a_rows, b_columns)))
 
 
 @jit
@@ -103,17 +107,17 @@ def activate(activation: int, A: Any, a: int, m: int, n_padded: int, n: int) -> 
             softmax_row(A, a + i * n_padded, n)
         return
     zero = splat(A, 0.0)
-    for i in range(m):
+    for _ in range(m):
         for j in range(0, n_padded, lanes):
-            at = a + i * n_padded + j
-            x = load(A, at)
+            x = load(A, a + j)
             if activation == SIGMOID:
                 x = sigmoid(x)
             elif activation == TANH:
                 x = tanh(x)
             elif activation == RELU:
                 x = where_less(x, zero, zero, x)
-            store(A, at, first(x, n - j, 0.0))
+            store(A, a + j, first(x, n - j, 0.0))
+        a += n_padded
 
 
 @jit

@@ -1,8 +1,11 @@
-"""Where everything lies in the workspace of a plan: padded parameters, activations and deltas in one flat buffer.
+"""Where everything lies in a workspace: padded parameters, activations and deltas in one flat buffer.
 
 Every width is padded to a multiple of a Vec (and of the product's ROWS), so that no kernel has a ragged edge. Pads
 hold zeros, and stay zero: activations and deltas are masked, so that no gradient reaches a padded weight. Rows are
 taken in chunks of a fixed size, whose activations stay in cache.
+
+Kernels read a Plan as two NumPy records: one JOB, and one LAYER for each layer of weights. ``at`` fields count numbers
+from the start of the buffer, ``W`` and ``b`` from the start of the padded parameters.
 """
 
 from __future__ import annotations
@@ -11,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends.numba._options import jit
 from briskmlp.backends.numba.product import ROWS
 from briskmlp.backends.numba.vector import lanes
 from briskmlp.network import FloatArray
-from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, BIAS_NONE, Ints, Plan
+from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, Ints, Plan
 
 # Products of this many multiply-adds and more go to BLAS, which blocks for the caches and has threads. Below, the
 # register tiles of product.py are faster: on one core of a Zen 5 they run at 210-235 GFLOP/s up to 128 × 784 × 256,
@@ -25,89 +27,94 @@ SMALL_CHUNK, LARGE_CHUNK = 128, 4096  # rows; small networks keep a chunk in L2,
 _LINE = 64  # bytes: every part starts on a cache line
 
 
-class Work(NamedTuple):
-    """A workspace: one flat buffer and where the parts start in it, in numbers of its dtype."""
+def _record(**fields: str) -> np.dtype[Any]:
+    """Return a record type: the words of each field name one number of the type that is its name."""
+    return np.dtype([(name, kind) for kind, names in fields.items() for name in names.split()])
 
+
+JOB = _record(
+    # bias … shuffle: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
+    int64="bias loss batch_size rule n_slots nesterov decoupled shuffle seed chunk n_parameters dense "
+    "at_params at_grad at_state at_row at_zeros at_product",
+    float64="loss_scale momentum beta1 beta2 epsilon",
+)
+LAYER = _record(
+    # n_in, n_out: true widths; rows, columns: padded. dense_W, dense_b, n_b: in the dense parameters; b_size: padded.
+    # at_A (chunk, rows), at_Z and at_D (chunk, columns): the layer's input, output, and delta; at_below: delta's
+    # product with W.T. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS.
+    int64="n_in n_out rows columns activation below_activation dense_W dense_b n_b W b b_size "
+    "at_A at_Z at_D at_below at_turned blas",
+    float64="rate_W rate_b decay_W decay_b l2",
+)
+
+
+class Work(NamedTuple):
+    """A workspace, for the plan that it was made for, with or without its l2 term."""
+
+    job: Any  # (1,) JOB
+    layers: Any  # (L,) LAYER
     buffer: FloatArray
     order: Ints  # (n,) the order of the epoch in progress
     order_epoch: Ints  # (1,) the epoch it belongs to; -1 for none
-    chunk: int  # rows at once
-    widths: Ints  # (L+1,) padded
-    weights: Ints  # (L,) padded parameters: where W[l] starts from their beginning
-    biases: Ints  # (L,)
-    n_padded: int  # numbers in the padded parameters
-    blas: Ints  # (L,) 1 if the layer's products go to BLAS
-    dense: int  # 1 if nothing is padded: parameters and state are then used in place
-    params: int
-    grad: int
-    state: int  # (n_slots, n_padded)
-    activations: Ints  # (L+1,) A[l], (chunk, widths[l])
-    delta: Ints  # (2,) delta[l] and delta[l+1] in turn, (chunk, widest)
-    transposed: Ints  # (L,) W[l].T, (widths[l+1], widths[l]), where the product does not go to BLAS
-    row: int  # (widest,) a row of biases
-    zeros: int  # (widest,) zeros
-    product: int  # BLAS's result before it is added
 
 
 def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Work:
     """Lay out and allocate a workspace for calls over ``n`` rows."""
-    n_layers = len(plan.activations)
     multiple = max(lanes(dtype), ROWS)
     widths = [_up(int(width), multiple) for width in plan.layers]
-    widest = max(widths)
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    job, layers = describe(plan, widths)
     rows = min(n, plan.batch_size) if training and plan.batch_size else n
-    blas = [min(rows, LARGE_CHUNK) * n_in * n_out >= BLAS_FROM for n_in, n_out in pairs]
-    chunk = _up(min(rows, LARGE_CHUNK if any(blas) else SMALL_CHUNK), ROWS)
-
-    weights, biases, end = [], [], 0
-    for n_in, n_out in pairs:
-        weights.append(end)
-        biases.append(end + n_in * n_out)
-        one = 1 if widths == plan.layers.tolist() else multiple
-        end += n_in * n_out + {BIAS_LAYER: one, BIAS_NONE: 0}.get(plan.bias, n_out)
-    n_padded = end
+    layers["blas"] = min(rows, LARGE_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
+    any_blas = bool(layers["blas"].any())
+    chunk = _up(min(rows, LARGE_CHUNK if any_blas else SMALL_CHUNK), ROWS)
+    weights, widest = layers["rows"] * layers["columns"], max(widths)
 
     cursor = _Cursor(_LINE // dtype.itemsize)
-    slots = plan.n_slots if training else 0
-    part = {
-        "params": cursor.take(n_padded),
-        "grad": cursor.take(n_padded if training else 0),
-        "state": cursor.take(slots * n_padded),
-        "row": cursor.take(widest),
-        "zeros": cursor.take(widest),
-    }
+    n_padded = int(job["n_parameters"][0])
+    job["chunk"] = chunk
+    job["at_params"] = cursor.take(n_padded)
+    job["at_grad"] = cursor.take(n_padded * training)
+    job["at_state"] = cursor.take(n_padded * plan.n_slots * training)
+    job["at_row"] = cursor.take(widest)
+    job["at_zeros"] = cursor.take(widest)
+    job["at_product"] = cursor.take(max(int(weights.max()), chunk * widest) * any_blas)
     activations = [cursor.take(chunk * width) for width in widths]
+    layers["at_A"], layers["at_Z"] = activations[:-1], activations[1:]
     delta = [cursor.take(chunk * widest) for _ in range(2)]
-    turned = [training and l > 0 and not blas[l] for l in range(n_layers)]
-    transposed = [cursor.take(n_in * n_out if turn else 0) for turn, (n_in, n_out) in zip(turned, pairs, strict=True)]
-    largest = max(n_in * n_out for n_in, n_out in pairs)
-    product = cursor.take(max(largest, chunk * widest) if any(blas) else 0)
+    for l, layer in enumerate(layers):
+        layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
+        layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
     return Work(
-        buffer=_zeros(cursor.end, dtype),
-        order=np.empty(n if training else 0, dtype=np.int64),
-        order_epoch=np.array([-1]),
-        chunk=chunk,
-        widths=np.array(widths),
-        weights=np.array(weights),
-        biases=np.array(biases),
-        n_padded=n_padded,
-        blas=np.array(blas, dtype=np.int64),
-        dense=int(n_padded == plan.n_parameters),
-        activations=np.array(activations),
-        delta=np.array(delta),
-        transposed=np.array(transposed),
-        product=product,
-        **part,
+        job, layers, _zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1])
     )
 
 
-@jit
-def bias_size(bias: int, n_out: int) -> int:
-    """Return how many biases a layer has."""
-    if bias == BIAS_NEURON:
-        return n_out
-    return 1 if bias == BIAS_LAYER else 0
+def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
+    """Return the records of a plan whose parameters are laid out with these widths."""
+    job, layers = np.zeros(1, JOB), np.zeros(len(plan.activations), LAYER)
+    for name in JOB.names or ():
+        if name in Plan._fields:
+            job[name] = getattr(plan, name)
+    layers["n_in"], layers["n_out"] = plan.layers[:-1], plan.layers[1:]
+    layers["rows"], layers["columns"] = widths[:-1], widths[1:]
+    layers["activation"], layers["below_activation"][1:] = plan.activations, plan.activations[:-1]
+    layers["dense_W"], layers["dense_b"] = plan.weight_offsets, plan.bias_offsets
+    layers["n_b"] = _biases(plan.bias, layers["n_out"])
+    layers["b_size"] = _biases(plan.bias, layers["columns"])
+    layers["rate_W"], layers["rate_b"] = plan.rate_scale[::2], plan.rate_scale[1::2]
+    layers["decay_W"], layers["decay_b"] = plan.decay[::2], plan.decay[1::2]
+    layers["l2"] = plan.l2[::2]
+    sizes = layers["rows"] * layers["columns"]
+    ends = np.cumsum(sizes + layers["b_size"])
+    layers["b"] = ends - layers["b_size"]
+    layers["W"] = layers["b"] - sizes
+    job["n_parameters"] = ends[-1]
+    job["dense"] = ends[-1] == plan.n_parameters
+    return job, layers
+
+
+def _biases(bias: int, columns: Ints) -> Any:
+    return columns if bias == BIAS_NEURON else np.full_like(columns, bias == BIAS_LAYER)
 
 
 class _Cursor:

@@ -39,9 +39,8 @@ def philox(counter: Any, k0: Any, k1: Any) -> Any:
 
 
 @jit
-def draw_order(seed: int, epoch: int, shuffle: int, order: Any) -> None:
-    """Write the order of an epoch; 0…n-1 without shuffle."""
-    n = order.size
+def draw_order(seed: int, epoch: int, shuffle: int, order: Any, n: int) -> None:
+    """Write the order of an epoch over n examples; 0…n-1 without shuffle."""
     for i in range(n):
         order[i] = i
     if not shuffle:

@@ -5,8 +5,8 @@ momentum   v = μ v + g                             w -= lr v, or lr (g + μ v) 
 Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²   w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
 RMSprop    v = β2 v + (1-β2) g²                    w -= lr g / (sqrt(v) + ε)
 
-w, g and each row of the state are flat and of one length; a tensor is a slice. Loops this plain are vectorised by
-LLVM, and give the same bits on dense parameters as on padded ones.
+A tensor is ``size`` numbers from ``at`` in P, G and each slot of S; the slots are ``n`` numbers apart. Loops this plain
+are vectorised by LLVM, and give the same bits on dense parameters as on padded ones.
 """
 
 from __future__ import annotations
@@ -16,69 +16,85 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.numba._options import jit
+from briskmlp.backends.numba.vector import number
 from briskmlp.plan import RULE_ADAM, RULE_MOMENTUM, RULE_SGD
 
 
 @jit
-def update_tensor(plan: Any, tensor: int, w: Any, g: Any, state: Any, start: int, step: int, rate: float) -> None:
-    """Move one tensor by one step; ``state`` is (n_slots, all), of which the tensor's part begins at ``start``."""
-    to = w.dtype.type
-    stop = start + w.size
-    lr, decay = rate * plan.rate_scale[tensor], plan.decay[tensor]
-    if decay != 0.0 and plan.decoupled:
-        shrink(w, to(1.0 - lr * decay))
+def update_layer(job: Any, layer: Any, P: Any, G: Any, S: Any, n: int, step: int, rate: float) -> None:
+    """Move W and b of one layer by one step."""
+    size = layer.rows * layer.columns
+    update_tensor(job, P, G, S, layer.W, size, n, step, rate * layer.rate_W, layer.decay_W)
+    update_tensor(job, P, G, S, layer.b, layer.b_size, n, step, rate * layer.rate_b, layer.decay_b)
+
+
+@jit
+def update_tensor(
+    job: Any, P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, decay: float
+) -> None:
+    """Move one tensor by one step, which counts from 1; G is used up."""
+    m, v = at, at + n
+    if job.decoupled:
+        shrink(P, at, size, 1.0 - lr * decay)
     elif decay != 0.0:
-        for i in range(w.size):
-            g[i] += to(decay) * w[i]
-    if plan.rule == RULE_SGD:
-        for i in range(w.size):
-            w[i] -= to(lr) * g[i]
-    elif plan.rule == RULE_MOMENTUM:
-        momentum(w, g, state[0, start:stop], to(lr), to(plan.momentum), plan.nesterov)
-    elif plan.rule == RULE_ADAM:
-        correction1, correction2 = 1.0 - plan.beta1**step, 1.0 - plan.beta2**step
+        d = number(P, decay)
+        for i in range(at, at + size):
+            G[i] += d * P[i]
+    if job.rule == RULE_SGD:
+        rate = number(P, lr)
+        for i in range(at, at + size):
+            P[i] -= rate * G[i]
+    elif job.rule == RULE_MOMENTUM:
+        momentum(P, G, S, at, size, number(P, lr), number(P, job.momentum), job.nesterov)
+    elif job.rule == RULE_ADAM:
+        correction1, correction2 = 1.0 - job.beta1**step, 1.0 - job.beta2**step
         adam(
-            w, g, state[0, start:stop], state[1, start:stop], to(lr / correction1), to(np.sqrt(correction2)),
-            to(1.0 - plan.beta1), to(plan.beta2), to(1.0 - plan.beta2), to(plan.epsilon),
+            P, G, S, at, m, v, size, number(P, lr / correction1), number(P, np.sqrt(correction2)),
+            number(P, 1.0 - job.beta1), number(P, job.beta2), number(P, 1.0 - job.beta2), number(P, job.epsilon),
         )  # fmt: skip
     else:
-        rmsprop(w, g, state[0, start:stop], to(lr), to(plan.beta2), to(1.0 - plan.beta2), to(plan.epsilon))
+        alpha, rest = number(P, job.beta2), number(P, 1.0 - job.beta2)
+        rmsprop(P, G, S, at, size, number(P, lr), alpha, rest, number(P, job.epsilon))
 
 
 @jit
-def shrink(w: Any, factor: float) -> None:
+def shrink(P: Any, at: int, size: int, factor: float) -> None:
     """Write w = factor w."""
-    for i in range(w.size):
-        w[i] *= factor
+    if factor != 1.0:
+        for i in range(at, at + size):
+            P[i] *= number(P, factor)
 
 
 @jit
-def momentum(w: Any, g: Any, v: Any, lr: float, mu: float, nesterov: int) -> None:
+def momentum(P: Any, G: Any, S: Any, at: int, size: int, lr: float, mu: float, nesterov: int) -> None:
     """Move w along its velocity."""
-    for i in range(w.size):
-        v[i] = mu * v[i] + g[i]
+    for i in range(at, at + size):
+        S[i] = mu * S[i] + G[i]
     if nesterov:
-        for i in range(w.size):
-            w[i] -= lr * (g[i] + mu * v[i])
+        for i in range(at, at + size):
+            P[i] -= lr * (G[i] + mu * S[i])
     else:
-        for i in range(w.size):
-            w[i] -= lr * v[i]
+        for i in range(at, at + size):
+            P[i] -= lr * S[i]
 
 
 @jit
 def adam(
-    w: Any, g: Any, m: Any, v: Any, lr: float, root: float, rest1: float, beta2: float, rest2: float, epsilon: float
-) -> None:
+    P: Any, G: Any, S: Any, at: int, m: int, v: int, size: int,
+    lr: float, root: float, rest1: float, beta2: float, rest2: float, epsilon: float,
+) -> None:  # fmt: skip
     """Move w by Adam's step; lr is corrected for the first moment, ``root`` corrects the second."""
-    for i in range(w.size):
-        m[i] += rest1 * (g[i] - m[i])
-        v[i] = beta2 * v[i] + rest2 * (g[i] * g[i])
-        w[i] -= lr * m[i] / (np.sqrt(v[i]) / root + epsilon)
+    for i in range(size):
+        g = G[at + i]
+        S[m + i] += rest1 * (g - S[m + i])
+        S[v + i] = beta2 * S[v + i] + rest2 * (g * g)
+        P[at + i] -= lr * S[m + i] / (np.sqrt(S[v + i]) / root + epsilon)
 
 
 @jit
-def rmsprop(w: Any, g: Any, v: Any, lr: float, alpha: float, rest: float, epsilon: float) -> None:
+def rmsprop(P: Any, G: Any, S: Any, at: int, size: int, lr: float, alpha: float, rest: float, epsilon: float) -> None:
     """Move w by RMSprop's step."""
-    for i in range(w.size):
-        v[i] = alpha * v[i] + rest * (g[i] * g[i])
-        w[i] -= lr * g[i] / (np.sqrt(v[i]) + epsilon)
+    for i in range(at, at + size):
+        g = G[i]
+        S[i] = alpha * S[i] + rest * (g * g)
+        P[i] -= lr * g / (np.sqrt(S[i]) + epsilon)
