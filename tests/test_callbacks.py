@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from briskmlp.callbacks import Callbacks, EarlyStopping, History, Progress, progress_callback
+from briskmlp.callbacks import Callbacks, EarlyStopping, Progress, progress_callback
+from briskmlp.history import History
 
 
 class FakeTrainer:

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from briskmlp.callbacks import EarlyStopping, History
+    from briskmlp.callbacks import EarlyStopping
     from briskmlp.checkpoint import CheckpointError
+    from briskmlp.history import History
     from briskmlp.network import Network
     from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
@@ -35,8 +36,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "callbacks": ("EarlyStopping", "History"),
+    "callbacks": ("EarlyStopping",),
     "checkpoint": ("CheckpointError",),
+    "history": ("History",),
     "network": ("Network",),
     "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "schedules": ("Constant", "Cosine", "InverseScaling", "StepDecay"),

@@ -1,4 +1,4 @@
-"""Callbacks: what happens between epochs, and the history of a call of ``fit``.
+"""Callbacks: what happens between epochs.
 
 A callback is any object with some of
 
@@ -18,20 +18,15 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
+from briskmlp.history import History, Record
 from briskmlp.network import FloatArray
 
 HOOKS = ("on_fit_begin", "on_epoch_end", "on_epochs", "on_fit_end", "state_dict", "load_state_dict")
-
-# Of one epoch: "epoch" (int, epochs completed in the trainer's life, so it begins with 1), "loss", "learning_rate",
-# "time" (seconds); with validation_data "val_loss"; metrics such as "accuracy" and "val_accuracy".
-Record = dict[str, float]
-
 
 class HasParameters(Protocol):
     """What the callbacks here need of a trainer."""
@@ -40,73 +35,6 @@ class HasParameters(Protocol):
     def parameters(self) -> FloatArray:
         """Flat, writable view of all weights and biases."""
         ...
-
-
-@dataclass(repr=False)
-class History:
-    """What one call of ``fit`` recorded, epoch by epoch.
-
-    ``history["val_accuracy"]`` is the list of one value per epoch, ``for record in history`` gives a dict per
-    epoch, and ``pandas.DataFrame(history)`` a table.
-
-    Attributes
-    ----------
-    records : list of dict
-        One per epoch, with "epoch" (counted from 1 over the trainer's life), "loss", "learning_rate", "time"
-        in seconds, and where asked for "val_loss", "accuracy", "val_accuracy", "mae", "val_mae".
-
-    Examples
-    --------
-    >>> history = History([{"epoch": 1, "loss": 0.5, "time": 0.01}, {"epoch": 2, "loss": 0.25, "time": 0.01}])
-    >>> history.loss
-    [0.5, 0.25]
-    >>> history
-    History(2 epochs: loss 0.25)
-    """
-
-    records: list[Record] = field(default_factory=list)
-
-    @property
-    def loss(self) -> list[float]:
-        """Training loss of each epoch."""
-        return self._column("loss")
-
-    @property
-    def val_loss(self) -> list[float]:
-        """Loss on ``validation_data`` after each epoch; empty without it."""
-        return self._column("val_loss")
-
-    @property
-    def time(self) -> list[float]:
-        """Seconds that each epoch took."""
-        return self._column("time")
-
-    def extend(self, records: Iterable[Record]) -> None:
-        """Add the records of the epochs just trained."""
-        self.records.extend(records)
-
-    def __getitem__(self, name: str) -> list[float]:
-        names = list(self.records[0]) if self.records else []
-        if name not in names:
-            raise KeyError(f"history has no {name!r}, only {', '.join(names) or 'no epochs'}")
-        return self._column(name)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
-
-    def __repr__(self) -> str:
-        last = self.records[-1] if self.records else {}
-        shown = [
-            f"{name} {value:.4g}" for name, value in last.items() if name not in {"epoch", "learning_rate", "time"}
-        ]
-        epochs = f"{len(self)} epoch{'s' * (len(self) != 1)}"
-        return f"History({epochs}{': ' * bool(shown)}{', '.join(shown)})"
-
-    def _column(self, name: str) -> list[float]:
-        return [record[name] for record in self.records if name in record]
 
 
 class Callbacks:

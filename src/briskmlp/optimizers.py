@@ -7,9 +7,14 @@ The update itself is a kernel: ``update`` in each backend. ``g`` below is the gr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from briskmlp._messages import check_number
-from briskmlp.schedules import Constant, Schedule
+from briskmlp.schedules import Schedule
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,12 @@ class Optimizer:
         if not callable(self.learning_rate):
             check_number("learning_rate", self.learning_rate, low=0.0)
 
-    def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 0."""
-        schedule = self.learning_rate if callable(self.learning_rate) else Constant(self.learning_rate)
-        return check_number("learning_rate", schedule(epoch), low=0.0)
+    def rates(self, first: int, last: int) -> Floats:
+        """Return the learning rates of the epochs first…last-1, counted from 0."""
+        if not callable(self.learning_rate):
+            return np.full(last - first, float(self.learning_rate))
+        epochs = range(first, last)
+        return np.array([check_number("learning_rate", self.learning_rate(epoch), low=0.0) for epoch in epochs])
 
     @property
     def n_slots(self) -> int:

@@ -17,19 +17,21 @@ from briskmlp import checkpoint, configuration
 from briskmlp._messages import check_choice, check_integer, check_number
 from briskmlp.backends import dispatch, threads
 from briskmlp.backends.contract import Position
-from briskmlp.callbacks import Callbacks, History, Record, progress_callback
+from briskmlp.callbacks import Callbacks, progress_callback
+from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.inputs import Inputs, check_inputs, check_targets, check_weight
 from briskmlp.losses import check_loss, default_output, target_rules
 from briskmlp.metrics import METRICS, check_metrics
 from briskmlp.network import FloatArray, Network
-from briskmlp.optimizers import SGD, Optimizer
+from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, Floats, Ints, Plan, make_plan
 from briskmlp.random import MAX_SEED, draw_seed, sample_order
 
 SLICE_SECONDS = 0.05  # a kernel call lasts about this long, so that Ctrl-C is answered within 0.2 s
 STAGE_BYTES = 64 * 2**20  # what is converted at once of data that is not trained on in place
 DTYPES = ("float32", "float64")
+MAX_SIZE = 2**63 - 1  # kernels count in int64
 
 
 class Data(NamedTuple):
@@ -145,6 +147,8 @@ class Trainer:
     ) -> None:
         _refuse("dropout", dropout, 0.0)
         _refuse("clip_norm", clip_norm, None)
+        if not isinstance(hidden, (str, list, tuple)):
+            raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")
         if output is None:
             last_hidden = hidden if isinstance(hidden, str) else [*hidden, "sigmoid"][max(len(hidden) - 1, 0)]
             n_out = Network(layers, "identity").n_out
@@ -152,8 +156,10 @@ class Trainer:
         self.network = Network(layers, hidden, output, bias)
         check_loss(loss, self.network.output)
         self.loss = loss
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be one of {', '.join(OPTIMIZERS)} such as SGD(0.1), got {optimizer!r}")
         self.optimizer = optimizer
-        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, low=1)
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
         self.l2 = check_number("l2", l2, low=0.0)
         self.dtype = _check_dtype(dtype)
         self.precision = check_choice("precision", precision, PRECISIONS)
@@ -283,20 +289,24 @@ class Trainer:
             while position.epoch < end:
                 first, first_batch = position.epoch, position.batch
                 last = min(end, first + (1 if one_by_one else 1 + steps // n_batches))
-                rates = np.array([self.optimizer.rate(epoch) for epoch in range(first, last)])
+                rates = self.optimizer.rates(first, last)
                 losses = np.empty(last - first)
                 seconds = self._advance(plan, data, rates, steps, losses, snapshot)
                 elapsed += seconds
                 done = position.epoch - first
                 steps = _next_steps(done * n_batches + position.batch - first_batch, seconds)
                 if done:
-                    records = [
-                        self._record(first + i, losses[i], rates[i], elapsed / done, data, validation, metrics)
-                        for i in range(done)
-                    ]
+                    history.extend(
+                        {
+                            "epoch": range(first + 1, first + done + 1),
+                            "loss": losses[:done].tolist(),
+                            "learning_rate": rates[:done].tolist(),
+                            "time": [elapsed / done] * done,
+                            **self._scores(data, validation, metrics),
+                        }
+                    )
                     elapsed = 0.0
-                    history.extend(records)
-                    if hooks.on_epochs(self, records):
+                    if hooks.callbacks and hooks.on_epochs(self, history.last(done)):
                         return
         finally:
             self._unfinished = self._checksum(plan, data) if position.batch else None
@@ -363,25 +373,14 @@ class Trainer:
             self._workspace = key, self._choice.backend.workspace(plan, self.dtype, n)
         return self._workspace[1]
 
-    def _record(
-        self,
-        epoch: int,
-        loss: float,
-        rate: float,
-        seconds: float,
-        data: Data,
-        validation: Data | None,
-        metrics: tuple[str, ...],
-    ) -> Record:
-        record: Record = {"epoch": epoch + 1, "loss": float(loss), "learning_rate": float(rate), "time": seconds}
-        if validation is not None:
-            record["val_loss"] = self._evaluate(validation)
+    def _scores(self, data: Data, validation: Data | None, metrics: tuple[str, ...]) -> dict[str, list[float]]:
+        """Return the validation loss and the metrics as they are now, one value each."""
+        scores = {} if validation is None else {"val_loss": [self._evaluate(validation)]}
         if metrics:
             prefix, scored = ("", data) if validation is None else ("val_", validation)
             A = self._predict(scored.inputs)
-            for name in metrics:
-                record[prefix + name] = METRICS[name](A, scored.Y, scored.weight)
-        return record
+            scores |= {prefix + name: [METRICS[name](A, scored.Y, scored.weight)] for name in metrics}
+        return scores
 
     def _settle_unfinished(self, plan: Plan, data: Data) -> None:
         """Go on with an epoch that was cut if the data are the same; otherwise drop it."""
@@ -613,7 +612,10 @@ class Trainer:
         if validation_data is None:
             return None
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got {type(validation_data)}")
+            came = type(validation_data).__name__
+            if isinstance(validation_data, (tuple, list)):
+                came += f" of {len(validation_data)}"
+            raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got a {came}")
         return self._check_data(*validation_data, suffix="validation ")
 
 
@@ -655,7 +657,7 @@ def _aligned(n: int, dtype: np.dtype[Any]) -> FloatArray:
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        name = np.dtype(dtype).name
+        name = None if dtype is None else np.dtype(dtype).name  # NumPy reads None as float64
     except TypeError:
         name = dtype
     return np.dtype(check_choice("dtype", name, DTYPES))

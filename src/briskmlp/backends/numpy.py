@@ -123,7 +123,7 @@ def gradient(
     for start in range(0, len(rows), ROW_CHUNK):
         chunk = rows[start : start + ROW_CHUNK]
         A, Z = _activations(plan, params, X[chunk])
-        chunk_weight = None if weight is None else weight[chunk, None]
+        chunk_weight = None if weight is None else weight[chunk]
         loss, delta = _loss(plan, A[-1], Z, Y[chunk], chunk_weight)
         total += loss
         if grad is not None:

@@ -25,7 +25,7 @@ C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1.0 / math.factorial(k) fo
 
 
 def tail(r: Any) -> Any:
-    """Return (e^r - 1 - r) / r for \|r\| <= ln2/2."""
+    """Return (e^r - 1 - r) / r for |r| <= ln2/2."""
 
 
 @overload(tail, strict=False)
@@ -74,39 +74,31 @@ def _constants(x: Any) -> Any:
 
 @jit
 def split(x: Any) -> Any:
-    """Return 2^n, and e^r - 1 as a sum of two, the second below the first's last digit; x = n ln2 + r."""
+    """Return 2^n and e^r - 1, where x = n ln2 + r."""
     shift, ln2_high, ln2_low, _ = constants(x)
     shifted = fma(x, splat(x, LOG2_E), splat(x, shift))
     n = shifted - splat(x, shift)
     exact = fma(n, splat(x, -ln2_high), x)
     r = fma(n, splat(x, -ln2_low), exact)
-    rest = fma(tail(r), r, fma(n, splat(x, -ln2_low), exact - r))  # what rounding r lost comes back
-    high = r + rest
-    return power_of_two(shifted), high, rest - (high - r)
-
-
-@jit
-def exp_two(x: Any) -> Any:
-    """Return e^x for x <= 0 as a sum of two, the second below the first's last digit."""
-    lowest = splat(x, constants(x)[3])
-    scale, high, low = split(where_less(x, lowest, lowest, x))
-    e = fma(scale, high, scale)
-    return e, fma(scale, low, fma(scale, high, scale - e))
+    rest = fma(n, splat(x, -ln2_low), exact - r)  # what rounding r lost
+    return power_of_two(shifted), r + fma(tail(r), r, rest)
 
 
 @jit
 def exp(x: Any) -> Any:
     """Return e^x for x <= 0."""
-    return exp_two(x)[0]
+    lowest = splat(x, constants(x)[3])
+    scale, p = split(where_less(x, lowest, lowest, x))
+    return fma(scale, p, scale)
 
 
 @jit
-def quotient(x: Any, x_low: Any, y: Any, y_low: Any) -> Any:
-    """Return (x + x_low) / (y + y_low), rounded about once: a division of the high parts and one correction."""
+def quotient(x: Any, y: Any, y_low: Any) -> Any:
+    """Return x / (y + y_low) by one division and one correction, which costs a fifth and saves an ulp."""
     inverse = splat(x, 1.0) / y
     q = x * inverse
-    residue = fma(splat(x, 0.0) - q, y, x) + (x_low - q * y_low)
-    return fma(residue, inverse, q)
+    minus_q = splat(x, 0.0) - q
+    return fma(fma(minus_q, y_low, fma(minus_q, y, x)), inverse, q)
 
 
 @jit
@@ -122,25 +114,20 @@ def log1p(x: Any) -> Any:
 
 @jit
 def sigmoid(z: Any) -> Any:
-    """Return 1 / (1 + e^-z), as e / (1 + e) or 1 / (1 + e) with e = e^-\|z\|: never an overflow or a difference.
-
-    The low parts cost a quarter of the time and bring the error from 2.05 to below 1 ulp.
-    """
+    """Return 1 / (1 + e^-z), as e / (1 + e) or 1 / (1 + e) with e = e^-|z|: never an overflow or a difference."""
     zero, one = splat(z, 0.0), splat(z, 1.0)
-    e, low = exp_two(zero - absolute(z))
+    e = exp(zero - absolute(z))
     d = one + e
-    return quotient(where_less(z, zero, e, one), where_less(z, zero, low, zero), d, e - (d - one) + low)
+    return quotient(where_less(z, zero, e, one), d, e - (d - one))
 
 
 @jit
 def tanh(z: Any) -> Any:
-    """Return tanh z = t / (t + 2) with t = e^(2\|z\|) - 1, which keeps all digits near 0."""
+    """Return tanh z = t / (t + 2) with t = e^(2|z|) - 1, which keeps all digits near 0."""
     limit, one, two = splat(z, 20.0), splat(z, 1.0), splat(z, 2.0)  # tanh rounds to 1 from 9 (float32), 19.1 (float64)
     x = absolute(z)
     x = where_less(limit, x, limit, x)
-    scale, high, low = split(x + x)
-    base = scale - one
-    t = fma(scale, high, base)
-    t_low = fma(scale, low, fma(scale, high, base - t))
+    scale, p = split(x + x)
+    t = fma(scale, p, scale - one)
     d = t + two
-    return copysign(quotient(t, t_low, d, t - (d - two) + t_low), z)
+    return copysign(quotient(t, d, t - (d - two)), z)

@@ -17,11 +17,11 @@ import numpy as np
 
 from briskmlp.backends.numba._options import jit
 from briskmlp.backends.numba.activations import exp, log1p
-from briskmlp.backends.numba.forward import activate, add, blas, fill, softmax_row, up
+from briskmlp.backends.numba.forward import activate, add, blas, fill, gather, softmax_row, up
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.product import product
 from briskmlp.backends.numba.update import shrink
-from briskmlp.backends.numba.vector import absolute, first, load, number, splat, store, total, where_less, width
+from briskmlp.backends.numba.vector import absolute, first, fma, load, number, offset, splat, store, total, where_less, width
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, MSE, RELU, SIGMOID, SOFTMAX, TANH
 
 
@@ -29,71 +29,92 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, MSE, RELU, SIGMOID, SOFTMAX, 
 def loss_chunk(
     job: Any, layer: Any, buffer: Any, Y: Any, labels: Any, weight: Any, weighted: bool, rows: Any, m: int, scale: float
 ) -> float:
-    """Write delta = ``scale`` · w · ∂E/∂Z of the last layer in place of its Z, for m rows; return Σ w·E.
+    """Write delta = ``scale`` · w · ∂E/∂Z of the last layer from its Z, for m rows; return Σ w·E.
 
-    ``Y`` is (n, n_out) in C order, or ``labels`` (n,) where the loss is cross-entropy and ``labels[0] >= 0``.
+    ``Y`` is (n, n_out) in C order, or ``labels`` (n,) where the loss is cross-entropy and ``labels[0] >= 0``. Dense
+    targets are first gathered to where delta will be, as whole Vecs cannot be read from ragged rows.
     """
     n, n_padded, Z, D = layer.n_out, layer.columns, layer.at_Z, layer.at_D
+    labelled = labels[0] >= 0
+    if not labelled:
+        gather(Y, n, rows, m, buffer, D, n, n_padded)
     if job.loss == MSE:
         activate(layer.activation, buffer, Z, m, n_padded, n)
     loss_sum = 0.0
+    if job.loss == MSE and layer.activation != SOFTMAX:
+        factor = job.loss_scale * scale
+        for start in range(0, m, SMALL_CHUNK):  # so that float32 sums stay short
+            z, d, to = Z + start * n_padded, D + start * n_padded, min(m - start, SMALL_CHUNK)
+            chunk = offset(rows, start)
+            loss_sum += squared_error(layer.activation, buffer, z, d, n, n_padded, weight, weighted, chunk, to, factor)
+        return job.loss_scale * loss_sum
     for i in range(m):
-        row, z, d = rows[i], Z + i * n_padded, D + i * n_padded
-        w = job.loss_scale * (np.float64(weight[row]) if weighted else 1.0)
+        z, d = Z + i * n_padded, D + i * n_padded
+        w = job.loss_scale * (np.float64(weight[rows[i]]) if weighted else 1.0)
         if job.loss == MSE:
-            E = squared_error(layer.activation, buffer, z, d, Y, row * n, n, job.at_row, w * scale)
+            E = softmax_squared_error(buffer, z, d, n, w * scale)
         elif layer.activation == SIGMOID:
-            E = sigmoid_cross_entropy(buffer, z, d, Y, row * n, n, job.at_row, w * scale)
-        elif labels[0] >= 0:
-            E = softmax_cross_entropy_label(buffer, z, d, labels[row], n, w * scale)
+            E = sigmoid_cross_entropy(buffer, z, d, n, w * scale)
+        elif labelled:
+            E = softmax_cross_entropy_label(buffer, z, d, labels[rows[i]], n, w * scale)
         else:
-            E = softmax_cross_entropy(buffer, z, d, Y, row * n, n, w * scale)
+            E = softmax_cross_entropy(buffer, z, d, n, w * scale)
         loss_sum += w * E
     return loss_sum
 
 
 @jit
-def copy_target(Y: Any, y: int, buffer: Any, target: int, n: int) -> None:
-    """Copy one row of Y to the workspace, where whole Vecs can be read."""
-    for j in range(n):
-        buffer[target + j] = Y[y + j]
-
-
-@jit
 def squared_error(
-    activation: int, buffer: Any, a: int, d: int, Y: Any, y: int, n: int, target: int, factor: float
-) -> float:
-    """Write delta = factor · 2 (A - Y) f'(Z) of one row; return Σ (A - Y)²."""
-    copy_target(Y, y, buffer, target, n)
+    activation: int, buffer: Any, a: int, d: int, n: int, n_padded: int,
+    weight: Any, weighted: bool, rows: Any, m: int, scale: float,
+) -> float:  # fmt: skip
+    """Write delta = scale · w · 2 (A - Y) f'(Z) of m rows in place of Y; return Σ w (A - Y)²."""
     lanes = width(buffer)
-    squares, along = splat(buffer, 0.0), splat(buffer, 0.0)
-    for j in range(0, n, lanes):
-        A = load(buffer, a + j)
-        error = first(A - load(buffer, target + j), n - j, 0.0)
-        squares = squares + error * error
-        g = error * splat(buffer, 2.0 * factor)
-        along = along + g * A
-        store(buffer, d + j, through(activation, g, A))
-    if activation == SOFTMAX:  # the Jacobian product A (g - Σ g A)
-        mean = splat(buffer, total(along))
-        for j in range(0, n, lanes):
-            store(buffer, d + j, first(load(buffer, a + j) * (load(buffer, d + j) - mean), n - j, 0.0))
+    squares, w, double = splat(buffer, 0.0), splat(buffer, 1.0), splat(buffer, 2.0 * scale)
+    for i in range(m):
+        if weighted:
+            w = splat(buffer, weight[rows[i]])
+        for j in range(0, n_padded, lanes):
+            A = load(buffer, a + j)
+            error = first(A - load(buffer, d + j), n - j, 0.0)
+            weighted_error = w * error
+            squares = fma(weighted_error, error, squares)
+            store(buffer, d + j, through(activation, weighted_error * double, A))
+        a += n_padded
+        d += n_padded
     return np.float64(total(squares))
 
 
 @jit
-def sigmoid_cross_entropy(buffer: Any, z: int, d: int, Y: Any, y: int, n: int, target: int, factor: float) -> float:
-    """Write delta = factor · (A - Y) of one row from Z; return Σ softplus(Z) - Y Z."""
-    copy_target(Y, y, buffer, target, n)
+def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) -> float:
+    """Write delta = factor · A (g - Σ g A), where g = 2 (A - Y), of one row in place of Y; return Σ (A - Y)²."""
+    lanes = width(buffer)
+    squares, along = splat(buffer, 0.0), splat(buffer, 0.0)
+    for j in range(0, n, lanes):
+        A = load(buffer, a + j)
+        error = first(A - load(buffer, d + j), n - j, 0.0)
+        squares = squares + error * error
+        g = error * splat(buffer, 2.0 * factor)
+        along = along + g * A
+        store(buffer, d + j, g)
+    mean = splat(buffer, total(along))
+    for j in range(0, n, lanes):
+        store(buffer, d + j, first(load(buffer, a + j) * (load(buffer, d + j) - mean), n - j, 0.0))
+    return np.float64(total(squares))
+
+
+@jit
+def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> float:
+    """Write delta = factor · (A - Y) of one row in place of Y; return Σ softplus(Z) - Y Z."""
     zero, one = splat(buffer, 0.0), splat(buffer, 1.0)
     losses = zero
     for j in range(0, n, width(buffer)):
-        Z, targets = load(buffer, z + j), load(buffer, target + j)
+        Z, Y = load(buffer, z + j), load(buffer, d + j)
         e = exp(zero - absolute(Z))
         softplus = where_less(Z, zero, zero, Z) + log1p(e)
-        losses = losses + first(softplus - targets * Z, n - j, 0.0)
+        losses = losses + first(softplus - Y * Z, n - j, 0.0)
         A = where_less(Z, zero, e, one) / (one + e)
-        store(buffer, d + j, first((A - targets) * splat(buffer, factor), n - j, 0.0))
+        store(buffer, d + j, first((A - Y) * splat(buffer, factor), n - j, 0.0))
     return np.float64(total(losses))
 
 
@@ -108,16 +129,17 @@ def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int,
 
 
 @jit
-def softmax_cross_entropy(buffer: Any, z: int, d: int, Y: Any, y: int, n: int, factor: float) -> float:
-    """Write delta = factor · (A - Y) of one row; return Σ Y (logsumexp(Z) - Z)."""
+def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> float:
+    """Write delta = factor · (A - Y) of one row in place of Y; return Σ Y (logsumexp(Z) - Z)."""
     share, taken = 0.0, 0.0
     for j in range(n):
-        share += np.float64(Y[y + j])
-        taken += np.float64(Y[y + j]) * np.float64(buffer[z + j])
+        Y = np.float64(buffer[d + j])
+        share += Y
+        taken += Y * np.float64(buffer[z + j])
     highest, log_sum = softmax_row(buffer, z, n)
-    scale_row(buffer, z, d, n, factor)
-    for j in range(n):
-        buffer[d + j] -= number(buffer, factor) * Y[y + j]
+    for j in range(0, n, width(buffer)):
+        delta = (load(buffer, z + j) - load(buffer, d + j)) * splat(buffer, factor)
+        store(buffer, d + j, first(delta, n - j, 0.0))
     return log_sum * share - (taken - highest * share)
 
 

@@ -247,12 +247,12 @@ def where_less(typing: Any, x: Any, y: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def first(typing: Any, x: Any, n: Any, other: Any) -> Any:
-    """Return the first ``n`` lanes of x, and the scalar ``other`` in the rest."""
+    """Return the first ``n`` < 2**31 lanes of x, and the scalar ``other`` in the rest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integers = ir.VectorType(ir.IntType(64), x.lanes)
+        integers = ir.VectorType(_I32, x.lanes)
         undefined = ir.Constant(integers, ir.Undefined)
-        limit = builder.insert_element(undefined, arguments[1], _I32(0))
+        limit = builder.insert_element(undefined, builder.trunc(arguments[1], _I32), _I32(0))
         zeros = ir.Constant(ir.VectorType(_I32, x.lanes), [0] * x.lanes)
         inside = builder.icmp_signed(
             "<", ir.Constant(integers, list(range(x.lanes))), builder.shuffle_vector(limit, undefined, zeros)

@@ -1,0 +1,88 @@
+"""The history of a call of ``fit``: what each epoch recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+# Of one epoch: "epoch" (int, epochs completed in the trainer's life, so it begins with 1), "loss", "learning_rate",
+# "time" (seconds); with validation_data "val_loss"; metrics such as "accuracy" and "val_accuracy".
+Record = dict[str, float]
+
+
+class History:
+    """What one call of ``fit`` recorded, epoch by epoch.
+
+    ``history["val_accuracy"]`` is the list of one value per epoch, ``for record in history`` gives a dict per
+    epoch, and ``pandas.DataFrame(history)`` a table.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        One per epoch, with "epoch" (counted from 1 over the trainer's life), "loss", "learning_rate", "time"
+        in seconds, and where asked for "val_loss", "accuracy", "val_accuracy", "mae", "val_mae".
+
+    Examples
+    --------
+    >>> history = History([{"epoch": 1, "loss": 0.5, "time": 0.01}, {"epoch": 2, "loss": 0.25, "time": 0.01}])
+    >>> history.loss
+    [0.5, 0.25]
+    >>> history
+    History(2 epochs: loss 0.25)
+    """
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._columns: dict[str, list[float]] = {}
+        for record in records:
+            self.extend({name: [value] for name, value in record.items()})
+
+    @property
+    def records(self) -> list[Record]:
+        """One dict per epoch."""
+        return self.last(len(self))
+
+    @property
+    def loss(self) -> list[float]:
+        """Training loss of each epoch."""
+        return list(self._columns.get("loss", ()))
+
+    @property
+    def val_loss(self) -> list[float]:
+        """Loss on ``validation_data`` after each epoch; empty without it."""
+        return list(self._columns.get("val_loss", ()))
+
+    @property
+    def time(self) -> list[float]:
+        """Seconds that each epoch took; epochs that one kernel call trained share its time evenly."""
+        return list(self._columns.get("time", ()))
+
+    def extend(self, columns: Mapping[str, Sequence[float]]) -> None:
+        """Add the epochs just trained: a name and one value per epoch. Columns, as epochs may last a microsecond."""
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).extend(values)
+
+    def last(self, n: int) -> list[Record]:
+        """Return the records of the last ``n`` epochs."""
+        columns = [values[len(values) - n :] for values in self._columns.values()]
+        return [dict(zip(self._columns, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self._columns:
+            raise KeyError(f"history has no {name!r}, only {', '.join(self._columns) or 'no epochs'}")
+        return list(self._columns[name])
+
+    def __len__(self) -> int:
+        return max(map(len, self._columns.values()), default=0)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self._columns == other._columns
+
+    __hash__ = None  # type: ignore[assignment] # it grows
+
+    def __repr__(self) -> str:
+        hidden = ("epoch", "learning_rate", "time")
+        shown = [f"{name} {values[-1]:.4g}" for name, values in self._columns.items() if name not in hidden]
+        epochs = f"{len(self)} epoch{'s' * (len(self) != 1)}"
+        return f"History({epochs}{': ' * bool(shown)}{', '.join(shown)})"

@@ -1,0 +1,214 @@
+"""What tests of backends are made of: a network, its plan, parameters and data, and the oracle's view of them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import oracle
+
+from briskmlp.backends.contract import Position
+from briskmlp.network import Network
+from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
+from briskmlp.plan import make_plan
+
+# every (loss, output) that can be trained
+PAIRS = [("mse", name) for name in ("sigmoid", "tanh", "relu", "identity", "softmax")]
+PAIRS += [("cross_entropy", name) for name in ("sigmoid", "softmax")]
+
+
+@dataclass
+class Case:
+    """A network with data; calls of a backend on it, and the same calls of the oracle."""
+
+    network: Network
+    plan: tuple
+    optimizer: object
+    params: np.ndarray
+    X: np.ndarray
+    Y: np.ndarray
+    weight: np.ndarray | None
+    loss: str
+    l2: float
+
+    @property
+    def n(self):
+        return len(self.X)
+
+    @property
+    def rows(self):
+        return np.arange(self.n)
+
+    @property
+    def dtype(self):
+        return self.params.dtype
+
+    def state(self):
+        return np.zeros((self.plan.n_slots, self.params.size), self.dtype)
+
+    def forward(self, backend, rows=None, work=None):
+        rows = self.rows if rows is None else rows
+        out = np.full((len(rows), self.network.n_out), np.nan, self.dtype)
+        work = backend.workspace(self.plan, self.dtype, len(rows), training=False) if work is None else work
+        backend.forward(self.plan, self.params, self.X, rows, out, work)
+        return out
+
+    def gradient(self, backend, rows=None, scale=1.0, work=None):
+        """Return (loss, grad), both un-normalised, grad from zero."""
+        rows, grad = self.rows if rows is None else rows, np.zeros_like(self.params)
+        work = backend.workspace(self.plan, self.dtype, self.n) if work is None else work
+        loss = backend.gradient(self.plan, self.params, self.X, self.Y, self.weight, rows, scale, grad, work)
+        return loss, grad
+
+    def train(self, backend, rates, *, steps=10**6, order=None):
+        """Return (params, state, losses) of training from scratch, cut into calls of ``steps``.
+
+        ``order`` "given" passes each epoch's permutation; "fresh" takes a new workspace for every call.
+        """
+        params, state, position = self.params.copy(), self.state(), Position()
+        losses, rates, work = np.full(len(rates), np.nan), np.asarray(rates, float), None
+        while position.epoch < len(rates):
+            done = position.epoch
+            if work is None or order == "fresh":
+                work = backend.workspace(self.plan, self.dtype, self.n)
+            given = oracle.sample_order(self.plan.seed % 2**64, done, self.n) if order == "given" else None
+            where = backend.train(
+                self.plan, params, state, self.X, self.Y, self.weight, given, position, rates[done:], steps,
+                losses[done:], work,
+            )  # fmt: skip
+            assert where is None
+        return params, state, losses
+
+    # --- the oracle's view -------------------------------------------------------------------------------------------
+
+    def tensors(self, flat):
+        """Return ([W …], [b …]) of a flat buffer as float64 copies."""
+        return [[np.array(part, float) for part in parts(flat)] for parts in (self.network.weights, self.network.biases)]
+
+    def flat(self, weights, biases):
+        pairs = zip(weights, biases, strict=True)
+        return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+    def oracle_gradient(self, rows=None):
+        """Return (loss, grad), both un-normalised."""
+        rows = self.rows if rows is None else rows
+        weight = np.ones(len(rows)) if self.weight is None else self.weight[rows].astype(float)
+        E, dW, db = oracle.gradient(
+            *self.tensors(self.params), self.network.activations, self.loss, self.X[rows], self.Y[rows], weight, self.l2
+        )
+        return E * weight.sum(), self.flat(dW, db) * weight.sum()
+
+    def oracle_train(self, rates):
+        """Return (params, losses)."""
+        weights, biases, losses = oracle.train(
+            *self.tensors(self.params), self.network.activations, self.loss, oracle_optimizer(self.optimizer),
+            self.X, self.Y, epochs=len(rates), batch_size=self.plan.batch_size, learning_rates=rates,
+            seed=self.plan.seed % 2**64, shuffle=bool(self.plan.shuffle), weight=self.weight, l2=self.l2,
+        )  # fmt: skip
+        return self.flat(weights, biases), np.array(losses)
+
+
+def build(
+    layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
+    labels=False, weighted=False, l2=0.0, optimizer=SGD(0.1), shuffle=True, seed=0,
+):  # fmt: skip
+    """Return a Case of random numbers whose Z are of order 1, and away from relu's kink by 1e-4 where n allows."""
+    network = Network(layers, hidden, output, bias)
+    plan = make_plan(
+        network, loss=loss, optimizer=optimizer, batch_size=batch_size, l2=l2, shuffle=shuffle, seed=seed
+    )  # fmt: skip
+    for attempt in range(50):
+        rng = np.random.default_rng([seed, n, attempt, *layers])
+        params = rng.normal(size=network.n_parameters)
+        for W in network.weights(params):
+            W /= np.sqrt(len(W))
+        X = rng.normal(size=(n, network.n_in))
+        if loss == "mse":
+            Y = rng.normal(size=(n, network.n_out))
+        elif output == "sigmoid":
+            Y = rng.uniform(size=(n, network.n_out))
+        else:
+            Y = rng.dirichlet(np.ones(network.n_out), size=n)
+        if labels:
+            Y = rng.integers(network.n_out, size=n)
+        weight = rng.uniform(0.5, 2.0, size=n) if weighted else None
+        case = Case(network, plan, optimizer, *(_cast(a, dtype) for a in (params, X, Y, weight)), loss, l2)
+        if "relu" not in network.activations or attempt == 49 or _kink_distance(case) > 1e-4:
+            return case
+    raise AssertionError
+
+
+def _cast(array, dtype):
+    return array if array is None or array.dtype.kind == "i" else array.astype(dtype)
+
+
+def _kink_distance(case):
+    weights, biases = case.tensors(case.params)
+    A = oracle.forward(weights, biases, case.network.activations, case.X)
+    return min(
+        np.abs(A[l] @ W + (b if len(b) else 0)).min()
+        for l, (W, b) in enumerate(zip(weights, biases, strict=True))
+        if case.network.activations[l] == "relu"
+    )
+
+
+def oracle_optimizer(optimizer):
+    """Return the oracle's optimizer with the same hyperparameters."""
+    fields = {"weight_decay": optimizer.weight_decay}
+    match optimizer:
+        case SGD():
+            return oracle.SGD(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
+        case Adam():
+            kind = oracle.AdamW if isinstance(optimizer, AdamW) else oracle.Adam
+            return kind(betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, **fields)
+        case RMSprop():
+            return oracle.RMSprop(alpha=optimizer.alpha, eps=optimizer.epsilon, **fields)
+
+
+OPTIMIZERS = {
+    "sgd": SGD(0.1),
+    "sgd-decay": SGD(0.1, weight_decay=0.02),
+    "momentum": SGD(0.05, momentum=0.9),
+    "momentum-decay": SGD(0.05, momentum=0.8, weight_decay=0.02),
+    "nesterov": SGD(0.05, momentum=0.9, nesterov=True),
+    "nesterov-decay": SGD(0.05, momentum=0.7, nesterov=True, weight_decay=0.02),
+    "adam": Adam(0.01),
+    "adam-decay": Adam(0.02, beta1=0.8, beta2=0.99, epsilon=1e-6, weight_decay=0.02),
+    "adamw": AdamW(0.01, weight_decay=0.1),
+    "rmsprop": RMSprop(0.01),
+    "rmsprop-decay": RMSprop(0.01, alpha=0.9, epsilon=1e-6, weight_decay=0.02),
+}
+
+
+# --- guard zones -----------------------------------------------------------------------------------------------------
+
+
+class Guards:
+    """Puts arrays into larger ones full of NaN, and tells whether anything around them was written."""
+
+    MARGIN = 67  # numbers before and after: more than a Vec or a tile's row; odd, so that nothing is aligned
+
+    def __init__(self):
+        self.taken = []
+
+    def __call__(self, array, *, row_gap=0):
+        """Return the array with poison around it, and after each row of a 2-D one if there is a gap."""
+        array = np.asarray(array)
+        poison = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min // 3
+        shape = (*array.shape[:-1], array.shape[-1] + row_gap) if array.ndim else ()
+        size, margin = int(np.prod(shape)), self.MARGIN
+        outer = np.full(size + 2 * margin, poison, array.dtype)
+        inner = outer[margin : margin + size].reshape(shape)[..., : array.shape[-1]]
+        outside = np.ones(outer.size, bool)
+        outside[margin : margin + size].reshape(shape)[..., : array.shape[-1]] = False
+        inner[...] = array
+        self.taken.append((outer, outside, outer[outside].tobytes()))
+        return inner
+
+    def intact(self):
+        return all(outer[outside].tobytes() == before for outer, outside, before in self.taken)
+
+
+def guarded(case, guards, row_gap=3):
+    """Return the case with poison around every array."""
+    arrays = {name: guards(getattr(case, name)) for name in ("params", "Y")}
+    arrays["weight"] = None if case.weight is None else guards(case.weight)
+    return replace(case, X=guards(case.X, row_gap=row_gap), **arrays)

@@ -1,0 +1,38 @@
+"""Fixtures and settings that all tests share."""
+
+import importlib
+import os
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from briskmlp.backends import dispatch
+
+# Compiling and caches make first calls slow, so no deadline; where nobody watches, the same examples every time.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def _backends():
+    for name, reason in dispatch.backends().items():
+        yield pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=f"{name}: {reason}"))
+
+
+@pytest.fixture(params=_backends())
+def backend_name(request):
+    """Return the name of each backend in turn; one that cannot run here is skipped with its reason."""
+    return request.param
+
+
+@pytest.fixture
+def backend(backend_name):
+    """Return the module of each backend in turn."""
+    return importlib.import_module(f"briskmlp.backends.{backend_name}")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Return each dtype that networks are trained in."""
+    return np.dtype(request.param)

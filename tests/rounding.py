@@ -1,0 +1,90 @@
+"""How far rounding can move forward, loss and gradient: running error analysis, to first order in u.
+
+u is half the distance from 1 to the next number. Every array below comes with an array of the same shape that bounds
+the error of any evaluation in that precision, whatever the order of its sums (Higham 2002, "Accuracy and Stability of
+Numerical Algorithms", sections 3.1 and 3.3):
+
+    a sum of K products      |fl(x·y) - x·y| <= K u |x|·|y|, plus the errors that x and y bring with them
+    f(Z) with Lipschitz L    L |dZ| + FUNCTION u |f(Z)|
+    a product x y            |dx| |y| + |x| |dy| + u |x y|
+
+Two evaluations, the kernel's and the oracle's, may differ by one bound each; the oracle's is in float64.
+"""
+
+import numpy as np
+import oracle
+
+FUNCTION = 10  # u per activation: 2 ulp promised for sigmoid (4 u), twice that for libm's tanh and quotients of sums
+# |f'(Z)| <= LIPSCHITZ as a function of A, and |d f'/dA|
+SLOPE = {
+    "sigmoid": (lambda A: A * (1 - A), lambda A: np.abs(1 - 2 * A)),
+    "tanh": (lambda A: 1 - A**2, lambda A: 2 * np.abs(A)),
+    "relu": (lambda A: (A > 0) * 1.0, np.zeros_like),
+    "identity": (np.ones_like, np.zeros_like),
+}
+
+
+def bounds(case, rows=None):
+    """Return the largest distance from the oracle of (A[L], un-normalised loss, un-normalised flat gradient)."""
+    u = np.finfo(case.dtype).eps / 2 + np.finfo(float).eps / 2
+    rows = case.rows if rows is None else rows
+    weights, biases = case.tensors(case.params)
+    names = case.network.activations
+    A = oracle.forward(weights, biases, names, case.X[rows])
+    dA = [np.zeros_like(A[0])]
+    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        b = np.abs(b) if len(b) else 0.0
+        dZ = dA[l] @ np.abs(W) + (len(W) + 1) * u * (np.abs(A[l]) @ np.abs(W) + b)
+        Z = A[l] @ W + (biases[l] if len(biases[l]) else 0.0)
+        dA.append(_activation_error(names[l], A[l + 1], Z, dZ, u))
+    Y = oracle._targets(case.Y[rows], case.network.n_out, case.loss, names[-1])
+    w = np.ones((len(rows), 1)) if case.weight is None else case.weight[rows, None].astype(float)
+    loss, D, dD = _loss_error(case.loss, names[-1], A[-1], dA[-1], Z, dZ, Y, u)
+    loss_error = float((w[:, 0] * loss[1]).sum()) + (len(rows) + 2) * u * float((w[:, 0] * loss[0]).sum())
+    D, dD = w * D, w * dD + 3 * u * np.abs(w * D)
+    errors_W, errors_b = [], []
+    for l in reversed(range(len(weights))):
+        W = weights[l]
+        loss_error += case.l2 * W.size * u * float((W**2).sum())
+        errors_W.insert(0, np.abs(A[l]).T @ dD + dA[l].T @ np.abs(D) + (len(rows) + 2) * u * (np.abs(A[l]).T @ np.abs(D)))
+        errors_W[0] += 3 * u * case.l2 * np.abs(W)
+        db = dD.sum(axis=0) + (len(rows) + 2) * u * np.abs(D).sum(axis=0)
+        errors_b.insert(0, db if len(biases[l]) > 1 or W.shape[1] == 1 else db.sum(keepdims=True) + W.shape[1] * u * np.abs(D).sum())
+        errors_b[0] = errors_b[0][: len(biases[l])]
+        if l > 0:
+            slope, change = (f(A[l]) for f in SLOPE[names[l - 1]])
+            below = D @ W.T
+            dP = dD @ np.abs(W).T + W.shape[1] * u * (np.abs(D) @ np.abs(W).T)
+            D = below * slope
+            dD = dP * np.abs(slope) + np.abs(below) * change * dA[l] + 4 * u * np.abs(D)
+    return dA[-1], loss_error, case.flat(errors_W, errors_b)
+
+
+def _activation_error(name, A, Z, dZ, u):
+    if name == "softmax":  # dA_i = A_i (dZ_i - Σ A_j dZ_j), and Z - max(Z) rounds too
+        dZ = dZ + u * np.abs(Z - Z.max(axis=1, keepdims=True))
+        return A * (dZ + (A * dZ).sum(axis=1, keepdims=True)) + (A.shape[1] + FUNCTION) * u * A
+    lipschitz = SLOPE[name][0](A) if name in ("sigmoid", "tanh") else 1.0  # relu: 1 is right on both sides of the kink
+    return lipschitz * dZ + FUNCTION * u * np.abs(A)
+
+
+def _loss_error(loss, output, A, dA, Z, dZ, Y, u):
+    """Return (loss and its error per row), delta, and delta's error."""
+    n_out = A.shape[1]
+    if loss == "cross_entropy":
+        E = oracle._losses(loss, output, Z, A, Y)
+        size = np.abs(Z).max(axis=1) + 1 + np.log(n_out)  # what is added up and cancels: Z, max(Z), log Σ
+        error = np.abs(Y).sum(axis=1) * 2 * dZ.max(axis=1) if output == "softmax" else 2 * dZ.sum(axis=1)
+        error = error + (n_out + FUNCTION) * u * size * (1 if output == "softmax" else n_out)
+        D = A - Y
+        return (E, error), D, dA + 2 * u * (np.abs(A) + np.abs(Y))
+    error = A - Y
+    d_error = dA + u * np.abs(error)
+    E = ((error**2).sum(axis=1), (2 * np.abs(error) * d_error).sum(axis=1) + (n_out + 1) * u * (error**2).sum(axis=1))
+    g, dg = 2 * error, 2 * d_error
+    if output == "softmax":
+        mean, absolute = (g * A).sum(axis=1, keepdims=True), (np.abs(g) * A).sum(axis=1, keepdims=True)
+        d_mean = (dg * A + np.abs(g) * dA).sum(axis=1, keepdims=True) + (n_out + 1) * u * absolute
+        return E, A * (g - mean), dA * np.abs(g - mean) + A * (dg + d_mean) + 3 * u * A * (np.abs(g) + absolute)
+    slope, change = (f(A) for f in SLOPE[output])
+    return E, g * slope, dg * slope + np.abs(g) * change * dA + 4 * u * np.abs(g)

@@ -1,0 +1,46 @@
+"""Importing briskmlp costs what NumPy costs: heavier libraries come with the work that needs them."""
+
+import subprocess
+import sys
+
+import pytest
+
+import briskmlp
+
+HEAVY = "{'scipy', 'numba', 'llvmlite', 'sklearn', 'tqdm', 'safetensors', 'threadpoolctl', 'pandas', 'torch'}"
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_package_imports_nothing_of_its_own_and_nothing_but_the_standard_library_beyond_numpy():
+    code = "import sys, numpy; before = set(sys.modules); import briskmlp; print(*(set(sys.modules) - before))"
+    assert {name.split(".")[0] for name in run(code)} <= {"briskmlp", "__future__", "typing", "importlib"}
+
+
+@pytest.mark.parametrize("name", sorted(set(briskmlp.__all__) - {"__version__"}))
+def test_no_public_name_loads_a_heavy_library(name):
+    code = f"import sys; from briskmlp import {name}; print(*({HEAVY} & {{m.split('.')[0] for m in sys.modules}}))"
+    assert run(code) == []
+
+
+def test_a_numpy_trainer_never_loads_numba_and_no_training_loads_what_it_does_not_use():
+    code = f"""
+import sys
+import briskmlp
+trainer = briskmlp.Trainer([2, 3, 1], backend="numpy")
+trainer.fit([[0.0, 1.0]], [1.0], epochs=2)
+print(*(({HEAVY} - {{"threadpoolctl"}}) & {{name.split(".")[0] for name in sys.modules}}))
+"""
+    assert run(code) == []
+
+
+def test_public_names_are_listed_and_resolve():
+    assert set(dir(briskmlp)) == set(briskmlp.__all__)
+    for name in set(briskmlp.__all__) - {"__version__"}:
+        assert getattr(briskmlp, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'briskmlp' has no attribute 'Trainr'"):
+        _ = briskmlp.Trainr
