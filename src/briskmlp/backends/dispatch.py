@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from briskmlp._messages import check_choice
+from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
 from briskmlp.plan import PRECISIONS, Plan
 
@@ -85,7 +86,8 @@ def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:
 
 def _unavailable(name: str) -> str | None:
     if name == "native":
-        return "the C kernels do not train yet in this version"
+        missing = native.reason()
+        return "its kernels do not train yet in this version" + (f"; {missing}" if missing else "")
     try:
         return _module(name).unavailable()
     except ImportError as error:

@@ -12,6 +12,7 @@ f' is computed from A alone, so no Z is kept. Lists here count from 0: ``weights
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ def _activate(Z: FloatArray, activation: int) -> FloatArray:
     """Return f(Z)."""
     if activation == SIGMOID:  # never overflows: exp of a negative number only
         e = np.exp(-np.abs(Z))
-        return np.where(Z < 0, e, 1) / (1 + e)
+        return np.asarray(np.where(Z < 0, e, 1) / (1 + e))
     if activation == TANH:
         return np.tanh(Z)
     if activation == RELU:
@@ -284,7 +285,7 @@ def _order(plan: Plan, epoch: int, n: int, work: Workspace) -> Ints:
 def _parts(plan: Plan) -> list[slice]:
     """Return where each tensor W1 b1 W2 b2 … lies in a flat buffer."""
     starts = [*np.stack([plan.weight_offsets, plan.bias_offsets], axis=1).ravel().tolist(), plan.n_parameters]
-    return [slice(start, stop) for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(starts)]
 
 
 def _tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:

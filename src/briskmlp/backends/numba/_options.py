@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numba
@@ -68,11 +72,29 @@ def compile_once(kernel: Any, signature: Any) -> None:
     """Compile a kernel for one signature unless it is; a damaged cache is thrown away and made again."""
     if signature in kernel.overloads:
         return
+    with _interrupts_wait():
+        try:
+            kernel.compile(signature)
+        except Exception as error:
+            if CACHE is None or isinstance(error, numba.core.errors.NumbaError):
+                raise
+            shutil.rmtree(CACHE, ignore_errors=True)
+            CACHE.mkdir(parents=True, exist_ok=True)
+            kernel.compile(signature)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Answer Ctrl-C after the block: LLVM's callbacks into Python swallow the exception that it would raise there."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
     try:
-        kernel.compile(signature)
-    except (EOFError, OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        if CACHE is None or isinstance(error, numba.core.errors.NumbaError):
-            raise
-        shutil.rmtree(CACHE, ignore_errors=True)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        kernel.compile(signature)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            handler(*received[-1])

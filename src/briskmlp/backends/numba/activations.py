@@ -65,10 +65,8 @@ def constants(x: Any) -> Any:
 
 @overload(constants, strict=False)
 def _constants(x: Any) -> Any:
-    if x.dtype == types.float32:
-        values = (SHIFT_32, *LN2_32, LOWEST_32)
-    else:
-        values = (SHIFT_64, *LN2_64, LOWEST_64)
+    single = x.dtype == types.float32
+    values = (SHIFT_32, *LN2_32, LOWEST_32) if single else (SHIFT_64, *LN2_64, LOWEST_64)
     return lambda x: values
 
 

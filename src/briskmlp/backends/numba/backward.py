@@ -21,14 +21,26 @@ from briskmlp.backends.numba.forward import activate, add, blas, fill, gather, s
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.product import product
 from briskmlp.backends.numba.update import shrink
-from briskmlp.backends.numba.vector import absolute, first, fma, load, number, offset, splat, store, total, where_less, width
-from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, MSE, RELU, SIGMOID, SOFTMAX, TANH
+from briskmlp.backends.numba.vector import (
+    absolute,
+    first,
+    fma,
+    load,
+    number,
+    offset,
+    splat,
+    store,
+    total,
+    where_less,
+    width,
+)
+from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, BIAS_NONE, MSE, RELU, SIGMOID, SOFTMAX, TANH
 
 
 @jit
 def loss_chunk(
     job: Any, layer: Any, buffer: Any, Y: Any, labels: Any, weight: Any, weighted: bool, rows: Any, m: int, scale: float
-) -> float:
+) -> Any:
     """Write delta = ``scale`` · w · ∂E/∂Z of the last layer from its Z, for m rows; return Σ w·E.
 
     ``Y`` is (n, n_out) in C order, or ``labels`` (n,) where the loss is cross-entropy and ``labels[0] >= 0``. Dense
@@ -67,7 +79,7 @@ def loss_chunk(
 def squared_error(
     activation: int, buffer: Any, a: int, d: int, n: int, n_padded: int,
     weight: Any, weighted: bool, rows: Any, m: int, scale: float,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Write delta = scale · w · 2 (A - Y) f'(Z) of m rows in place of Y; return Σ w (A - Y)²."""
     lanes = width(buffer)
     squares, w, double = splat(buffer, 0.0), splat(buffer, 1.0), splat(buffer, 2.0 * scale)
@@ -86,7 +98,7 @@ def squared_error(
 
 
 @jit
-def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) -> float:
+def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) -> Any:
     """Write delta = factor · A (g - Σ g A), where g = 2 (A - Y), of one row in place of Y; return Σ (A - Y)²."""
     lanes = width(buffer)
     squares, along = splat(buffer, 0.0), splat(buffer, 0.0)
@@ -104,7 +116,7 @@ def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) ->
 
 
 @jit
-def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> float:
+def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ softplus(Z) - Y Z."""
     zero, one = splat(buffer, 0.0), splat(buffer, 1.0)
     losses = zero
@@ -119,7 +131,7 @@ def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) ->
 
 
 @jit
-def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int, factor: float) -> float:
+def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int, factor: float) -> Any:
     """Write delta = factor · (A - Y) of one row, where Y is one-hot; return logsumexp(Z) - Z[label]."""
     taken = np.float64(buffer[z + label])
     highest, log_sum = softmax_row(buffer, z, n)
@@ -129,7 +141,7 @@ def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int,
 
 
 @jit
-def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> float:
+def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ Y (logsumexp(Z) - Z)."""
     share, taken = 0.0, 0.0
     for j in range(n):
@@ -207,7 +219,7 @@ def multiply_slope(activation: int, buffer: Any, d: int, a: int, size: int) -> N
 @jit
 def add_bias(bias: int, G: Any, b: int, buffer: Any, d: int, m: int, n: int, factor: float, row: int) -> None:
     """Add factor · Σ_rows delta to the biases; to the one bias that a layer shares, the sum over neurons too."""
-    if bias != BIAS_NEURON and bias != BIAS_LAYER:
+    if bias == BIAS_NONE:
         return
     lanes = width(buffer)
     if m <= SMALL_CHUNK:  # the rows are in cache: sum columns in a register

@@ -38,7 +38,7 @@ def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, 
 def gradient(
     job: Any, layers: Any, buffer: Any, params: Any, X: Any, Y: Any, labels: Any, weight: Any, rows: Any,
     scale: float, grad: Any,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Add ``scale`` times the un-normalised gradient to ``grad``, unless it is empty; return the loss."""
     k, B, wanted = job[0], pointer(buffer), grad.size > 0
     P = enter(k, layers, pointer(params), B, k.at_params)
@@ -58,7 +58,7 @@ def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, step: int,
 
 
 @entry
-def train(
+def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
     job: Any, layers: Any, buffer: Any, own_order: Any, order_epoch: Any, params: Any, state: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
     counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,

@@ -23,7 +23,7 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, RELU, SIGMOID, SOFTMAX, TANH
 
 @inline
 def forward_chunk(job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool) -> None:
-    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] in place of A[L] unless ``last``."""
+    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``."""
     gather(X, step, rows, m, buffer, layers[0].at_A, layers[0].n_in, layers[0].rows)
     for l in range(layers.size):
         layer = layers[l]

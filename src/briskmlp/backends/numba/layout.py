@@ -84,9 +84,7 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     for l, layer in enumerate(layers):
         layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
-    return Work(
-        job, layers, _zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1])
-    )
+    return Work(job, layers, _zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1]))
 
 
 def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:

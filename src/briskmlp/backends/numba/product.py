@@ -24,15 +24,16 @@ def product(
 ) -> None:  # fmt: skip
     """Write C = init + A @ B; strides are ``x_i`` along i and ``x_p`` along p."""
     lanes = width(A)
-    for i in range(0, m, ROWS):
+    for _ in range(0, m, ROWS):
         j = 0
         if WIDE:  # 16 accumulators need the 32 registers of AVX-512
             while j + 2 * lanes <= n:
-                tile_double(A, a + i * a_i, a_i, a_p, B, b + j, b_p, init, z + i * z_i + j, z_i, C, c + i * c_i + j, c_i, k)
+                tile_double(A, a, a_i, a_p, B, b + j, b_p, init, z + j, z_i, C, c + j, c_i, k)
                 j += 2 * lanes
         while j < n:
-            tile_single(A, a + i * a_i, a_i, a_p, B, b + j, b_p, init, z + i * z_i + j, z_i, C, c + i * c_i + j, c_i, k)
+            tile_single(A, a, a_i, a_p, B, b + j, b_p, init, z + j, z_i, C, c + j, c_i, k)
             j += lanes
+        a, z, c = a + ROWS * a_i, z + ROWS * z_i, c + ROWS * c_i
 
 
 @jit

@@ -1,8 +1,8 @@
 """Explicit SIMD for Numba kernels: a ``Vec`` is as many numbers as a register holds.
 
 Numba's auto-vectoriser gives up on short and ragged rows, so the matrix product and the activations say what they
-want: each function here lowers to the LLVM instruction of its name. The same product written as plain loops over
-rows runs at a third of the speed (bench/bench_product.py).
+want: each function here lowers to the LLVM instruction of its name. The same product written as plain loops runs at
+a third of the speed at best, and at a tenth on small layers (bench/bench_product.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUFFIX = {types.float32: "f32", types.float64: "f64"}
 _I32 = ir.IntType(32)
 
 
-class VecType(types.Type):
+class VecType(types.Type):  # type: ignore[misc] # Numba is untyped here
     """The Numba type of a Vec of one dtype."""
 
     def __init__(self, dtype: types.Float) -> None:
@@ -39,7 +39,7 @@ class VecType(types.Type):
 
 
 @register_model(VecType)
-class _VecModel(models.PrimitiveModel):
+class _VecModel(models.PrimitiveModel):  # type: ignore[misc] # as above
     def __init__(self, dmm: Any, fe_type: VecType) -> None:
         super().__init__(dmm, fe_type, fe_type.llvm)
 
@@ -166,7 +166,7 @@ def _binary(operation: Callable[[Any, Any], Any], method: str) -> None:
     @overload(operation, strict=False)
     def _operator(x: Any, y: Any) -> Any:
         if isinstance(x, VecType) and x == y:
-            return lambda x, y: apply(x, y)
+            return lambda x, y: apply(x, y)  # noqa: PLW0108 - Numba compiles a lambda, not an intrinsic
         return None
 
 
