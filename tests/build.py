@@ -81,7 +81,9 @@ class Case:
 
     def tensors(self, flat):
         """Return ([W …], [b …]) of a flat buffer as float64 copies."""
-        return [[np.array(part, float) for part in parts(flat)] for parts in (self.network.weights, self.network.biases)]
+        return [
+            [np.array(part, float) for part in parts(flat)] for parts in (self.network.weights, self.network.biases)
+        ]
 
     def flat(self, weights, biases):
         pairs = zip(weights, biases, strict=True)
@@ -108,10 +110,10 @@ class Case:
 
 def build(
     layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
-    labels=False, weighted=False, l2=0.0, optimizer=SGD(0.1), shuffle=True, seed=0,
+    labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0,
 ):  # fmt: skip
     """Return a Case of random numbers whose Z are of order 1, and away from relu's kink by 1e-4 where n allows."""
-    network = Network(layers, hidden, output, bias)
+    network, optimizer = Network(layers, hidden, output, bias), optimizer or SGD(0.1)
     plan = make_plan(
         network, loss=loss, optimizer=optimizer, batch_size=batch_size, l2=l2, shuffle=shuffle, seed=seed
     )  # fmt: skip

@@ -31,33 +31,38 @@ def bounds(case, rows=None):
     weights, biases = case.tensors(case.params)
     names = case.network.activations
     A = oracle.forward(weights, biases, names, case.X[rows])
-    dA = [np.zeros_like(A[0])]
+    dA, kink = [np.zeros_like(A[0])], [None]
     for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
         b = np.abs(b) if len(b) else 0.0
         dZ = dA[l] @ np.abs(W) + (len(W) + 1) * u * (np.abs(A[l]) @ np.abs(W) + b)
         Z = A[l] @ W + (biases[l] if len(biases[l]) else 0.0)
         dA.append(_activation_error(names[l], A[l + 1], Z, dZ, u))
+        kink.append((names[l] == "relu") & (np.abs(Z) <= dZ))  # f' may be 0 or 1 there
     Y = oracle._targets(case.Y[rows], case.network.n_out, case.loss, names[-1])
     w = np.ones((len(rows), 1)) if case.weight is None else case.weight[rows, None].astype(float)
-    loss, D, dD = _loss_error(case.loss, names[-1], A[-1], dA[-1], Z, dZ, Y, u)
+    loss, D, dD = _loss_error(case.loss, names[-1], A[-1], dA[-1], Z, dZ, kink[-1], Y, u)
     loss_error = float((w[:, 0] * loss[1]).sum()) + (len(rows) + 2) * u * float((w[:, 0] * loss[0]).sum())
     D, dD = w * D, w * dD + 3 * u * np.abs(w * D)
-    errors_W, errors_b = [], []
+    errors_w, errors_b = [], []
     for l in reversed(range(len(weights))):
         W = weights[l]
         loss_error += case.l2 * W.size * u * float((W**2).sum())
-        errors_W.insert(0, np.abs(A[l]).T @ dD + dA[l].T @ np.abs(D) + (len(rows) + 2) * u * (np.abs(A[l]).T @ np.abs(D)))
-        errors_W[0] += 3 * u * case.l2 * np.abs(W)
+        errors_w.insert(
+            0, np.abs(A[l]).T @ dD + dA[l].T @ np.abs(D) + (len(rows) + 2) * u * (np.abs(A[l]).T @ np.abs(D))
+        )
+        errors_w[0] += 3 * u * case.l2 * np.abs(W)
         db = dD.sum(axis=0) + (len(rows) + 2) * u * np.abs(D).sum(axis=0)
-        errors_b.insert(0, db if len(biases[l]) > 1 or W.shape[1] == 1 else db.sum(keepdims=True) + W.shape[1] * u * np.abs(D).sum())
+        errors_b.insert(
+            0, db if len(biases[l]) > 1 or W.shape[1] == 1 else db.sum(keepdims=True) + W.shape[1] * u * np.abs(D).sum()
+        )
         errors_b[0] = errors_b[0][: len(biases[l])]
         if l > 0:
             slope, change = (f(A[l]) for f in SLOPE[names[l - 1]])
             below = D @ W.T
             dP = dD @ np.abs(W).T + W.shape[1] * u * (np.abs(D) @ np.abs(W).T)
             D = below * slope
-            dD = dP * np.abs(slope) + np.abs(below) * change * dA[l] + 4 * u * np.abs(D)
-    return dA[-1], loss_error, case.flat(errors_W, errors_b)
+            dD = dP * np.abs(slope) + np.abs(below) * (change * dA[l] + kink[l]) + 4 * u * np.abs(D)
+    return dA[-1], loss_error, case.flat(errors_w, errors_b)
 
 
 def _activation_error(name, A, Z, dZ, u):
@@ -68,7 +73,7 @@ def _activation_error(name, A, Z, dZ, u):
     return lipschitz * dZ + FUNCTION * u * np.abs(A)
 
 
-def _loss_error(loss, output, A, dA, Z, dZ, Y, u):
+def _loss_error(loss, output, A, dA, Z, dZ, kink, Y, u):
     """Return (loss and its error per row), delta, and delta's error."""
     n_out = A.shape[1]
     if loss == "cross_entropy":
@@ -87,4 +92,4 @@ def _loss_error(loss, output, A, dA, Z, dZ, Y, u):
         d_mean = (dg * A + np.abs(g) * dA).sum(axis=1, keepdims=True) + (n_out + 1) * u * absolute
         return E, A * (g - mean), dA * np.abs(g - mean) + A * (dg + d_mean) + 3 * u * A * (np.abs(g) + absolute)
     slope, change = (f(A) for f in SLOPE[output])
-    return E, g * slope, dg * slope + np.abs(g) * change * dA + 4 * u * np.abs(g)
+    return E, g * slope, dg * slope + np.abs(g) * (change * dA + kink) + 4 * u * np.abs(g)

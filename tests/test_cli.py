@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from briskmlp import Trainer, cli, network, optimizers, trainer
+from briskmlp import Trainer, cli, network, optimizers, tabular, trainer
 from briskmlp.backends import dispatch
 
 COLOURS = ("red", "green", "blue")
@@ -125,7 +125,7 @@ def test_scores_are_of_the_held_out_rows(tmp_path, data, report):
     predicted = np.array(report("predict", model, data)["predictions"])
     with data.open(newline="") as file:
         prices = np.array([float(row["price"]) for row in csv.DictReader(file)])
-    test = trainer.sample_order(3, cli.SPLIT_STREAM, 120)[:30]
+    test = trainer.sample_order(3, tabular.SPLIT_STREAM, 120)[:30]
     error = predicted[test] - prices[test]
     assert told["mae"] == pytest.approx(abs(error).mean(), rel=1e-5)
     assert told["r2"] == pytest.approx(1 - (error**2).sum() / (30 * prices[test].var()), rel=1e-5)
@@ -153,6 +153,24 @@ def test_predict_takes_unseen_text_as_no_category(tmp_path, data, report):
     report("train", data, "--target", "kind", "--ignore", "price", "--out", model, *FAST)
     rewrite(data, lambda rows: [rows[0], ["0.5", "0.5", "violet", "", ""]])
     assert report("predict", model, data)["rows"] == 1
+
+
+def test_a_prediction_that_overflows_is_refused(tmp_path, data, run, report):
+    model = tmp_path / "model.safetensors"
+    report("train", data, "--target", "kind", "--ignore", "price", "--out", model, *FAST)
+    rewrite(data, lambda rows: [rows[0], rows[1], ["3e38", "-3e38", "red", "", ""]])
+    code, out, err = run("predict", model, data)
+    assert (code, out) == (2, "")
+    assert "data.csv, row 1: the prediction overflows" in err
+
+
+def test_a_score_that_overflows_is_null(data, run):
+    rewrite(data, lambda rows: [*rows, ["3e38", "-3e38", "red", "", "0"]])
+    held_out = ["--test-share", 0.001, "--seed", 357]  # the last row alone
+    code, out, _ = run("train", data, "--target", "price", "--ignore", "kind", *FAST, *held_out, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert (told["test_rows"], told["test_loss"], told["r2"], told["mae"]) == (1, None, None, None)
 
 
 def test_predict_names_missing_columns(tmp_path, data, run, report):
@@ -367,7 +385,7 @@ def test_help_imports_nothing_heavy():
     assert "--hidden WIDTHS" in done.stdout
 
 
-# info, demo, plot
+# info, demo
 
 
 def test_version(run):
@@ -405,19 +423,6 @@ def test_demo_as_json(report):
     assert len(told["loss"]) == 6
     assert (told["training_rows"], told["test_rows"]) == (1437, 360)
     assert 0 <= told["compile_seconds"] <= told["first_call_seconds"]
-
-
-def test_plot():
-    assert cli.plot([8, 4, 2, 1], height=2).splitlines() == ["     8 |████", "     0 |████████▄▄▄▄▂▂▂▂"]
-    assert cli.plot([0.0, 0.0], blocks=False, height=1) == "     0 |"
-
-
-@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 1000])
-@pytest.mark.parametrize("width", [1, 20, 72])
-def test_plot_is_as_wide_as_it_may_be(n, width):
-    lines = cli.plot(np.linspace(2, 1, n).tolist(), width).splitlines()
-    assert len(lines) == 8
-    assert max(map(len, lines)) <= max(width, 9)
 
 
 def test_output_that_the_terminal_cannot_show(capsys, monkeypatch):

@@ -10,32 +10,12 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tasks import TASKS, data, described, make
 
 from briskmlp import SGD, Adam, AdamW, Cosine, RMSprop, Trainer
 from briskmlp import trainer as trainer_module
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
-TASKS = {  # name: layers, arguments, targets from (generator, n)
-    "mse": ([3, 5, 2], {"hidden": "tanh"}, lambda rng, n: rng.uniform(-1, 1, (n, 2))),
-    "softmax": ([3, 5, 4], {"hidden": "relu", "loss": "cross_entropy"}, lambda rng, n: rng.integers(4, size=n)),
-    "binary": ([3, 5, 1], {"loss": "cross_entropy"}, lambda rng, n: rng.integers(2, size=n)),
-}
-
-
-def data(task, n, seed=0, width=3):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, width)), TASKS[task][2](rng, n), rng.integers(3, size=n) + np.r_[1, np.zeros(n - 1)]
-
-
-def make(task, **arguments):
-    layers, own, _ = TASKS[task]
-    return Trainer(layers, **{"seed": 3, **own, **arguments})
-
-
-def described(trainer):
-    """What the oracle needs to know of a trainer: parameters as float64, activations, loss."""
-    arrays = ([np.array(p, dtype=np.float64) for p in ps] for ps in (trainer.weights, trainer.biases))
-    return *arrays, trainer.network.activations, trainer.loss
 
 
 # --- predict, evaluate, loss_and_gradient ----------------------------------------------------------------------------

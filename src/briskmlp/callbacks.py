@@ -15,10 +15,8 @@ All callbacks are called, in order, also when one of them stops training.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,15 +24,10 @@ from briskmlp._messages import check_integer, check_number
 from briskmlp.history import History, Record
 from briskmlp.network import FloatArray
 
+if TYPE_CHECKING:
+    from briskmlp.trainer import Trainer
+
 HOOKS = ("on_fit_begin", "on_epoch_end", "on_epochs", "on_fit_end", "state_dict", "load_state_dict")
-
-class HasParameters(Protocol):
-    """What the callbacks here need of a trainer."""
-
-    @property
-    def parameters(self) -> FloatArray:
-        """Flat, writable view of all weights and biases."""
-        ...
 
 
 class Callbacks:
@@ -75,7 +68,7 @@ class Callbacks:
             if monitored is not None and isinstance(callback, EarlyStopping):
                 _check_monitor(callback.monitor, monitored)
 
-    def add(self, callback: Progress | None) -> None:
+    def add(self, callback: object | None) -> None:
         """Add one of our own, if there is one."""
         if callback is not None:
             self.callbacks.append(callback)
@@ -85,12 +78,12 @@ class Callbacks:
         """Whether the trainer must come back after each epoch, so that kernels cannot train several in one go."""
         return any(hasattr(c, "on_epoch_end") and not hasattr(c, "on_epochs") for c in self.callbacks)
 
-    def on_fit_begin(self, trainer: Any) -> None:
+    def on_fit_begin(self, trainer: Trainer) -> None:
         """Tell all callbacks that training begins."""
         for hook in self._hooks("on_fit_begin"):
             hook(trainer)
 
-    def on_epochs(self, trainer: Any, records: Sequence[Record]) -> bool:
+    def on_epochs(self, trainer: Trainer, records: Sequence[Record]) -> bool:
         """Tell all callbacks of the epochs just trained; return whether one of them said True."""
         answers = []
         for callback in self.callbacks:
@@ -101,7 +94,7 @@ class Callbacks:
         # only True stops, so that a lambda's accidental value does not
         return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 
-    def on_fit_end(self, trainer: Any, history: History) -> None:
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Tell all callbacks that training has ended."""
         for hook in self._hooks("on_fit_end"):
             hook(trainer, history)
@@ -174,7 +167,7 @@ class EarlyStopping:
         self._loaded = False
         self._reset()
 
-    def on_fit_begin(self, trainer: HasParameters) -> None:
+    def on_fit_begin(self, trainer: Trainer) -> None:
         """Start afresh, unless a state has just been loaded."""
         if not self._loaded:
             self._reset()
@@ -186,7 +179,7 @@ class EarlyStopping:
                 f"but the trainer's parameters have shape {trainer.parameters.shape}"
             )
 
-    def on_epoch_end(self, trainer: HasParameters, record: Record) -> bool:
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool:
         """Compare with the best epoch; return True when patience is at its end."""
         _check_monitor(self.monitor, record)
         value = record[self.monitor]
@@ -198,7 +191,7 @@ class EarlyStopping:
             self._best_parameters = trainer.parameters.copy()
         return False
 
-    def on_fit_end(self, trainer: HasParameters, history: History) -> None:
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Restore the best parameters."""
         if self.restore_best and self._best_parameters is not None:
             trainer.parameters[...] = self._best_parameters
@@ -234,78 +227,6 @@ class EarlyStopping:
         if self.monitor.endswith("accuracy"):
             return value > self.best + self.min_delta
         return value < self.best - self.min_delta
-
-
-class Progress:
-    """A tqdm bar over the epochs of one ``fit``, with the latest loss, on standard error.
-
-    Parameters
-    ----------
-    epochs : int
-        The length of the bar.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self._bar: Any = None
-
-    def on_fit_begin(self, trainer: object) -> None:
-        """Show the empty bar."""
-        from tqdm import tqdm  # only when a bar is shown
-
-        class Bar(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # no thread of tqdm's in the user's process, which may fork
-
-        self._bar = Bar(total=self.epochs, unit=" epochs", miniters=1)
-
-    def on_epochs(self, trainer: object, records: Sequence[Record]) -> None:
-        """Move the bar; tqdm draws it at most ten times a second."""
-        losses = [f"{name} {records[-1][name]:.4g}" for name in ("loss", "val_loss") if name in records[-1]]
-        self._bar.set_postfix_str(", ".join(losses), refresh=False)
-        self._bar.update(len(records))
-
-    def on_fit_end(self, trainer: object, history: History) -> None:
-        """Leave the finished bar on the terminal."""
-        self.close()
-
-    def close(self) -> None:
-        """Release the terminal's line; harmless when done before."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-@contextmanager
-def progress_callback(progress: bool | None, epochs: int) -> Iterator[Progress | None]:
-    """Give a bar if one is wanted, else None; close it also after an exception.
-
-    Parameters
-    ----------
-    progress : bool or None
-        None shows a bar only where standard error is a terminal.
-    epochs : int
-
-    Raises
-    ------
-    TypeError
-        If ``progress`` is anything else.
-
-    Examples
-    --------
-    >>> with progress_callback(False, epochs=10) as bar:
-    ...     print(bar)
-    None
-    """
-    if progress is not None and not isinstance(progress, bool):
-        raise TypeError(f"progress must be True, False or None, got {progress!r}")
-    if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
-    bar = Progress(epochs) if progress else None
-    try:
-        yield bar
-    finally:
-        if bar is not None:
-            bar.close()
 
 
 def _check_hooks(position: int, callback: object) -> None:

@@ -1,26 +1,20 @@
-"""Any user's array → what the kernels accept, or one clear error.
+"""X, Y and the weights of examples: any user's array → what the kernels accept, or one clear error.
 
-A kernel reads aligned rows of native float32 or float64 whose columns lie side by side; the distance
-between rows is free. What already lies so, in memory or in a memory map, is used in place. Other
-arrays in memory are converted once. Other memory maps and sparse matrices may be larger than memory,
-so they are staged: only the rows of a batch are converted, each time they are needed.
-Values must be finite after the conversion, which is checked here once, in bounded chunks.
+A kernel reads aligned rows of native float32 or float64 whose columns lie side by side; the distance between rows
+is free. What already lies so, in memory or in a memory map, is used in place. Other arrays in memory are converted
+once. Other memory maps and sparse matrices may be larger than memory, so they are staged: only the rows of a batch
+are converted, each time they are needed.
 """
 
+from __future__ import annotations
+
 import math
-import mmap
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_BYTES = 16 * 2**20  # what one step of a conversion or scan may hold in memory
-NUMBERS = "bool, integer or floating-point numbers"
-
-# What reading may raise when the data is at fault; MemoryError and the like pass through.
-_UNREADABLE = (AttributeError, BufferError, OverflowError, RuntimeError, TypeError, ValueError)
+from briskmlp import arrays
 
 
 class Inputs:
@@ -40,22 +34,19 @@ class Inputs:
     def __init__(self, source: Any, n_in: int, dtype: np.dtype[Any], array: NDArray[Any] | None) -> None:
         self.n: int = source.shape[0]
         self.array = array
-        self._source: Any = source if array is None else None  # ndarray (n, ...) or scipy CSR (n, n_in)
+        self._source: Any = source if array is None else None  # ndarray (n, …) or SciPy's CSR (n, n_in)
         self._n_in = n_in
         self._dtype = dtype
 
     def take(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
-        """Return the rows asked for, shape (len(rows), n_in), finite and C-contiguous.
-
-        `rows` is an int64 index vector or a slice. The result may be a view of `array`.
-        """
+        """Return the rows of an index vector or a slice, (len(rows), n_in), C-contiguous; maybe a view of `array`."""
         if self.array is not None:
             return np.ascontiguousarray(self.array[rows])
         source = self._source[rows]
         if not isinstance(source, np.ndarray):
             return np.asarray(source.toarray())
         batch = np.empty((len(source), self._n_in), self._dtype)
-        _cast(source, batch)
+        arrays.cast(source, batch)
         return batch
 
 
@@ -65,7 +56,7 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
     Parameters
     ----------
     X : array_like, data frame, DLPack tensor or scipy.sparse matrix
-        Shape (n, n_in); or (n,) when n_in is 1; or (n, ...), which is flattened to (n, n_in).
+        Shape (n, n_in); or (n,) when n_in is 1; or (n, …), which is flattened to (n, n_in).
         Any real dtype, byte order and layout. It is never written to.
     n_in : int
         Neurons of the network's first layer.
@@ -90,18 +81,18 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
     array([[5., 6.],
            [1., 2.]], dtype=float32)
     """
-    dtype = np.dtype(dtype)
-    if _is_sparse(X):
-        return _check_sparse(X, n_in, dtype, name)
-    source = _read(X, name)
+    sparse = arrays.is_sparse(X)
+    source: Any = X if sparse else arrays.read(X, name)
     _check_shape(source.shape, n_in, name, "first")
-    array = _in_place(source, n_in, dtype)
-    if array is None and not _is_mapped(source):
-        return Inputs(source, n_in, dtype, _convert(source, n_in, dtype, name))
+    if sparse:
+        return Inputs(arrays.read_sparse(X, dtype, name), n_in, dtype, None)
+    array = arrays.in_place(source, n_in, dtype)
+    if array is None and not arrays.is_mapped(source):
+        return Inputs(source, n_in, dtype, arrays.convert(source, n_in, dtype, name))
     inputs = Inputs(source, n_in, dtype, array)
     if source.dtype.kind == "f":  # integers are finite in either dtype: no need to read the file
-        for rows in _chunks(source, n_in, dtype):
-            _check_finite(inputs.take(rows), source, rows, name)
+        for rows in arrays.chunks(source, n_in, dtype):
+            arrays.check_finite(inputs.take(rows), source, rows, name)
     return inputs
 
 
@@ -120,14 +111,14 @@ def check_targets(
     Parameters
     ----------
     Y : array_like
-        Dense targets, (n, n_out) or (n, ...) of as many values; or labels, see `n_labels`.
+        Dense targets, (n, n_out) or (n, …) of as many values; or labels, see `n_labels`.
     n : int
         Rows of X.
     n_out : int
         Neurons of the network's last layer.
     n_labels : int or None
         When given and n_out > 1, a Y of integer or bool dtype and shape (n,) or (n, 1) is labels
-        0 … n_labels-1. When 2 and n_out = 1, targets must lie in [0, 1]. None: no labels.
+        0 … n_labels-1. None: no labels.
     dtype : dtype
         float32 or float64, of dense targets.
     name : str
@@ -151,17 +142,14 @@ def check_targets(
     array([[1.],
            [0.]], dtype=float32)
     """
-    dtype = np.dtype(dtype)
-    source = _read(Y, name)
+    source = arrays.read(Y, name)
     _check_rows(source, n, name)
     if n_out > 1 and source.shape[1:] in ((), (1,)):
         if source.dtype.kind not in "bui" or n_labels is None:
             raise _not_labels(source, n_out, n_labels, name)
         return _check_labels(source.reshape(n), n_labels, name)
     _check_shape(source.shape, n_out, name, "last")
-    targets = _dense(source, n_out, dtype, name)
-    if n_out == 1 and n_labels == 2:
-        probabilities = probabilities or "each"
+    targets = arrays.dense(source, n_out, dtype, name)
     if probabilities is not None:
         _check_probabilities(targets, probabilities, name)
     return targets
@@ -184,11 +172,11 @@ def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "samp
     """
     if weight is None:
         return None
-    source = _read(weight, name)
+    source = arrays.read(weight, name)
     _check_rows(source, n, name)
     if source.ndim != 1:
         raise ValueError(f"{name} has shape {source.shape}; accepted: ({n},), one weight per row")
-    weights = _dense(source, 1, np.dtype(dtype), name)[:, 0]
+    weights = arrays.dense(source, 1, dtype, name)[:, 0]
     if (negative := weights < 0).any():
         row = int(negative.argmax())
         raise ValueError(f"{name} has {weights[row]} at row {row}; weights must be 0 or more")
@@ -196,141 +184,6 @@ def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "samp
     if not 0 < total < math.inf:
         raise ValueError(f"{name} sums to {total:g}; accepted: a positive, finite sum")
     return weights
-
-
-# Reading: from whatever the user has to an ndarray of real numbers, copying nothing that is one.
-
-
-def _read(X: Any, name: str) -> NDArray[Any]:
-    if X is None:
-        raise TypeError(f"{name} is None; accepted: an array of {NUMBERS}")
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise TypeError(f"{name} has masked values; accepted: {NUMBERS}, such as {name}.filled(0)")
-    try:
-        only_dlpack = hasattr(X, "__dlpack__") and not hasattr(X, "__array__")
-        array: NDArray[Any] = np.from_dlpack(X) if only_dlpack else np.asarray(X)
-    except _UNREADABLE as error:
-        reason = "its rows differ in length" if "inhomogeneous" in str(error) else error
-        raise TypeError(
-            f"{name} is a {type(X).__name__} that NumPy cannot read: {reason}; accepted: an array of {NUMBERS}"
-        ) from error
-    if array.dtype.kind == "O" and hasattr(X, "iloc"):
-        array = _read_pandas(X, name)
-    if array.dtype.kind not in "buif":
-        came = f"has dtype {array.dtype}" if array.ndim else f"is a {type(X).__name__}"
-        raise TypeError(f"{name} {came}; accepted: a dense array of {NUMBERS}")
-    if array.ndim == 0:
-        raise ValueError(f"{name} is a single number; accepted: an array with one row per example")
-    return array
-
-
-def _read_pandas(X: Any, name: str) -> NDArray[Any]:
-    # pandas joins bool with float columns, and integers with missing values, to objects.
-    columns = [X.iloc[:, j] for j in range(X.shape[1])] if X.ndim == 2 else [X]
-    for column in columns:
-        if getattr(column.dtype, "kind", "O") not in "buif":
-            where = f"column {column.name!r} of {name}" if X.ndim == 2 else name
-            raise TypeError(f"{where} has dtype {column.dtype}; accepted: {NUMBERS}")
-    values = [column.to_numpy(dtype="float64", na_value=np.nan) for column in columns]
-    return np.stack(values, axis=1) if X.ndim == 2 else np.asarray(values[0])
-
-
-def _is_mapped(array: Any) -> bool:
-    while array is not None:
-        if isinstance(array, (np.memmap, mmap.mmap)):
-            return True
-        array = array.obj if isinstance(array, memoryview) else getattr(array, "base", None)
-    return False
-
-
-def _is_sparse(X: object) -> bool:
-    sparse = sys.modules.get("scipy.sparse")  # without it loaded, X cannot be one of its matrices
-    return sparse is not None and bool(sparse.issparse(X))
-
-
-def _check_sparse(X: Any, n_in: int, dtype: np.dtype[Any], name: str) -> Inputs:
-    if X.dtype.kind not in "buif":
-        raise TypeError(f"{name} has dtype {X.dtype}; accepted: {NUMBERS}")
-    if X.ndim != 2:
-        raise ValueError(f"{name} is sparse and has {_count(X.ndim, 'dimension')}; accepted: sparse with 2 dimensions")
-    _check_shape(X.shape, n_in, name, "first")
-    # SciPy computes in native order and not in float16.
-    floating = X.dtype.kind == "f"
-    native = np.promote_types(X.dtype, np.float32) if floating else X.dtype.newbyteorder("=")
-    csr = X.astype(native, copy=False).tocsr()
-    if not csr.has_canonical_format:  # unsorted or repeated entries; X itself must not change
-        csr = csr.copy()
-        csr.sum_duplicates()
-    with np.errstate(all="ignore"):
-        data = csr.data.astype(dtype, copy=False)
-    if not (finite := np.isfinite(data)).all():
-        k = int(finite.argmin())
-        row = int(np.searchsorted(csr.indptr, k, side="right")) - 1
-        raise _not_finite(csr.data[k], f"row {row}, column {csr.indices[k]}", dtype, name)
-    csr = type(csr)((data, csr.indices, csr.indptr), shape=(X.shape[0], n_in))
-    return Inputs(csr, n_in, dtype, None)
-
-
-# Layout: source (n, ...) → rows (n, width) of dtype. The values of a row are those of its C order.
-
-
-def _in_place(source: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    """Return a view of the source as the kernels read it, or None where that takes a copy."""
-    n = len(source)
-    if source.dtype != dtype or not source.flags.aligned or not source[:1].flags.c_contiguous:
-        return None
-    # Strides of axes of length 1 are arbitrary in NumPy; here they are what C order makes them.
-    row_stride = source.strides[0] if n > 1 else width * dtype.itemsize
-    strides = (row_stride, dtype.itemsize)
-    return np.lib.stride_tricks.as_strided(source, (n, width), strides)
-
-
-def _dense(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """Return finite rows (n, width), C-contiguous, in place where possible."""
-    array = _in_place(source, width, dtype)
-    if array is None or not array.flags.c_contiguous:
-        return _convert(source, width, dtype, name)
-    for rows in _chunks(source, width, dtype):
-        _check_finite(array[rows], source, rows, name)
-    return array
-
-
-def _convert(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    array = np.empty((len(source), width), dtype)
-    for rows in _chunks(source, width, dtype):
-        _cast(source[rows], array[rows])
-        _check_finite(array[rows], source, rows, name)
-    return array
-
-
-def _cast(source: NDArray[Any], out: NDArray[Any]) -> None:
-    with np.errstate(all="ignore"):  # what overflows is reported by _check_finite
-        np.copyto(out.reshape(source.shape), source, casting="unsafe")
-
-
-def _chunks(source: NDArray[Any], width: int, dtype: np.dtype[Any]) -> Iterator[slice]:
-    step = max(1, CHUNK_BYTES // (width * max(source.itemsize, dtype.itemsize)))
-    return (slice(start, start + step) for start in range(0, len(source), step))
-
-
-# Checks, each with its error.
-
-
-def _check_finite(chunk: NDArray[Any], source: NDArray[Any], rows: slice, name: str) -> None:
-    if source.dtype.kind != "f" or (finite := np.isfinite(chunk)).all():
-        return
-    row, column = divmod(int(finite.argmin()), chunk.shape[1])
-    value = source[rows.start + row].reshape(-1)[column]
-    where = f"row {rows.start + row}" + (f", column {column}" if source.ndim > 1 else "")
-    raise _not_finite(value, where, chunk.dtype, name)
-
-
-def _not_finite(value: Any, where: str, dtype: np.dtype[Any], name: str) -> ValueError:
-    # !s, because format() of a longdouble goes through float64.
-    if np.isfinite(value):
-        limit = f"values must be within ±{np.finfo(dtype).max:.3g}"
-        return ValueError(f"{name} has {value!s} at {where}, which overflows {dtype}; {limit}")
-    return ValueError(f"{name} has {value!s} at {where}; values must be finite")
 
 
 def _count(number: int, noun: str) -> str:
@@ -378,7 +231,7 @@ def _check_labels(labels: NDArray[Any], n_labels: int, name: str) -> NDArray[np.
 
 
 def _check_probabilities(targets: NDArray[Any], probabilities: str, name: str) -> None:
-    for rows in _chunks(targets, targets.shape[1], targets.dtype):
+    for rows in arrays.chunks(targets, targets.shape[1], targets.dtype):
         chunk = targets[rows]
         if (bad := (chunk < 0) | (chunk > 1)).any():
             row, column = divmod(int(bad.argmax()), chunk.shape[1])

@@ -17,7 +17,7 @@ from briskmlp import checkpoint, configuration
 from briskmlp._messages import check_choice, check_integer, check_number
 from briskmlp.backends import dispatch, threads
 from briskmlp.backends.contract import Position
-from briskmlp.callbacks import Callbacks, progress_callback
+from briskmlp.callbacks import Callbacks
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.inputs import Inputs, check_inputs, check_targets, check_weight
@@ -26,6 +26,7 @@ from briskmlp.metrics import METRICS, check_metrics
 from briskmlp.network import FloatArray, Network
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, Floats, Ints, Plan, make_plan
+from briskmlp.progress import progress_callback
 from briskmlp.random import MAX_SEED, draw_seed, sample_order
 
 SLICE_SECONDS = 0.05  # a kernel call lasts about this long, so that Ctrl-C is answered within 0.2 s
@@ -528,7 +529,8 @@ class Trainer:
     def explain(self) -> str:
         """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
         lines = [f"backend: {self.backend}"]
-        lines += [f"  {name}: {reason}" for name, reason in self._choice.reasons.items()]
+        reasons = dispatch.reasons(self._choice, self._plan, self.dtype)
+        lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
         limit = threads.thread_limit(self.threads)
         lines.append(f"threads: at most {limit}" + (" (None: as many as may run)" if self.threads is None else ""))
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])

@@ -20,10 +20,10 @@ ISAS = ("portable", "avx2", "avx512", "amx")
 
 
 class Choice(NamedTuple):
-    """The backend that was chosen, and the reasons: why this one, and why not each other one."""
+    """The backend that was chosen, and why."""
 
     backend: Backend
-    reasons: dict[str, str]
+    why: str
 
 
 def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
@@ -53,18 +53,23 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         check_choice("BRISKMLP_ISA", isa, ISAS)
         requested, source = "native", f"BRISKMLP_ISA={isa}"
     if requested != "auto":
-        reason = _obstacle(requested, plan, dtype)
-        if reason is not None:
-            raise ValueError(f"{source} cannot be honoured: {reason}")
-        return Choice(_module(requested), {requested: f"asked for by {source}"})
-    reasons: dict[str, str] = {}
+        obstacle = _obstacle(requested, plan, dtype)
+        if obstacle is not None:
+            raise ValueError(f"{source} cannot be honoured: {obstacle}")
+        return Choice(_module(requested), f"asked for by {source}")
     for name in PREFERENCE:
-        obstacle = _obstacle(name, plan, dtype)
-        if obstacle is None:
-            reasons[name] = "the fastest that can run this plan"
-            return Choice(_module(name), reasons)
-        reasons[name] = obstacle
-    raise ValueError("no backend can run this plan: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()))
+        if _obstacle(name, plan, dtype) is None:
+            return Choice(_module(name), "the fastest that can run this plan")
+    raise ValueError(f"no backend can run this plan: {_obstacle(PREFERENCE[-1], plan, dtype)}")
+
+
+def reasons(choice: Choice, plan: Plan, dtype: np.dtype[Any]) -> dict[str, str]:
+    """Return for each backend, fastest first, why it was chosen or why not."""
+    chosen = choice.backend.NAME
+    return {
+        name: choice.why if name == chosen else _obstacle(name, plan, dtype) or f"not needed: {chosen} was chosen"
+        for name in PREFERENCE
+    }
 
 
 def backends() -> dict[str, str | None]:

@@ -37,6 +37,7 @@ from briskmlp.plan import (
 from briskmlp.random import sample_order
 
 NAME = "numpy"
+_quiet = np.errstate(over="ignore", invalid="ignore")  # the loss reports what is not finite
 ROW_CHUNK = 4096  # rows whose activations are held at once: large enough for BLAS, bounded for any batch
 
 
@@ -65,6 +66,7 @@ def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True
 # --- forward ---------------------------------------------------------------------------------------------------------
 
 
+@_quiet
 def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
     for start in range(0, len(rows), ROW_CHUNK):
@@ -76,11 +78,10 @@ def _activations(plan: Plan, params: FloatArray, A: FloatArray) -> tuple[list[Fl
     """Return A[0]…A[L], and the last Z, which cross-entropy needs."""
     activations, Z = [A], A
     for W, b, activation in zip(*_tensors(plan, params), plan.activations, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are reported by the loss
-            Z = activations[-1] @ W
-            if len(b):
-                Z += b
-            activations.append(_activate(Z, activation))
+        Z = activations[-1] @ W
+        if len(b):
+            Z += b
+        activations.append(_activate(Z, activation))
     return activations, Z
 
 
@@ -102,6 +103,7 @@ def _activate(Z: FloatArray, activation: int) -> FloatArray:
 # --- loss and backward -----------------------------------------------------------------------------------------------
 
 
+@_quiet
 def gradient(
     plan: Plan,
     params: FloatArray,
@@ -135,19 +137,18 @@ def gradient(
 def _loss(plan: Plan, A: FloatArray, Z: FloatArray, Y: Any, weight: FloatArray | None) -> tuple[float, FloatArray]:
     """Return Σ w·E and its gradient with respect to the last Z, both un-normalised."""
     activation = int(plan.activations[-1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        if plan.loss == MSE:
-            error = A - Y
-            losses = np.square(error, dtype=np.float64).sum(axis=1)
-            delta = _through(2 * error, A, activation)
-        elif activation == SOFTMAX:
-            losses, delta = _softmax_cross_entropy(A, Z.astype(np.float64), Y)
-        else:
-            losses = _sigmoid_cross_entropy(Z.astype(np.float64), Y).sum(axis=1)
-            delta = A - Y
-        if weight is not None:
-            losses, delta = losses * weight, delta * weight[:, None]
-        return plan.loss_scale * float(losses.sum()), np.asarray(plan.loss_scale * delta, dtype=A.dtype)
+    if plan.loss == MSE:
+        error = A - Y
+        losses = np.square(error, dtype=np.float64).sum(axis=1)
+        delta = _through(2 * error, A, activation)
+    elif activation == SOFTMAX:
+        losses, delta = _softmax_cross_entropy(A, Z.astype(np.float64), Y)
+    else:
+        losses = _sigmoid_cross_entropy(Z.astype(np.float64), Y).sum(axis=1)
+        delta = A - Y
+    if weight is not None:
+        losses, delta = losses * weight, delta * weight[:, None]
+    return plan.loss_scale * float(losses.sum()), np.asarray(plan.loss_scale * delta, dtype=A.dtype)
 
 
 def _softmax_cross_entropy(A: FloatArray, Z: Floats, Y: Any) -> tuple[Floats, FloatArray]:
@@ -179,35 +180,30 @@ def _through(dA: FloatArray, A: FloatArray, activation: int) -> FloatArray:
     return dA
 
 
-def _backward(
-    plan: Plan, weights: list[FloatArray], A: list[FloatArray], delta: FloatArray, grad: FloatArray
-) -> None:
+def _backward(plan: Plan, weights: list[FloatArray], A: list[FloatArray], delta: FloatArray, grad: FloatArray) -> None:
     """Add every layer's dW and db, from the last layer to the first."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        for l, dW, db in reversed(list(zip(range(len(weights)), *_tensors(plan, grad), strict=True))):
-            dW += A[l].T @ delta
-            if plan.bias == BIAS_LAYER:
-                db += delta.sum()
-            elif plan.bias != BIAS_NONE:
-                db += delta.sum(axis=0)
-            if l > 0:
-                delta = _through(delta @ weights[l].T, A[l], int(plan.activations[l - 1]))
+    for l, dW, db in reversed(list(zip(range(len(weights)), *_tensors(plan, grad), strict=True))):
+        dW += A[l].T @ delta
+        if plan.bias == BIAS_LAYER:
+            db += delta.sum()
+        elif plan.bias != BIAS_NONE:
+            db += delta.sum(axis=0)
+        if l > 0:
+            delta = _through(delta @ weights[l].T, A[l], int(plan.activations[l - 1]))
 
 
 # --- update ----------------------------------------------------------------------------------------------------------
 
 
+@_quiet
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        for tensor, part in enumerate(_parts(plan)):
-            lr = rate * plan.rate_scale[tensor]
-            _move(plan, params[part], grad[part], state[:, part], step, lr, plan.decay[tensor])
+    for tensor, part in enumerate(_parts(plan)):
+        lr = rate * plan.rate_scale[tensor]
+        _move(plan, params[part], grad[part], state[:, part], step, lr, plan.decay[tensor])
 
 
-def _move(
-    plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int, lr: float, decay: float
-) -> None:
+def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int, lr: float, decay: float) -> None:
     if decay and plan.decoupled:
         w *= 1 - lr * decay
     elif decay:
@@ -292,5 +288,3 @@ def _tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[Float
     """Return views of the weights (n_in, n_out) and biases in a flat buffer."""
     parts = [flat[part] for part in _parts(plan)]
     return [W.reshape(n_in, -1) for W, n_in in zip(parts[::2], plan.layers[:-1], strict=True)], parts[1::2]
-
-

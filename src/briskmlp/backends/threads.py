@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,16 @@ def thread_limit(requested: int | None) -> int:
     """
     available = _affinity()
     if requested is not None:
-        return min(requested, available)
-    limits = [available, _physical_cores(), _cgroup_quota(), *map(_environment, _LIMITS)]
+        return min(requested, len(available))
+    limits = [len(available), _physical_cores(available), _cgroup_quota(), *map(_environment, _LIMITS)]
     return max(1, min(limit for limit in limits if limit is not None))
 
 
-def _affinity() -> int:
+def _affinity() -> frozenset[int]:
+    """Return the CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def _environment(name: str) -> int | None:
@@ -45,17 +48,17 @@ def _environment(name: str) -> int | None:
         raise ValueError(f"{name} is {text!r}, but must be a whole number >= 1") from None
 
 
-def _physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
-    """Return how many cores carry the CPUs that this process may use; None where the system does not say."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
+@cache
+def _physical_cores(cpus: frozenset[int], root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Return how many cores carry these CPUs; None where the system does not say."""
     try:
-        siblings = {(root / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in os.sched_getaffinity(0)}
+        siblings = {(root / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in cpus}
     except OSError:
         return None
     return len(siblings) or None
 
 
+@cache
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the CPUs that a cgroup quota allows, rounded up; None without one."""
     try:
@@ -78,13 +81,17 @@ class _Blas:
         self.lock = threading.Lock()
         self.holders = 0
         self.libraries: Any = None
+        self.with_scipy = False
         self.held: Any = None
 
     def hold(self, n: int) -> None:
-        if self.libraries is None:
+        # Numba's BLAS is SciPy's, which is loaded when a network first needs it.
+        loaded = "scipy.linalg.cython_blas" in sys.modules
+        if self.libraries is None or self.with_scipy != loaded:
             import threadpoolctl  # only trainings need it
 
             self.libraries = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            self.with_scipy = loaded
         if self.holders == 0 and any(library["num_threads"] > n for library in self.libraries.info()):
             self.held = self.libraries.limit(limits=n)
         self.holders += 1

@@ -180,6 +180,7 @@ def enter(k: Any, layers: Any, dense: Any, B: Any, at: int) -> Any:
     if k.dense:
         return dense
     padded = offset(B, at)
+    clear(padded, k.n_parameters)  # a call that diverged leaves NaN in the pads
     copy_padded(layers, dense, padded, True)
     return padded
 

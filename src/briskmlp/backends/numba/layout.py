@@ -66,6 +66,8 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     rows = min(n, plan.batch_size) if training and plan.batch_size else n
     layers["blas"] = min(rows, LARGE_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
     any_blas = bool(layers["blas"].any())
+    if any_blas:
+        import scipy.linalg.cython_blas  # noqa: F401 - now, so that its threads can be limited before a kernel calls it
     chunk = _up(min(rows, LARGE_CHUNK if any_blas else SMALL_CHUNK), ROWS)
     weights, widest = layers["rows"] * layers["columns"], max(widths)
 

@@ -1,0 +1,48 @@
+"""Writing to a terminal, a pipe or a file that may be closed, full, gone or unable to show a character."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any, NamedTuple
+
+
+class Result(NamedTuple):
+    """What a command prints: ``report`` with --json, else ``text``."""
+
+    report: dict[str, Any]
+    text: str
+
+
+def note(text: str) -> None:
+    """Write a line to stderr if anybody reads it: no reason to stop a training."""
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:  # closed; print would turn to stdout
+            print(text, file=sys.stderr)
+
+
+def write(text: str) -> None:
+    """Write to stdout, at once; what its encoding lacks becomes a backslash escape."""
+    if sys.stdout is None:  # closed
+        return
+    sys.stdout.write(text.encode(_encoding(), "backslashreplace").decode(_encoding()))
+    sys.stdout.flush()
+
+
+def can_write(text: str) -> bool:
+    """Return whether the encoding of stdout has all these characters."""
+    try:
+        text.encode(_encoding())
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def abandon_stdout() -> None:
+    """Lead stdout nowhere: the interpreter flushes it once more at exit, which must not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -1,0 +1,62 @@
+"""``briskmlp info``: what is installed, what can run here, and why the rest cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from briskmlp._console import Result
+
+
+def info() -> Result:
+    """Report versions, backends with reasons, instruction sets, threads and the environment's overrides."""
+    from briskmlp.backends import dispatch, native
+    from briskmlp.backends.threads import thread_limit
+
+    names = ("briskmlp", "numpy", "numba", "scipy", "scikit-learn", "safetensors")
+    versions = {name: installed(name) for name in names}
+    report = {
+        "version": versions["briskmlp"],
+        "backends": {
+            name: {"available": reason is None, "reason": reason} for name, reason in dispatch.backends().items()
+        },
+        "extension": {"available": native.reason() is None, "reason": native.reason()},
+        "isas": native.isas(),
+        "threads": thread_limit(None),
+        "environment": {name: value for name, value in os.environ.items() if name.startswith("BRISKMLP_")},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+    }
+    return Result(report, _text(report))
+
+
+def installed(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None if it is not installed.
+
+    Examples
+    --------
+    >>> installed("no such thing") is None
+    True
+    """
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _text(report: dict[str, Any]) -> str:
+    facts = {
+        "instruction sets": " ".join(report["isas"]) or f"unknown: {report['extension']['reason']}",
+        "threads": report["threads"],
+        **report["environment"],
+        "python": report["python"],
+        "platform": report["platform"],
+        **{name: version for name, version in report["versions"].items() if name != "briskmlp"},
+    }
+    lines = [f"briskmlp {report['version']}", "", "backends, fastest first"]
+    lines += [f"  {name:<8} {state['reason'] or 'available'}" for name, state in report["backends"].items()]
+    lines += ["", *(f"{name:<17} {value}" for name, value in facts.items())]
+    return "\n".join(lines) + "\n"

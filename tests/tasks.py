@@ -1,0 +1,36 @@
+"""Small things to learn, which the tests of the Trainer share."""
+
+import numpy as np
+
+from briskmlp import Trainer
+
+TASKS = {  # name: layers, arguments, targets from (generator, n)
+    "mse": ([3, 5, 2], {"hidden": "tanh"}, lambda rng, n: rng.uniform(-1, 1, (n, 2))),
+    "softmax": ([3, 5, 4], {"hidden": "relu", "loss": "cross_entropy"}, lambda rng, n: rng.integers(4, size=n)),
+    "binary": ([3, 5, 1], {"loss": "cross_entropy"}, lambda rng, n: rng.integers(2, size=n)),
+}
+
+
+def make(task, **arguments):
+    """A Trainer for a task; the same one each time."""
+    layers, own, _ = TASKS[task]
+    return Trainer(layers, **{"seed": 3, **own, **arguments})
+
+
+def data(task, n, seed=0):
+    """X (n, 3) as float64, Y as the task wants it, and weights of which some are zero."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 3)), TASKS[task][2](rng, n), rng.integers(3, size=n) + np.r_[1, np.zeros(n - 1)]
+
+
+def described(trainer):
+    """What the oracle needs to know of a trainer: weights and biases as float64 copies, activations, loss."""
+    arrays = ([np.array(p, dtype=np.float64) for p in ps] for ps in (trainer.weights, trainer.biases))
+    return *arrays, trainer.network.activations, trainer.loss
+
+
+def everything(trainer):
+    """All that training changes, as bytes and counts."""
+    position = trainer._position
+    state = trainer.parameters.tobytes(), trainer._state.tobytes()
+    return *state, position.counts.tolist(), position.sums.tolist(), trainer.epoch

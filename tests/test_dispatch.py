@@ -1,0 +1,124 @@
+"""The choice of a backend: a forced one is taken or refused, the environment counts, auto takes the fastest."""
+
+import re
+import types
+
+import numpy as np
+import pytest
+from build import build
+
+from briskmlp.backends import dispatch
+
+F32 = np.dtype("float32")
+PLAN = build([3, 4, 2]).plan
+
+
+@pytest.fixture(autouse=True)
+def no_overrides(monkeypatch):
+    for name in ("BRISKMLP_BACKEND", "BRISKMLP_ISA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", dispatch.PREFERENCE)
+def test_backend_runs_here(name):
+    """One skip, with its reason, for each backend that the tests of all backends leave out."""
+    reason = dispatch.backends()[name]
+    if reason is not None:
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            dispatch.choose(PLAN, F32, name)
+        pytest.skip(f"{name}: {reason}")
+    assert name == dispatch.choose(PLAN, F32, name).backend.NAME
+
+
+def test_a_forced_choice_is_taken(backend_name, monkeypatch):
+    """What runs is the module itself: its train is called, and no other's."""
+    from briskmlp import Trainer
+
+    called = []
+    for name in ("numpy", "numba"):
+        module = dispatch._module(name)
+        train = module.train
+        monkeypatch.setattr(module, "train", lambda *a, _n=name, _t=train: called.append(_n) or _t(*a))
+    X = np.zeros((4, 2))
+    Trainer([2, 1], backend=backend_name).fit(X, X[:, 0], epochs=1)
+    assert set(called) == {backend_name}
+    called.clear()
+    monkeypatch.setenv("BRISKMLP_BACKEND", backend_name)
+    trainer = Trainer([2, 1])
+    trainer.fit(X, X[:, 0], epochs=1)
+    assert set(called) == {backend_name} == {trainer.backend}
+
+
+def test_the_argument_is_above_the_environment(monkeypatch):
+    monkeypatch.setenv("BRISKMLP_BACKEND", "numba")
+    assert dispatch.choose(PLAN, F32, "numpy").backend.NAME == "numpy"
+    assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "numba"
+    monkeypatch.setenv("BRISKMLP_BACKEND", "")  # empty is unset
+    assert dispatch.choose(PLAN, F32, "auto").backend.NAME in dispatch.PREFERENCE
+
+
+def test_auto_takes_the_fastest_that_can():
+    runnable = [name for name, reason in dispatch.backends().items() if reason is None]
+    assert runnable[0] == dispatch.choose(PLAN, F32, "auto").backend.NAME
+    assert runnable[-1] == "numpy"
+
+
+def test_auto_steps_over_what_cannot_run(monkeypatch):
+    import importlib
+
+    real = importlib.import_module
+
+    def broken(name, *args):
+        if name.endswith("backends.numba"):
+            raise ImportError("no LLVM here")
+        return real(name, *args)
+
+    monkeypatch.setattr(dispatch.importlib, "import_module", broken)
+    assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "numpy"
+    assert "no LLVM here" in dispatch.backends()["numba"]
+    with pytest.raises(ValueError, match="backend='numba' cannot be honoured: it cannot be imported: no LLVM here"):
+        dispatch.choose(PLAN, F32, "numba")
+
+
+def test_a_plan_that_a_backend_does_not_support(monkeypatch):
+    real = dispatch._module
+
+    def module(name):
+        if name != "numba":
+            return real(name)
+        return types.SimpleNamespace(NAME=name, unavailable=lambda: None, unsupported=lambda plan, dtype: "too wide")
+
+    monkeypatch.setattr(dispatch, "_module", module)
+    assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "numpy"
+    with pytest.raises(ValueError, match="backend='numba' cannot be honoured: too wide"):
+        dispatch.choose(PLAN, F32, "numba")
+
+
+def test_names_are_checked(monkeypatch):
+    with pytest.raises(ValueError, match=r"backend is 'nunba'.*did you mean 'numba'"):
+        dispatch.choose(PLAN, F32, "nunba")
+    monkeypatch.setenv("BRISKMLP_BACKEND", "Numpy")
+    with pytest.raises(ValueError, match=r"BRISKMLP_BACKEND is 'Numpy'.*did you mean 'numpy'"):
+        dispatch.choose(PLAN, F32, "auto")
+    monkeypatch.delenv("BRISKMLP_BACKEND")
+    monkeypatch.setenv("BRISKMLP_ISA", "avx3")
+    with pytest.raises(ValueError, match=r"BRISKMLP_ISA is 'avx3'.*did you mean 'avx2'"):
+        dispatch.choose(PLAN, F32, "auto")
+
+
+def test_an_isa_asks_for_the_native_backend(monkeypatch):
+    """As long as that cannot train, the request is refused, never replaced; other explicit choices ignore it."""
+    monkeypatch.setenv("BRISKMLP_ISA", "portable")
+    assert dispatch.choose(PLAN, F32, "numpy").backend.NAME == "numpy"
+    if dispatch.backends()["native"] is None:
+        assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "native"
+    else:
+        with pytest.raises(ValueError, match="BRISKMLP_ISA=portable cannot be honoured"):
+            dispatch.choose(PLAN, F32, "auto")
+
+
+@pytest.mark.parametrize("requested", ["auto", "numpy", "numba"])
+def test_other_precisions_are_refused_by_name(requested):
+    plan = PLAN._replace(precision=2)
+    with pytest.raises(ValueError, match="precision 'bfloat16'"):
+        dispatch.choose(plan, F32, requested)

@@ -1,0 +1,86 @@
+"""The architecture: offsets and views of the flat parameters, the summary, and what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from briskmlp.network import ACTIVATIONS, BIASES, Network
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.sampled_from(BIASES))
+def test_views_cover_the_flat_buffer_once_and_in_order(layers, bias):
+    network = Network(layers, bias=bias)
+    flat = np.arange(network.n_parameters, dtype=float)
+    pairs = list(zip(network.weights(flat), network.biases(flat), strict=True))
+    np.testing.assert_array_equal(np.concatenate([part.ravel() for pair in pairs for part in pair]), flat)
+    for (W, b), n_in, n_out in zip(pairs, layers[:-1], layers[1:], strict=True):
+        assert W.shape == (n_in, n_out)
+        assert b.shape == ({"neuron": n_out, "layer": 1, "none": 0}[bias],)
+        assert np.shares_memory(W, flat)
+        W[...] = -1
+        b[...] = -1
+    assert (flat == -1).all()
+
+
+def test_activations_one_name_or_one_per_layer():
+    assert Network([2, 3, 4, 1], "relu").activations == ("relu", "relu", "sigmoid")
+    assert Network([2, 3, 4, 1], ["relu", "tanh"], "softmax").activations == ("relu", "tanh", "softmax")
+    assert Network([2, 1], output="identity").activations == ("identity",)
+
+
+def test_it_is_a_value():
+    assert Network([2, 3]) == Network((2, np.int64(3)))
+    assert hash(Network([2, 3])) == hash(Network([2, 3]))
+    assert Network([2, 3]) != Network([2, 3], bias="none")
+    assert (Network([5, 4, 3]).n_in, Network([5, 4, 3]).n_out, Network([5, 4, 3]).n_layers) == (5, 3, 2)
+
+
+REFUSED = [
+    (([3],), {}, ValueError, "layers has 1 widths, but needs at least 2"),
+    (([],), {}, ValueError, "layers has 0 widths"),
+    (([3, 0],), {}, ValueError, "layers[1] is 0, but a layer has at least 1 neuron"),
+    (([3, -2, 1],), {}, ValueError, "layers[1] is -2"),
+    (([3, 2.0],), {}, TypeError, "layers[1] must be an integer, got 2.0"),
+    (([True, 2],), {}, TypeError, "layers[0] must be an integer, got True"),
+    (("34",), {}, TypeError, "layers must be a sequence of widths"),
+    ((5,), {}, TypeError, "layers must be a sequence of widths"),
+    (([3, 2, 1], "relut"), {}, ValueError, "hidden is 'relut'"),
+    (([3, 2, 1], "relut"), {}, ValueError, "did you mean 'relu'?"),
+    (([3, 2, 1], "softmax"), {}, ValueError, "hidden is 'softmax'"),
+    (([3, 2, 1], ["relu", "relu"]), {}, ValueError, "hidden has 2 activations, but layers has 1 hidden layers"),
+    (([3, 2, 1], ["rely"]), {}, ValueError, "did you mean 'relu'?"),
+    (([3, 1],), {"output": "Softmax"}, ValueError, "did you mean 'softmax'?"),
+    (([3, 1],), {"output": None}, TypeError, "output is None, but must be one of"),
+    (([3, 1],), {"bias": "neurons"}, ValueError, "did you mean 'neuron'?"),
+    (([3, 2, 1], "qqqq"), {}, ValueError, "must be one of 'sigmoid', 'tanh', 'relu', 'identity'"),
+]
+
+
+@pytest.mark.parametrize(("args", "keywords", "error", "message"), REFUSED)
+def test_bad_arguments_are_refused_by_name(args, keywords, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        Network(*args, **keywords)
+
+
+def test_a_hint_only_where_something_is_near():
+    with pytest.raises(ValueError, match="hidden") as caught:
+        Network([3, 2, 1], "qqqq")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_summary_counts_parameters_and_memory():
+    text = Network([784, 100, 10], "relu", "softmax").summary()
+    assert re.search(r"1 +784 -> 100 +relu +78,500\n", text)
+    assert re.search(r"2 +100 -> 10 +softmax +1,010\n", text)
+    assert text.endswith("total: 79,510 parameters, 310.6 KiB as float32")
+    assert Network([784, 100, 10]).summary("float64").endswith("621.2 KiB as float64")
+    assert Network([2, 3, 1], bias="layer").summary().endswith("total: 11 parameters, 44 bytes as float32")
+    assert Network([2, 3, 1], bias="none").n_parameters == 9
+
+
+def test_every_activation_is_an_output():
+    for name in ACTIVATIONS:
+        assert Network([2, 2], output=name).output == name

@@ -1,0 +1,324 @@
+"""The parts of the Numba kernels: activations to the last digits, the product, the sample order, and the cache."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import oracle
+import pytest
+from numba import njit
+
+from briskmlp.backends.numba import _options, activations, order, product
+from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
+
+KERNELS = Path(_options.__file__).parent
+
+
+def over_arrays(function):
+    """Return ``function``, of Vecs, as one of arrays."""
+
+    @njit(error_model="numpy")
+    def loop(x, out):
+        p, q = pointer(x), pointer(out)
+        for i in range(0, x.size, width(p)):
+            store(q, i, function(load(p, i)))
+
+    def apply(x):
+        x = np.asarray(x)
+        padded = np.zeros(-(-x.size // 16) * 16, x.dtype)
+        padded[: x.size] = x
+        out = np.empty_like(padded)
+        loop(padded, out)
+        return out[: x.size]
+
+    return apply
+
+
+APPLY = {name: over_arrays(getattr(activations, name)) for name in ("sigmoid", "tanh", "exp", "log1p")}
+EXACT = {
+    "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log1p": np.log1p,
+}
+PRECISE = {
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "tanh": mpmath.tanh,
+    "exp": mpmath.exp,
+    "log1p": mpmath.log1p,
+}
+DOMAIN = {"sigmoid": (-np.inf, np.inf), "tanh": (-np.inf, np.inf), "exp": (-np.inf, 0.0), "log1p": (0.0, 1.0)}
+ULP = {"sigmoid": 2.0, "tanh": 2.0, "exp": 1.0, "log1p": 3.0}
+
+
+def ulps(got, exact, dtype):
+    """Return the error in units of the last place of the exact result; ``exact`` is longdouble or better."""
+    info = np.finfo(dtype)
+    _, exponent = np.frexp(np.abs(exact).astype(np.longdouble))
+    unit = np.ldexp(np.longdouble(1), np.maximum(exponent - info.nmant - 1, info.minexp - info.nmant))
+    return np.abs(got.astype(np.longdouble) - exact) / unit
+
+
+def assert_accurate(name, x, got, exact):
+    """Assert the error wherever the exact result is normal; below, it is 0 or correct."""
+    normal = np.abs(exact) >= np.finfo(x.dtype).smallest_normal
+    error = ulps(got, exact, x.dtype)
+    worst = np.argmax(np.where(normal, error, 0))
+    assert error[worst] <= ULP[name], (name, x[worst], got[worst], exact[worst], error[worst])
+    assert ((got == 0) | (error <= 2))[~normal].all()
+
+
+def stratified(dtype, count, seed=0):
+    """Return ``count`` finite bit patterns, as many from each of equal intervals of the patterns."""
+    integer = np.uint32 if dtype == np.float32 else np.uint64
+    bits = np.dtype(integer).itemsize * 8 - count.bit_length() + 1
+    patterns = np.arange(count, dtype=integer) << integer(bits)
+    patterns |= np.random.default_rng(seed).integers(0, 2**bits, size=count, dtype=integer)
+    x = patterns.view(dtype)
+    return x[np.isfinite(x)]
+
+
+@pytest.mark.parametrize("name", APPLY)
+def test_activations_over_all_of_float32(name):
+    """2**20 bit patterns, one from each interval of 4096, and as many where the function is not flat."""
+    low, high = DOMAIN[name]
+    x = np.concatenate([
+        stratified(np.float32, 2**20),
+        np.linspace(-110, 110, 2**19).astype(np.float32),
+        np.linspace(-1, 1, 2**18).astype(np.float32),
+    ])  # fmt: skip
+    x = x[(low <= x) & (x <= high)]
+    x = x[(np.abs(x) >= np.finfo(np.float32).smallest_normal) | (x == 0)]  # subnormal inputs count as 0
+    with np.errstate(over="ignore", under="ignore"):  # float64 is exact enough: 2**-29 ulp
+        exact = EXACT[name](np.clip(x.astype(np.float64), -700, 700)).astype(np.longdouble)
+    assert_accurate(name, x, APPLY[name](x), exact)
+
+
+@pytest.mark.parametrize("name", APPLY)
+def test_activations_over_float64(name):
+    """Longdouble has 11 bits more where it is Intel's; its own functions err by about one of the last."""
+    low, high = DOMAIN[name]
+    x = np.concatenate([stratified(np.float64, 2**16), np.linspace(-760, 760, 2**15), np.linspace(-3, 3, 2**15)])
+    x = x[(low <= x) & (x <= high) & ((np.abs(x) >= np.finfo(np.float64).smallest_normal) | (x == 0))]
+    if np.finfo(np.longdouble).nmant > 60:
+        with np.errstate(over="ignore", under="ignore"):
+            exact = EXACT[name](np.clip(x.astype(np.longdouble), -11000, 11000))
+        assert_accurate(name, x, APPLY[name](x), exact)
+    x = x[:: len(x) // 1500]  # and a few with 50 digits
+    with mpmath.workprec(170):
+        exact = [PRECISE[name](mpmath.mpf(float(value))) for value in x]
+        got = APPLY[name](x)
+        for value, a, b in zip(x, got.tolist(), exact, strict=True):
+            unit = mpmath.mpf(2) ** max(mpmath.frexp(b)[1] - 53, -1074) if b else mpmath.mpf(2) ** -1074
+            error = abs(mpmath.mpf(a) - b) / unit
+            assert error <= ULP[name] or (abs(b) < sys.float_info.min and (a == 0 or error <= 2)), value
+
+
+@pytest.mark.parametrize("name", APPLY)
+def test_special_values(dtype, name):
+    huge, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    expected = {
+        "sigmoid": {0.0: 0.5, np.inf: 1.0, -np.inf: 0.0, huge: 1.0, -huge: 0.0, tiny: 0.5, -1000.0: 0.0},
+        "tanh": {0.0: 0.0, np.inf: 1.0, -np.inf: -1.0, huge: 1.0, -huge: -1.0, 20.0: 1.0, -20.0: -1.0},
+        "exp": {0.0: 1.0, -np.inf: 0.0, -huge: 0.0, -tiny: 1.0, -1000.0: 0.0},
+        "log1p": {0.0: 0.0},
+    }[name]
+    x = np.array([0.0, -0.0, *expected], dtype)
+    got = APPLY[name](x)
+    assert (got[:2] == expected.pop(0.0)).all()
+    assert name != "tanh" or np.signbit(got[:2]).tolist() == [False, True]
+    by_value = dict(zip(x.tolist(), got.tolist(), strict=True))
+    for value, wanted in expected.items():
+        assert by_value[float(dtype.type(value))] == wanted, value
+    assert np.isnan(APPLY[name](np.array([np.nan], dtype))).all()
+
+
+def test_sigmoid_and_tanh_have_their_symmetries(dtype):
+    x = stratified(dtype, 2**12)
+    np.testing.assert_array_equal(APPLY["tanh"](-x), -APPLY["tanh"](x))
+    z = np.linspace(-30, 30, 4001).astype(dtype)
+    s = APPLY["sigmoid"](z)
+    assert (np.diff(s) >= 0).all()
+    assert ((s >= 0) & (s <= 1)).all()
+
+
+# --- the product -----------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def multiply(A, a_i, a_p, B, b_p, init, z_i, C, c_i, m, n, k):
+    product.product(
+        pointer(A), 0, a_i, a_p, pointer(B), 0, b_p, pointer(init), 0, z_i, pointer(C), 0, c_i, m, n, k
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("m", [8, 16, 40])
+@pytest.mark.parametrize("vecs", [1, 2, 3, 5])
+def test_product_over_strides(dtype, m, vecs):
+    n, rng = vecs * lanes(dtype), np.random.default_rng(0)
+    for k, turned, gap, one_row in (
+        (0, False, 0, True),
+        (1, True, 3, False),
+        (7, False, 1, False),
+        (64, True, 0, True),
+    ):
+        A, B = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        init = rng.normal(size=(1 if one_row else m, n)).astype(dtype)
+        memory = np.ascontiguousarray(A.T) if turned else A.copy()
+        B_memory = np.full((k + 1, n + gap), np.nan, dtype)
+        B_memory[:k, :n] = B
+        C = np.full((m + 1, n + gap), np.nan, dtype)
+        strides = (1, m) if turned else (k, 1)
+        memory = np.append(memory.ravel(), dtype.type(np.nan))
+        multiply(
+            memory, *strides, B_memory.ravel(), n + gap, init.ravel(), 0 if one_row else n, C.ravel(), n + gap, m, n, k
+        )
+        wide = init.astype(float) + A.astype(float) @ B.astype(float)
+        allowed = (k + 1) * np.finfo(dtype).eps * (np.abs(init) + np.abs(A) @ np.abs(B))
+        assert (np.abs(C[:m, :n] - wide) <= allowed).all()
+        assert np.isnan(C[m:]).all()
+        assert np.isnan(C[:m, n:]).all()
+
+
+# --- the sample order ------------------------------------------------------------------------------------------------
+
+
+@njit
+def draw(seed, epoch, shuffle, out):
+    order.draw_order(seed, epoch, shuffle, pointer(out), out.size)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_draw_order_is_philox(seed):
+    signed = seed - 2**64 if seed >= 2**63 else seed
+    for n in (0, 1, 2, 3, 4, 5, 6, 9, 1000):
+        for epoch in (0, 1, 12345678901):
+            out = np.empty(n, dtype=np.int64)
+            draw(signed, epoch, 1, out)
+            np.testing.assert_array_equal(out, oracle.sample_order(seed, epoch, n))
+            draw(signed, epoch, 0, out)
+            np.testing.assert_array_equal(out, np.arange(n))
+
+
+def test_offset_moves_by_numbers(dtype):
+    @njit
+    def second(x):
+        return offset(pointer(x), 1)[0]
+
+    assert second(np.array([1, 2, 3], dtype)) == 2
+
+
+# --- compilation and its cache ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_compiled_in_parallel_or_with_fastmath():
+    """parallel=True aborts the process when two Python threads train; options are set in one place."""
+    for source in KERNELS.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.keyword):
+                assert node.arg != "parallel", source
+            if isinstance(node, ast.Attribute) and source.name != "_options.py":
+                assert node.attr not in {"njit", "jit", "vectorize", "guvectorize", "prange"}, source
+    assert _options._OPTIONS["nogil"]
+    assert not _options._OPTIONS["fastmath"]
+
+
+TRAIN = """
+import numpy as np
+from briskmlp import Trainer
+X = np.linspace(0, 1, 40).reshape(20, 2)
+trainer = Trainer([2, 3, 1], backend="numba", seed=0)
+trainer.fit(X, X[:, 0], epochs=2)
+from briskmlp.backends.numba import epoch
+print(trainer.parameters.tobytes().hex(), bool(epoch.train.stats.cache_hits))
+"""
+
+
+def train_elsewhere(cache, **environment):
+    """Train in a fresh process whose cache is in a directory; return (weights, whether the cache had the kernel)."""
+    source = str(Path(_options.__file__).parents[3])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": source, **environment}
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TRAIN], env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    weights, hits = process.stdout.split()
+    return weights, hits == "True"
+
+
+@pytest.fixture
+def copied_cache(tmp_path):
+    """Return a directory with a copy of this machine's compiled kernels, so that nothing is compiled."""
+    from briskmlp import Trainer
+
+    if _options.CACHE is None:
+        pytest.skip("no cache directory can be written to")
+    Trainer([2, 3, 1], backend="numba", seed=0).fit(np.zeros((4, 2)), np.zeros(4), epochs=1)
+    target = tmp_path / "cache" / "briskmlp" / _options.CACHE.name
+    shutil.copytree(_options.CACHE, target)
+    return tmp_path / "cache"
+
+
+def test_the_cache_is_used(copied_cache):
+    weights, hits = train_elsewhere(copied_cache)
+    assert hits
+    assert train_elsewhere(copied_cache) == (weights, True)
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param("index", marks=pytest.mark.slow), "data", pytest.param("all", marks=pytest.mark.slow)]
+)
+def test_a_damaged_cache_is_made_again(copied_cache, kind):
+    weights, _ = train_elsewhere(copied_cache)
+    patterns = {"index": ["*.nbi"], "data": ["*.nbc"], "all": ["*.nbi", "*.nbc"]}[kind]
+    files = [path for pattern in patterns for path in copied_cache.rglob(pattern)]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert train_elsewhere(copied_cache) == (weights, False)
+    assert train_elsewhere(copied_cache) == (weights, True)
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    weights, hits = train_elsewhere(tmp_path / "file")
+    assert not hits
+    assert weights
+
+
+def test_where_the_cache_lies(monkeypatch, tmp_path):
+    monkeypatch.setattr(_options.config, "CACHE_DIR", str(tmp_path / "numba"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert _options._cache_directory().parent == tmp_path / "numba" / "briskmlp"
+    monkeypatch.setattr(_options.config, "CACHE_DIR", "")
+    assert _options._cache_directory().parent == tmp_path / "xdg" / "briskmlp"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert _options._cache_directory() is None
+
+
+def test_a_kernel_without_a_cache_still_compiles(monkeypatch):
+    monkeypatch.setattr(_options, "CACHE", None)
+
+    @_options.entry
+    def twice(x):
+        return 2 * x
+
+    assert twice(21) == 42
+
+
+def test_the_digest_follows_every_source(monkeypatch, tmp_path):
+    for source in KERNELS.glob("*.py"):
+        shutil.copy(source, tmp_path)
+    monkeypatch.setattr(_options, "__file__", str(tmp_path / "_options.py"))
+    digests = {_options._digest()}
+    for source in sorted(tmp_path.glob("*.py")):
+        source.write_text(source.read_text() + "\n")
+        digests.add(_options._digest())
+    assert len(digests) == 1 + len(list(tmp_path.glob("*.py")))

@@ -1,0 +1,65 @@
+"""Philox streams against NumPy's generator and the oracle: same words, orders that are fair, weights in range."""
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from briskmlp import random
+
+seeds = st.integers(0, random.MAX_SEED)
+
+
+@given(seeds, st.integers(0, 2**40), st.integers(0, 300))
+def test_sample_order_is_the_oracles(seed, epoch, n):
+    np.testing.assert_array_equal(random.sample_order(seed, epoch, n), oracle.sample_order(seed, epoch, n))
+
+
+def test_sample_order_is_a_permutation_of_int64():
+    order = random.sample_order(3, 1, 1000)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+
+
+def test_every_order_of_four_is_as_likely():
+    """24 orders in 4800 epochs: each 200 times, with a standard deviation of 14."""
+    orders, counts = np.unique([random.sample_order(5, epoch, 4) for epoch in range(4800)], axis=0, return_counts=True)
+    assert len(orders) == 24
+    assert ((counts - 200.0) ** 2 / 200).sum() < 49.7  # chi², 23 degrees of freedom: once in 1000 seeds
+
+
+def test_streams_are_apart():
+    """Initial weights of each layer, and the orders of each epoch and seed, come from other words."""
+    streams = [random.words(seed, block, stream, sub, 8) for seed in (0, 1) for block in (0, 1) for stream in (0, 1)
+               for sub in (0, 1)]  # fmt: skip
+    assert len(np.unique(streams)) == 16 * 8
+
+
+@given(seeds)
+def test_words_go_on(seed):
+    """More words begin with the same words: what is drawn does not depend on how much is drawn."""
+    np.testing.assert_array_equal(random.words(seed, 3, 1, 2, 101)[:10], random.words(seed, 3, 1, 2, 10))
+
+
+def test_symmetric_uniform_is_the_top_53_bits():
+    fractions = random.symmetric_uniform(seed=9, layer=2, n=10000)
+    philox = np.random.Philox(key=np.array([9, 0], np.uint64), counter=np.array([0, 0, 2, 1], np.uint64))
+    expected = [2 * (word >> 11) / 2**53 - 1 for word in philox.random_raw(10000).tolist()]
+    np.testing.assert_array_equal(fractions, expected)
+    assert fractions.min() >= -1
+    assert fractions.max() < 1
+    assert abs(fractions.mean()) < 5 / np.sqrt(3 * 10000)  # five standard deviations
+    assert fractions.var() == pytest.approx(1 / 3, rel=0.05)
+
+
+@given(st.lists(st.tuples(seeds, seeds), min_size=1))
+def test_high_product_is_that_of_whole_numbers(numbers):
+    a, b = (np.array(column, dtype=np.uint64) for column in zip(*numbers, strict=True))
+    assert random._high_product(a, b).tolist() == [x * y >> 64 for x, y in numbers]
+
+
+def test_drawn_seeds_are_seeds():
+    drawn = {random.draw_seed() for _ in range(20)}
+    assert len(drawn) == 20
+    assert all(0 <= seed <= random.MAX_SEED for seed in drawn)

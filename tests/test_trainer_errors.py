@@ -1,0 +1,217 @@
+"""Bad input gets one error that names the argument, what came and what is accepted, before anything has changed."""
+
+import pickle
+
+import numpy as np
+import pytest
+from tasks import data, everything, make
+
+from briskmlp import SGD, Adam, EarlyStopping, Trainer
+
+W1, W2 = np.zeros((3, 5)), np.zeros((5, 2))
+CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
+    ({"layers": 784}, TypeError, "layers must be a sequence of widths .* got 784"),
+    ({"layers": "784"}, TypeError, "layers must be a sequence of widths .* got '784'"),
+    ({"layers": [3]}, ValueError, "layers has 1 widths, but needs at least 2"),
+    ({"layers": []}, ValueError, "layers has 0 widths"),
+    ({"layers": [3, 0]}, ValueError, r"layers\[1\] is 0, but a layer has at least 1 neuron"),
+    ({"layers": [-3, 2]}, ValueError, r"layers\[0\] is -3"),
+    ({"layers": [3, 2.0]}, TypeError, r"layers\[1\] must be an integer, got 2.0"),
+    ({"layers": [3, True]}, TypeError, r"layers\[1\] must be an integer, got True"),
+    ({"hidden": "rleu"}, ValueError, "hidden is 'rleu', but must be one of 'sigmoid', .* did you mean 'relu'"),
+    ({"hidden": "softmax"}, ValueError, "hidden is 'softmax', but must be one of"),
+    ({"hidden": None}, TypeError, "hidden must be the name of an activation or a list of names, got None"),
+    ({"hidden": ["relu", "relu"]}, ValueError, "hidden has 2 activations, but layers has 1 hidden layers"),
+    ({"hidden": [3]}, TypeError, "hidden is 3"),
+    ({"output": "sofmax"}, ValueError, "output is 'sofmax', .* did you mean 'softmax'"),
+    ({"loss": "crossentropy"}, ValueError, "loss is 'crossentropy', .* did you mean 'cross_entropy'"),
+    ({"loss": None}, TypeError, "loss is None"),
+    ({"loss": "cross_entropy", "output": "tanh"}, ValueError, "cannot be trained with output 'tanh'; the valid pairs"),
+    ({"bias": "neurons"}, ValueError, "bias is 'neurons', .* did you mean 'neuron'"),
+    ({"bias": True}, TypeError, "bias is True, but must be one of 'neuron', 'layer', 'none'"),
+    ({"optimizer": "adam"}, TypeError, r"optimizer must be one of SGD, Adam, AdamW, RMSprop .* got 'adam'"),
+    ({"optimizer": SGD}, TypeError, "optimizer must be one of .* got <class"),
+    ({"optimizer": 0.1}, TypeError, "optimizer must be one of .* got 0.1"),
+    ({"batch_size": 0}, ValueError, "batch_size is 0, but must be >= 1"),
+    ({"batch_size": -1}, ValueError, "batch_size is -1"),
+    ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),
+    ({"batch_size": True}, TypeError, "batch_size must be an integer, got True"),
+    ({"batch_size": 2**70}, ValueError, "batch_size is 1180591620717411303424"),
+    ({"l2": -0.1}, ValueError, "l2 is -0.1, but must be >= 0"),
+    ({"l2": float("nan")}, ValueError, "l2 is nan"),
+    ({"l2": "0.1"}, TypeError, "l2 must be a number, got '0.1'"),
+    ({"dropout": 0.5}, ValueError, "dropout is 0.5, but this version trains without it"),
+    ({"clip_norm": 1.0}, ValueError, "clip_norm is 1.0, but this version trains without it"),
+    ({"dtype": "float16"}, ValueError, "dtype is 'float16', but must be one of 'float32', 'float64'"),
+    ({"dtype": int}, ValueError, "dtype is 'int64'"),
+    ({"dtype": None}, TypeError, "dtype is None"),
+    ({"dtype": "nonsense"}, ValueError, "dtype is 'nonsense'"),
+    ({"precision": "bfloat16"}, ValueError, "precision 'bfloat16' is not in this version"),
+    ({"precision": "higest"}, ValueError, "precision is 'higest', .* did you mean 'highest'"),
+    ({"shuffle": 1}, TypeError, "shuffle must be True or False, got 1"),
+    ({"seed": -1}, ValueError, "seed is -1, but must be >= 0 and <= 18446744073709551615"),
+    ({"seed": 2**64}, ValueError, "seed is 18446744073709551616"),
+    ({"seed": "zero"}, TypeError, "seed must be an integer, got 'zero'"),
+    ({"threads": 0}, ValueError, "threads is 0, but must be >= 1"),
+    ({"threads": 1.5}, TypeError, "threads must be an integer, got 1.5"),
+    ({"backend": "Numba"}, ValueError, "backend is 'Numba', .* did you mean 'numba'"),
+    ({"backend": None}, TypeError, "backend is None"),
+    ({"initializer": "golrot"}, ValueError, "initializer is 'golrot', .* did you mean 'glorot'"),
+    ({"initializer": np.zeros(3)}, ValueError, "initializer has 3 numbers, but the network has 32 parameters"),
+    ({"initializer": np.zeros(32, complex)}, TypeError, "initializer has dtype complex128"),
+    ({"initializer": np.full(32, 1e300)}, ValueError, "initializer has values that are not finite as float32"),
+    ({"initializer": [(W1, np.zeros(5))]}, ValueError, r"initializer has 1 \(W, b\) pairs, .* has 2 layers"),
+    ({"initializer": [(W1, np.zeros(3)), (W2, np.zeros(2))]}, ValueError, r"initializer's b\[0\] has shape \(3,\)"),
+    ({"initializer": [(W1.T, np.zeros(5)), (W2, np.zeros(2))]}, ValueError, r"initializer's W\[0\] has shape \(5, 3\)"),
+    ({"initializer": [(W1 * np.nan, np.zeros(5)), (W2, np.zeros(2))]}, ValueError, r"initializer's W\[0\] has values"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), CONSTRUCTOR)
+def test_the_constructor_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Trainer(**{"layers": [3, 5, 2], "backend": "auto", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "error", "message"),
+    [
+        (lambda: SGD(-0.1), ValueError, "learning_rate is -0.1, but must be >= 0"),
+        (lambda: SGD(float("inf")), ValueError, "learning_rate is inf"),
+        (lambda: SGD("0.1"), TypeError, "learning_rate must be a number, got '0.1'"),
+        (lambda: SGD(0.1, momentum=1.0), ValueError, "momentum is 1.0, but must be >= 0 and < 1"),
+        (lambda: SGD(0.1, nesterov=True), ValueError, "nesterov=True needs a momentum > 0"),
+        (lambda: Adam(epsilon=0.0), ValueError, "epsilon is 0.0, but must be > 0"),
+        (lambda: EarlyStopping(patience=0), ValueError, "patience is 0, but must be >= 1"),
+    ],
+)
+def test_optimizers_and_callbacks_refuse(make_optimizer, error, message):
+    with pytest.raises(error, match=message):
+        make_optimizer()
+
+
+def spoiled(array, row, value, column=None):
+    array = np.array(array, dtype=np.float64)
+    array[row if column is None else (row, column)] = value
+    return array
+
+
+X, Y, _ = data("mse", 10)
+LABELS, BINARY = np.arange(10) % 4, np.arange(10) % 2
+ONES = np.ones(10)
+FIT = [  # task, what differs from a good fit, the error, its message
+    ("mse", {"epochs": 0}, ValueError, "epochs is 0, but must be >= 1"),
+    ("mse", {"epochs": -2}, ValueError, "epochs is -2"),
+    ("mse", {"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
+    ("mse", {"epochs": True}, TypeError, "epochs must be an integer, got True"),
+    ("mse", {"X": spoiled(X, 5, np.nan, 2)}, ValueError, "X has nan at row 5, column 2; values must be finite"),
+    ("mse", {"X": spoiled(X, 9, -np.inf, 0)}, ValueError, "X has -inf at row 9, column 0"),
+    ("mse", {"X": spoiled(X, 0, 1e39, 0)}, ValueError, r"X has 1e\+39 at row 0, column 0, which overflows float32"),
+    ("mse", {"X": X[:, :2]}, ValueError, "X has 2 columns, but the network's first layer has 3 neurons"),
+    ("mse", {"X": X[0]}, ValueError, r"X has 1 column .* a single row is X.reshape\(1, -1\)"),
+    ("mse", {"X": X[:0], "Y": Y[:0]}, ValueError, r"X is empty, of shape \(0, 3\)"),
+    ("mse", {"X": X[:9]}, ValueError, "Y has 10 rows, but X has 9"),
+    ("mse", {"X": X + 0j}, TypeError, "X has dtype complex128; accepted: a dense array of bool, integer or float"),
+    ("mse", {"X": X.astype(object)}, TypeError, "X has dtype object"),
+    ("mse", {"X": X.astype(str)}, TypeError, "X has dtype <U"),
+    ("mse", {"X": None}, TypeError, "X is None"),
+    ("mse", {"X": "abc"}, TypeError, "X is a str"),
+    ("mse", {"X": [[1, 2, 3], [4, 5]]}, TypeError, "X is a list .* its rows differ in length"),
+    ("mse", {"X": 3.0}, ValueError, "X is a single number"),
+    ("mse", {"Y": None}, TypeError, "Y is None"),
+    ("mse", {"Y": Y[:, :1]}, ValueError, "Y has 1 column .*, but the network's last layer has 2 neurons"),
+    ("mse", {"Y": np.hstack([Y, Y])}, ValueError, "Y has 4 columns, but the network's last layer has 2 neurons"),
+    ("mse", {"Y": spoiled(Y, 7, np.inf, 1)}, ValueError, "Y has inf at row 7, column 1"),
+    ("mse", {"Y": BINARY}, ValueError, 'class labels need loss="cross_entropy"'),
+    ("mse", {"Y": Y + 0j}, TypeError, "Y has dtype complex128"),
+    ("softmax", {"Y": spoiled(LABELS, 3, 4).astype(int)}, ValueError, "Y has label 4 at row 3; labels must be 0 to 3"),
+    ("softmax", {"Y": spoiled(LABELS, 3, -1).astype("i1")}, ValueError, "Y has label -1 at row 3"),
+    ("softmax", {"Y": LABELS * 1.0}, ValueError, "class labels need an integer dtype"),
+    ("softmax", {"Y": np.array(list("abcdabcdab"))}, TypeError, "Y has dtype <U1"),
+    ("softmax", {"Y": np.ones((10, 4))}, ValueError, "Y sums to 4 at row 0; each row must sum to 1"),
+    ("softmax", {"metrics": "mae"}, ValueError, "metric 'mae' needs dense targets"),
+    ("binary", {"Y": BINARY + 1}, ValueError, "Y has 2.0 at row 1, column 0; targets of this loss must be from 0 to 1"),
+    ("binary", {"Y": BINARY - 0.5}, ValueError, "Y has -0.5 at row 0"),
+    ("mse", {"sample_weight": -ONES}, ValueError, "sample_weight has -1.0 at row 0; weights must be 0 or more"),
+    ("mse", {"sample_weight": ONES * 0}, ValueError, "sample_weight sums to 0; accepted: a positive, finite sum"),
+    ("mse", {"sample_weight": spoiled(ONES, 4, np.nan)}, ValueError, "sample_weight has nan at row 4"),
+    ("mse", {"sample_weight": ONES[:9]}, ValueError, "sample_weight has 9 rows, but X has 10"),
+    ("mse", {"sample_weight": ONES[:, None]}, ValueError, r"sample_weight has shape \(10, 1\); accepted: \(10,\)"),
+    ("mse", {"sample_weight": "balanced"}, TypeError, "sample_weight is a str"),
+    ("mse", {"validation_data": (X,)}, TypeError, r"validation_data must be \(X, Y\) or .* got a tuple of 1"),
+    ("mse", {"validation_data": X}, TypeError, "validation_data must be .* got a ndarray"),
+    ("mse", {"validation_data": (X[:, :2], Y)}, ValueError, "validation X has 2 columns"),
+    ("mse", {"validation_data": (X, Y[:5])}, ValueError, "validation Y has 5 rows"),
+    ("mse", {"validation_data": (X, Y, -ONES)}, ValueError, "validation sample_weight has -1.0 at row 0"),
+    ("mse", {"metrics": ["acuracy"]}, ValueError, "metrics is 'acuracy', .* did you mean 'accuracy'"),
+    ("mse", {"metrics": None}, TypeError, "metrics must be a name or a sequence of names"),
+    ("mse", {"callbacks": EarlyStopping()}, TypeError, "callbacks must be a list of objects"),
+    ("mse", {"callbacks": [EarlyStopping]}, TypeError, r"callbacks\[0\] is a class, not an object of it"),
+    ("mse", {"callbacks": [EarlyStopping("loss"), print]}, TypeError, r"callbacks\[1\] has no hook"),
+    ("mse", {"callbacks": [EarlyStopping()]}, ValueError, "monitor is 'val_loss', .* pass validation_data to fit"),
+    ("mse", {"progress": "yes"}, TypeError, "progress must be True, False or None, got 'yes'"),
+]
+
+
+@pytest.fixture(scope="module", params=["numpy", "numba"])
+def trainers(request):
+    """One Trainer per task, with state that an error could spoil, one batch into its third epoch."""
+    made = {}
+    for task, targets in (("mse", Y), ("softmax", LABELS), ("binary", BINARY)):
+        trainer = make(task, backend=request.param, optimizer=Adam(), batch_size=4)
+        trainer.fit(X, targets, epochs=2)
+        made[task] = trainer, targets
+    return made
+
+
+@pytest.mark.parametrize(("task", "arguments", "error", "message"), FIT)
+def test_fit_refuses_before_anything_has_changed(trainers, task, arguments, error, message):
+    trainer, targets = trainers[task]
+    before, kept = everything(trainer), pickle.dumps(trainer)
+    arguments = {"X": X, "Y": targets, "epochs": 1, **arguments}
+    with pytest.raises(error, match=message):
+        trainer.fit(arguments.pop("X"), arguments.pop("Y"), **arguments)
+    assert everything(trainer) == before
+    assert pickle.dumps(trainer) == kept
+
+
+@pytest.mark.parametrize("member", ["evaluate", "loss_and_gradient", "partial_fit"])
+def test_the_other_members_refuse_the_same(trainers, member):
+    trainer, targets = trainers["softmax"]
+    call, before = getattr(trainer, member), everything(trainer)
+    with pytest.raises(ValueError, match="X has nan at row 5, column 2"):
+        call(spoiled(X, 5, np.nan, 2), targets)
+    with pytest.raises(ValueError, match="Y has label 4 at row 0"):
+        call(X, targets + 4)
+    with pytest.raises(ValueError, match="sample_weight sums to 0"):
+        call(X, targets, ONES * 0)
+    with pytest.raises(TypeError, match="X has dtype complex128"):
+        call(X * 1j, targets)
+    assert everything(trainer) == before
+
+
+@pytest.mark.parametrize("bad", [spoiled(X, 5, np.nan, 2), X[:, :1], X[:0], X * 1j, None, "abc", X[0]])
+def test_predict_refuses(trainers, bad):
+    out = np.full((10, 2), 7.0, dtype="f4")
+    with pytest.raises((ValueError, TypeError), match="^X "):
+        trainers["mse"][0].predict(bad, out=out)
+    assert (out == 7).all()
+
+
+def test_the_first_of_several_bad_rows_is_named(trainers):
+    trainer, targets = trainers["mse"]
+    with pytest.raises(ValueError, match="X has inf at row 2, column 1"):
+        trainer.fit(spoiled(spoiled(X, 8, np.nan), 2, np.inf, 1), targets, epochs=1)
+
+
+@pytest.mark.parametrize(("rate", "error"), [(float("nan"), ValueError), (-1.0, ValueError), ("0.1", TypeError)])
+def test_a_bad_rate_of_a_schedule_is_refused_between_epochs(backend_name, rate, error):
+    rates = [0.1, 0.1, rate, 0.1]
+    optimizer = SGD(lambda epoch: rates[epoch])
+    trainer, twin = (make("mse", backend=backend_name, optimizer=optimizer, batch_size=4) for _ in range(2))
+    twin.fit(X, Y, epochs=2)
+    with pytest.raises(error, match="learning_rate"):
+        trainer.fit(X, Y, epochs=4, callbacks=[EarlyStopping("loss", patience=9)])  # epoch by epoch
+    assert everything(trainer) == everything(twin)
+    rates[2] = 0.1
+    assert len(trainer.fit(X, Y, epochs=2)) == 2
