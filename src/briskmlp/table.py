@@ -221,9 +221,7 @@ def _feature_array(path: Path, arrays: Mapping[str, Column], target: str | None)
     if len(others) == 1:
         return others[0]
     shapes = ", ".join(f"{name!r} {array.shape}" for name, array in arrays.items()) or "none"
-    raise ValueError(
-        f"{path} has the arrays {shapes}; accepted: one called 'X', or a single one of 2 dimensions or more"
-    )
+    raise ValueError(f"{path} has the arrays {shapes}; accepted: one called 'X', or just one of 2 or more dimensions")
 
 
 def _target_array(path: Path, name: str, y: Column, n: int) -> Column:

@@ -94,6 +94,7 @@ class _Blas:
             self.with_scipy = loaded
         if self.holders == 0 and any(library["num_threads"] > n for library in self.libraries.info()):
             self.held = self.libraries.limit(limits=n)
+            self.let_any_thread_release()
         self.holders += 1
 
     def release(self) -> None:
@@ -101,6 +102,13 @@ class _Blas:
         if self.holders == 0 and self.held is not None:
             self.held.restore_original_limits()
             self.held = None
+            self.let_any_thread_release()
+
+    def let_any_thread_release(self) -> None:
+        """Undo threadpoolctl's rule (from 3.8) that only the first thread to set a limit may change it again."""
+        for library in self.libraries.lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread()
 
 
 _blas = _Blas()
