@@ -31,6 +31,6 @@ def described(trainer):
 
 def everything(trainer):
     """All that training changes, as bytes and counts."""
-    position = trainer._position
-    state = trainer.parameters.tobytes(), trainer._state.tobytes()
+    position = trainer._engine.position
+    state = trainer.parameters.tobytes(), trainer._engine.state.tobytes()
     return *state, position.counts.tolist(), position.sums.tolist(), trainer.epoch

@@ -224,7 +224,7 @@ def test_layers_whose_products_go_to_blas(monkeypatch, dtype, smallest, large_ch
     from briskmlp.backends.numba import layout
 
     monkeypatch.setattr(layout, "BLAS_FROM", min(150, large_chunk) * smallest)  # 800 is between 48 · 16 and 24 · 40
-    monkeypatch.setattr(layout, "LARGE_CHUNK", large_chunk)
+    monkeypatch.setattr(layout, "LARGEST_CHUNK", large_chunk)
     for bias in BIASES:
         case = build(
             [9, 17, 33, 2], hidden="sigmoid", dtype=dtype, n=300, batch_size=150, bias=bias, weighted=True, l2=0.2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from briskmlp import Trainer, cli, network, optimizers, tabular, trainer
+from briskmlp.random import sample_order
 from briskmlp.backends import dispatch
 
 COLOURS = ("red", "green", "blue")
@@ -125,7 +126,7 @@ def test_scores_are_of_the_held_out_rows(tmp_path, data, report):
     predicted = np.array(report("predict", model, data)["predictions"])
     with data.open(newline="") as file:
         prices = np.array([float(row["price"]) for row in csv.DictReader(file)])
-    test = trainer.sample_order(3, tabular.SPLIT_STREAM, 120)[:30]
+    test = sample_order(3, tabular.SPLIT_STREAM, 120)[:30]
     error = predicted[test] - prices[test]
     assert told["mae"] == pytest.approx(abs(error).mean(), rel=1e-5)
     assert told["r2"] == pytest.approx(1 - (error**2).sum() / (30 * prices[test].var()), rel=1e-5)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks import TASKS, data, described, make
 
-from briskmlp import SGD, Adam, AdamW, Cosine, RMSprop, Trainer
-from briskmlp import trainer as trainer_module
+from briskmlp import SGD, Adam, AdamW, Cosine, RMSprop, Trainer, engine
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 
@@ -27,7 +26,7 @@ def test_predict_evaluate_and_gradient_are_the_oracles(backend_name, dtype, task
     X, Y, weight = data(task, 23)
     trainer = make(task, backend=backend_name, dtype=dtype, l2=0.3)
     if chunk_rows:
-        monkeypatch.setattr(trainer_module, "STAGE_BYTES", chunk_rows * 5 * dtype.itemsize)
+        monkeypatch.setattr(engine, "STAGE_BYTES", chunk_rows * 5 * dtype.itemsize)
     X = X.astype(dtype)
     weights, biases, activations, loss = described(trainer)
     rtol = RTOL[dtype.name]
@@ -140,7 +139,7 @@ def test_a_forced_backend_is_taken(name, monkeypatch):
     monkeypatch.setenv("BRISKMLP_BACKEND", other)
     assert make("mse").backend == other
     trainer = make("mse", backend=name)  # an argument beats the environment
-    calls, module = [], trainer._choice.backend
+    calls, module = [], trainer._engine.backend
     monkeypatch.setattr(module, "train", lambda *args, train=module.train: calls.append(1) or train(*args))
     monkeypatch.setattr(module, "forward", lambda *args, run=module.forward: calls.append(2) or run(*args))
     X, Y, _ = data("mse", 6)
@@ -148,25 +147,33 @@ def test_a_forced_backend_is_taken(name, monkeypatch):
     trainer.predict(X)
     assert set(calls) == {1, 2}
     assert (trainer.backend, trainer.isa) == (name, None)
-    assert trainer.explain().splitlines()[:2] == [f"backend: {name}", f"  {name}: asked for by backend={name!r}"]
+    lines = trainer.explain().splitlines()
+    assert lines[0] == f"backend: {name}"
+    assert f"  {name}: asked for by backend={name!r}" in lines
 
 
 def test_auto_takes_the_first_that_can_run_and_says_why_not_the_others(monkeypatch):
     monkeypatch.delenv("BRISKMLP_BACKEND", raising=False)
     text = make("mse", optimizer=Adam(), threads=1).explain()
-    for part in ("native: ", "numba: the fastest that can run this plan", "threads: at most 1\n", "32 parameters"):
+    parts = (
+        "native: ",
+        "numba: the fastest that can run this plan",
+        "threads: at most 1\n",
+        "32 parameters",
+        "memory: ",
+    )
+    for part in parts:
         assert part in text
-    assert "optimizer state: 256 bytes" in text  # two numbers of four bytes for each of 32
 
 
 def test_a_backend_that_cannot_run_is_an_error(monkeypatch):
-    with pytest.raises(ValueError, match="backend='native' cannot be honoured: the C kernels do not train yet"):
+    with pytest.raises(ValueError, match=r"backend='native' cannot be honoured: .*kernels do not train yet"):
         make("mse", backend="native")
     monkeypatch.setenv("BRISKMLP_BACKEND", "native")
     with pytest.raises(ValueError, match="BRISKMLP_BACKEND=native cannot be honoured"):
         make("mse")
     monkeypatch.setenv("BRISKMLP_BACKEND", "nmpy")
-    with pytest.raises(ValueError, match="BRISKMLP_BACKEND is 'nmpy', .* did you mean 'numpy'"):
+    with pytest.raises(ValueError, match=r"BRISKMLP_BACKEND is 'nmpy', .* did you mean 'numpy'"):
         make("mse")
     monkeypatch.delenv("BRISKMLP_BACKEND")
     monkeypatch.setenv("BRISKMLP_ISA", "avx2")
@@ -258,7 +265,9 @@ trainer, X, Y = pickle.load(open(sys.argv[1], "rb"))
 trainer.fit(X, Y, epochs=2)
 print(trainer.parameters.tobytes().hex())
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "trainer"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "trainer"], capture_output=True, text=True, check=True
+    )
     trainer.fit(X, Y, epochs=2)
     assert done.stdout.strip() == trainer.parameters.tobytes().hex()
 
@@ -281,7 +290,7 @@ def test_save_and_load(tmp_path, backend_name, dtype, task, optimizer):
 
 def test_a_schedule_of_the_users_own_cannot_be_saved(tmp_path):
     trainer = make("mse", optimizer=SGD(lambda epoch: 0.1), backend="numpy")
-    with pytest.raises(TypeError, match="learning_rate .* cannot be saved; it must be a number or one of"):
+    with pytest.raises(TypeError, match=r"learning_rate .* cannot be saved; it must be a number or one of"):
         trainer.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 

@@ -193,7 +193,7 @@ def test_the_other_members_refuse_the_same(trainers, member):
 @pytest.mark.parametrize("bad", [spoiled(X, 5, np.nan, 2), X[:, :1], X[:0], X * 1j, None, "abc", X[0]])
 def test_predict_refuses(trainers, bad):
     out = np.full((10, 2), 7.0, dtype="f4")
-    with pytest.raises((ValueError, TypeError), match="^X "):
+    with pytest.raises((ValueError, TypeError), match=r"^X "):
         trainers["mse"][0].predict(bad, out=out)
     assert (out == 7).all()
 

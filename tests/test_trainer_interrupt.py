@@ -36,7 +36,7 @@ def interrupt(backend, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(backend, "train", train)
-            patch.setattr("briskmlp.trainer.SLICE_SECONDS", 0.0)
+            patch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit(X, Y, epochs=epochs, **arguments)
         assert len(calls) == k
@@ -51,7 +51,7 @@ def test_an_interrupted_epoch_is_finished_first_with_the_same_bits(backend_name,
     whole = twin.fit(X, Y, epochs=3, sample_weight=weight).loss
     interrupt(trainer, k, sample_weight=weight)
     done = k - 1  # the batch of the call that was cut is made again
-    assert (trainer.epoch, trainer._position.batch) == divmod(done, N_BATCHES)
+    assert (trainer.epoch, trainer._engine.position.batch) == divmod(done, N_BATCHES)
     left = 3 - done // N_BATCHES
     history = trainer.fit(X, Y, epochs=left, sample_weight=weight)
     assert everything(trainer) == everything(twin)
@@ -88,7 +88,7 @@ def test_two_interrupts_in_one_epoch(backend_name, interrupt):
     trainer, twin = new(backend_name), new(backend_name)
     interrupt(trainer, 3)
     interrupt(trainer, 3)
-    assert trainer._position.batch == 4
+    assert trainer._engine.position.batch == 4
     trainer.fit(X, Y, epochs=1)
     twin.fit(X, Y, epochs=1)
     assert everything(trainer) == everything(twin)
@@ -110,6 +110,7 @@ def test_with_other_data_the_unfinished_epoch_is_dropped_with_a_warning(backend_
         other["sample_weight"] = WEIGHT
     else:
         trainer.batch_size = 5
+
     class Look:
         def on_fit_begin(self, trainer):
             np.testing.assert_array_equal(trainer.parameters, parameters)
@@ -117,7 +118,7 @@ def test_with_other_data_the_unfinished_epoch_is_dropped_with_a_warning(backend_
     with pytest.warns(UserWarning, match="epoch 1 was cut after 2 batches and is dropped") as warned:
         history = trainer.fit(other.pop("X"), other.pop("Y"), epochs=1, callbacks=[Look()], **other)
     assert warned[0].filename == __file__  # points at the user's line
-    assert (len(history), trainer.epoch, trainer._position.batch) == (1, 2, 0)
+    assert (len(history), trainer.epoch, trainer._engine.position.batch) == (1, 2, 0)
     trainer.fit(X, Y, epochs=1)  # and no warning the next time: warnings are errors here
 
 
@@ -138,12 +139,12 @@ try:
 except KeyboardInterrupt:
     pass
 assert np.isfinite(trainer.parameters).all()
-epoch, batch = trainer.epoch, trainer._position.batch
+epoch, batch = trainer.epoch, trainer._engine.position.batch
 trainer.fit(X, Y, epochs=1)
 assert trainer.epoch == epoch + 1
 twin.fit(X, Y, epochs=epoch + 1)
 assert trainer.parameters.tobytes() == twin.parameters.tobytes()
-assert trainer._state.tobytes() == twin._state.tobytes()
+assert trainer._engine.state.tobytes() == twin._engine.state.tobytes()
 print(epoch, batch)
 """
 
@@ -183,7 +184,7 @@ def test_a_rate_that_is_far_too_high(backend_name, dtype, optimizer):
     with pytest.raises(FloatingPointError, match=r"training diverged: the loss is not finite in epoch \d+, batch \d+"):
         trainer.fit(X, Y, epochs=100)
     assert np.isfinite(trainer.parameters).all()
-    assert np.isfinite(trainer._state).all()
+    assert np.isfinite(trainer._engine.state).all()
     assert 2 <= trainer.epoch < 102
 
 

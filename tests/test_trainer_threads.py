@@ -111,7 +111,7 @@ from briskmlp import Adam, Trainer
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
 rng = np.random.default_rng(0)
-X, Y = rng.normal(size=(500, 300)), rng.normal(size=(500, 2))
+X, Y = rng.normal(size=(300, 300)), rng.normal(size=(300, 2))
 def make():
     return Trainer([300, 200, 2], optimizer=Adam(), seed=0, backend=sys.argv[1])
 
@@ -137,10 +137,11 @@ class Stop:
     def on_epoch_end(self, trainer, record):
         return stop.is_set()
 
-other = make()
-thread = threading.Thread(target=lambda: other.fit(X, Y, epochs=10**6, callbacks=[Stop()]))
+# OpenBLAS itself hangs in a fork beside one of its threaded products: this network is too small for these.
+small, few = Trainer([3, 4, 2], batch_size=8, seed=0, backend=sys.argv[1]), np.zeros((8, 3))
+thread = threading.Thread(target=lambda: small.fit(few, few[:, :2], epochs=10**9, callbacks=[Stop()]), daemon=True)
 thread.start()
-for _ in range(3):
+for _ in range(20):
     child_trains(make(), 2)  # forks while a thread trains
 stop.set()
 thread.join()
@@ -155,7 +156,7 @@ def test_a_forked_child_trains(backend_name):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     results = done.stdout.split()
-    assert len(results) == 6
+    assert len(results) == 23
     assert len(set(results)) == 1
 
 

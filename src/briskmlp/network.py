@@ -145,9 +145,7 @@ class Network:
             count = n_in * n_out + self.bias_size(layer)
             rows.append((str(layer + 1), f"{n_in} -> {n_out}", self.activations[layer], f"{count:,}"))
         width = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows
-        ]
+        lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows]
         n_bytes = self.n_parameters * np.dtype(dtype).itemsize
         return "\n".join([*lines, f"total: {self.n_parameters:,} parameters, {_bytes(n_bytes)} as {dtype}"])
 

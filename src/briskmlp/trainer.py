@@ -1,54 +1,35 @@
-"""The Trainer: epochs, batches and stopping around a backend's kernels. No mathematics is here."""
+"""The Trainer: what users call; arguments, epochs and stopping. No mathematics is here, and no instruction set."""
 
 from __future__ import annotations
 
 import threading
-import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from briskmlp import checkpoint, configuration
 from briskmlp._messages import check_choice, check_integer, check_number
-from briskmlp.backends import dispatch, threads
-from briskmlp.backends.contract import Position
+from briskmlp.backends import dispatch
+from briskmlp.backends.threads import thread_limit
 from briskmlp.callbacks import Callbacks
+from briskmlp.engine import Data, Engine
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
-from briskmlp.inputs import Inputs, check_inputs, check_targets, check_weight
+from briskmlp.inputs import check_inputs, check_targets, check_weight
 from briskmlp.losses import check_loss, default_output, target_rules
-from briskmlp.metrics import METRICS, check_metrics
+from briskmlp.metrics import check_metrics
 from briskmlp.network import FloatArray, Network
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
-from briskmlp.plan import PRECISIONS, Floats, Ints, Plan, make_plan
+from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.progress import progress_callback
-from briskmlp.random import MAX_SEED, draw_seed, sample_order
+from briskmlp.random import MAX_SEED, draw_seed
+from briskmlp.training import run
 
-SLICE_SECONDS = 0.05  # a kernel call lasts about this long, so that Ctrl-C is answered within 0.2 s
-STAGE_BYTES = 64 * 2**20  # what is converted at once of data that is not trained on in place
 DTYPES = ("float32", "float64")
 MAX_SIZE = 2**63 - 1  # kernels count in int64
-
-
-class Data(NamedTuple):
-    """Checked examples: what one call of ``fit`` or ``evaluate`` is about."""
-
-    inputs: Inputs
-    Y: Any
-    weight: FloatArray | None
-
-
-class _Staged(NamedTuple):
-    """The order of an epoch whose data are staged, and -n…n-1, of which each stage's order is a view."""
-
-    epoch: int
-    order: Ints
-    ramp: Ints
 
 
 class Gradient:
@@ -171,12 +152,13 @@ class Trainer:
         self.threads = None if threads is None else check_integer("threads", threads, low=1)
         check_initializer(initializer)
         self._requested = backend
-        self._prepare()
-        initialize(self.network, initializer, self.seed, self._parameters)
+        self._busy = threading.Lock()
+        self._engine = self._make_engine()
+        initialize(self.network, initializer, self.seed, self.parameters)
 
-    def _prepare(self) -> None:
-        """Lower the plan, choose the backend, and allocate what belongs to the model."""
-        self._plan = make_plan(
+    def _make_engine(self) -> Engine:
+        """Lower the arguments to a plan, and choose what runs it."""
+        plan = make_plan(
             self.network,
             loss=self.loss,
             optimizer=self.optimizer,
@@ -186,15 +168,7 @@ class Trainer:
             seed=self.seed,
             precision=self.precision,
         )
-        self._choice = dispatch.choose(self._plan, self.dtype, self._requested)
-        self._parameters = _aligned(self._plan.n_parameters, self.dtype)
-        self._state = _aligned(self._plan.n_slots * self._plan.n_parameters, self.dtype)
-        self._state = self._state.reshape(self._plan.n_slots, self._plan.n_parameters)
-        self._position = Position()
-        self._unfinished: int | None = None  # checksum of the data of an epoch that was cut
-        self._busy = threading.Lock()
-        self._workspace: tuple[Any, Any] | None = None
-        self._staged: _Staged | None = None
+        return Engine(plan, self.dtype, self._requested, self.threads)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -251,7 +225,7 @@ class Trainer:
         epochs = check_integer("epochs", epochs, low=1)
         data = self._check_data(X, Y, sample_weight)
         validation = self._check_validation(validation_data)
-        metrics = check_metrics(metrics, labels=(validation or data).Y.ndim == 1)
+        metrics = check_metrics(metrics, labels=(data if validation is None else validation).Y.ndim == 1)
         prefix = "" if validation is None else "val_"
         names = ["epoch", "loss", "learning_rate", "time"] + ["val_loss"] * (validation is not None)
         hooks = Callbacks(callbacks, names=[*names, *(prefix + name for name in metrics)])
@@ -259,7 +233,7 @@ class Trainer:
         with self._exclusive(), progress_callback(progress, epochs) as bar:
             hooks.add(bar)
             hooks.on_fit_begin(self)
-            self._run(data, epochs, validation, metrics, hooks, history)
+            run(self, self._engine, data, epochs, validation, metrics, hooks, history)
             hooks.on_fit_end(self, history)
         return history
 
@@ -267,141 +241,6 @@ class Trainer:
         """Train one epoch on these rows; returns self. Arguments and errors are those of ``fit``."""
         self.fit(X, Y, epochs=1, sample_weight=sample_weight, progress=False)
         return self
-
-    def _run(
-        self,
-        data: Data,
-        epochs: int,
-        validation: Data | None,
-        metrics: tuple[str, ...],
-        hooks: Callbacks,
-        history: History,
-    ) -> None:
-        n = data.inputs.n
-        plan = self._plan._replace(batch_size=min(self.batch_size or n, n))
-        position = self._position
-        self._settle_unfinished(plan, data)
-        end = position.epoch + epochs
-        one_by_one = bool(validation or metrics or hooks.every_epoch)
-        n_batches = -(-n // plan.batch_size)
-        steps, elapsed = 1, 0.0
-        snapshot = _Snapshot(self._parameters, self._state, position)
-        try:
-            while position.epoch < end:
-                first, first_batch = position.epoch, position.batch
-                last = min(end, first + (1 if one_by_one else 1 + steps // n_batches))
-                rates = self.optimizer.rates(first, last)
-                losses = np.empty(last - first)
-                seconds = self._advance(plan, data, rates, steps, losses, snapshot)
-                elapsed += seconds
-                done = position.epoch - first
-                steps = _next_steps(done * n_batches + position.batch - first_batch, seconds)
-                if done:
-                    history.extend(
-                        {
-                            "epoch": range(first + 1, first + done + 1),
-                            "loss": losses[:done].tolist(),
-                            "learning_rate": rates[:done].tolist(),
-                            "time": [elapsed / done] * done,
-                            **self._scores(data, validation, metrics),
-                        }
-                    )
-                    elapsed = 0.0
-                    if hooks.callbacks and hooks.on_epochs(self, history.last(done)):
-                        return
-        finally:
-            self._unfinished = self._checksum(plan, data) if position.batch else None
-
-    def _advance(
-        self, plan: Plan, data: Data, rates: Floats, steps: int, losses: Floats, snapshot: _Snapshot
-    ) -> float:
-        """Make one kernel call; whatever goes wrong, leave the state from before it. Return its seconds."""
-        X, Y, weight, order, steps = self._stage(plan, data, steps)
-        work = self._work(plan, data.inputs.n)
-        snapshot.take()
-        start = perf_counter()
-        try:
-            with threads.blas_threads(self.threads):
-                where = self._choice.backend.train(
-                    plan,
-                    self._parameters,
-                    self._state,
-                    X,
-                    Y,
-                    weight,
-                    order,
-                    self._position,
-                    rates,
-                    steps,
-                    losses,
-                    work,
-                )
-            if where is None and not np.isfinite(self._parameters).all():
-                where = self._position.epoch, self._position.batch
-        except BaseException:
-            snapshot.restore()
-            raise
-        if where is not None:
-            snapshot.restore()
-            raise FloatingPointError(
-                f"training diverged: the loss is not finite in epoch {where[0]}, batch {where[1]} (counted from 0); "
-                f"the weights are back at epoch {self._position.epoch}, batch {self._position.batch}. "
-                f"Lower the learning rate ({rates[0]:g})"
-            )
-        return perf_counter() - start
-
-    def _stage(self, plan: Plan, data: Data, steps: int) -> tuple[FloatArray, Any, FloatArray | None, Any, int]:
-        """Return arrays that a kernel can read, the order over them, and how many steps they serve."""
-        inputs, Y, weight = data
-        if inputs.array is not None:
-            return inputs.array, Y, weight, None, steps
-        n, batch = inputs.n, self._position.batch
-        steps = max(1, min(steps, STAGE_BYTES // (plan.batch_size * self.network.n_in * self.dtype.itemsize)))
-        start = batch * plan.batch_size
-        if self._staged is None or self._staged.epoch != self._position.epoch or len(self._staged.order) != n:
-            order = sample_order(self.seed, self._position.epoch, n) if self.shuffle else np.arange(n, dtype=np.int64)
-            self._staged = _Staged(self._position.epoch, order, np.arange(-n, n, dtype=np.int64))
-        rows = self._staged.order[start : start + steps * plan.batch_size]
-        # Places in the epoch's order count from 0, rows of the stage from its first: place p holds row p - start.
-        places = self._staged.ramp[n - start : 2 * n - start]
-        return inputs.take(rows), Y[rows], None if weight is None else weight[rows], places, steps
-
-    def _work(self, plan: Plan, n: int) -> Any:
-        """Return the training workspace, allocated at first use and kept for the next ``fit`` of this shape."""
-        key = plan.batch_size, n
-        if self._workspace is None or self._workspace[0] != key:
-            self._workspace = None  # free the old one first
-            self._workspace = key, self._choice.backend.workspace(plan, self.dtype, n)
-        return self._workspace[1]
-
-    def _scores(self, data: Data, validation: Data | None, metrics: tuple[str, ...]) -> dict[str, list[float]]:
-        """Return the validation loss and the metrics as they are now, one value each."""
-        scores = {} if validation is None else {"val_loss": [self._evaluate(validation)]}
-        if metrics:
-            prefix, scored = ("", data) if validation is None else ("val_", validation)
-            A = self._predict(scored.inputs)
-            scores |= {prefix + name: [METRICS[name](A, scored.Y, scored.weight)] for name in metrics}
-        return scores
-
-    def _settle_unfinished(self, plan: Plan, data: Data) -> None:
-        """Go on with an epoch that was cut if the data are the same; otherwise drop it."""
-        if self._position.batch and self._unfinished != self._checksum(plan, data):
-            warnings.warn(
-                f"epoch {self._position.epoch} was cut after {self._position.batch} batches and is dropped, because "
-                "this fit has other data or another batch size; what its batches taught stays in the weights",
-                UserWarning,
-                stacklevel=4,
-            )
-            self._position.drop_epoch()
-
-    def _checksum(self, plan: Plan, data: Data) -> int:
-        """Return a checksum over the shape of the data and up to 64 of its rows."""
-        n = data.inputs.n
-        rows = np.unique(np.linspace(0, n - 1, min(n, 64)).astype(np.int64))
-        checksum = zlib.crc32(repr((n, plan.batch_size, data.Y.shape, data.weight is None)).encode())
-        for part in (data.inputs.take(rows), data.Y[rows], None if data.weight is None else data.weight[rows]):
-            checksum = checksum if part is None else zlib.crc32(np.ascontiguousarray(part), checksum)
-        return checksum
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -414,7 +253,7 @@ class Trainer:
 
     # --- what a trained network says ---------------------------------------------------------------------------------
 
-    def predict(self, X: Any, out: FloatArray | None = None) -> FloatArray:
+    def predict(self, X: Any, out: Any = None) -> FloatArray:
         """Return the last activations, shape (n, n_out), computed in bounded chunks.
 
         Parameters
@@ -426,37 +265,19 @@ class Trainer:
         inputs = check_inputs(X, self.network.n_in, self.dtype)
         if out is not None:
             wanted = (inputs.n, self.network.n_out)
-            if not isinstance(out, np.ndarray) or out.dtype != self.dtype or out.shape != wanted:
-                came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else repr(type(out).__name__)
+            came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else repr(type(out).__name__)
+            if came != f"{self.dtype} {wanted}":
                 raise ValueError(f"out is {came}, but must be an ndarray of {self.dtype} {wanted}")
             if not (out.flags.c_contiguous and out.flags.writeable):
                 raise ValueError("out must be C-contiguous and writable")
-        return self._predict(inputs, out)
-
-    def _predict(self, inputs: Inputs, out: FloatArray | None = None) -> FloatArray:
-        if out is None:
-            out = np.empty((inputs.n, self.network.n_out), dtype=self.dtype)
-        backend = self._choice.backend
-        with threads.blas_threads(self.threads):
-            for chunk, X, rows, work in self._chunks(inputs):
-                backend.forward(self._plan, self._parameters, X, rows, out[chunk], work)
-        return out
+        return self._engine.predict(inputs, out)
 
     def evaluate(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return the loss over these rows, divided by their weight; the l2 term is left out.
 
         Parameters and errors are those of ``fit``.
         """
-        return self._evaluate(self._check_data(X, Y, sample_weight))
-
-    def _evaluate(self, data: Data) -> float:
-        plan = self._plan.without_l2()
-        total, backend = 0.0, self._choice.backend
-        with threads.blas_threads(self.threads):
-            for chunk, X, rows, work in self._chunks(data.inputs):
-                weight = None if data.weight is None else data.weight[chunk]
-                total += backend.gradient(plan, self._parameters, X, data.Y[chunk], weight, rows, 1.0, None, work)
-        return total / _total_weight(data)
+        return self._engine.loss(self._check_data(X, Y, sample_weight))
 
     def loss_and_gradient(self, X: Any, Y: Any, sample_weight: Any = None) -> tuple[float, Gradient]:
         """Return what backpropagation computes for these rows as one batch: the loss, l2 included, and its gradient.
@@ -470,56 +291,35 @@ class Trainer:
         >>> E, gradient.weights[0]
         (1.0, array([[6.]], dtype=float32))
         """
-        data = self._check_data(X, Y, sample_weight)
-        grad = np.zeros(self._plan.n_parameters, dtype=self.dtype)
-        plan, total, scale = self._plan, 0.0, 1.0 / _total_weight(data)
-        with threads.blas_threads(self.threads):
-            for chunk, X, rows, work in self._chunks(data.inputs, training=True):
-                weight = None if data.weight is None else data.weight[chunk]
-                total += self._choice.backend.gradient(
-                    plan, self._parameters, X, data.Y[chunk], weight, rows, scale, grad, work
-                )
-                plan = plan.without_l2()  # once per batch
-        return total * scale, Gradient(self.network, grad)
-
-    def _chunks(self, inputs: Inputs, *, training: bool = False) -> Iterator[tuple[slice, FloatArray, Ints, Any]]:
-        """Yield chunks of rows: their place, an array that holds them, their rows in it, and a workspace."""
-        n = inputs.n
-        row_bytes = max(self.network.layers) * self.dtype.itemsize
-        size = min(n, max(1, STAGE_BYTES // row_bytes))
-        work = self._choice.backend.workspace(self._plan, self.dtype, size, training=training)
-        index = np.arange(size, dtype=np.int64)
-        for start in range(0, n, size):
-            chunk = slice(start, min(start + size, n))
-            X = inputs.take(chunk) if inputs.array is None else inputs.array[chunk]
-            yield chunk, X, index[: len(X)], work
+        E, flat = self._engine.gradient(self._check_data(X, Y, sample_weight))
+        return E, Gradient(self.network, flat)
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> FloatArray:
-        """All weights and biases, flat: (n_parameters,), writable; W1 b1 W2 b2 …"""
-        return self._parameters
+        """All weights and biases, W1 b1 W2 b2 …, flat: (n_parameters,), writable."""
+        return self._engine.parameters
 
     @property
     def weights(self) -> list[FloatArray]:
         """Writable views (n_in, n_out) of each layer's weights; ``weights[0]`` is the mathematics' W[1]."""
-        return self.network.weights(self._parameters)
+        return self.network.weights(self.parameters)
 
     @property
     def biases(self) -> list[FloatArray]:
         """Writable views of each layer's biases: (n_out,); (1,) when shared by the layer, (0,) for none."""
-        return self.network.biases(self._parameters)
+        return self.network.biases(self.parameters)
 
     @property
     def epoch(self) -> int:
         """Epochs completed."""
-        return self._position.epoch
+        return self._engine.position.epoch
 
     @property
     def backend(self) -> str:
         """Name of the backend that was chosen."""
-        return self._choice.backend.NAME
+        return self._engine.choice.backend.NAME
 
     @property
     def isa(self) -> str | None:
@@ -528,13 +328,13 @@ class Trainer:
 
     def explain(self) -> str:
         """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
+        engine = self._engine
         lines = [f"backend: {self.backend}"]
-        reasons = dispatch.reasons(self._choice, self._plan, self.dtype)
+        reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-        limit = threads.thread_limit(self.threads)
-        lines.append(f"threads: at most {limit}" + (" (None: as many as may run)" if self.threads is None else ""))
+        lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
-        lines.append(f"optimizer state: {self._state.nbytes:,} bytes, and a copy of parameters and state while fitting")
+        lines.append(f"memory: {engine.memory() / 2**20:,.1f} MiB while training, beside the data")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -563,7 +363,7 @@ class Trainer:
         OSError
             The file cannot be written; an old one is still there.
         """
-        checkpoint.write(path, self.network, self._parameters, self.configuration)
+        checkpoint.write(path, self.network, self.parameters, self.configuration)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
@@ -589,26 +389,23 @@ class Trainer:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_plan", "_choice", "_busy", "_workspace", "_staged")
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+        state = {name: value for name, value in self.__dict__.items() if name != "_busy"}
+        return state | {"_engine": self._engine.learned()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
-        np.copyto(self._parameters, state["_parameters"])
-        np.copyto(self._state, state["_state"])
-        self._position.copy_from(state["_position"])
-        self._unfinished = state["_unfinished"]
+        self.__dict__.update(state, _busy=threading.Lock())
+        self._engine = self._make_engine()
+        self._engine.take_over(state["_engine"])
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
-    def _check_data(self, X: Any, Y: Any, sample_weight: Any = None, suffix: str = "") -> Data:
+    def _check_data(self, X: Any, Y: Any, sample_weight: Any = None, *, prefix: str = "") -> Data:
         n_labels, probabilities = target_rules(self.loss, self.network)
-        inputs = check_inputs(X, self.network.n_in, self.dtype, name=f"{suffix}X")
+        inputs = check_inputs(X, self.network.n_in, self.dtype, name=f"{prefix}X")
         targets = check_targets(
-            Y, inputs.n, self.network.n_out, n_labels, self.dtype, name=f"{suffix}Y", probabilities=probabilities
+            Y, inputs.n, self.network.n_out, n_labels, self.dtype, name=f"{prefix}Y", probabilities=probabilities
         )
-        return Data(inputs, targets, check_weight(sample_weight, inputs.n, self.dtype, f"{suffix}sample_weight"))
+        return Data(inputs, targets, check_weight(sample_weight, inputs.n, self.dtype, f"{prefix}sample_weight"))
 
     def _check_validation(self, validation_data: Any) -> Data | None:
         if validation_data is None:
@@ -618,43 +415,8 @@ class Trainer:
             if isinstance(validation_data, (tuple, list)):
                 came += f" of {len(validation_data)}"
             raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got a {came}")
-        return self._check_data(*validation_data, suffix="validation ")
-
-
-class _Snapshot:
-    """A copy of what a kernel call changes, to go back to when the call fails or is interrupted."""
-
-    def __init__(self, parameters: FloatArray, state: FloatArray, position: Position) -> None:
-        self._live, self._position = (parameters, state), position
-        self._kept, self._kept_position = (np.empty_like(parameters), np.empty_like(state)), Position()
-
-    def take(self) -> None:
-        for kept, live in zip(self._kept, self._live, strict=True):
-            np.copyto(kept, live)
-        self._kept_position.copy_from(self._position)
-
-    def restore(self) -> None:
-        for kept, live in zip(self._kept, self._live, strict=True):
-            np.copyto(live, kept)
-        self._position.copy_from(self._kept_position)
-
-
-def _next_steps(made: int, seconds: float) -> int:
-    """Return how many steps the next kernel call may make, so that it lasts about SLICE_SECONDS."""
-    return max(1, min(made * 8, int(made * SLICE_SECONDS / max(seconds, 1e-9))))
-
-
-def _total_weight(data: Data) -> float:
-    return float(data.inputs.n if data.weight is None else data.weight.sum(dtype=np.float64))
-
-
-def _aligned(n: int, dtype: np.dtype[Any]) -> FloatArray:
-    """Return ``n`` zeros that start on a cache line."""
-    line = 64 // dtype.itemsize
-    buffer = np.zeros(n + line, dtype=dtype)
-    start = (-buffer.ctypes.data // dtype.itemsize) % line
-    aligned: FloatArray = buffer[start : start + n]
-    return aligned
+        X, Y, *weight = validation_data
+        return self._check_data(X, Y, *weight, prefix="validation ")
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends.contract import Position, Rows
+from briskmlp.backends.contract import LARGEST_CHUNK, Position, Rows
 from briskmlp.network import FloatArray
 from briskmlp.plan import (
     BIAS_LAYER,
@@ -38,7 +38,6 @@ from briskmlp.random import sample_order
 
 NAME = "numpy"
 _quiet = np.errstate(over="ignore", invalid="ignore")  # the loss reports what is not finite
-ROW_CHUNK = 4096  # rows whose activations are held at once: large enough for BLAS, bounded for any batch
 
 
 class Workspace(NamedTuple):
@@ -69,8 +68,8 @@ def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True
 @_quiet
 def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
-    for start in range(0, len(rows), ROW_CHUNK):
-        chunk = slice(start, start + ROW_CHUNK)
+    for start in range(0, len(rows), LARGEST_CHUNK):
+        chunk = slice(start, start + LARGEST_CHUNK)
         out[chunk] = _activations(plan, params, X[rows[chunk]])[0][-1]
 
 
@@ -123,8 +122,8 @@ def gradient(
     if grad is not None:
         for l2, W, dW in zip(plan.l2[::2], weights, _tensors(plan, grad)[0], strict=True):
             dW += scale * l2 * W
-    for start in range(0, len(rows), ROW_CHUNK):
-        chunk = rows[start : start + ROW_CHUNK]
+    for start in range(0, len(rows), LARGEST_CHUNK):
+        chunk = rows[start : start + LARGEST_CHUNK]
         A, Z = _activations(plan, params, X[chunk])
         chunk_weight = None if weight is None else weight[chunk]
         loss, delta = _loss(plan, A[-1], Z, Y[chunk], chunk_weight)

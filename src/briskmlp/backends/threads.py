@@ -112,6 +112,8 @@ class _Blas:
 
 
 _blas = _Blas()
+if hasattr(os, "register_at_fork"):  # a child has none of the threads that may hold the lock or the limit
+    os.register_at_fork(after_in_child=_blas.__init__)  # type: ignore[misc] # starts the object afresh
 
 
 @contextmanager

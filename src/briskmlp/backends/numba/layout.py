@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from briskmlp.backends.contract import LARGEST_CHUNK, aligned_zeros
 from briskmlp.backends.numba.product import ROWS
 from briskmlp.backends.numba.vector import lanes
 from briskmlp.network import FloatArray
@@ -23,7 +24,7 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, Ints, Plan
 # register tiles of product.py are faster: on one core of a Zen 5 they run at 210-235 GFLOP/s up to 128 × 784 × 256,
 # where OpenBLAS runs at 115 on one and 217 on two (bench/bench_product.py).
 BLAS_FROM = 2**26
-SMALL_CHUNK, LARGE_CHUNK = 128, 4096  # rows; small networks keep a chunk in L2, large ones feed BLAS
+SMALL_CHUNK = 128  # rows: the activations of a small network stay in L2
 _LINE = 64  # bytes: every part starts on a cache line
 
 
@@ -64,11 +65,11 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     widths = [_up(int(width), multiple) for width in plan.layers]
     job, layers = describe(plan, widths)
     rows = min(n, plan.batch_size) if training and plan.batch_size else n
-    layers["blas"] = min(rows, LARGE_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
+    layers["blas"] = min(rows, LARGEST_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
     any_blas = bool(layers["blas"].any())
     if any_blas:
         import scipy.linalg.cython_blas  # noqa: F401 - now, so that its threads can be limited before a kernel calls it
-    chunk = _up(min(rows, LARGE_CHUNK if any_blas else SMALL_CHUNK), ROWS)
+    chunk = _up(min(rows, LARGEST_CHUNK if any_blas else SMALL_CHUNK), ROWS)
     weights, widest = layers["rows"] * layers["columns"], max(widths)
 
     cursor = _Cursor(_LINE // dtype.itemsize)
@@ -86,7 +87,9 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     for l, layer in enumerate(layers):
         layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
-    return Work(job, layers, _zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1]))
+    return Work(
+        job, layers, aligned_zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1])
+    )
 
 
 def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
@@ -131,12 +134,3 @@ class _Cursor:
 
 def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
-
-
-def _zeros(n: int, dtype: np.dtype[Any]) -> FloatArray:
-    """Return ``n`` zeros that start on a cache line."""
-    line = _LINE // dtype.itemsize
-    buffer = np.zeros(n + line, dtype=dtype)
-    start = (-buffer.ctypes.data // dtype.itemsize) % line
-    aligned: FloatArray = buffer[start : start + n]
-    return aligned
