@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from briskmlp import Trainer, cli, network, optimizers, tabular, trainer
-from briskmlp.random import sample_order
 from briskmlp.backends import dispatch
+from briskmlp.random import sample_order
 
 COLOURS = ("red", "green", "blue")
 FAST = ["--hidden", "8", "--epochs", "60", "--learning-rate", "0.01"]

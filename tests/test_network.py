@@ -84,3 +84,12 @@ def test_summary_counts_parameters_and_memory():
 def test_every_activation_is_an_output():
     for name in ACTIVATIONS:
         assert Network([2, 2], output=name).output == name
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [([2**32, 2**32], ValueError, "parameters, more than can be counted"), ({3, 4}, TypeError, "layers must be a seq")],
+)
+def test_layers_that_cannot_be(layers, error, message):
+    with pytest.raises(error, match=message):
+        Network(layers)

@@ -215,3 +215,37 @@ def test_a_bad_rate_of_a_schedule_is_refused_between_epochs(backend_name, rate, 
     assert everything(trainer) == everything(twin)
     rates[2] = 0.1
     assert len(trainer.fit(X, Y, epochs=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["network", "loss", "optimizer", "l2", "dtype", "precision", "shuffle", "seed", "threads"]
+)
+def test_what_the_plan_was_made_of_cannot_be_assigned(name):
+    trainer = Trainer([2, 1], backend="numpy")
+    before = getattr(trainer, name)
+    with pytest.raises(AttributeError, match=f"{name} cannot be changed"):
+        setattr(trainer, name, before)
+    assert getattr(trainer, name) == before
+
+
+@pytest.mark.parametrize(
+    ("initializer", "error", "message"),
+    [
+        (5, TypeError, "initializer must be one of 'glorot', 'he', a flat array"),
+        (lambda: 0, TypeError, "initializer must be"),
+        ([([[0.0], [0.0]], [0.0], 1)], ValueError, "entries of lengths \\[3\\], but each must be a pair"),
+        ([([[0.0], [0.0, 1.0]], [0.0])], ValueError, r"initializer's W\[0\] is ragged"),
+    ],
+)
+def test_an_initializer_of_another_kind_is_named(initializer, error, message):
+    with pytest.raises(error, match=message):
+        Trainer([2, 1], initializer=initializer, backend="numpy")
+
+
+def test_a_state_that_overflows_is_divergence(backend_name):
+    """Adam's v overflows in float32 long before any weight does, and would stop all learning."""
+    trainer = Trainer([1, 1], output="identity", optimizer=Adam(1e-3), seed=0, backend=backend_name)
+    before = trainer.parameters.copy()
+    with pytest.raises(FloatingPointError, match="diverged"):
+        trainer.fit([1e12], [1e13], epochs=3)
+    np.testing.assert_array_equal(trainer.parameters, before)

@@ -49,3 +49,13 @@ def check_integer(argument: str, value: Any, *, low: int, high: int | None = Non
         bound = f">= {low}" + (f" and <= {high}" if high is not None else "")
         raise ValueError(f"{argument} is {number}, but must be {bound}")
     return number
+
+
+def describe_bytes(n: int) -> str:
+    """Return a number of bytes as people read it."""
+    size, unit = float(n), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{n} bytes" if unit == "bytes" else f"{size:.1f} {unit}"

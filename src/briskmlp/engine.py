@@ -147,11 +147,21 @@ class Engine:
         start = perf_counter()
         try:
             with blas_threads(self.threads):
-                learned = self.parameters, self.state
                 where = self.backend.train(
-                    self.plan, *learned, X, Y, weight, order, self.position, rates, steps, losses, work
+                    self.plan,
+                    self.parameters,
+                    self.state,
+                    X,
+                    Y,
+                    weight,
+                    order,
+                    self.position,
+                    rates,
+                    steps,
+                    losses,
+                    work,
                 )
-            if where is None and not np.isfinite(self.parameters).all():
+            if where is None and not all(np.isfinite(learned).all() for learned in (self.parameters, self.state)):
                 where = self.position.epoch, self.position.batch
         except BaseException:
             self._restore()
@@ -196,9 +206,13 @@ class Engine:
         self._kept_position.copy_from(self.position)
 
     def _restore(self) -> None:
-        for kept, live in zip(self._kept, (self.parameters, self.state), strict=True):
-            np.copyto(live, kept)
-        self.position.copy_from(self._kept_position)
+        try:
+            for kept, live in zip(self._kept, (self.parameters, self.state), strict=True):
+                np.copyto(live, kept)
+            self.position.copy_from(self._kept_position)
+        except KeyboardInterrupt:  # an impatient second one: all is restored, or nothing is worth keeping
+            self._restore()
+            raise
 
     # --- keeping it --------------------------------------------------------------------------------------------------
 

@@ -71,10 +71,15 @@ def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
             raise ValueError(f"initializer has {initializer.size} numbers, but the network has {flat.size} parameters")
         flat[...] = _finite("initializer", initializer, dtype)
         return flat
-    pairs = list(initializer)
-    if len(pairs) != network.n_layers:
-        raise ValueError(f"initializer has {len(pairs)} (W, b) pairs, but the network has {network.n_layers} layers")
-    for layer, (pair, targets) in enumerate(zip(pairs, _tensors(network, flat), strict=True)):
+    if not isinstance(initializer, Sequence) or any(not isinstance(pair, (tuple, list)) for pair in initializer):
+        accepted = f"one of {', '.join(map(repr, NAMES))}, a flat array of all parameters, or one (W, b) per layer"
+        raise TypeError(f"initializer must be {accepted}, got {type(initializer).__name__}")
+    n_pairs, lengths = len(initializer), {len(pair) for pair in initializer}
+    if n_pairs != network.n_layers:
+        raise ValueError(f"initializer has {n_pairs} (W, b) pairs, but the network has {network.n_layers} layers")
+    if lengths != {2}:
+        raise ValueError(f"initializer has entries of lengths {sorted(lengths)}, but each must be a pair (W, b)")
+    for layer, (pair, targets) in enumerate(zip(initializer, _tensors(network, flat), strict=True)):
         for given, target, name in zip(pair, targets, ("W", "b"), strict=True):
             label = f"initializer's {name}[{layer}]"
             array = _finite(label, given, dtype)
@@ -85,7 +90,10 @@ def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
 
 
 def _finite(label: str, given: Any, dtype: Any) -> FloatArray:
-    source = np.asarray(given)
+    try:
+        source = np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{label} is ragged, but must be an array") from None
     if source.dtype.kind not in "fiub":
         raise TypeError(f"{label} has dtype {source.dtype}, but must hold real numbers")
     with np.errstate(over="ignore"):

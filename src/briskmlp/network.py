@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp._messages import check_choice
+from briskmlp._messages import check_choice, describe_bytes
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "softmax")
 HIDDEN_ACTIVATIONS = ACTIVATIONS[:4]
 BIASES = ("neuron", "layer", "none")
+MAX_SIZE = 2**63 - 1  # kernels count in int64
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -65,9 +66,11 @@ class Network:
     ) -> None:
         widths = _check_layers(layers)
         n_hidden = len(widths) - 2
-        names = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
         if isinstance(hidden, str):
             check_choice("hidden", hidden, HIDDEN_ACTIVATIONS)
+        elif not isinstance(hidden, Sequence):
+            raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")
+        names = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
         if len(names) != n_hidden:
             raise ValueError(f"hidden has {len(names)} activations, but layers has {n_hidden} hidden layers")
         for name in names:
@@ -76,6 +79,8 @@ class Network:
         object.__setattr__(self, "hidden", names)
         object.__setattr__(self, "output", check_choice("output", output, ACTIVATIONS))
         object.__setattr__(self, "bias", check_choice("bias", bias, BIASES))
+        if self.n_parameters >= MAX_SIZE:
+            raise ValueError(f"layers {list(widths)} have {self.n_parameters} parameters, more than can be counted")
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -147,7 +152,7 @@ class Network:
         width = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows]
         n_bytes = self.n_parameters * np.dtype(dtype).itemsize
-        return "\n".join([*lines, f"total: {self.n_parameters:,} parameters, {_bytes(n_bytes)} as {dtype}"])
+        return "\n".join([*lines, f"total: {self.n_parameters:,} parameters, {describe_bytes(n_bytes)} as {dtype}"])
 
     def to_mermaid(self, kind: str = "network", parameters: FloatArray | None = None) -> str:
         """Return the diagram that textbooks draw, as Mermaid ``graph LR`` text.
@@ -165,7 +170,7 @@ class Network:
 
 
 def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layers, (str, bytes)) or not hasattr(layers, "__iter__"):
+    if isinstance(layers, (str, bytes)) or not isinstance(layers, (Sequence, np.ndarray)):
         raise TypeError(f"layers must be a sequence of widths such as [784, 100, 10], got {layers!r}")
     widths = []
     for position, width in enumerate(layers):
@@ -177,12 +182,3 @@ def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
     if len(widths) < 2:
         raise ValueError(f"layers has {len(widths)} widths, but needs at least 2: input and output")
     return tuple(widths)
-
-
-def _bytes(n: int) -> str:
-    size, unit = float(n), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{n} bytes" if unit == "bytes" else f"{size:.1f} {unit}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp import checkpoint, configuration
-from briskmlp._messages import check_choice, check_integer, check_number
+from briskmlp._messages import check_choice, check_integer, check_number, describe_bytes
 from briskmlp.backends import dispatch
 from briskmlp.backends.threads import thread_limit
 from briskmlp.callbacks import Callbacks
@@ -21,7 +21,7 @@ from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.inputs import check_inputs, check_targets, check_weight
 from briskmlp.losses import check_loss, default_output, target_rules
 from briskmlp.metrics import check_metrics
-from briskmlp.network import FloatArray, Network
+from briskmlp.network import MAX_SIZE, FloatArray, Network
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.progress import progress_callback
@@ -29,7 +29,8 @@ from briskmlp.random import MAX_SEED, draw_seed
 from briskmlp.training import run
 
 DTYPES = ("float32", "float64")
-MAX_SIZE = 2**63 - 1  # kernels count in int64
+# what the plan and the backend were made of
+_FIXED = ("network", "loss", "optimizer", "l2", "dtype", "precision", "shuffle", "seed", "threads")
 
 
 class Gradient:
@@ -129,12 +130,10 @@ class Trainer:
     ) -> None:
         _refuse("dropout", dropout, 0.0)
         _refuse("clip_norm", clip_norm, None)
-        if not isinstance(hidden, (str, list, tuple)):
-            raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")
         if output is None:
-            last_hidden = hidden if isinstance(hidden, str) else [*hidden, "sigmoid"][max(len(hidden) - 1, 0)]
-            n_out = Network(layers, "identity").n_out
-            output = default_output(loss, last_hidden, n_out)
+            drawn = Network(layers, hidden)  # checks both
+            last_hidden = hidden if isinstance(hidden, str) else (drawn.hidden or ("sigmoid",))[-1]
+            output = default_output(loss, last_hidden, drawn.n_out)
         self.network = Network(layers, hidden, output, bias)
         check_loss(loss, self.network.output)
         self.loss = loss
@@ -155,6 +154,13 @@ class Trainer:
         self._busy = threading.Lock()
         self._engine = self._make_engine()
         initialize(self.network, initializer, self.seed, self.parameters)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise AttributeError(
+                f"{name} cannot be changed after construction; make a new Trainer with initializer=trainer.parameters"
+            )
+        super().__setattr__(name, value)
 
     def _make_engine(self) -> Engine:
         """Lower the arguments to a plan, and choose what runs it."""
@@ -334,7 +340,7 @@ class Trainer:
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
-        lines.append(f"memory: {engine.memory() / 2**20:,.1f} MiB while training, beside the data")
+        lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
