@@ -150,6 +150,28 @@ def test_l2_is_there_once_and_without_l2_not_at_all(backend, dtype):
     assert backend.gradient(case.plan, *call) == with_l2  # the workspace does not remember
 
 
+def test_training_after_a_call_without_l2_has_it_again(backend, dtype):
+    case = build([5, 9, 3], dtype=dtype, l2=0.3)
+    work = backend.workspace(case.plan, dtype, case.n)
+    replace(case, plan=case.plan.without_l2()).gradient(backend, work=work)
+    params, args = case.params.copy(), (Position(), np.array([0.1]), 10**6, np.empty(1), work)
+    backend.train(case.plan, params, case.state(), case.X, case.Y, None, None, *args)
+    np.testing.assert_array_equal(params, case.train(backend, [0.1])[0])
+
+
+def test_scratch_may_hold_anything(backend, dtype):
+    """A workspace used over and over gives the bits of a fresh one: pads that a loss leaves unwritten would show."""
+    for (loss, output), bias in itertools.product(PAIRS, BIASES):
+        case = build([5, 16, 16, 3], loss=loss, output=output, bias=bias, dtype=dtype, l2=0.3)
+        work = backend.workspace(case.plan, dtype, case.n)
+        loss_sum, grad = case.gradient(backend, work=work)
+        assert_matches_oracle(case, backend, work=work)
+        for _ in range(2):
+            again = case.gradient(backend, work=work)
+            assert again[0] == loss_sum, (loss, output, bias)
+            np.testing.assert_array_equal(again[1], grad, str((loss, output, bias)))
+
+
 def test_loss_alone_is_the_same(backend, dtype):
     for loss, output in PAIRS:
         case = build([5, 9, 3], output=output, loss=loss, dtype=dtype, n=300, weighted=True, l2=0.3)
@@ -212,6 +234,16 @@ def test_saturated_units_keep_finite_losses(backend, dtype):
         loss, grad = case.gradient(backend)
         assert loss == 4000.0
         assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("n_out", [2, 8, 17])
+def test_softmax_far_below_zero(backend, dtype, n_out):
+    """Every Z is -1000, pads are 0: the row's maximum is taken without them."""
+    for loss, labels in (("mse", False), ("cross_entropy", False), ("cross_entropy", True)):
+        case = build([1, n_out], output="softmax", loss=loss, bias="none", dtype=dtype, n=3, labels=labels)
+        case.params[:], case.X[:] = -1000.0, 1.0
+        np.testing.assert_allclose(case.forward(backend), 1 / n_out, rtol=8 * np.finfo(dtype).eps)
+        assert_matches_oracle(case, backend)
 
 
 # --- BLAS ------------------------------------------------------------------------------------------------------------
@@ -429,6 +461,17 @@ def test_a_workspace_forgets_a_divergence(backend, dtype):
             args = case.X, case.Y, None, None, Position(), np.array([0.1] * 3), 10**6, np.empty(3), chosen
             assert backend.train(case.plan, params, state, *args) is None
             assert params.tobytes() == case.train(backend, [0.1] * 3)[0].tobytes(), (optimizer, bias)
+
+
+def test_a_workspace_goes_back_to_an_earlier_epoch(backend, dtype):
+    """As after a divergence, when the caller restores a position from before the epoch whose order was drawn last."""
+    case, params = build([3, 4, 2], dtype=dtype), []
+    work = backend.workspace(case.plan, dtype, case.n)
+    for _ in range(2):
+        params.append(case.params.copy())
+        args = case.X, case.Y, None, None, Position(), np.array([0.1] * 3), 10**6, np.empty(3), work
+        backend.train(case.plan, params[-1], case.state(), *args)
+    np.testing.assert_array_equal(*params)
 
 
 def test_threads_that_train_two_plans_disturb_nothing(backend, dtype):

@@ -213,6 +213,14 @@ class TestAtomic:
             read(tmp_path / "model")
 
 
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OSError, match="Not a regular file"):
+        write(fifo, *make(), {})
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
 class TestHostile:
     def test_every_truncation_is_refused(self, folder, content):
         for size in range(len(content)):
@@ -296,12 +304,14 @@ class TestHostile:
         with pytest.raises(CheckpointError, match="the header should have 18446744073709551615 bytes"):
             read_bytes(folder, b"\xff" * 8 + b"{}")
 
-    @pytest.mark.parametrize("width", [2**40, 10**4000])
+    @pytest.mark.parametrize("width", [2**20, 2**40, 10**4000], ids=["2**20", "2**40", "10**4000"])
     def test_huge_networks_are_refused_before_memory_is_asked_for(self, folder, content, width):
         header, data = parts(content)
         text = header["__metadata__"]["config"].replace("[2, 3, 1]", f"[{width}, {width}, 1]")
         header["__metadata__"]["config"] = text
-        with pytest.raises(CheckpointError, match="needs more bytes than the file has"):
+        with pytest.raises(
+            CheckpointError, match=r"needs more bytes than the file has|more than can be counted|more neurons"
+        ):
             read_bytes(folder, join(header, data))
 
     @pytest.mark.parametrize(

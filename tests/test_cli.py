@@ -431,3 +431,10 @@ def test_output_that_the_terminal_cannot_show(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     assert cli.main(["demo", "--epochs", "2"]) == 0
     assert "####" in stream.buffer.getvalue().decode("ascii")
+
+
+def test_a_model_replaces_no_device(tmp_path, capsys):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert cli.main(["train", str(tmp_path / "none.csv"), "--target", "y", "--out", str(fifo)]) == 2
+    assert "which is no regular file" in capsys.readouterr().err

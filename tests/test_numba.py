@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import mpmath
+import numba
 import numpy as np
 import oracle
 import pytest
+from build import build
 from numba import njit
 
-from briskmlp.backends.numba import _options, activations, order, product
+from briskmlp import plan
+from briskmlp.backends.numba import _options, activations, layout, order, product
 from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
 
 KERNELS = Path(_options.__file__).parent
@@ -213,6 +217,11 @@ def test_offset_moves_by_numbers(dtype):
     assert second(np.array([1, 2, 3], dtype)) == 2
 
 
+def can_run_avx2():
+    features = llvm.get_host_cpu_features()
+    return features.get("avx2", False) and features.get("fma", False)
+
+
 # --- compilation and its cache ---------------------------------------------------------------------------------------
 
 
@@ -226,6 +235,50 @@ def test_nothing_is_compiled_in_parallel_or_with_fastmath():
                 assert node.attr not in {"njit", "jit", "vectorize", "guvectorize", "prange"}, source
     assert _options._OPTIONS["nogil"]
     assert not _options._OPTIONS["fastmath"]
+
+
+def test_a_dtype_is_compiled_once_for_every_layout(dtype):
+    """Read-only, strided and dense data all go to the one signature; another would take ten seconds to compile."""
+    from briskmlp import Trainer
+    from briskmlp.backends.numba import epoch
+
+    dense, strided = np.zeros((4, 2), dtype), np.zeros((8, 3), dtype)[::-2, 1:]
+    frozen = np.zeros((4, 2), dtype)
+    frozen.flags.writeable = False
+    for X in (dense, strided, frozen):
+        trainer = Trainer([2, 3, 2], loss="cross_entropy", dtype=dtype.name, backend="numba", seed=0)
+        for Y, weight in ((X, None), (np.zeros(4, int), np.ones(4, dtype))):
+            Y = np.full_like(X, 0.5) if Y is X else Y
+            trainer.fit(X, Y, epochs=1, sample_weight=weight)
+            trainer.predict(X)
+            trainer.loss_and_gradient(X, Y, sample_weight=weight)
+    for kernel in (epoch.forward, epoch.gradient, epoch.train):
+        assert sum(arguments[2].dtype == numba.from_dtype(dtype) for arguments in kernel.overloads) == 1
+
+
+def test_the_last_width_is_whole_vecs(monkeypatch):
+    """Losses write a row's Vecs and no more: AVX2 has 4 float64 a Vec, 8 rows a tile."""
+    monkeypatch.setattr(layout, "lanes", lambda dtype: 4)
+    case = build([5, 16, 16, 3])
+    layers = layout.make_work(case.plan, case.dtype, case.n, training=True).layers
+    assert layers["columns"].tolist() == [16, 16, 4]
+    assert layers["rows"].tolist() == [8, 16, 16]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_run_avx2(), reason="needs x86-64 with AVX2 and FMA")
+def test_the_layout_of_avx2(tmp_path):
+    """Vecs of 32 bytes pass the same tests; NUMBA_CPU_NAME alone would keep the host's features."""
+    environment = {
+        **os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse2,+sse4.2,+avx,+avx2,+fma",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }  # fmt: skip
+    code = "from briskmlp.backends.numba.vector import VECTOR_BYTES as n; assert n == 32"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    tests = str(Path(__file__).with_name("test_backends.py"))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not numpy", "-p", "no:cacheprovider", tests]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout
 
 
 TRAIN = """
@@ -316,7 +369,9 @@ def test_a_kernel_without_a_cache_still_compiles(monkeypatch):
 def test_the_digest_follows_every_source(monkeypatch, tmp_path):
     for source in KERNELS.glob("*.py"):
         shutil.copy(source, tmp_path)
+    shutil.copy(plan.__file__, tmp_path / "plan.py")
     monkeypatch.setattr(_options, "__file__", str(tmp_path / "_options.py"))
+    monkeypatch.setattr(plan, "__file__", str(tmp_path / "plan.py"))
     digests = {_options._digest()}
     for source in sorted(tmp_path.glob("*.py")):
         source.write_text(source.read_text() + "\n")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks import TASKS, data, described, make
 
-from briskmlp import SGD, Adam, AdamW, Cosine, RMSprop, Trainer, engine
+from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, checkpoint, engine
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 
@@ -318,3 +318,28 @@ def test_every_shape_trains_as_the_oracle(layers, n, batch_size, bias, hidden, n
     np.testing.assert_allclose(history.loss, losses, rtol=1e-9)
     for ours, theirs in zip(trainer.weights + trainer.biases, weights + biases, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-10)
+
+
+def test_numpys_numbers_are_saved_and_loaded(tmp_path):
+    path, rate = tmp_path / "model.safetensors", np.float32(0.25)
+    for optimizer in (SGD(rate), SGD(StepDecay(rate, every=np.int64(3)))):
+        Trainer([2, 1], optimizer=optimizer, backend="numpy").save(path)
+        assert Trainer.load(path, backend="numpy").optimizer == optimizer
+
+
+def test_an_optimizer_that_could_not_be_loaded_is_not_saved(tmp_path):
+    class Mine(SGD):
+        pass
+
+    with pytest.raises(TypeError, match=r"optimizer .*Mine.* cannot be saved; it must be one of"):
+        Trainer([2, 1], optimizer=Mine(0.1), backend="numpy").save(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", "x"), ("seed", True), ("loss", 5), ("batch_size", 2.5), ("l2", None), ("shuffle", 1)]
+)
+def test_a_file_with_a_configuration_of_other_types_is_refused(tmp_path, name, value):
+    path, trainer = tmp_path / "model.safetensors", Trainer([2, 1], backend="numpy")
+    checkpoint.write(path, trainer.network, trainer.parameters, trainer.configuration | {name: value})
+    with pytest.raises(CheckpointError, match=f"configuration is not usable: .*{name} is {value!r}"):
+        Trainer.load(path)

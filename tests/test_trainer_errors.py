@@ -249,3 +249,36 @@ def test_a_state_that_overflows_is_divergence(backend_name):
     with pytest.raises(FloatingPointError, match="diverged"):
         trainer.fit([1e12], [1e13], epochs=3)
     np.testing.assert_array_equal(trainer.parameters, before)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (-5, ValueError), (2.5, TypeError), ("a", TypeError)])
+def test_a_new_batch_size_is_checked(value, kind):
+    trainer = Trainer([2, 1], batch_size=4, backend="numpy")
+    with pytest.raises(kind, match=r"^batch_size "):
+        trainer.batch_size = value
+    assert trainer.batch_size == 4
+
+
+def test_labels_for_sigmoid_outputs_are_told_what_they_need():
+    trainer = Trainer([1, 3], output="sigmoid", loss="cross_entropy", backend="numpy")
+    with pytest.raises(ValueError, match=r'class labels need output="softmax"$'):
+        trainer.fit([1.0, 2.0, 3.0], [0, 1, 2], epochs=1)
+
+
+def test_validation_rows_are_compared_with_those_of_validation():
+    data = np.ones((4, 1)), np.ones((4, 1))
+    with pytest.raises(ValueError, match=r"^validation Y has 3 rows, but validation X has 2$"):
+        Trainer([1, 1], backend="numpy").fit(*data, epochs=1, validation_data=(np.ones((2, 1)), np.ones((3, 1))))
+
+
+@pytest.mark.parametrize("arguments", [{"l2": 10**400}, {"l2": float("inf")}, {"dropout": np.ones(2)}])
+def test_numbers_beyond_all_floats_and_arrays_are_refused_by_name(arguments):
+    with pytest.raises(ValueError, match=rf"^{next(iter(arguments))} is .*, but "):
+        Trainer([1, 1], **arguments)
+
+
+def test_networks_whose_bytes_cannot_be_counted_are_refused():
+    with pytest.raises(ValueError, match="more than can be counted"):
+        Trainer([3 * 10**9, 10**9])
+    with pytest.raises(ValueError, match=r"layers\[1\] is above 2\*\*63 - 1"):
+        Trainer([1, 10**5000])

@@ -309,3 +309,10 @@ def test_one_layer_one_neuron_one_row(backend_name):
     trainer = Trainer([1, 1], output="identity", backend=backend_name, optimizer=SGD(0.5), initializer=[([[1]], [0])])
     assert trainer.fit([2.0], [3.0], epochs=1).loss == [1.0]  # (2 - 3)², and the step is 0.5 · 2 · (2, 1)
     assert trainer.parameters.tolist() == [3.0, 1.0]
+
+
+def test_numpys_error_state_is_not_asked(backend_name):
+    X = np.array([[1e3], [-1e3]])
+    with np.errstate(all="raise"):  # e^-1000 underflows
+        trainer = Trainer([1, 3, 1], loss="cross_entropy", seed=0, backend=backend_name)
+        trainer.fit(X, [0, 1], epochs=2, validation_data=(X, [0, 1]))

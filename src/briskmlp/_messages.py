@@ -28,12 +28,15 @@ def check_number(
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
         number = float(value)
+    except OverflowError:  # an int beyond all floats
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a number, got {value!r}") from None
     if not math.isfinite(number) or not (low < number if open_low else low <= number) or number > high:
-        bound = f"{'>' if open_low else '>='} {low:g}" if low > -math.inf else "finite"
-        upper = f" and <= {high:g}" if high < math.inf else ""
-        raise ValueError(f"{argument} is {value!r}, but must be {bound}{upper}")
+        bounds = ["finite"] * (not math.isfinite(number) or low == -math.inf)
+        bounds += [f"{'>' if open_low else '>='} {low:g}"] * (low > -math.inf)
+        bounds += [f"<= {high:g}"] * (high < math.inf)
+        raise ValueError(f"{argument} is {value!r}, but must be {' and '.join(bounds)}")
     return number
 
 

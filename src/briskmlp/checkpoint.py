@@ -14,6 +14,7 @@ A file may come from anywhere, so nothing in it is believed before it is checked
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -120,6 +121,8 @@ def _config_json(network: Network, config: dict[str, Any]) -> str:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
+    if path.exists() and not path.is_file():  # root would replace /dev/null for the whole system
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # same directory: os.replace must not cross file systems
     try:
         with temporary.open("xb") as file:

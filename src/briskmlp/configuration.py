@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import fields
 from typing import Any
 
@@ -9,7 +10,15 @@ from briskmlp.checkpoint import CheckpointError
 from briskmlp.optimizers import OPTIMIZERS, Optimizer
 from briskmlp.schedules import SCHEDULES
 
-_PLAIN = ("loss", "batch_size", "l2", "precision", "shuffle", "seed")
+# Those that are JSON values as they are, and what a file may hold; the Trainer checks the values.
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "loss": (str,),
+    "batch_size": (int, type(None)),
+    "l2": (int, float),
+    "precision": (str,),
+    "shuffle": (bool,),
+    "seed": (int,),
+}
 
 
 def describe(trainer: Any) -> dict[str, Any]:
@@ -22,20 +31,40 @@ def restore(described: dict[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments that ``describe`` wrote; the Trainer checks their values."""
     try:
         arguments = {name: described[name] for name in _PLAIN}
+        for name, types in _PLAIN.items():
+            if type(arguments[name]) not in types:
+                raise TypeError(f"{name} is {arguments[name]!r}")
         return {**arguments, "optimizer": _restore_optimizer(described["optimizer"])}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the file's configuration is not usable: {error!r}") from error
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    values = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
-    rate = values["learning_rate"]
+    name = type(optimizer).__name__
+    if OPTIMIZERS.get(name) is not type(optimizer):
+        raise TypeError(f"optimizer {optimizer!r} cannot be saved; it must be one of {list(OPTIMIZERS)}")
+    values = _numbers(optimizer)
+    rate = optimizer.learning_rate
     if callable(rate):
-        name = type(rate).__name__
-        if SCHEDULES.get(name) is not type(rate):
+        schedule = type(rate).__name__
+        if SCHEDULES.get(schedule) is not type(rate):
             raise TypeError(f"learning_rate {rate!r} cannot be saved; it must be a number or one of {list(SCHEDULES)}")
-        values["learning_rate"] = {"name": name, **{field.name: getattr(rate, field.name) for field in fields(rate)}}
-    return {"name": type(optimizer).__name__, **values}
+        values["learning_rate"] = {"name": schedule, **_numbers(rate)}
+    return {"name": name, **values}
+
+
+def _numbers(hyperparameters: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass; NumPy's numbers and the like as Python's, which JSON has."""
+    return {field.name: _number(getattr(hyperparameters, field.name)) for field in fields(hyperparameters)}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (bool, int, float)) or callable(value):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value)
 
 
 def _restore_optimizer(described: dict[str, Any]) -> Optimizer:

@@ -146,7 +146,8 @@ def check_targets(
     _check_rows(source, n, name)
     if n_out > 1 and source.shape[1:] in ((), (1,)):
         if source.dtype.kind not in "bui" or n_labels is None:
-            raise _not_labels(source, n_out, n_labels, name)
+            wanted = "" if n_labels else 'loss="cross_entropy"' if probabilities is None else 'output="softmax"'
+            raise _not_labels(source, n_out, wanted, name)
         return _check_labels(source.reshape(n), n_labels, name)
     _check_shape(source.shape, n_out, name, "last")
     targets = arrays.dense(source, n_out, dtype, name)
@@ -192,7 +193,8 @@ def _count(number: int, noun: str) -> str:
 
 def _check_rows(source: NDArray[Any], n: int, name: str) -> None:
     if len(source) != n:
-        raise ValueError(f"{name} has {_count(len(source), 'row')}, but X has {n}")
+        of = " ".join((*name.split()[:-1], "X"))  # "validation Y" belongs to "validation X"
+        raise ValueError(f"{name} has {_count(len(source), 'row')}, but {of} has {n}")
 
 
 def _check_shape(shape: tuple[int, ...], width: int, name: str, layer: str) -> None:
@@ -209,9 +211,9 @@ def _check_shape(shape: tuple[int, ...], width: int, name: str, layer: str) -> N
     )
 
 
-def _not_labels(source: NDArray[Any], n_out: int, n_labels: int | None, name: str) -> ValueError:
-    """Return the error for one value per row where the last layer has several neurons."""
-    advice = ['loss="cross_entropy"'] if n_labels is None else []
+def _not_labels(source: NDArray[Any], n_out: int, wanted: str, name: str) -> ValueError:
+    """Return the error for one value per row where the last layer has several neurons; labels need ``wanted``."""
+    advice = [wanted] if wanted else []
     if source.dtype.kind == "f":
         advice.append("an integer dtype")
     with np.errstate(all="ignore"):

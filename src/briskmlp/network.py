@@ -79,7 +79,7 @@ class Network:
         object.__setattr__(self, "hidden", names)
         object.__setattr__(self, "output", check_choice("output", output, ACTIVATIONS))
         object.__setattr__(self, "bias", check_choice("bias", bias, BIASES))
-        if self.n_parameters >= MAX_SIZE:
+        if self.n_parameters >= MAX_SIZE // 64:  # the bytes of their copies and states are counted, too
             raise ValueError(f"layers {list(widths)} have {self.n_parameters} parameters, more than can be counted")
 
     @property
@@ -178,6 +178,8 @@ def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
             raise TypeError(f"layers[{position}] must be an integer, got {width!r}")
         if width < 1:
             raise ValueError(f"layers[{position}] is {width}, but a layer has at least 1 neuron")
+        if width > MAX_SIZE:  # may have more digits than Python writes
+            raise ValueError(f"layers[{position}] is above 2**63 - 1, more neurons than can be counted")
         widths.append(int(width))
     if len(widths) < 2:
         raise ValueError(f"layers has {len(widths)} widths, but needs at least 2: input and output")

@@ -35,6 +35,8 @@ def train(args: Namespace) -> Result:
     if args.target is None and not npz:
         raise ValueError("--target is missing: the name or index of the column to predict")
     _check_folder(args.out)
+    if args.out is not None and args.out.exists() and not args.out.is_file():
+        raise ValueError(f"--out is {str(args.out)!r}, which is no regular file, and a model replaces what is there")
 
     wanted = args.target or "y"
     columns = table.read(args.data, lambda names: _choose(names, wanted, args), wanted if npz else None)

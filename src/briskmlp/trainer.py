@@ -140,7 +140,7 @@ class Trainer:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of {', '.join(OPTIMIZERS)} such as SGD(0.1), got {optimizer!r}")
         self.optimizer = optimizer
-        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
+        self.batch_size = batch_size
         self.l2 = check_number("l2", l2, low=0.0)
         self.dtype = _check_dtype(dtype)
         self.precision = check_choice("precision", precision, PRECISIONS)
@@ -160,6 +160,8 @@ class Trainer:
             raise AttributeError(
                 f"{name} cannot be changed after construction; make a new Trainer with initializer=trainer.parameters"
             )
+        if name == "batch_size" and value is not None:
+            value = check_integer("batch_size", value, low=1, high=MAX_SIZE)
         super().__setattr__(name, value)
 
     def _make_engine(self) -> Engine:
@@ -434,5 +436,5 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def _refuse(argument: str, value: Any, accepted: Any) -> None:
-    if value != accepted:
+    if not (value is accepted or (isinstance(value, (int, float)) and value == accepted)):
         raise ValueError(f"{argument} is {value!r}, but this version trains without it; accepted is {accepted!r}")

@@ -37,7 +37,7 @@ from briskmlp.plan import (
 from briskmlp.random import sample_order
 
 NAME = "numpy"
-_quiet = np.errstate(over="ignore", invalid="ignore")  # the loss reports what is not finite
+_quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
 
 
 class Workspace(NamedTuple):

@@ -83,6 +83,7 @@ def train(
     work: Work,
 ) -> tuple[int, int] | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
+    work.layers["l2"] = plan.l2[::2]
     finite = epoch.train(
         *work,
         params,

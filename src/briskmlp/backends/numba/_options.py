@@ -16,6 +16,8 @@ from typing import Any
 import numba
 from numba.core import config
 
+from briskmlp import plan
+
 # No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
 # they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False, "fastmath": False}
@@ -24,7 +26,7 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck"
 def _digest() -> str:
     """Return a checksum of all kernels: Numba's own cache does not notice a change in a file that is called into."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__)):  # whose constants kernels hold
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -69,10 +71,15 @@ def entry(function: Callable[..., Any]) -> Any:
 
 
 def compile_once(kernel: Any, signature: Any) -> None:
-    """Compile a kernel for one signature unless it is; a damaged cache is thrown away and made again."""
+    """Compile a kernel for one signature unless it is; a damaged cache is thrown away and made again.
+
+    Calls then take what converts to a signature. Left alone, Numba wants exact types: it would compile once more for
+    each pattern of read-only arrays and layouts, and never call what was compiled here.
+    """
     if signature in kernel.overloads:
         return
     with _interrupts_wait():
+        kernel.disable_compile(False)
         try:
             kernel.compile(signature)
         except Exception as error:
@@ -81,6 +88,7 @@ def compile_once(kernel: Any, signature: Any) -> None:
             shutil.rmtree(CACHE, ignore_errors=True)
             CACHE.mkdir(parents=True, exist_ok=True)
             kernel.compile(signature)
+        kernel.disable_compile()
 
 
 @contextmanager

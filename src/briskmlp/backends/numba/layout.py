@@ -1,8 +1,8 @@
 """Where everything lies in a workspace: padded parameters, activations and deltas in one flat buffer.
 
-Every width is padded to a multiple of a Vec (and of the product's ROWS), so that no kernel has a ragged edge. Pads
-hold zeros, and stay zero: activations and deltas are masked, so that no gradient reaches a padded weight. Rows are
-taken in chunks of a fixed size, whose activations stay in cache.
+Every width is padded to a multiple of a Vec (and all but the last of the product's ROWS), so that no kernel has a
+ragged edge. Pads hold zeros, and stay zero: activations and deltas are masked, so that no gradient reaches a padded
+weight. Rows are taken in chunks of a fixed size, whose activations stay in cache.
 
 Kernels read a Plan as two NumPy records: one JOB, and one LAYER for each layer of weights. ``at`` fields count numbers
 from the start of the buffer, ``W`` and ``b`` from the start of the padded parameters.
@@ -61,8 +61,9 @@ class Work(NamedTuple):
 
 def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Work:
     """Lay out and allocate a workspace for calls over ``n`` rows."""
-    multiple = max(lanes(dtype), ROWS)
-    widths = [_up(int(width), multiple) for width in plan.layers]
+    *inner, n_out = plan.layers.tolist()
+    # The last width is never a product's m. Its loss works row by row in whole Vecs, which must leave no pad unwritten.
+    widths = [_up(width, max(lanes(dtype), ROWS)) for width in inner] + [_up(n_out, lanes(dtype))]
     job, layers = describe(plan, widths)
     rows = min(n, plan.batch_size) if training and plan.batch_size else n
     layers["blas"] = min(rows, LARGEST_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
