@@ -161,16 +161,19 @@ class Engine:
                     losses,
                     work,
                 )
-            problem = "the loss is not finite"
+            problem = "the loss is not finite in"
             if where is None and not all(np.isfinite(learned).all() for learned in (self.parameters, self.state)):
-                where, problem = (self.position.epoch, self.position.batch), "weights or optimizer state overflowed"
+                where, problem = (
+                    (self.position.epoch, self.position.batch),
+                    "weights or optimizer state overflowed before",
+                )
         except BaseException:
             self._restore()
             raise
         if where is not None:
             self._restore()
             raise FloatingPointError(
-                f"training diverged: {problem} by epoch {where[0]}, batch {where[1]} (counted from 0); "
+                f"training diverged: {problem} epoch {where[0]}, batch {where[1]} (counted from 0); "
                 f"the weights are back at epoch {self.position.epoch}, batch {self.position.batch}. "
                 f"Lower the learning rate ({rates[0]:g})"
             )
