@@ -345,6 +345,19 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     assert weights
 
 
+def test_machine_code_that_cannot_be_kept_is_used_all_the_same(monkeypatch):
+    @_options.entry
+    def kernel(x):
+        return x + 1
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(kernel._cache, "save_overload", full)
+    _options.compile_once(kernel, (numba.int64,))
+    assert kernel(1) == 2
+
+
 def test_where_the_cache_lies(monkeypatch, tmp_path):
     monkeypatch.setattr(_options.config, "CACHE_DIR", str(tmp_path / "numba"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

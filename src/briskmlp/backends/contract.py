@@ -9,7 +9,8 @@ Rules that every backend obeys
 - ``rows`` is an int64 index vector into X, Y and weight.
 - A batch is ``order[batch * batch_size:(batch + 1) * batch_size]``; the last of an epoch may be short. It is
   divided by its own weight, and skipped if that is zero. All gradients of a step precede any of its updates.
-- Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on the workspace.
+- Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on what a workspace was
+  used for before.
 - Kernels read no clock, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
 - When a loss is not finite ``train`` stops and says where. Parameters, state and position are then undefined: the
   caller keeps a copy from before the call and restores it, in this one place for all backends and interrupts.

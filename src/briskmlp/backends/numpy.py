@@ -121,7 +121,7 @@ def gradient(
         total += l2 / 2 * float(np.sum(np.square(W, dtype=np.float64))) if l2 else 0.0
     if grad is not None:
         for l2, W, dW in zip(plan.l2[::2], weights, _tensors(plan, grad)[0], strict=True):
-            dW += scale * l2 * W
+            dW += float(scale * l2) * W
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = rows[start : start + LARGEST_CHUNK]
         A, Z = _activations(plan, params, X[chunk])
@@ -198,13 +198,13 @@ def _backward(plan: Plan, weights: list[FloatArray], A: list[FloatArray], delta:
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
     for tensor, part in enumerate(_parts(plan)):
-        lr = rate * plan.rate_scale[tensor]
-        _move(plan, params[part], grad[part], state[:, part], step, lr, plan.decay[tensor])
+        lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
+        _move(plan, params[part], grad[part], state[:, part], step, lr, float(plan.decay[tensor]))
 
 
 def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int, lr: float, decay: float) -> None:
     if decay and plan.decoupled:
-        w *= 1 - lr * decay
+        w -= lr * decay * w
     elif decay:
         g = g + decay * w
     if plan.rule == RULE_SGD:

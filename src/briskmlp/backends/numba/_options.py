@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -81,14 +81,24 @@ def compile_once(kernel: Any, signature: Any) -> None:
     with _interrupts_wait():
         kernel.disable_compile(False)
         try:
-            kernel.compile(signature)
+            _compile(kernel, signature)
         except Exception as error:
-            if CACHE is None or isinstance(error, numba.core.errors.NumbaError):
+            if CACHE is None or isinstance(error, (MemoryError, numba.core.errors.NumbaError)):
                 raise
             shutil.rmtree(CACHE, ignore_errors=True)
-            CACHE.mkdir(parents=True, exist_ok=True)
-            kernel.compile(signature)
+            with suppress(OSError):
+                CACHE.mkdir(parents=True, exist_ok=True)
+            _compile(kernel, signature)
         kernel.disable_compile()
+
+
+def _compile(kernel: Any, signature: Any) -> None:
+    """Compile a kernel; that it cannot be kept, on a full disk for one, is no reason not to run it."""
+    try:
+        kernel.compile(signature)
+    except OSError:
+        if signature not in kernel.overloads:
+            raise
 
 
 @contextmanager

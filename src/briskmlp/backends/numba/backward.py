@@ -198,8 +198,8 @@ def backward_layer(
     if rate == 0.0:
         add_bias(job.bias, G, b, buffer, D, m, n_out, 1.0, job.at_row)
     else:
-        shrink(G, W, n_in * n_out, 1.0 - rate * layer.rate_W * (layer.decay_W + layer.l2 * scale))
-        shrink(G, b, layer.b_size, 1.0 - rate * layer.rate_b * layer.decay_b)
+        shrink(G, W, n_in * n_out, rate * layer.rate_W * (layer.decay_W + layer.l2 * scale))
+        shrink(G, b, layer.b_size, rate * layer.rate_b * layer.decay_b)
         add_bias(job.bias, G, b, buffer, D, m, n_out, -rate * layer.rate_b, job.at_row)
         scale_row(buffer, D, D, m * n_out, -rate * layer.rate_W)
     if layer.blas:

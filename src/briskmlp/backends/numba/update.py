@@ -35,7 +35,7 @@ def update_tensor(
     """Move one tensor by one step, which counts from 1; G is used up."""
     m, v = at, at + n
     if job.decoupled:
-        shrink(P, at, size, 1.0 - lr * decay)
+        shrink(P, at, size, lr * decay)
     elif decay != 0.0:
         d = number(P, decay)
         for i in range(at, at + size):
@@ -58,11 +58,11 @@ def update_tensor(
 
 
 @jit
-def shrink(P: Any, at: int, size: int, factor: float) -> None:
-    """Write w = factor w."""
-    if factor != 1.0:
+def shrink(P: Any, at: int, size: int, share: float) -> None:
+    """Write w = w - share w: in float32 1 - share would lose what a small share has of digits."""
+    if share != 0.0:
         for i in range(at, at + size):
-            P[i] *= number(P, factor)
+            P[i] -= number(P, share) * P[i]
 
 
 @jit
