@@ -93,6 +93,7 @@ def test_blas_has_its_threads_back(backend_name):
     def threads():
         return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
 
+    new(backend_name).fit(X, Y, epochs=1)  # loads SciPy's BLAS, if it was not there
     before, inside = threads(), []
 
     class Look:
@@ -158,6 +159,44 @@ def test_a_forked_child_trains(backend_name):
     results = done.stdout.split()
     assert len(results) == 23
     assert len(set(results)) == 1
+
+
+FORK_IN_FIT = """
+import os, signal, sys, threading, warnings
+import numpy as np
+from briskmlp import Trainer
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
+X = np.random.default_rng(0).normal(size=(64, 3))
+stop = threading.Event()
+
+class Stop:
+    def on_epoch_end(self, trainer, record):
+        return stop.is_set()
+
+trainer = Trainer([3, 4, 2], batch_size=8, seed=0, backend=sys.argv[1])
+trainer.fit(X, X[:, :2], epochs=1)
+thread = threading.Thread(target=lambda: trainer.fit(X, X[:, :2], epochs=10**9, callbacks=[Stop()]), daemon=True)
+thread.start()
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        warnings.simplefilter("ignore", UserWarning)  # the epoch in progress may be dropped
+        before = trainer.epoch  # what the parent's kernel has just counted, or from before its call
+        trainer.fit(X, X[:, :2], epochs=2)
+        os._exit(0 if before < trainer.epoch <= before + 2 and np.isfinite(trainer.parameters).all() else 3)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_in_the_middle_of_a_fit_trains_the_same_trainer(backend_name):
+    command = [sys.executable, "-c", FORK_IN_FIT, backend_name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def resident():

@@ -72,6 +72,7 @@ class Engine:
         self._unfinished: tuple[int, int] | None = None  # batch size and data of an epoch that was cut
         self._work: tuple[Any, Any] | None = None
         self._staged: _Staged | None = None
+        self._in_kernel = False
 
     @property
     def backend(self) -> Any:
@@ -145,6 +146,7 @@ class Engine:
         work = self._workspace(data.inputs.n)
         self._keep()
         start = perf_counter()
+        self._in_kernel = True
         try:
             with blas_threads(self.threads):
                 where = self.backend.train(
@@ -170,6 +172,8 @@ class Engine:
         except BaseException:
             self._restore()
             raise
+        finally:
+            self._in_kernel = False
         if where is not None:
             self._restore()
             raise FloatingPointError(
@@ -217,6 +221,12 @@ class Engine:
         except KeyboardInterrupt:  # an impatient second one: all is restored, or nothing is worth keeping
             self._restore()
             raise
+
+    def recover(self) -> None:
+        """Go back to before a kernel call that a fork cut in another thread."""
+        if self._in_kernel:
+            self._restore()
+            self._work, self._in_kernel = None, False
 
     # --- keeping it --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,7 +152,7 @@ class Trainer:
         self.threads = None if threads is None else check_integer("threads", threads, low=1)
         check_initializer(initializer)
         self._requested = backend
-        self._busy = threading.Lock()
+        self._process, self._busy = os.getpid(), threading.Lock()
         self._engine = self._make_engine()
         initialize(self.network, initializer, self.seed, self.parameters)
 
@@ -252,6 +253,9 @@ class Trainer:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
+        if self._process != os.getpid():  # a fork inherits a held lock, but not the thread that would release it
+            self._process, self._busy = os.getpid(), threading.Lock()
+            self._engine.recover()
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another fit of this Trainer is running; a Trainer trains in one thread at a time")
         try:
@@ -401,7 +405,7 @@ class Trainer:
         return state | {"_engine": self._engine.learned()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _busy=threading.Lock())
+        self.__dict__.update(state, _process=os.getpid(), _busy=threading.Lock())
         self._engine = self._make_engine()
         self._engine.take_over(state["_engine"])
 
