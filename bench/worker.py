@@ -91,7 +91,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         do = getattr(worker, request.pop("do"))
-        reply(lambda do=do, request=request: do(**request))  # type: ignore[misc]
+        reply(lambda do=do, request=request: do(**request))  # type: ignore[misc] # defaults bind now, not later
 
 
 if __name__ == "__main__":

@@ -165,22 +165,18 @@ class Engine:
                 )
             problem = "the loss is not finite in"
             if where is None and not all(np.isfinite(learned).all() for learned in (self.parameters, self.state)):
-                where, problem = (
-                    (self.position.epoch, self.position.batch),
-                    "weights or optimizer state overflowed before",
+                where, problem = (self.position.epoch, self.position.batch), "weights or state overflowed before"
+            if where is not None:
+                raise FloatingPointError(
+                    f"training diverged: {problem} epoch {where[0]}, batch {where[1]} (counted from 0); the weights "
+                    f"are back at epoch {self._kept_position.epoch}, batch {self._kept_position.batch}. "
+                    f"Lower the learning rate ({rates[0]:g})"
                 )
         except BaseException:
             self._restore()
             raise
         finally:
             self._in_kernel = False
-        if where is not None:
-            self._restore()
-            raise FloatingPointError(
-                f"training diverged: {problem} epoch {where[0]}, batch {where[1]} (counted from 0); "
-                f"the weights are back at epoch {self.position.epoch}, batch {self.position.batch}. "
-                f"Lower the learning rate ({rates[0]:g})"
-            )
         return perf_counter() - start
 
     def _stage(self, data: Data, steps: int) -> tuple[FloatArray, Any, FloatArray | None, Ints | None, int]:

@@ -1,4 +1,4 @@
-"""The Trainer: what users call; arguments, epochs and stopping. No mathematics is here, and no instruction set."""
+"""The Trainer: what users call, and the checks of what they pass. No mathematics is here, and no instruction set."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ from briskmlp.plan import Floats, Ints, Plan
 Rows = Ints
 Workspace = Any
 LARGEST_CHUNK = 4096  # rows whose activations are held at once at most: enough for BLAS, bounded for any batch
-_LINE = 64  # bytes of a cache line
+CACHE_LINE = 64  # bytes
 
 
 def aligned_zeros(n: int, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``n`` zeros that start on a cache line."""
-    line = _LINE // dtype.itemsize
+    line = CACHE_LINE // dtype.itemsize
     buffer = np.zeros(n + line, dtype=dtype)
     start = (-buffer.ctypes.data // dtype.itemsize) % line
     aligned: FloatArray = buffer[start : start + n]

@@ -67,9 +67,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
     k, B = job[0], pointer(buffer)
     P, S = enter(k, layers, pointer(params), B, k.at_params), pointer(state)
     for slot in range(k.n_slots):
-        S = enter(k, layers, offset(pointer(state), slot * params.size), B, k.at_state + slot * k.n_parameters)
-    if k.n_slots > 0:
-        S = pointer(state) if k.dense else offset(B, k.at_state)
+        enter(k, layers, offset(S, slot * params.size), B, k.at_state + slot * k.n_parameters)
+    if not k.dense:
+        S = offset(B, k.at_state)
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
     visited, n = (pointer(order), order.size) if given else (pointer(own_order), own_order.size)
     first, n_batches = counts[0], (n + k.batch_size - 1) // k.batch_size

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends.contract import LARGEST_CHUNK, aligned_zeros
+from briskmlp.backends.contract import CACHE_LINE, LARGEST_CHUNK, aligned_zeros
 from briskmlp.backends.numba.product import ROWS
 from briskmlp.backends.numba.vector import lanes
 from briskmlp.network import FloatArray
@@ -25,7 +25,6 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, Ints, Plan
 # where OpenBLAS runs at 115 on one and 217 on two (bench/bench_product.py).
 BLAS_FROM = 2**26
 SMALL_CHUNK = 128  # rows: the activations of a small network stay in L2
-_LINE = 64  # bytes: every part starts on a cache line
 
 
 def _record(**fields: str) -> np.dtype[Any]:
@@ -73,7 +72,7 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     chunk = _up(min(rows, LARGEST_CHUNK if any_blas else SMALL_CHUNK), ROWS)
     weights, widest = layers["rows"] * layers["columns"], max(widths)
 
-    cursor = _Cursor(_LINE // dtype.itemsize)
+    cursor = _Cursor(CACHE_LINE // dtype.itemsize)
     n_padded = int(job["n_parameters"][0])
     job["chunk"] = chunk
     job["at_params"] = cursor.take(n_padded)
