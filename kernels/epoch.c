@@ -1,0 +1,284 @@
+/* The calls that Python makes: forward, gradient, and train with its minibatch loop.
+ *
+ * Each is one region of the pool. All members of a team run the same loop in step and decide alike, from numbers that
+ * all of them see; member 0 alone writes what is shared. What a call changes it changes last: parameters, state and
+ * position are the caller's until everything has gone well. */
+#include "brisk.h"
+#include "pool.h"
+
+#include <math.h>
+#include <string.h>
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void set_l2(struct brisk_work* work, const double* l2) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++)
+        work->layers[l].l2 = l2[2 * l]; /* of W; biases have none */
+}
+
+/* --- the sample order of an epoch: briskmlp/random.py ------------------------------------------------------------ */
+
+static uint64_t high_product(uint64_t a, uint64_t b, uint64_t* low) {
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    *low = (uint64_t)product;
+    return (uint64_t)(product >> 64);
+}
+
+/* The four words of Philox4x64-10 for counter (block, 0, 0, 0) and a key.
+ * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", table 2 and section 3. */
+static void philox(uint64_t block, uint64_t key0, uint64_t key1, uint64_t words[4]) {
+    const uint64_t M0 = 0xD2E7470EE14C6C93u, M1 = 0xCA5A826395121157u;
+    const uint64_t W0 = 0x9E3779B97F4A7C15u, W1 = 0xBB67AE8584CAA73Bu;
+    uint64_t c0 = block, c1 = 0, c2 = 0, c3 = 0;
+    for (int round = 0; round < 10; round++) {
+        uint64_t low0, low1;
+        const uint64_t high0 = high_product(M0, c0, &low0), high1 = high_product(M1, c2, &low1);
+        c0 = high1 ^ c1 ^ key0;
+        c1 = low1;
+        c2 = high0 ^ c3 ^ key1;
+        c3 = low0;
+        key0 += W0;
+        key1 += W1;
+    }
+    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+}
+
+/* Fisher-Yates over 0 … n-1 with j = high 64 bits of word · (i + 1) for i = n-1 … 1. */
+static void draw_order(struct brisk_work* work, int64_t epoch) {
+    int64_t* order = work->order;
+    if (work->order_epoch == epoch || (work->order_epoch >= 0 && !work->plan.shuffle))
+        return;
+    work->order_epoch = epoch;
+    for (int64_t i = 0; i < work->n; i++)
+        order[i] = i;
+    if (!work->plan.shuffle)
+        return;
+    uint64_t words[4], block = 0, low;
+    int used = 4;
+    for (int64_t i = work->n - 1; i > 0; i--, used++) {
+        if (used == 4) {
+            philox(++block, work->plan.seed, (uint64_t)epoch, words); /* NumPy counts before each block */
+            used = 0;
+        }
+        const int64_t j = (int64_t)high_product(words[used], (uint64_t)i + 1, &low);
+        const int64_t kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+/* --- forward ----------------------------------------------------------------------------------------------------- */
+
+struct forward {
+    struct brisk_work* work;
+    const void* params;
+    const struct brisk_data* data;
+    const int64_t* rows;
+    int64_t n_rows;
+    char* out;
+};
+
+static void forward_region(void* arg, const struct brisk_team* team) {
+    const struct forward* call = arg;
+    const struct brisk_work* work = call->work;
+    const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
+    work->kernels->enter(work, team, call->params, work->P);
+    brisk_wait(team);
+    const int64_t chunks = (call->n_rows + work->rows - 1) / work->rows;
+    for (int64_t c = chunks * team->rank / team->size; c < chunks * (team->rank + 1) / team->size; c++) {
+        const int64_t first = c * work->rows;
+        work->kernels->predict(work, team->rank, call->data, call->rows + first,
+                               smaller(work->rows, call->n_rows - first),
+                               call->out + (size_t)(first * n_out) * work->kernels->size);
+    }
+}
+
+/* As many threads as have a space of their own. */
+static int alone(const struct brisk_work* work) {
+    return work->threads < work->n_spaces ? work->threads : work->n_spaces;
+}
+
+void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
+                   int64_t n_rows, void* out) {
+    struct forward call = {work, params, data, rows, n_rows, out};
+    brisk_pool_run(alone(work), forward_region, &call);
+}
+
+/* --- gradient ---------------------------------------------------------------------------------------------------- */
+
+struct gradient {
+    struct brisk_work* work;
+    const void* params;
+    const struct brisk_data* data;
+    struct brisk_batch batch;
+    double loss;
+};
+
+static void gradient_region(void* arg, const struct brisk_team* team) {
+    struct gradient* call = arg;
+    const struct brisk_work* work = call->work;
+    work->kernels->enter(work, team, call->params, work->P);
+    brisk_wait(team);
+    if (call->batch.goal != BRISK_LOSS)
+        work->kernels->turn(work, team);
+    brisk_wait(team);
+    const double loss = work->kernels->step(work, team, call->data, &call->batch);
+    if (team->rank == 0)
+        call->loss = loss;
+}
+
+double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
+                      const int64_t* rows, int64_t n_rows, double scale, void* grad) {
+    struct gradient call = {
+        .work = work,
+        .params = params,
+        .data = data,
+        .batch = {.rows = rows, .m = n_rows, .scale = scale, .goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT},
+    };
+    set_l2(work, l2);
+    brisk_pool_run(grad == NULL ? alone(work) : work->threads, gradient_region, &call);
+    if (grad != NULL)
+        work->kernels->add(work, work->G, grad);
+    return call.loss;
+}
+
+/* --- train ------------------------------------------------------------------------------------------------------- */
+
+struct train {
+    struct brisk_work* work;
+    void *params, *state;
+    const struct brisk_data* data;
+    const int64_t* order;
+    int64_t n_order;
+    struct brisk_position position;
+    const double* rates;
+    int64_t n_rates, max_steps;
+    double* losses;
+    int64_t* where;
+    enum brisk_end end;
+    bool finite[BRISK_POOL_MAX];
+};
+
+static char* state_slot(const struct brisk_work* work, void* state, int64_t s, int64_t numbers) {
+    return (char*)state + (size_t)(s * numbers) * work->kernels->size;
+}
+
+/* Write what was learned to the caller's arrays, if all of it is finite. */
+static bool leave(struct train* call, const struct brisk_team* team) {
+    const struct brisk_work* work = call->work;
+    const struct brisk_kernels* kernels = work->kernels;
+    bool finite = kernels->finite(work, team, work->P);
+    for (int64_t s = 0; s < work->plan.n_slots; s++)
+        finite &= kernels->finite(work, team, state_slot(work, work->S, s, work->n_packed));
+    call->finite[team->rank] = finite;
+    brisk_wait(team);
+    for (int rank = 0; rank < team->size; rank++)
+        finite &= call->finite[rank];
+    if (!finite)
+        return false;
+    kernels->leave(work, team, work->P, call->params);
+    for (int64_t s = 0; s < work->plan.n_slots; s++)
+        kernels->leave(work, team, state_slot(work, work->S, s, work->n_packed),
+                       state_slot(work, call->state, s, work->plan.n_parameters));
+    return true;
+}
+
+static void train_region(void* arg, const struct brisk_team* team) {
+    struct train* call = arg;
+    struct brisk_work* work = call->work;
+    const struct brisk_plan* plan = &work->plan;
+    const struct brisk_kernels* kernels = work->kernels;
+    kernels->enter(work, team, call->params, work->P);
+    for (int64_t s = 0; s < plan->n_slots; s++)
+        kernels->enter(work, team, state_slot(work, call->state, s, plan->n_parameters),
+                       state_slot(work, work->S, s, work->n_packed));
+    brisk_wait(team);
+    kernels->turn(work, team);
+
+    const bool given = call->order != NULL;
+    const int64_t n = given ? call->n_order : work->n, n_batches = (n + plan->batch_size - 1) / plan->batch_size;
+    const int64_t first = call->position.counts[0];
+    int64_t epoch = first, batch_index = call->position.counts[1], step = call->position.counts[2];
+    double loss_sum = call->position.sums[0], weight_sum = call->position.sums[1];
+    enum brisk_end end = BRISK_DONE;
+    int64_t drawn = -1;
+    brisk_wait(team); /* nobody moves the position before all have read it, or WT before all have written it */
+    for (int64_t s = 0; s < call->max_steps; s++) {
+        if (epoch - first == call->n_rates || (given && epoch > first))
+            break;
+        if (!given && drawn != epoch) {
+            if (team->rank == 0)
+                draw_order(work, epoch);
+            drawn = epoch;
+            brisk_wait(team);
+        }
+        const int64_t start = batch_index * plan->batch_size, m = smaller(plan->batch_size, n - start);
+        const int64_t* rows = (given ? call->order : work->order) + start;
+        const double weight = call->data->weight == NULL ? (double)m : kernels->weigh(call->data->weight, rows, m);
+        if (weight > 0) {
+            const struct brisk_batch batch = {
+                .rows = rows,
+                .m = m,
+                .scale = 1 / weight,
+                .rate = call->rates[epoch - first],
+                .step = step + 1,
+                .goal = BRISK_UPDATE,
+            };
+            const double loss = kernels->step(work, team, call->data, &batch);
+            if (!isfinite(loss)) {
+                end = BRISK_LOSS_NOT_FINITE;
+                break;
+            }
+            step++;
+            loss_sum += loss;
+            weight_sum += weight;
+        }
+        if (++batch_index == n_batches) {
+            if (team->rank == 0)
+                call->losses[epoch - first] = loss_sum / weight_sum;
+            epoch++;
+            batch_index = 0;
+            loss_sum = weight_sum = 0;
+        }
+    }
+    if (end == BRISK_DONE && !leave(call, team))
+        end = BRISK_WEIGHTS_NOT_FINITE;
+    if (team->rank > 0)
+        return;
+    call->end = end;
+    if (end != BRISK_DONE) {
+        call->where[0] = epoch;
+        call->where[1] = batch_index;
+        return;
+    }
+    call->position.counts[0] = epoch;
+    call->position.counts[1] = batch_index;
+    call->position.counts[2] = step;
+    call->position.sums[0] = loss_sum;
+    call->position.sums[1] = weight_sum;
+}
+
+enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* params, void* state,
+                           const struct brisk_data* data, const int64_t* order, int64_t n_order,
+                           struct brisk_position position, const double* rates, int64_t n_rates, int64_t max_steps,
+                           double* losses, int64_t where[2]) {
+    struct train call = {
+        .work = work,
+        .params = params,
+        .state = state,
+        .data = data,
+        .order = order,
+        .n_order = n_order,
+        .position = position,
+        .rates = rates,
+        .n_rates = n_rates,
+        .max_steps = max_steps,
+        .losses = losses,
+        .where = where,
+    };
+    set_l2(work, l2);
+    brisk_pool_run(work->threads, train_region, &call);
+    return call.end;
+}

@@ -1,0 +1,241 @@
+/* The layout of a workspace: how many rows a chunk has, how a batch is divided, where each part lies.
+ *
+ * A batch takes one of two ways, a function of its shape alone, so that results never depend on the number of threads:
+ *
+ * - slices: a small network and many rows. Each slice of the rows goes forward and backward by itself, in a space of
+ *   the thread that has it, to a gradient of its own; these are then added up in their order.
+ * - layers: everything else. The team goes through the layers together, in one space; each member computes some panels
+ *   or some rows of what a layer needs, and every number is computed by one member, in one order. */
+#define _DEFAULT_SOURCE /* madvise() */
+#include "brisk.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+enum {
+    LINE = 64,               /* bytes of a cache line */
+    HUGE_PAGE = 2 << 20,     /* bytes */
+    LARGEST_CHUNK = 4096,    /* rows of a chunk that a team shares */
+    SMALL_CHUNK = 128,       /* rows of a chunk that one thread has: the activations stay in its L2 cache */
+    SLICE_ROWS = 48,         /* fewer rows in a slice would not pay for adding up its gradient */
+    MOST_SLICES = 64,        /* bounds the memory of their gradients, and how many threads a small network can use */
+    SLICED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
+};
+static const double FLOPS_PER_THREAD = 1.5e6; /* in a step, from which a second thread pays: about 7 us */
+
+static atomic_llong allocations_until_failure; /* 0: none fails */
+static atomic_int forced_threads;
+
+void brisk_fail_allocation(int64_t count) {
+    atomic_store(&allocations_until_failure, count);
+}
+
+void brisk_force_threads(int threads) {
+    atomic_store(&forced_threads, threads);
+}
+
+/* Zeros, on a page of their own if they fill many: untouched ones cost nothing. NULL when memory is short. */
+static void* allocate(size_t size) {
+    if (atomic_load(&allocations_until_failure) > 0 && atomic_fetch_sub(&allocations_until_failure, 1) == 1)
+        return NULL;
+#if defined(__linux__)
+    if (size >= HUGE_PAGE) {
+        void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+            return NULL;
+        madvise(memory, size, MADV_HUGEPAGE); /* no matter if it is refused */
+        return memory;
+    }
+#endif
+    void* memory = aligned_alloc(LINE, size);
+    return memory == NULL ? NULL : memset(memory, 0, size);
+}
+
+static void release(void* memory, size_t size) {
+#if defined(__linux__)
+    if (size >= HUGE_PAGE) {
+        munmap(memory, size);
+        return;
+    }
+#endif
+    (void)size;
+    free(memory);
+}
+
+/* Hands out parts of a block of memory, each on a cache line; first to count its bytes, then to point into it. */
+struct cursor {
+    char* memory; /* NULL while counting */
+    size_t size;
+    bool overflow;
+};
+
+static void* take(struct cursor* cursor, int64_t count, size_t size) {
+    size_t bytes, end;
+    bool overflow = count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) ||
+                    __builtin_add_overflow(bytes, (size_t)(LINE - 1), &bytes) ||
+                    __builtin_add_overflow(cursor->size, bytes & ~(size_t)(LINE - 1), &end);
+    if (overflow || cursor->overflow) {
+        cursor->overflow = true;
+        return NULL;
+    }
+    void* part = cursor->memory == NULL ? NULL : cursor->memory + cursor->size;
+    cursor->size = end;
+    return part;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t divide_up(int64_t n, int64_t by) {
+    return n / by + (n % by != 0);
+}
+
+/* Offsets of the packed parameters; false where they do not fit an int64_t. */
+static bool pack(struct brisk_work* work) {
+    const int64_t panel = work->kernels->panel, square = panel * panel;
+    int64_t numbers = 0, turned = 0, blocks = 0;
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        struct brisk_layer* layer = &work->layers[l];
+        layer->panels_in = divide_up(layer->n_in, panel);
+        layer->panels = divide_up(layer->n_out, panel);
+        layer->b_size = work->plan.bias == BRISK_BIAS_NEURON  ? layer->panels * panel
+                        : work->plan.bias == BRISK_BIAS_LAYER ? panel
+                                                              : 0;
+        int64_t layer_blocks, layer_numbers;
+        if (__builtin_mul_overflow(layer->panels_in, layer->panels, &layer_blocks) ||
+            __builtin_mul_overflow(layer_blocks, square, &layer_numbers))
+            return false;
+        layer->W_panel = layer->panels_in * square;
+        layer->WT_panel = layer->panels * square;
+        layer->W = numbers;
+        layer->WT = turned;
+        layer->first_block = blocks;
+        if (__builtin_add_overflow(numbers, layer_numbers, &layer->b) ||
+            __builtin_add_overflow(layer->b, layer->b_size, &numbers))
+            return false;
+        turned += l > 0 ? layer_numbers : 0; /* below `numbers` */
+        blocks += layer_blocks;
+    }
+    work->n_packed = numbers;
+    work->n_turned = turned;
+    work->n_blocks = blocks;
+    return true;
+}
+
+/* How a batch is divided, and among how many threads. */
+static void divide(struct brisk_work* work, int threads) {
+    const struct brisk_plan* plan = &work->plan;
+    const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
+    double numbers = 0;
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        numbers += (double)work->layers[l].n_in * (double)work->layers[l].n_out;
+    const double flops = 6 * numbers * (double)batch;
+
+    work->n_slices = 1;
+    if (work->training && numbers * (double)work->kernels->size <= SLICED_BYTES)
+        while (work->n_slices < MOST_SLICES && batch >= 2 * work->n_slices * SLICE_ROWS)
+            work->n_slices *= 2;
+    const bool shared = work->training && work->n_slices == 1;
+    const int64_t part = work->training ? divide_up(batch, work->n_slices) : batch;
+    const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
+    const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
+    work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), BRISK_LOSS_ROWS) * BRISK_LOSS_ROWS;
+
+    const int64_t parts = shared ? INT32_MAX : work->training ? work->n_slices : divide_up(batch, work->rows);
+    const double deserved = flops / FLOPS_PER_THREAD;
+    work->threads = (int)smaller(deserved < threads ? (int64_t)deserved : threads, parts);
+    const int forced = atomic_load(&forced_threads);
+    if (forced > 0)
+        work->threads = forced;
+    if (work->threads < 1)
+        work->threads = 1;
+    work->n_spaces = shared ? 1 : work->threads;
+
+    /* A panel on its own, so that rows at the same place of neighbouring panels do not compete for one cache set. */
+    const int64_t row = work->kernels->panel;
+    work->panel_stride = work->rows * row;
+    if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
+        work->panel_stride += row;
+}
+
+static void place(struct brisk_work* work, struct cursor* cursor) {
+    const struct brisk_plan* plan = &work->plan;
+    const size_t size = work->kernels->size;
+    const int64_t panel = work->kernels->panel, training = work->training ? 1 : 0;
+    int64_t widest = 1;
+    work->P = take(cursor, work->n_packed, size);
+    int64_t state;
+    if (__builtin_mul_overflow(work->n_packed, plan->n_slots * training, &state))
+        cursor->overflow = true;
+    else
+        work->S = take(cursor, state, size);
+    work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
+    work->WT = take(cursor, work->n_turned * training, size);
+    work->penalties = take(cursor, work->n_blocks, sizeof(double));
+    work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
+    work->order = take(cursor, work->n * training, sizeof(int64_t));
+    work->spaces = take(cursor, work->n_spaces, sizeof(struct brisk_space));
+    for (int s = 0; s < work->n_spaces; s++) {
+        struct brisk_space scratch, *space = cursor->memory == NULL ? &scratch : &work->spaces[s];
+        void** A = take(cursor, plan->n_layers + 1, sizeof(void*));
+        space->A = A;
+        for (int64_t l = 0; l <= plan->n_layers; l++) {
+            const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
+            void* part = take(cursor, panels, (size_t)work->panel_stride * size);
+            if (A != NULL)
+                A[l] = part;
+            if (l > 0 && panels > widest)
+                widest = panels;
+        }
+        for (int d = 0; d < 3; d++)
+            space->D[d] = take(cursor, widest, (size_t)work->panel_stride * size);
+        space->block = take(cursor, panel * panel, size);
+        space->losses = take(cursor, work->rows / BRISK_LOSS_ROWS, sizeof(double));
+    }
+}
+
+struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+    struct cursor head = {0};
+    struct brisk_work* work = take(&head, 1, sizeof *work);
+    take(&head, plan->n_layers, sizeof *layers);
+    if (head.overflow || (head.memory = allocate(head.size)) == NULL)
+        return NULL;
+    work = (struct brisk_work*)(void*)head.memory;
+    const size_t head_size = head.size;
+    head.size = 0;
+    work = take(&head, 1, sizeof *work);
+    *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
+    work->head_size = head_size;
+    work->layers = take(&head, plan->n_layers, sizeof *layers);
+    memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
+
+    struct cursor body = {0};
+    bool fits = pack(work);
+    if (fits) {
+        divide(work, threads);
+        place(work, &body);
+    }
+    if (!fits || body.overflow || (body.memory = allocate(body.size)) == NULL) {
+        release(work, head_size);
+        return NULL;
+    }
+    work->memory = body.memory;
+    work->size = body.size;
+    body.size = 0;
+    place(work, &body);
+    return work;
+}
+
+void brisk_work_free(struct brisk_work* work) {
+    if (work == NULL)
+        return;
+    release(work->memory, work->size);
+    release(work, work->head_size);
+}

@@ -1,0 +1,243 @@
+/* The products of a step, on panels (see brisk.h), from two register tiles.
+ *
+ * tile        C = init + A @ B       A is read along its rows: forward, and the delta of the layer below
+ * tile_turned   A.T @ D              A is read along its columns: dW
+ *
+ * Both broadcast one number of A at a time and multiply it with one or two vectors of the other operand. All addresses
+ * inside a panel are constants apart, so that a tile needs two pointers and no index. Accumulators are added to in the
+ * order of the summation index and in no other: blocking, tile heights and threads never change a bit. */
+
+enum {
+    PANEL = 2 * LANES,
+    /* Numbers of the summation index in one go: a panel of B of so many rows stays in L2 beside the rows of A. */
+    K_BLOCK = 4096 / sizeof(real),
+    ROW_BLOCK = 384 /* rows of A that are kept in L2 while the panels of B pass by */
+};
+
+static inline int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Vectors of a panel that hold true columns, of n in the matrix. */
+static inline int vectors_of(int64_t n, int64_t panel) {
+    return n - panel * PANEL > LANES ? 2 : 1;
+}
+
+/* Where column j of a row lies, from where its column 0 does; `stride` numbers from panel to panel. */
+static inline int64_t column(int64_t j, int64_t stride) {
+    return j / PANEL * stride + j % PANEL;
+}
+
+/* C (height, v vectors) = init + A (height, K) @ B (K, v vectors). A's panels are a_stride apart. init is one row for
+ * all, or NULL: then C is added to. */
+INLINE void tile(int height, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                 real* C) {
+    vec acc[8][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < height; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            acc[i][j] = init != NULL ? vec_load(init + j * LANES) : vec_load(C + i * PANEL + j * LANES);
+    for (int64_t k = 0; k < K; k += PANEL, A += a_stride) {
+        const int columns = (int)smaller(PANEL, K - k);
+        for (int p = 0; p < columns; p++, B += PANEL) {
+            vec b[2];
+#pragma GCC unroll 2
+            for (int j = 0; j < v; j++)
+                b[j] = vec_load(B + j * LANES);
+#pragma GCC unroll 8
+            for (int i = 0; i < height; i++) {
+                const vec a = vec_splat(A[i * PANEL + p]);
+#pragma GCC unroll 2
+                for (int j = 0; j < v; j++)
+                    acc[i][j] = vec_fma(a, b[j], acc[i][j]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < height; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            vec_store(C + i * PANEL + j * LANES, acc[i][j]);
+}
+
+/* The tile of a height known only now. */
+INLINE void tile_of(int height, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                    real* C) {
+    switch (height) {
+    case 1:
+        tile(1, v, A, a_stride, K, B, init, C);
+        return;
+    case 2:
+        tile(2, v, A, a_stride, K, B, init, C);
+        return;
+    case 3:
+        tile(3, v, A, a_stride, K, B, init, C);
+        return;
+    case 4:
+        tile(4, v, A, a_stride, K, B, init, C);
+        return;
+    case 5:
+        tile(5, v, A, a_stride, K, B, init, C);
+        return;
+    case 6:
+        tile(6, v, A, a_stride, K, B, init, C);
+        return;
+    default: /* where there are registers for them */
+        if (TILE == 8 && height == 7)
+            tile(7, v, A, a_stride, K, B, init, C);
+        else if (TILE == 8)
+            tile(8, v, A, a_stride, K, B, init, C);
+    }
+}
+
+static void tile_single(int height, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                        real* C) {
+    tile_of(height, 1, A, a_stride, K, B, init, C);
+}
+
+static void tile_double(int height, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                        real* C) {
+    tile_of(height, 2, A, a_stride, K, B, init, C);
+}
+
+/* What becomes of a tile of dW: it is written to a gradient, added to one, or makes the step of gradient descent,
+ * W = W - share W - rate dW. */
+enum outcome { SET, ADD, STEP };
+
+/* TILE_T rows of dW = A.T @ D, summed over m rows of A and D; C has v vectors of a panel. */
+INLINE void tile_turned(int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome, real share,
+                        real rate) {
+    vec acc[TILE_T][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < TILE_T; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            acc[i][j] = vec_splat(0);
+    for (int64_t p = 0; p < m; p++, A += PANEL, D += PANEL) {
+        vec d[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++)
+            d[j] = vec_load(D + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < TILE_T; i++) {
+            const vec a = vec_splat(A[i]);
+#pragma GCC unroll 2
+            for (int j = 0; j < v; j++)
+                acc[i][j] = vec_fma(a, d[j], acc[i][j]);
+        }
+    }
+    const vec shares = vec_splat(share), rates = vec_splat(rate);
+#pragma GCC unroll 8
+    for (int i = 0; i < TILE_T; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < v; j++) {
+            real* c = C + i * PANEL + j * LANES;
+            vec value = acc[i][j];
+            if (outcome == ADD)
+                value = vec_load(c) + value;
+            else if (outcome == STEP) {
+                const vec w = vec_load(c);
+                value = vec_fnma(rates, value, vec_fnma(shares, w, w));
+            }
+            vec_store(c, value);
+        }
+}
+
+/* The tiles of rows 0 … rows of one block of dW. */
+INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
+                         real share, real rate) {
+    for (int64_t r = 0; r < rows; r += TILE_T)
+        tile_turned(v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+}
+
+/* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of A and D. */
+static void weights_block(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
+                          real share, real rate) {
+    if (v == 2)
+        block_turned(2, A, D, m, rows, C, outcome, share, rate);
+    else
+        block_turned(1, A, D, m, rows, C, outcome, share, rate);
+}
+
+/* Panels j0 … j1 of rows i0 … i1 of C = f(init + A @ B).
+ *
+ * A (rows, K) and C (rows, n) have panels `stride` apart, B (K, n) has them b_stride apart. `bias` is a row of n
+ * numbers, or one number for all where bias_step is 0. The last operation on each tile, while it is in L1, is an
+ * activation, or, where `below` is given, the multiplication with f' of the activations that lie there as C does. */
+struct product {
+    const real *A, *B, *bias, *below;
+    real* C;
+    int64_t stride, b_stride, K, n, bias_step;
+    enum brisk_activation f;
+};
+
+INLINE void finish_rows(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
+    for (int64_t i = 0; i < rows * PANEL; i += PANEL)
+        for (int j = 0; j < v; j++) {
+            const int64_t at = i + j * LANES;
+            const vec c = vec_load(C + at);
+            vec_store(C + at, below != NULL ? through(f, c, vec_load(below + at)) : activation(f, c));
+        }
+}
+
+/* The last operation on a tile; each case is a loop of its own. */
+static void finish_tile(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
+    switch (f) {
+    case BRISK_SIGMOID:
+        if (below != NULL)
+            finish_rows(BRISK_SIGMOID, below, C, rows, v);
+        else
+            finish_rows(BRISK_SIGMOID, NULL, C, rows, v);
+        break;
+    case BRISK_TANH:
+        if (below != NULL)
+            finish_rows(BRISK_TANH, below, C, rows, v);
+        else
+            finish_rows(BRISK_TANH, NULL, C, rows, v);
+        break;
+    case BRISK_RELU:
+        finish_rows(BRISK_RELU, below, C, rows, v);
+        break;
+    case BRISK_IDENTITY:
+    case BRISK_SOFTMAX: /* works on whole rows: the loss's matter */
+        break;
+    }
+}
+
+/* Loops: blocks of rows, which stay in L2; blocks of K; panels of B, a block of which stays in L1; tiles. Tiles of a
+ * block have heights that differ by one at most, because a low tile waits for its own results. */
+static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
+    for (int64_t i_block = i0; i_block < i1; i_block += ROW_BLOCK) {
+        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK);
+        for (int64_t k = 0; k < p->K; k += K_BLOCK) {
+            const int64_t K = smaller(K_BLOCK, p->K - k);
+            const real* A = p->A + k / PANEL * p->stride;
+            for (int64_t j = j0; j < j1; j++) {
+                const real* B = p->B + j * p->b_stride + k * PANEL;
+                real row[PANEL];
+                const real* init = row;
+                if (k > 0)
+                    init = NULL;
+                else if (p->bias_step > 0)
+                    init = p->bias + j * PANEL;
+                else
+                    for (int c = 0; c < PANEL; c++)
+                        row[c] = p->bias == NULL ? 0 : *p->bias;
+                const int v = vectors_of(p->n, j);
+                for (int64_t i = i_block; i < i_end;) {
+                    const int64_t left = i_end - i, tiles = (left + TILE - 1) / TILE;
+                    const int height = (int)((left + tiles - 1) / tiles);
+                    real* C = p->C + j * p->stride + i * PANEL;
+                    if (v == 2)
+                        tile_double(height, A + i * PANEL, p->stride, K, B, init, C);
+                    else
+                        tile_single(height, A + i * PANEL, p->stride, K, B, init, C);
+                    if (k + K == p->K)
+                        finish_tile(p->f, p->below == NULL ? NULL : p->below + (C - p->C), C, height, v);
+                    i += height;
+                }
+            }
+        }
+    }
+}

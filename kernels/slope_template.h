@@ -1,0 +1,29 @@
+/* f and f' of the Plan's activations. Softmax is no function of one number: both leave it to the loss. */
+
+/* f(Z). NaN comes through. */
+INLINE vec activation(enum brisk_activation f, vec Z) {
+    switch (f) {
+    case BRISK_SIGMOID:
+        return vec_sigmoid(Z);
+    case BRISK_TANH:
+        return vec_tanh(Z);
+    case BRISK_RELU:
+        return vec_where_less(Z, vec_splat(0), vec_splat(0), Z);
+    default:
+        return Z;
+    }
+}
+
+/* g · f'(Z), with f' computed from A = f(Z). */
+INLINE vec through(enum brisk_activation f, vec g, vec A) {
+    switch (f) {
+    case BRISK_SIGMOID:
+        return g * (A * (vec_splat(1) - A));
+    case BRISK_TANH:
+        return g * (vec_splat(1) - A * A);
+    case BRISK_RELU:
+        return vec_where_less(vec_splat(0), A, g, vec_splat(0));
+    default:
+        return g;
+    }
+}

@@ -1,0 +1,270 @@
+/* One step: forward, loss, backward, update. See layout.c for the two ways a batch takes. */
+
+/* A member's part of n things: from first to end. */
+struct part {
+    int64_t first, end;
+};
+
+static struct part part_of(const struct brisk_team* team, int64_t n) {
+    return (struct part){n * team->rank / team->size, n * (team->rank + 1) / team->size};
+}
+
+/* Whether panels divide evenly enough among a team that each member can have whole ones: then they stay in its cache
+ * from step to step. Else rows or blocks are divided. */
+static bool by_panels(const struct brisk_team* team, int64_t panels) {
+    return panels % team->size == 0 || panels >= 4 * team->size;
+}
+
+/* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */
+static struct part rows_of(const struct brisk_team* team, int64_t m) {
+    const struct part runs = part_of(team, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
+    return (struct part){smaller(m, runs.first * BRISK_LOSS_ROWS), smaller(m, runs.end * BRISK_LOSS_ROWS)};
+}
+
+/* --- slices: each member alone with its rows --------------------------------------------------------------------- */
+
+/* The un-normalised loss of m rows; unless the loss is all that is wanted, their gradient goes to G. */
+static double slice(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
+                    const struct brisk_batch* batch, const int64_t* rows, int64_t m, real* G) {
+    const int64_t n_layers = work->plan.n_layers;
+    double loss = 0;
+    for (int64_t start = 0; start == 0 || start < m; start += work->rows) {
+        const int64_t n = smaller(work->rows, m - start);
+        const struct sink sink = {.kept = true, .first = start == 0, .G = G, .batch = batch};
+        forward_rows(work, space, data, rows + start, n, loss_activation(work));
+        loss_rows(work, space, data, rows + start, 0, n, batch->scale);
+        loss += sum_losses(space, n);
+        if (batch->goal == BRISK_LOSS)
+            continue;
+        for (int64_t l = n_layers - 1; l >= 0; l--) {
+            const struct brisk_layer* layer = &work->layers[l];
+            if (l > 0)
+                backward_layer(work, space, l, 0, layer->panels_in, 0, n);
+            weights_layer(work, space, l, n, 0, layer->panels, 0, layer->panels_in, &sink);
+        }
+    }
+    return loss;
+}
+
+/* Add up a run of n numbers of all slices' gradients, in their order. */
+static void add_slices(const struct brisk_work* work, int64_t at, int64_t n, real* sum) {
+    const real* G = (const real*)work->G + at;
+    for (int64_t i = 0; i < n; i += LANES) {
+        vec g = vec_load(G + i);
+        for (int64_t s = 1; s < work->n_slices; s++)
+            g = g + vec_load(G + s * work->n_packed + i);
+        vec_store(sum + i, g);
+    }
+}
+
+/* A member's part of the blocks and biases, whose gradients lie in slices. */
+static void apply_slices(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
+                         const struct brisk_batch* batch) {
+    const struct part part = part_of(team, work->n_blocks);
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        const int64_t blocks = layer->panels_in * layer->panels;
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t k = block / layer->panels, j = block % layer->panels;
+            if (layer->first_block + block < part.first || layer->first_block + block >= part.end)
+                continue;
+            add_slices(work, block_at(layer, j, k), block_rows(layer, k) * PANEL, space->block);
+            apply_block(work, l, j, k, space->block, batch);
+            if (k == 0 && j * PANEL < layer->b_size) {
+                add_slices(work, layer->b + j * PANEL, PANEL, space->block);
+                apply_biases(work, l, layer->b + j * PANEL, PANEL, space->block, batch);
+            }
+        }
+    }
+}
+
+/* The loss of a batch in parts: its slices, or, where nothing but the loss is wanted, its chunks. */
+static double step_in_parts(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
+                            const struct brisk_batch* batch) {
+    const struct brisk_space* space = &work->spaces[team->rank];
+    const bool wanted = batch->goal != BRISK_LOSS;
+    const int64_t parts = wanted ? work->n_slices : (batch->m + work->rows - 1) / work->rows;
+    const struct part mine = part_of(team, parts);
+    for (int64_t p = mine.first; p < mine.end; p++) {
+        const int64_t first = wanted ? batch->m * p / parts : p * work->rows;
+        const int64_t end = wanted ? batch->m * (p + 1) / parts : smaller(batch->m, first + work->rows);
+        work->part_losses[p] = slice(work, space, data, batch, batch->rows + first, end - first,
+                                     wanted ? (real*)work->G + p * work->n_packed : NULL);
+    }
+    brisk_wait(team);
+    double loss = 0;
+    for (int64_t p = 0; p < parts; p++)
+        loss += work->part_losses[p];
+    if (wanted)
+        apply_slices(work, space, team, batch);
+    else
+        for (int64_t l = 0; l < work->plan.n_layers; l++) {
+            const struct brisk_layer* layer = &work->layers[l];
+            const struct part blocks = part_of(team, layer->panels_in * layer->panels);
+            for (int64_t block = blocks.first; block < blocks.end; block++)
+                penalise_block(work, layer, block % layer->panels, block / layer->panels);
+        }
+    brisk_wait(team);
+    return loss;
+}
+
+/* --- layers: the team together ----------------------------------------------------------------------------------- */
+
+/* A member's part of dW[l] and db[l], and of the update. */
+static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
+                         const struct sink* sink) {
+    const struct brisk_layer* layer = &work->layers[l];
+    if (by_panels(team, layer->panels)) {
+        const struct part panels = part_of(team, layer->panels);
+        weights_layer(work, work->spaces, l, m, panels.first, panels.end, 0, layer->panels_in, sink);
+    } else {
+        const struct part blocks = part_of(team, layer->panels_in);
+        weights_layer(work, work->spaces, l, m, 0, layer->panels, blocks.first, blocks.end, sink);
+    }
+}
+
+/* Forward and backward through all layers. Between two waits each member writes what nobody else reads or writes. */
+static double step_in_layers(const struct brisk_work* work, const struct brisk_team* team,
+                             const struct brisk_data* data, const struct brisk_batch* batch) {
+    const struct brisk_space* space = work->spaces;
+    const int64_t last = work->plan.n_layers - 1;
+    const bool one_chunk = batch->m <= work->rows;
+    double loss = 0;
+    for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
+        const int64_t m = smaller(work->rows, batch->m - start);
+        const int64_t* rows = batch->rows + start;
+        const struct part own_rows = rows_of(team, m);
+        gather(work, space, data, rows, own_rows.first, own_rows.end);
+        brisk_wait(team);
+        for (int64_t l = 0; l < last; l++) {
+            const struct brisk_layer* layer = &work->layers[l];
+            if (by_panels(team, layer->panels)) {
+                const struct part panels = part_of(team, layer->panels);
+                forward_layer(work, space, l, layer->activation, panels.first, panels.end, 0, m);
+            } else
+                forward_layer(work, space, l, layer->activation, 0, layer->panels, own_rows.first, own_rows.end);
+            brisk_wait(team);
+        }
+        forward_layer(work, space, last, loss_activation(work), 0, work->layers[last].panels, own_rows.first,
+                      own_rows.end);
+        loss_rows(work, space, data, rows, own_rows.first, own_rows.end, batch->scale);
+        brisk_wait(team);
+        loss += sum_losses(space, m);
+
+        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk;
+        const struct sink sink = {
+            .fused = fused,
+            .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > SUM_BLOCK),
+            .first = start == 0,
+            .last = start + m == batch->m,
+            .G = work->G,
+            .batch = batch,
+        };
+        for (int64_t l = last; l > 0; l--) {
+            const struct brisk_layer* layer = &work->layers[l];
+            if (by_panels(team, layer->panels_in)) {
+                const struct part panels = part_of(team, layer->panels_in);
+                backward_layer(work, space, l, panels.first, panels.end, 0, m);
+            } else
+                backward_layer(work, space, l, 0, layer->panels_in, own_rows.first, own_rows.end);
+            if (l < last) /* its delta[l+1] and WT[l+1] have been read by all */
+                weights_part(work, team, l + 1, m, &sink);
+            brisk_wait(team);
+        }
+        if (last > 0)
+            weights_part(work, team, 1, m, &sink);
+        weights_part(work, team, 0, m, &sink);
+        brisk_wait(team);
+    }
+    return loss;
+}
+
+static double step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
+                   const struct brisk_batch* batch) {
+    const double loss = batch->goal == BRISK_LOSS || work->n_slices > 1 ? step_in_parts(work, team, data, batch)
+                                                                        : step_in_layers(work, team, data, batch);
+    return loss + penalty(work);
+}
+
+/* --- dense and packed numbers ------------------------------------------------------------------------------------ */
+
+enum direction { ENTER, LEAVE, ADD_TO };
+
+/* Copy one dense row of n numbers to panels, pads included as zeros, or back, or add it to what is there. */
+INLINE void copy_row(real* dense, real* packed, int64_t stride, int64_t n, enum direction direction) {
+    for (int64_t j = 0; j < n; j += LANES) {
+        real *d = dense + j, *p = packed + column(j, stride);
+        if (direction == ENTER)
+            vec_store(p, vec_load_first(d, n - j));
+        else if (direction == LEAVE)
+            vec_store_first(d, vec_load(p), n - j);
+        else
+            vec_store_first(d, vec_load_first(d, n - j) + vec_load(p), n - j);
+    }
+}
+
+INLINE void copy(const struct brisk_work* work, const struct brisk_team* team, real* dense, real* packed,
+                 enum direction direction) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        const struct part rows = part_of(team, layer->n_in);
+        for (int64_t k = rows.first; k < rows.end; k++)
+            copy_row(dense + layer->dense_W + k * layer->n_out, packed + layer->W + k * PANEL, layer->W_panel,
+                     layer->n_out, direction);
+        if (team->rank == 0)
+            copy_row(dense + layer->dense_b, packed + layer->b, PANEL, layer->n_b, direction);
+    }
+}
+
+static void enter(const struct brisk_work* work, const struct brisk_team* team, const void* dense, void* packed) {
+    copy(work, team, (real*)dense, packed, ENTER);
+}
+
+static void leave(const struct brisk_work* work, const struct brisk_team* team, const void* packed, void* dense) {
+    copy(work, team, dense, (real*)packed, LEAVE);
+}
+
+static void add(const struct brisk_work* work, const void* packed, void* dense) {
+    const struct brisk_team alone = {.size = 1};
+    copy(work, &alone, dense, (real*)packed, ADD_TO);
+}
+
+static void turn(const struct brisk_work* work, const struct brisk_team* team) {
+    for (int64_t l = 1; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        const struct part blocks = part_of(team, layer->panels_in * layer->panels);
+        for (int64_t block = blocks.first; block < blocks.end; block++)
+            turn_block(work, layer, block % layer->panels, block / layer->panels);
+    }
+}
+
+/* Whether n numbers from p on are finite: 0 · x is 0 for these alone. */
+static bool all_finite(const real* p, int64_t n) {
+    vec zeros = vec_splat(0);
+    for (int64_t i = 0; i < n; i += LANES)
+        zeros = vec_fma(vec_load_first(p + i, n - i), vec_splat(0), zeros);
+    return vec_sum(zeros) == 0;
+}
+
+static bool finite(const struct brisk_work* work, const struct brisk_team* team, const void* packed) {
+    const real* P = packed;
+    bool result = true;
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        const struct part rows = part_of(team, layer->n_in);
+        for (int64_t j = 0; j < layer->panels; j++)
+            for (int64_t k = rows.first; k < rows.end; k++)
+                result &=
+                    all_finite(P + layer->W + j * layer->W_panel + k * PANEL, smaller(PANEL, layer->n_out - j * PANEL));
+        if (team->rank == 0)
+            result &= all_finite(P + layer->b, layer->n_b);
+    }
+    return result;
+}
+
+static double weigh(const void* weight, const int64_t* rows, int64_t m) {
+    double sum = 0;
+    for (int64_t i = 0; i < m; i++)
+        sum += (double)((const real*)weight)[rows[i]];
+    return sum;
+}

@@ -1,0 +1,102 @@
+/* The update rules, on runs of numbers; g is the gradient plus decay · w, unless the decay is decoupled.
+ *
+ *     SGD        w -= lr g
+ *     momentum   v = μ v + g                               w -= lr v, or lr (g + μ v) with Nesterov
+ *     Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²     w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
+ *     RMSprop    v = β2 v + (1-β2) g²                      w -= lr g / (sqrt(v) + ε)
+ *
+ * The rules are those of PyTorch's optimizers of these names. */
+
+/* A rule for one tensor and step. lr has the correction of Adam's first moment, root is that of the second. */
+struct rule {
+    enum brisk_rule kind;
+    bool nesterov;
+    real lr, shrink, decay, mu, rest1, beta2, rest2, root, epsilon;
+};
+
+static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, int64_t step) {
+    const bool adam = plan->rule == BRISK_ADAM;
+    return (struct rule){
+        .kind = plan->rule,
+        .nesterov = plan->nesterov,
+        .lr = (real)(adam ? rate / (1 - pow(plan->beta1, (double)step)) : rate),
+        .shrink = (real)(plan->decoupled ? rate * decay : 0),
+        .decay = (real)(plan->decoupled ? l2 : decay + l2),
+        .mu = (real)plan->momentum,
+        .rest1 = (real)(1 - plan->beta1),
+        .beta2 = (real)plan->beta2,
+        .rest2 = (real)(1 - plan->beta2),
+        .root = (real)(adam ? sqrt(1 - pow(plan->beta2, (double)step)) : 1),
+        .epsilon = (real)plan->epsilon,
+    };
+}
+
+/* Move one vector of weights; s and t are its slots of state. */
+INLINE vec move(const struct rule* rule, enum brisk_rule kind, vec w, vec g, vec* s, vec* t) {
+    const vec lr = vec_splat(rule->lr);
+    g = vec_fma(vec_splat(rule->decay), w, g);
+    w = vec_fnma(vec_splat(rule->shrink), w, w);
+    switch (kind) {
+    case BRISK_SGD:
+        return vec_fnma(lr, g, w);
+    case BRISK_MOMENTUM:
+        *s = vec_fma(vec_splat(rule->mu), *s, g);
+        return vec_fnma(lr, rule->nesterov ? vec_fma(vec_splat(rule->mu), *s, g) : *s, w);
+    case BRISK_ADAM:
+        *s = vec_fma(vec_splat(rule->rest1), g - *s, *s);
+        *t = vec_fma(vec_splat(rule->beta2), *t, vec_splat(rule->rest2) * (g * g));
+        return w - lr * *s / (vec_sqrt(*t) / vec_splat(rule->root) + vec_splat(rule->epsilon));
+    default:
+        *s = vec_fma(vec_splat(rule->beta2), *s, vec_splat(rule->rest2) * (g * g));
+        return w - lr * g / (vec_sqrt(*s) + vec_splat(rule->epsilon));
+    }
+}
+
+/* Move n weights W by the gradient G; S holds their first slot of state, T their second, if the rule has them. */
+INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, real* W, const real* G, real* S, real* T,
+                           int64_t n) {
+    const bool one = kind != BRISK_SGD, two = kind == BRISK_ADAM;
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t left = n - i;
+        vec s = one ? vec_load_first(S + i, left) : vec_splat(0), t = two ? vec_load_first(T + i, left) : vec_splat(0);
+        const vec w = move(rule, kind, vec_load_first(W + i, left), vec_load_first(G + i, left), &s, &t);
+        vec_store_first(W + i, w, left);
+        if (one)
+            vec_store_first(S + i, s, left);
+        if (two)
+            vec_store_first(T + i, t, left);
+    }
+}
+
+static void update_run(const struct rule* rule, real* W, const real* G, real* S, real* T, int64_t n) {
+    switch (rule->kind) {
+    case BRISK_SGD:
+        update_numbers(rule, BRISK_SGD, W, G, NULL, NULL, n);
+        break;
+    case BRISK_MOMENTUM:
+        update_numbers(rule, BRISK_MOMENTUM, W, G, S, NULL, n);
+        break;
+    case BRISK_ADAM:
+        update_numbers(rule, BRISK_ADAM, W, G, S, T, n);
+        break;
+    case BRISK_RMSPROP:
+        update_numbers(rule, BRISK_RMSPROP, W, G, S, NULL, n);
+        break;
+    }
+}
+
+/* Move dense parameters: W1 b1 W2 b2 … . */
+static void update(const struct brisk_plan* plan, const struct brisk_layer* layers, void* params, const void* grad,
+                   void* state, int64_t step, double rate) {
+    const int64_t n = plan->n_slots > 1 ? plan->n_parameters : 0; /* to the second slot */
+    real *P = params, *S = plan->n_slots > 0 ? state : params;    /* a rule without slots never touches S */
+    const real* G = grad;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct brisk_layer* layer = &layers[l];
+        const int64_t W = layer->dense_W, b = layer->dense_b;
+        const struct rule of_W = rule_of(plan, rate * layer->rate_W, layer->decay_W, 0, step);
+        const struct rule of_b = rule_of(plan, rate * layer->rate_b, layer->decay_b, 0, step);
+        update_run(&of_W, P + W, G + W, S + W, S + n + W, layer->n_in * layer->n_out);
+        update_run(&of_b, P + b, G + b, S + b, S + n + b, layer->n_b);
+    }
+}

@@ -1,0 +1,175 @@
+/* The gradients of weights and biases, and what becomes of them.
+ *
+ *     dW[l] = A[l-1].T @ delta[l]        db[l] = delta[l].sum(axis=0)
+ *
+ * The weights are moved block by block of (panel, panel), each as soon as its gradient is complete and while it is in
+ * cache; WT follows at once. Where plain gradient descent makes its step from one chunk of rows, dW goes from the
+ * registers into W and never lies in memory. Other rules find it in a block of the space; it has a buffer of its own,
+ * G, only where it is added up over several chunks, slices or blocks of rows, or asked for. */
+
+enum {
+    SUM_BLOCK = 512,  /* rows of A and D in one go: panels of so many stay in L2 */
+    PANELS_BLOCK = 8, /* panels of D in one go */
+};
+
+/* Where the gradient of these rows goes. */
+struct sink {
+    bool fused, kept; /* straight into W; or into a G */
+    bool first, last; /* of the chunks that share it */
+    real* G;          /* if kept */
+    const struct brisk_batch* batch;
+};
+
+static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
+    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL);
+    return (rows + TILE_T - 1) / TILE_T * TILE_T;
+}
+
+static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64_t k) {
+    return layer->W + j * layer->W_panel + k * PANEL * PANEL;
+}
+
+/* Write one block of WT. */
+static void turn_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k) {
+    const real* W = (const real*)work->P + block_at(layer, j, k);
+    real* WT = (real*)work->WT + layer->WT + k * layer->WT_panel + j * PANEL * PANEL;
+    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = smaller(PANEL, layer->n_out - j * PANEL);
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++)
+            WT[c * PANEL + r] = W[r * PANEL + c];
+}
+
+/* Σ W² of the true weights of one block, for the l2 term of the loss. */
+static void penalise_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k) {
+    if (layer->l2 == 0)
+        return;
+    const real* W = (const real*)work->P + block_at(layer, j, k);
+    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = layer->n_out - j * PANEL;
+    double sum = 0;
+    for (int64_t r = 0; r < rows; r++, W += PANEL) {
+        const vec a = vec_first(vec_load(W), columns, 0), b = vec_first(vec_load(W + LANES), columns - LANES, 0);
+        sum += (double)vec_sum(vec_fma(a, a, b * b));
+    }
+    work->penalties[layer->first_block + k * layer->panels + j] = sum;
+}
+
+static double penalty(const struct brisk_work* work) {
+    double sum = 0;
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        double squares = 0;
+        if (layer->l2 != 0)
+            for (int64_t block = 0; block < layer->panels_in * layer->panels; block++)
+                squares += work->penalties[layer->first_block + block];
+        sum += layer->l2 / 2 * squares;
+    }
+    return sum;
+}
+
+static real* slot(const struct brisk_work* work, int64_t s) {
+    return (real*)work->S + (s < work->plan.n_slots ? s * work->n_packed : 0);
+}
+
+/* A block's gradient is complete, in g: move its weights, or leave the gradient in G. */
+static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
+                        const struct brisk_batch* batch) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const struct brisk_plan* plan = &work->plan;
+    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * PANEL;
+    real* W = (real*)work->P + at;
+    const double l2 = layer->l2 * batch->scale;
+    penalise_block(work, layer, j, k);
+    if (batch->goal == BRISK_GRADIENT) {
+        real* G = (real*)work->G + at;
+        for (int64_t i = 0; i < n; i += LANES)
+            vec_store(G + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
+        return;
+    }
+    const struct rule rule = rule_of(plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
+    update_run(&rule, W, g, slot(work, 0) + at, slot(work, 1) + at, n);
+    if (l > 0)
+        turn_block(work, layer, j, k);
+}
+
+/* The same for n biases from `at` on. */
+static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, int64_t n, const real* g,
+                         const struct brisk_batch* batch) {
+    const struct brisk_layer* layer = &work->layers[l];
+    if (batch->goal == BRISK_GRADIENT) {
+        if (g != (real*)work->G + at)
+            memcpy((real*)work->G + at, g, (size_t)n * sizeof *g);
+        return;
+    }
+    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->step);
+    update_run(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, n);
+}
+
+/* db of panels j0 … j1, or, if the layer shares one bias, of all of it, which the first panel stands for. */
+static void biases_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
+                         int64_t j0, int64_t j1, const struct sink* sink) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const bool shared = work->plan.bias == BRISK_BIAS_LAYER;
+    if (work->plan.bias == BRISK_BIAS_NONE || (shared && j0 > 0))
+        return;
+    vec total = vec_splat(0);
+    for (int64_t j = shared ? 0 : j0; j < (shared ? layer->panels : j1); j++) {
+        vec sums[2];
+        sum_rows(D_of(space, l) + j * work->panel_stride, m, sums);
+        const int64_t n = layer->n_out - j * PANEL;
+        total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n - LANES, 0);
+        if (shared && j + 1 < layer->panels)
+            continue;
+        real db[PANEL];
+        const int64_t at = layer->b + (shared ? 0 : j * PANEL);
+        vec_store(db, sums[0]);
+        vec_store(db + LANES, sums[1]);
+        if (shared)
+            db[0] = vec_sum(total);
+        const real* g = db;
+        if (sink->kept) {
+            real* G = sink->G + at;
+            for (int64_t i = 0; i < PANEL; i++)
+                G[i] = sink->first ? db[i] : G[i] + db[i];
+            g = G;
+        }
+        if (sink->last)
+            apply_biases(work, l, at, PANEL, g, sink->batch);
+    }
+}
+
+/* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels.
+ *
+ * Loops: blocks of D's panels and blocks of rows, which together stay in L2 while the panels of A pass by. */
+static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
+                          int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const struct brisk_batch* batch = sink->batch;
+    const double lr = batch->rate * layer->rate_W;
+    const real rate = (real)lr, share = (real)(lr * (layer->decay_W + layer->l2 * batch->scale));
+    if (k0 == 0 && j1 > j0)
+        biases_layer(work, space, l, m, j0, j1, sink);
+    for (int64_t j_block = j0; j_block < j1; j_block += PANELS_BLOCK)
+        for (int64_t i = 0; i == 0 || i < m; i += SUM_BLOCK) {
+            const int64_t rows = smaller(SUM_BLOCK, m - i);
+            const bool first = sink->first && i == 0, last = sink->last && i + rows == m;
+            for (int64_t k = k0; k < k1; k++)
+                for (int64_t j = j_block; j < smaller(j1, j_block + PANELS_BLOCK); j++) {
+                    const real *A = A_of(space, l) + k * work->panel_stride + i * PANEL,
+                               *D = D_of(space, l) + j * work->panel_stride + i * PANEL;
+                    const int v = vectors_of(layer->n_out, j);
+                    const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
+                    if (sink->fused) {
+                        if (first)
+                            penalise_block(work, layer, j, k);
+                        weights_block(v, A, D, rows, used, (real*)work->P + at, STEP, first ? share : 0, rate);
+                        if (last && l > 0)
+                            turn_block(work, layer, j, k);
+                    } else {
+                        real* g = sink->kept ? sink->G + at : space->block;
+                        weights_block(v, A, D, rows, used, g, first ? SET : ADD, 0, 0);
+                        if (last)
+                            apply_block(work, l, j, k, g, batch);
+                    }
+                }
+        }
+}
