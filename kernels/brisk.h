@@ -142,6 +142,8 @@ struct brisk_batch {
     double scale, rate;
     int64_t step;
     enum brisk_goal goal;
+    const int64_t* next; /* the rows of the batch after this one, to be fetched into cache; n_next may be 0 */
+    int64_t n_next;
 };
 
 /* Every function is called by all members of a team at once. None allocates or fails. */

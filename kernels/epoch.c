@@ -225,6 +225,8 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 .rate = call->rates[epoch - first],
                 .step = step + 1,
                 .goal = BRISK_UPDATE,
+                .next = rows + m,
+                .n_next = smaller(plan->batch_size, n - start - m),
             };
             const double loss = kernels->step(work, team, call->data, &batch);
             if (!isfinite(loss)) {

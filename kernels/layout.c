@@ -22,7 +22,7 @@ enum {
     HUGE_PAGE = 2 << 20,     /* bytes */
     LARGEST_CHUNK = 4096,    /* rows of a chunk that a team shares */
     SMALL_CHUNK = 128,       /* rows of a chunk that one thread has: the activations stay in its L2 cache */
-    SLICE_ROWS = 48,         /* fewer rows in a slice would not pay for adding up its gradient */
+    SLICE_ROWS = 64,         /* fewer rows in a slice would not pay for adding up its gradient */
     MOST_SLICES = 64,        /* bounds the memory of their gradients, and how many threads a small network can use */
     SLICED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
 };

@@ -9,10 +9,19 @@
 
 enum {
     PANEL = 2 * LANES,
-    /* Numbers of the summation index in one go: a panel of B of so many rows stays in L2 beside the rows of A. */
-    K_BLOCK = 4096 / sizeof(real),
-    ROW_BLOCK = 384 /* rows of A that are kept in L2 while the panels of B pass by */
+    ROW_BLOCK = 384, /* rows of A that are kept in L2 while the panels of B pass by */
+    /* A panel of B of up to WHOLE rows is read in one go, from L2. Of more rows, one of K_BLOCK at a time stays in L1,
+     * and the next one is fetched meanwhile. */
+    WHOLE = 896,
+    K_BLOCK = 256
 };
+
+/* Fetch into L2 what will soon be read: the i-th of n parts of so many numbers. */
+INLINE void prefetch_part(const real* p, int64_t numbers, int64_t i, int64_t n) {
+    const int64_t lines = numbers * (int64_t)sizeof(real) / 64;
+    for (int64_t line = lines * i / n; line < lines * (i + 1) / n; line++)
+        __builtin_prefetch((const char*)p + line * 64, 0, 2);
+}
 
 static inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -208,10 +217,13 @@ static void finish_tile(enum brisk_activation f, const real* below, real* C, int
 /* Loops: blocks of rows, which stay in L2; blocks of K; panels of B, a block of which stays in L1; tiles. Tiles of a
  * block have heights that differ by one at most, because a low tile waits for its own results. */
 static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
+    const bool blocked = p->K > WHOLE;
+    const int64_t k_blocks = blocked ? (p->K + K_BLOCK - 1) / K_BLOCK : 1;
+    const int64_t k_block = (p->K + k_blocks * PANEL - 1) / (k_blocks * PANEL) * PANEL;
     for (int64_t i_block = i0; i_block < i1; i_block += ROW_BLOCK) {
-        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK);
-        for (int64_t k = 0; k < p->K; k += K_BLOCK) {
-            const int64_t K = smaller(K_BLOCK, p->K - k);
+        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK), tiles = (i_end - i_block + TILE - 1) / TILE;
+        for (int64_t k = 0; k < p->K; k += k_block) {
+            const int64_t K = smaller(k_block, p->K - k);
             const real* A = p->A + k / PANEL * p->stride;
             for (int64_t j = j0; j < j1; j++) {
                 const real* B = p->B + j * p->b_stride + k * PANEL;
@@ -225,10 +237,12 @@ static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0,
                     for (int c = 0; c < PANEL; c++)
                         row[c] = p->bias == NULL ? 0 : *p->bias;
                 const int v = vectors_of(p->n, j);
-                for (int64_t i = i_block; i < i_end;) {
-                    const int64_t left = i_end - i, tiles = (left + TILE - 1) / TILE;
-                    const int height = (int)((left + tiles - 1) / tiles);
+                int64_t i = i_block;
+                for (int64_t t = 0; t < tiles; t++) {
+                    const int height = (int)((i_end - i + tiles - t - 1) / (tiles - t));
                     real* C = p->C + j * p->stride + i * PANEL;
+                    if (blocked && j + 1 < j1)
+                        prefetch_part(B + p->b_stride, K * PANEL, t, tiles);
                     if (v == 2)
                         tile_double(height, A + i * PANEL, p->stride, K, B, init, C);
                     else

@@ -110,6 +110,20 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 
 /* --- layers: the team together ----------------------------------------------------------------------------------- */
 
+/* What a member will gather of the next batch, fetched over so many blocks of weights. */
+static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_team* team,
+                             const struct brisk_data* data, const struct brisk_batch* batch, int64_t blocks) {
+    const struct part rows = rows_of(team, smaller(batch->n_next, work->rows));
+    const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
+    return (struct ahead){
+        .data = data,
+        .rows = batch->next + rows.first,
+        .end = batch->next + rows.end,
+        .lines = lines,
+        .per_block = ((rows.end - rows.first) * lines + blocks - 1) / blocks,
+    };
+}
+
 /* A member's part of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
                          const struct sink* sink) {
@@ -152,9 +166,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         loss += sum_losses(space, m);
 
         const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk;
-        const struct sink sink = {
+        struct sink sink = {
             .fused = fused,
-            .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > SUM_BLOCK),
+            .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > FEW_ROWS),
             .first = start == 0,
             .last = start + m == batch->m,
             .G = work->G,
@@ -173,6 +187,11 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         }
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
+        const int64_t runs = m > FEW_ROWS ? (m + ROWS_IN_TURN - 1) / ROWS_IN_TURN : 1;
+        const int64_t blocks =
+            (work->layers[0].panels_in * work->layers[0].panels * runs + team->size - 1) / team->size;
+        struct ahead ahead = ahead_of(work, team, data, batch, blocks);
+        sink.ahead = &ahead;
         weights_part(work, team, 0, m, &sink);
         brisk_wait(team);
     }

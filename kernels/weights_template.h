@@ -8,9 +8,31 @@
  * G, only where it is added up over several chunks, slices or blocks of rows, or asked for. */
 
 enum {
-    SUM_BLOCK = 512,  /* rows of A and D in one go: panels of so many stay in L2 */
-    PANELS_BLOCK = 8, /* panels of D in one go */
+    BLOCKS = 8,        /* panels of A, and of D, in one go: their square of weights and so many rows stay in L2 */
+    FEW_ROWS = 512,    /* of A and D, that are summed in one go */
+    ROWS_IN_TURN = 128 /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
+
+/* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a few lines
+ * at each block of weights. */
+struct ahead {
+    const struct brisk_data* data;
+    const int64_t *rows, *end;
+    int64_t lines, line; /* in a row; the next one */
+    int64_t per_block;
+};
+
+static void fetch_ahead(struct ahead* ahead) {
+    const size_t size = sizeof(real);
+    for (int64_t n = ahead->per_block; n > 0 && ahead->rows < ahead->end; n--) {
+        __builtin_prefetch(
+            (const char*)ahead->data->X + *ahead->rows * ahead->data->X_step * (int64_t)size + ahead->line * 64, 0, 2);
+        if (++ahead->line == ahead->lines) {
+            ahead->line = 0;
+            ahead->rows++;
+        }
+    }
+}
 
 /* Where the gradient of these rows goes. */
 struct sink {
@@ -18,6 +40,7 @@ struct sink {
     bool first, last; /* of the chunks that share it */
     real* G;          /* if kept */
     const struct brisk_batch* batch;
+    struct ahead* ahead; /* for the lowest layer, or NULL */
 };
 
 static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
@@ -47,7 +70,8 @@ static void penalise_block(const struct brisk_work* work, const struct brisk_lay
     const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = layer->n_out - j * PANEL;
     double sum = 0;
     for (int64_t r = 0; r < rows; r++, W += PANEL) {
-        const vec a = vec_first(vec_load(W), columns, 0), b = vec_first(vec_load(W + LANES), columns - LANES, 0);
+        const vec a = vec_first(vec_load(W), columns, 0);
+        const vec b = vec_first(vec_load(W + LANES), columns > LANES ? columns - LANES : 0, 0);
         sum += (double)vec_sum(vec_fma(a, a, b * b));
     }
     work->penalties[layer->first_block + k * layer->panels + j] = sum;
@@ -116,7 +140,7 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
         vec sums[2];
         sum_rows(D_of(space, l) + j * work->panel_stride, m, sums);
         const int64_t n = layer->n_out - j * PANEL;
-        total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n - LANES, 0);
+        total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n > LANES ? n - LANES : 0, 0);
         if (shared && j + 1 < layer->panels)
             continue;
         real db[PANEL];
@@ -137,39 +161,74 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     }
 }
 
-/* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels.
- *
- * Loops: blocks of D's panels and blocks of rows, which together stay in L2 while the panels of A pass by. */
+/* What weights_layer works on, of a layer. */
+struct area {
+    int64_t j0, j1, k0, k1; /* panels of D, of A: blocks of weights */
+    int64_t i, rows, m;     /* rows of both, of all m */
+    bool first, last;       /* of the runs of rows that a gradient is summed over */
+};
+
+/* One square of blocks, one run of rows: while a panel of A meets all those of D, the next panel of A comes to L2, and
+ * in all that time the next rows of D's panels. */
+static void weights_area(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+                         const struct area* area, const struct sink* sink) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const double lr = sink->batch->rate * layer->rate_W;
+    const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
+    const int64_t stride = work->panel_stride, width = area->j1 - area->j0, blocks = width * (area->k1 - area->k0);
+    const int64_t here = area->i * PANEL, next = (area->i + area->rows) * PANEL;
+    const real *A0 = A_of(space, l), *D0 = D_of(space, l);
+    const bool fetch = area->m > FEW_ROWS && next < area->m * PANEL;
+    int64_t block = 0;
+    for (int64_t k = area->k0; k < area->k1; k++)
+        for (int64_t j = area->j0; j < area->j1; j++, block++) {
+            const real *A = A0 + k * stride + here, *D = D0 + j * stride + here;
+            const int v = vectors_of(layer->n_out, j);
+            const int64_t at = block_at(layer, j, k), used = block_rows(layer, k), numbers = area->rows * PANEL;
+            if (fetch) {
+                const bool same_rows = k + 1 < area->k1;
+                prefetch_part(same_rows ? A + stride : A0 + area->k0 * stride + next, numbers, j - area->j0, width);
+                prefetch_part(D0 + (area->j0 + block * width / blocks) * stride + next, numbers,
+                              block % (blocks / width), blocks / width);
+            }
+            if (l == 0 && sink->ahead != NULL)
+                fetch_ahead(sink->ahead);
+            if (sink->fused) {
+                if (area->first)
+                    penalise_block(work, layer, j, k);
+                weights_block(v, A, D, area->rows, used, (real*)work->P + at, STEP, share, (real)lr);
+                if (area->last && l > 0)
+                    turn_block(work, layer, j, k);
+            } else {
+                real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
+                real* g = sink->kept ? sink->G + at : own;
+                weights_block(v, A, D, area->rows, used, g, area->first ? SET : ADD, 0, 0);
+                if (area->last)
+                    apply_block(work, l, j, k, g, sink->batch);
+            }
+        }
+}
+
+/* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels. */
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
                           int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
-    const struct brisk_layer* layer = &work->layers[l];
-    const struct brisk_batch* batch = sink->batch;
-    const double lr = batch->rate * layer->rate_W;
-    const real rate = (real)lr, share = (real)(lr * (layer->decay_W + layer->l2 * batch->scale));
+    const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m;
     if (k0 == 0 && j1 > j0)
         biases_layer(work, space, l, m, j0, j1, sink);
-    for (int64_t j_block = j0; j_block < j1; j_block += PANELS_BLOCK)
-        for (int64_t i = 0; i == 0 || i < m; i += SUM_BLOCK) {
-            const int64_t rows = smaller(SUM_BLOCK, m - i);
-            const bool first = sink->first && i == 0, last = sink->last && i + rows == m;
-            for (int64_t k = k0; k < k1; k++)
-                for (int64_t j = j_block; j < smaller(j1, j_block + PANELS_BLOCK); j++) {
-                    const real *A = A_of(space, l) + k * work->panel_stride + i * PANEL,
-                               *D = D_of(space, l) + j * work->panel_stride + i * PANEL;
-                    const int v = vectors_of(layer->n_out, j);
-                    const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
-                    if (sink->fused) {
-                        if (first)
-                            penalise_block(work, layer, j, k);
-                        weights_block(v, A, D, rows, used, (real*)work->P + at, STEP, first ? share : 0, rate);
-                        if (last && l > 0)
-                            turn_block(work, layer, j, k);
-                    } else {
-                        real* g = sink->kept ? sink->G + at : space->block;
-                        weights_block(v, A, D, rows, used, g, first ? SET : ADD, 0, 0);
-                        if (last)
-                            apply_block(work, l, j, k, g, batch);
-                    }
-                }
-        }
+    for (int64_t j = j0; j < j1; j += BLOCKS)
+        for (int64_t k = k0; k < k1; k += BLOCKS)
+            for (int64_t i = 0; i == 0 || i < m; i += rows) {
+                const struct area area = {
+                    .j0 = j,
+                    .j1 = smaller(j1, j + BLOCKS),
+                    .k0 = k,
+                    .k1 = smaller(k1, k + BLOCKS),
+                    .i = i,
+                    .rows = smaller(rows, m - i),
+                    .m = m,
+                    .first = sink->first && i == 0,
+                    .last = sink->last && i + rows >= m,
+                };
+                weights_area(work, space, l, &area, sink);
+            }
 }

@@ -1,0 +1,225 @@
+/* Python objects as C arguments. Whatever is in an array or a Plan, nothing outside an array may be touched because of
+ * it: what is not as kernels take it to be is refused here, by name. */
+#include "arguments.h"
+
+#include <string.h>
+
+/* --- buffers ----------------------------------------------------------------------------------------------------- */
+
+static const Py_buffer* hold(struct brisk_buffers* held, PyObject* object, enum brisk_use use) {
+    if (held->failed)
+        return NULL;
+    Py_buffer* view = &held->views[held->count];
+    held->failed = PyObject_GetBuffer(object, view, use == BRISK_WRITE ? PyBUF_RECORDS : PyBUF_RECORDS_RO) < 0;
+    if (held->failed)
+        return NULL;
+    held->count++;
+    return view;
+}
+
+void brisk_release(struct brisk_buffers* held) {
+    while (held->count > 0)
+        PyBuffer_Release(&held->views[--held->count]);
+}
+
+static bool has_type(const Py_buffer* view, enum brisk_type type) {
+    const Py_ssize_t size = type == BRISK_FLOAT32 ? 4 : 8;
+    if (view->itemsize != size || view->format == NULL || strlen(view->format) != 1)
+        return false;
+    return *view->format == (char)type || (type == BRISK_INT64 && *view->format == 'l');
+}
+
+static bool has_layout(const Py_buffer* view, enum brisk_use use) {
+    if ((uintptr_t)view->buf % (size_t)view->itemsize != 0)
+        return false;
+    if (use != BRISK_READ_ROWS)
+        return PyBuffer_IsContiguous(view, 'C');
+    return view->strides[0] % view->itemsize == 0 && (view->shape[1] <= 1 || view->strides[1] == view->itemsize);
+}
+
+/* Whether the buffer has this type, shape and layout; if not, an exception says what it has. */
+static bool fits(const Py_buffer* view, const char* name, enum brisk_type type, int n_axes, const int64_t shape[2],
+                 enum brisk_use use) {
+    if (!has_type(view, type)) {
+        PyErr_Format(PyExc_TypeError, "%s has numbers of format '%s', but must have aligned native ones of '%c'", name,
+                     view->format == NULL ? "B" : view->format, (int)type);
+        return false;
+    }
+    if (view->ndim != n_axes) {
+        PyErr_Format(PyExc_ValueError, "%s has %d axes, but must have %d", name, view->ndim, n_axes);
+        return false;
+    }
+    for (int axis = 0; axis < n_axes; axis++)
+        if (shape[axis] >= 0 && view->shape[axis] != shape[axis]) {
+            PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d, but must have %lld", name,
+                         view->shape[axis], axis, (long long)shape[axis]);
+            return false;
+        }
+    if (!has_layout(view, use)) {
+        PyErr_Format(PyExc_ValueError, "%s must be aligned and in C order%s", name,
+                     use == BRISK_READ_ROWS ? " within each row" : "");
+        return false;
+    }
+    return true;
+}
+
+static struct brisk_array fit(struct brisk_buffers* held, const Py_buffer* view, const char* name, enum brisk_type type,
+                              int n_axes, const int64_t shape[2], enum brisk_use use) {
+    if (view == NULL || !fits(view, name, type, n_axes, shape, use)) {
+        held->failed = true;
+        return (struct brisk_array){0};
+    }
+    return (struct brisk_array){view->buf, view->shape[0], view->strides[0] / view->itemsize};
+}
+
+struct brisk_array brisk_vector(struct brisk_buffers* held, PyObject* object, const char* name, enum brisk_type type,
+                                int64_t n, enum brisk_use use) {
+    return fit(held, hold(held, object, use), name, type, 1, (int64_t[2]){n, -1}, use);
+}
+
+struct brisk_array brisk_matrix(struct brisk_buffers* held, PyObject* object, const char* name, enum brisk_type type,
+                                int64_t n, int64_t width, enum brisk_use use) {
+    return fit(held, hold(held, object, use), name, type, 2, (int64_t[2]){n, width}, use);
+}
+
+struct brisk_array brisk_targets(struct brisk_buffers* held, PyObject* Y, enum brisk_type type, int64_t n,
+                                 int64_t width, bool labels_allowed, bool* labels) {
+    const Py_buffer* view = hold(held, Y, BRISK_READ);
+    *labels = labels_allowed && view != NULL && view->ndim == 1;
+    return fit(held, view, "Y", *labels ? BRISK_INT64 : type, *labels ? 1 : 2, (int64_t[2]){n, width}, BRISK_READ);
+}
+
+void brisk_check_indices(struct brisk_buffers* held, const char* name, const int64_t* indices, int64_t first,
+                         int64_t last, int64_t n) {
+    for (int64_t i = first; i < last && !held->failed; i++)
+        if (indices[i] < 0 || indices[i] >= n) {
+            held->failed = true;
+            PyErr_Format(PyExc_ValueError, "%s[%lld] is %lld, but there are %lld rows", name, (long long)i,
+                         (long long)indices[i], (long long)n);
+        }
+}
+
+/* --- the Plan ---------------------------------------------------------------------------------------------------- */
+
+static int64_t read_int(PyObject* plan, const char* name, int64_t low, int64_t high) {
+    PyObject* value = PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
+    if (value == NULL)
+        return low;
+    const int64_t number = PyLong_AsLongLong(value);
+    Py_DECREF(value);
+    if (PyErr_Occurred())
+        return low;
+    if (number < low || number > high)
+        PyErr_Format(PyExc_ValueError, "plan.%s is %lld, which is none of %lld … %lld", name, (long long)number,
+                     (long long)low, (long long)high);
+    return number;
+}
+
+static double read_double(PyObject* plan, const char* name) {
+    PyObject* value = PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
+    const double number = value == NULL ? 0 : PyFloat_AsDouble(value);
+    Py_XDECREF(value);
+    return number;
+}
+
+/* A vector of the plan; the buffer keeps it alive. */
+static struct brisk_array read_vector(struct brisk_buffers* held, PyObject* plan, const char* name,
+                                      enum brisk_type type, int64_t n) {
+    PyObject* value = held->failed || PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
+    held->failed = value == NULL;
+    const struct brisk_array vector = brisk_vector(held, value, name, type, n, BRISK_READ);
+    Py_XDECREF(value);
+    return vector;
+}
+
+static void read_numbers(PyObject* object, struct brisk_plan* plan) {
+    const int64_t any = INT64_MAX;
+    *plan = (struct brisk_plan){
+        .n_parameters = read_int(object, "n_parameters", 1, any),
+        .batch_size = read_int(object, "batch_size", 0, any),
+        .n_slots = read_int(object, "n_slots", 0, 2),
+        .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
+        .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_CROSS_ENTROPY),
+        .rule = (enum brisk_rule)read_int(object, "rule", BRISK_SGD, BRISK_RMSPROP),
+        .nesterov = read_int(object, "nesterov", 0, 1) != 0,
+        .decoupled = read_int(object, "decoupled", 0, 1) != 0,
+        .shuffle = read_int(object, "shuffle", 0, 1) != 0,
+        .seed = (uint64_t)read_int(object, "seed", INT64_MIN, any),
+        .loss_scale = read_double(object, "loss_scale"),
+        .momentum = read_double(object, "momentum"),
+        .beta1 = read_double(object, "beta1"),
+        .beta2 = read_double(object, "beta2"),
+        .epsilon = read_double(object, "epsilon"),
+    };
+}
+
+/* Whether [start, start + n) are among the parameters. */
+static bool is_part(const struct brisk_plan* plan, int64_t start, int64_t n) {
+    return start >= 0 && n >= 0 && n <= plan->n_parameters && start <= plan->n_parameters - n;
+}
+
+/* Whether the plan describes a network whose tensors all lie within the parameters. */
+static bool is_sound(const struct brisk_plan* plan, const struct brisk_layer* layers) {
+    static const int64_t n_slots[] = {[BRISK_SGD] = 0, [BRISK_MOMENTUM] = 1, [BRISK_ADAM] = 2, [BRISK_RMSPROP] = 1};
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct brisk_layer* layer = &layers[l];
+        int64_t n_weights;
+        if (layer->n_in < 1 || layer->n_out < 1 || __builtin_mul_overflow(layer->n_in, layer->n_out, &n_weights) ||
+            !is_part(plan, layer->dense_W, n_weights) || !is_part(plan, layer->dense_b, layer->n_b) ||
+            layer->activation < BRISK_SIGMOID || layer->activation > BRISK_SOFTMAX ||
+            (layer->activation == BRISK_SOFTMAX && l + 1 < plan->n_layers))
+            return false;
+    }
+    const enum brisk_activation last = layers[plan->n_layers - 1].activation;
+    return (plan->loss == BRISK_MSE || last == BRISK_SIGMOID || last == BRISK_SOFTMAX) &&
+           plan->n_slots == n_slots[plan->rule];
+}
+
+static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* object, struct brisk_plan* plan) {
+    const struct brisk_array widths = read_vector(held, object, "layers", BRISK_INT64, -1);
+    const int64_t n = plan->n_layers = widths.n - 1;
+    const int64_t* width = widths.data;
+    const int64_t* activation = read_vector(held, object, "activations", BRISK_INT64, n).data;
+    const int64_t* W = read_vector(held, object, "weight_offsets", BRISK_INT64, n).data;
+    const int64_t* b = read_vector(held, object, "bias_offsets", BRISK_INT64, n).data;
+    const double* rate = read_vector(held, object, "rate_scale", BRISK_FLOAT64, 2 * n).data;
+    const double* decay = read_vector(held, object, "decay", BRISK_FLOAT64, 2 * n).data;
+    const double* l2 = read_vector(held, object, "l2", BRISK_FLOAT64, 2 * n).data;
+    if (held->failed)
+        return NULL;
+    struct brisk_layer* layers = PyMem_Calloc(n < 1 ? 1 : (size_t)n, sizeof *layers);
+    if (layers == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (int64_t l = 0; l < n; l++)
+        layers[l] = (struct brisk_layer){
+            .n_in = width[l],
+            .n_out = width[l + 1],
+            .activation = (enum brisk_activation)activation[l],
+            .below = l > 0 ? (enum brisk_activation)activation[l - 1] : BRISK_IDENTITY,
+            .dense_W = W[l],
+            .dense_b = b[l],
+            .n_b = plan->bias == BRISK_BIAS_NEURON  ? width[l + 1]
+                   : plan->bias == BRISK_BIAS_LAYER ? 1
+                                                    : 0,
+            .rate_W = rate[2 * l],
+            .rate_b = rate[2 * l + 1],
+            .decay_W = decay[2 * l],
+            .decay_b = decay[2 * l + 1],
+            .l2 = l2[2 * l],
+        };
+    if (n >= 1 && is_sound(plan, layers))
+        return layers;
+    PyErr_SetString(PyExc_ValueError, "plan describes no network that can be trained");
+    PyMem_Free(layers);
+    return NULL;
+}
+
+struct brisk_layer* brisk_read_plan(PyObject* object, struct brisk_plan* plan) {
+    struct brisk_buffers held = {0};
+    read_numbers(object, plan);
+    struct brisk_layer* layers = PyErr_Occurred() ? NULL : read_layers(&held, object, plan);
+    brisk_release(&held);
+    return layers;
+}

@@ -1,0 +1,67 @@
+/* The processor's floating-point control register, as kernels want it: denormals count as zero (each could cost a
+ * hundred cycles), round to nearest, no exception traps. On other processors nothing is changed.
+ *
+ * The compiler does not know that arithmetic depends on this register and may move it across these calls: what must
+ * run in between belongs in a function that is not inlined, such as a region of pool.h. */
+#ifndef BRISK_FLOAT_STATE_H
+#define BRISK_FLOAT_STATE_H
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+
+#include <xmmintrin.h>
+
+static inline uint64_t brisk_float_state_read(void) {
+    return _mm_getcsr();
+}
+
+static inline void brisk_float_state_write(uint64_t state) {
+    _mm_setcsr((unsigned)state);
+}
+
+/* MXCSR at power-on (all exceptions masked, to nearest); flush results to zero; take inputs as zero */
+#define BRISK_FLOAT_STATE (0x1F80u | 1u << 15 | 1u << 6)
+
+#elif defined(__aarch64__)
+
+static inline uint64_t brisk_float_state_read(void) {
+    uint64_t state;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(state));
+    return state;
+}
+
+static inline void brisk_float_state_write(uint64_t state) {
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(state) : "memory");
+}
+
+/* FPCR.FZ flushes results and inputs alike; all else zero is the default */
+#define BRISK_FLOAT_STATE (1u << 24)
+
+#else
+
+static inline uint64_t brisk_float_state_read(void) {
+    return 0;
+}
+
+static inline void brisk_float_state_write(uint64_t state) {
+    (void)state;
+}
+
+#define BRISK_FLOAT_STATE 0u
+
+#endif
+
+/* Set what kernels want; what was set before is returned, for brisk_float_state_leave. */
+static inline uint64_t brisk_float_state_enter(void) {
+    uint64_t old = brisk_float_state_read();
+    brisk_float_state_write(BRISK_FLOAT_STATE);
+    return old;
+}
+
+/* Set back, bit for bit: on x86 that includes the exception flags, so none raised in between is left behind. */
+static inline void brisk_float_state_leave(uint64_t old) {
+    brisk_float_state_write(old);
+}
+
+#endif

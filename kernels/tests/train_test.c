@@ -1,0 +1,409 @@
+/* Training, from C, so that the sanitizers and qemu can watch: says nothing and returns 0, or a line per failure and 1.
+ *
+ *     train_test [quick] [ISA]
+ *
+ * `quick` leaves out most; ISA is what must be chosen here. */
+#define _DEFAULT_SOURCE
+#include "reference.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const struct format* format;
+static const struct brisk_kernels* kernels;
+static bool quick;
+static atomic_int failures;
+
+static void fail(const struct task* task, const char* what) {
+    if (atomic_fetch_add(&failures, 1) >= 20)
+        return;
+    flockfile(stdout);
+    printf("train_test: %s %s", brisk_isa_names[kernels->isa], format->name);
+    for (int64_t l = 0; l <= task->plan.n_layers; l++)
+        printf("%c%lld", l == 0 ? ' ' : '-', (long long)task->shape->width[l]);
+    printf(", %lld rows by %lld, variant %d: %s\n", (long long)task->n, (long long)task->plan.batch_size, task->variant,
+           what);
+    funlockfile(stdout);
+}
+
+static void check(bool right, const struct task* task, const char* what) {
+    if (!right)
+        fail(task, what);
+}
+
+static void near(const struct task* task, const char* what, int64_t i, double got, double x, double e) {
+    char text[120];
+    if (fabs(got - x) <= e + format->tiny)
+        return;
+    snprintf(text, sizeof text, "%s[%lld] is %.9g, but must be %.9g within %.2g", what, (long long)i, got, x, e);
+    fail(task, text);
+}
+
+/* --- arrays in the format, and workspaces ------------------------------------------------------------------------ */
+
+static double number(const void* p, int64_t i) {
+    return format->size == sizeof(float) ? (double)((const float*)p)[i] : ((const double*)p)[i];
+}
+
+/* n numbers, or NULL for NULL; no byte more, so that AddressSanitizer sees who goes beyond. */
+static void* cast(const double* from, int64_t n) {
+    void* to = from == NULL ? NULL : zeros(n, format->size);
+    for (int64_t i = 0; i < n && to != NULL; i++)
+        if (format->size == sizeof(float))
+            ((float*)to)[i] = (float)from[i];
+        else
+            ((double*)to)[i] = from[i];
+    return to;
+}
+
+struct arrays {
+    void *params, *state, *X, *Y, *weight, *grad, *out;
+    int64_t n_state;
+    struct brisk_data data;
+};
+
+static struct arrays make_arrays(const struct task* t) {
+    struct arrays a = {.n_state = t->plan.n_slots * t->plan.n_parameters};
+    a.params = cast(t->params, t->plan.n_parameters);
+    a.state = zeros(a.n_state, format->size);
+    a.X = cast(t->X, (t->n - 1) * t->X_step + t->n_in);
+    a.Y = cast(t->Y, t->n * t->n_out);
+    a.weight = cast(t->weight, t->n);
+    a.grad = zeros(t->plan.n_parameters, format->size);
+    a.out = zeros(t->n * t->n_out, format->size);
+    a.data = (struct brisk_data){a.X, a.Y, a.weight, t->labels, t->X_step};
+    return a;
+}
+
+static void free_arrays(struct arrays* a) {
+    void* parts[] = {a->params, a->state, a->X, a->Y, a->weight, a->grad, a->out};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        free(parts[i]);
+}
+
+/* A workspace full of NaN: what a call has not written itself, and pads, must not count. */
+static struct brisk_work* make_work(const struct task* t, bool training) {
+    struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
+    if (work == NULL)
+        abort();
+    const size_t size = format->size, panel = (size_t)work->panel_stride * size;
+    memset(work->P, -1, (size_t)work->n_packed * size);
+    if (training) {
+        memset(work->S, -1, (size_t)(work->n_packed * t->plan.n_slots) * size);
+        memset(work->G, -1, (size_t)(work->n_packed * work->n_slices) * size);
+        memset(work->WT, -1, (size_t)work->n_turned * size);
+    }
+    memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
+    for (int s = 0; s < work->n_spaces; s++)
+        for (int64_t l = 0; l < t->plan.n_layers; l++) {
+            memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);
+            memset(work->spaces[s].A[l + 1], -1, (size_t)work->layers[l].panels * panel);
+            for (int d = 0; d < 3; d++)
+                memset(work->spaces[s].D[d], -1, (size_t)work->layers[l].panels * panel);
+        }
+    return work;
+}
+
+/* --- against the equations --------------------------------------------------------------------------------------- */
+
+static void check_numbers(const struct task* t, const char* what, const void* got, double factor, const double* x,
+                          const double* e, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        near(t, what, i, number(got, i) * factor, x[i], e[i]);
+}
+
+/* Parameters and state after a step from params0 and state0 along r's gradient. */
+static void check_step(const struct task* t, const double* params0, const double* state0, const struct arrays* a,
+                       const double* grad, const double* e_grad, int64_t step) {
+    const int64_t second = t->plan.n_slots > 1 ? t->plan.n_parameters : 0;
+    for (int64_t l = 0; l < t->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &t->layers[l];
+        for (int64_t i = layer->dense_W; i < layer->dense_b + layer->n_b; i++) {
+            const bool bias = i >= layer->dense_b;
+            const double rate = t->rate * (bias ? layer->rate_b : layer->rate_W);
+            const double decay = bias ? layer->decay_b : layer->decay_W;
+            const struct moved from = {params0[i], state0[i], state0[second + i], 0};
+            const double e = e_grad[i] + u * (fabs(grad[i]) + fabs(decay * from.w));
+            const struct moved to = move(&t->plan, rate, decay, step, grad[i], &from);
+            const struct moved low = move(&t->plan, rate, decay, step, grad[i] - e, &from);
+            const struct moved high = move(&t->plan, rate, decay, step, grad[i] + e, &from);
+            near(t, "weights", i, number(a->params, i), to.w,
+                 2 * fmax(fabs(low.w - to.w), fabs(high.w - to.w)) + u * fabs(from.w) + 8 * u * to.size);
+            if (t->plan.n_slots > 0)
+                near(t, "state", i, number(a->state, i), to.s,
+                     2 * fmax(fabs(low.s - to.s), fabs(high.s - to.s)) + 4 * u * (fabs(from.s) + fabs(to.s)));
+            if (t->plan.n_slots > 1)
+                near(t, "second state", i, number(a->state, second + i), to.t,
+                     2 * fmax(fabs(low.t - to.t), fabs(high.t - to.t)) + 4 * u * to.t);
+        }
+    }
+}
+
+static void check_gradient(const struct task* t, const struct result* r, double scale, const double* no_state) {
+    const int64_t n_parameters = t->plan.n_parameters, n_out = t->n * t->n_out;
+    struct arrays a = make_arrays(t);
+    struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
+    for (int i = 0; i < 2; i++) /* added up */
+        near(t, "loss", i, brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, scale, a.grad), r->loss,
+             r->e_loss);
+    check_numbers(t, "gradient", a.grad, 0.5, r->grad, r->e_grad, n_parameters);
+    near(t, "loss alone", 0, brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, scale, NULL), r->loss,
+         r->e_loss);
+    near(t, "loss alone", 1, brisk_gradient(predicting, t->l2, a.params, &a.data, t->order, t->n, scale, NULL), r->loss,
+         r->e_loss);
+    brisk_forward(work, a.params, &a.data, t->order, t->n, a.out);
+    check_numbers(t, "output", a.out, 1, r->out, r->e_out, n_out);
+    brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
+    check_numbers(t, "output", a.out, 1, r->out, r->e_out, n_out);
+
+    double *grad = zeros(n_parameters, sizeof(double)), *e = zeros(n_parameters, sizeof(double));
+    for (int64_t i = 0; i < n_parameters; i++)
+        grad[i] = number(a.grad, i);
+    kernels->update(&t->plan, t->layers, a.params, a.grad, a.state, 1, t->rate);
+    check_step(t, t->params, no_state, &a, grad, e, 1);
+    free(grad), free(e);
+    brisk_work_free(work), brisk_work_free(predicting);
+    free_arrays(&a);
+}
+
+/* Steps one at a time, each from the parameters that the kernels had come to; r is scratch. */
+static void check_train(const struct task* t, struct result* r) {
+    const int64_t n_parameters = t->plan.n_parameters, batch = t->plan.batch_size;
+    struct arrays a = make_arrays(t);
+    struct brisk_work* work = make_work(t, true);
+    double *params = zeros(n_parameters, sizeof(double)), *state = zeros(2 * n_parameters, sizeof(double));
+    int64_t* in_order = zeros(t->n, sizeof(int64_t));
+    for (int64_t i = 0; i < t->n; i++)
+        in_order[i] = i;
+    const int64_t* order = t->variant % 2 ? t->order : NULL;
+    int64_t counts[3] = {0}, where[2];
+    double sums[2] = {0}, loss;
+    for (int s = 0; s < (t->n < 600 ? 4 : 1); s++) {
+        const int64_t *rows = (order == NULL ? in_order : order) + counts[1] * batch, made = counts[2];
+        const int64_t m = t->n - counts[1] * batch < batch ? t->n - counts[1] * batch : batch;
+        double weight = 0;
+        for (int64_t i = 0; i < m; i++)
+            weight += t->weight == NULL ? 1 : t->weight[rows[i]];
+        for (int64_t i = 0; i < n_parameters; i++)
+            params[i] = number(a.params, i);
+        for (int64_t i = 0; i < a.n_state; i++)
+            state[i] = number(a.state, i);
+        const double loss0 = sums[0], weight0 = sums[1];
+        const bool next = (counts[1] + 1) * batch >= t->n;
+        check(brisk_train(work, t->l2, a.params, a.state, &a.data, order, t->n, (struct brisk_position){counts, sums},
+                          &t->rate, 1, 1, &loss, where) == BRISK_DONE,
+              t, "a step failed");
+        check(counts[2] == made + (weight > 0) && (next ? counts[1] == 0 && sums[1] == 0 : sums[1] == weight0 + weight),
+              t, "the position after a step");
+        if (weight == 0) {
+            for (int64_t i = 0; i < n_parameters; i++)
+                near(t, "weights that must not move", i, number(a.params, i), params[i], 0);
+            continue;
+        }
+        compute(t, params, rows, m, 1 / weight, r);
+        near(t, "sum of losses", s, next ? loss * (weight0 + weight) : sums[0], loss0 + r->loss,
+             r->e_loss + 4 * u * loss0);
+        check_step(t, params, state, &a, r->grad, r->e_grad, counts[2]);
+    }
+    free(params), free(state), free(in_order);
+    brisk_work_free(work);
+    free_arrays(&a);
+}
+
+/* --- bits -------------------------------------------------------------------------------------------------------- */
+
+enum { EPOCHS = 3 };
+
+/* All that comes of three epochs, and the loss, gradient and outputs after them; in `size` bytes. */
+static char* train(const struct task* t, int64_t max_steps, size_t* size) {
+    struct arrays a = make_arrays(t);
+    struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
+    int64_t counts[3] = {0}, where[2];
+    double rates[EPOCHS] = {t->rate, t->rate / 2, t->rate}, numbers[EPOCHS + 3] = {0};
+    struct brisk_position position = {counts, numbers + EPOCHS};
+    while (counts[0] < EPOCHS) {
+        if (brisk_train(work, t->l2, a.params, a.state, &a.data, NULL, 0, position, rates + counts[0],
+                        EPOCHS - counts[0], max_steps, numbers + counts[0], where) != BRISK_DONE) {
+            fail(t, "training failed");
+            break;
+        }
+        if (counts[2] % 3 == 1) {
+            brisk_work_free(work);
+            work = make_work(t, true);
+        }
+    }
+    numbers[EPOCHS + 2] = brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, 1, a.grad);
+    brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
+
+    const size_t one = format->size, n_parameters = (size_t)t->plan.n_parameters;
+    const struct {
+        const void* from;
+        size_t size;
+    } parts[] = {{a.params, n_parameters * one},  {a.grad, n_parameters * one},
+                 {a.state, (size_t)a.n_state * one}, {a.out, (size_t)(t->n * t->n_out) * one},
+                 {counts, sizeof counts},         {numbers, sizeof numbers}};
+    char* bytes = zeros((int64_t)((2 * n_parameters + (size_t)a.n_state + (size_t)(t->n * t->n_out)) * one +
+                                  sizeof counts + sizeof numbers),
+                        1);
+    *size = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; *size += parts[i++].size)
+        memcpy(bytes + *size, parts[i].from, parts[i].size);
+    brisk_work_free(work), brisk_work_free(predicting);
+    free_arrays(&a);
+    return bytes;
+}
+
+static void same_bits(const struct task* t, const char* bytes, int64_t max_steps, const char* what) {
+    size_t size;
+    char* again = train(t, max_steps, &size);
+    check(memcmp(bytes, again, size) == 0, t, what);
+    free(again);
+}
+
+struct job {
+    const struct task* task;
+    const char* bytes;
+};
+
+static void* train_beside(void* job) {
+    for (int i = 0; i < 3; i++)
+        same_bits(((struct job*)job)->task, ((struct job*)job)->bytes, 1000, "other bits beside another training");
+    return NULL;
+}
+
+static void check_bits(struct task* t) {
+    static const int teams[] = {2, 3, 7};
+    size_t size;
+    t->plan.shuffle = true;
+    brisk_force_threads(1);
+    char* bytes = train(t, 1000, &size);
+    same_bits(t, bytes, 1, "other bits step by step");
+    for (size_t i = 0; i < sizeof teams / sizeof *teams; i++) {
+        brisk_force_threads(teams[i]);
+        same_bits(t, bytes, 1000, "other bits with other threads");
+    }
+    same_bits(t, bytes, 2, "other bits in pieces, with other threads");
+    brisk_force_threads(2);
+    struct job job = {t, bytes};
+    pthread_t beside;
+    pthread_create(&beside, NULL, train_beside, &job);
+    train_beside(&job);
+    pthread_join(beside, NULL);
+    t->plan.shuffle = false;
+    free(bytes);
+}
+
+/* --- what goes wrong --------------------------------------------------------------------------------------------- */
+
+/* A training of two epochs ends like this, at `where`, and leaves all as it was. */
+static void check_end(const struct task* t, const double rates[2], int64_t max_steps, enum brisk_end end,
+                      int64_t epoch, int64_t batch) {
+    struct arrays a = make_arrays(t), same = make_arrays(t);
+    struct brisk_work* work = make_work(t, true);
+    int64_t counts[3] = {0}, where[2] = {-1, -1};
+    double sums[2] = {0}, losses[2] = {-1, -1};
+    const enum brisk_end got = brisk_train(work, t->l2, a.params, a.state, &a.data, NULL, 0,
+                                           (struct brisk_position){counts, sums}, rates, 2, max_steps, losses, where);
+    check(got == end, t, "not the end it should be");
+    check(where[0] == epoch && (batch < 0 || where[1] == batch), t, "the end is not where it should be");
+    check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t, "parameters were touched");
+    check(memcmp(a.state, same.state, (size_t)a.n_state * format->size) == 0, t, "the state was touched");
+    check(counts[0] == 0 && counts[1] == 0 && counts[2] == 0 && sums[0] == 0 && sums[1] == 0, t, "position was touched");
+    check(losses[0] == -1 && losses[1] == -1, t, "losses were touched");
+    brisk_work_free(work);
+    free_arrays(&a), free_arrays(&same);
+}
+
+static void check_divergence(void) {
+    for (int v = 0; v < 16; v++)
+        for (int threads = 1; threads <= 2; threads++) {
+            struct task t = make_task(&SHAPES[3], v); /* batches of 16, 16 and 1 */
+            const double rates[] = {t.rate, t.rate}, late[] = {t.rate, INFINITY}, infinite[] = {INFINITY, 1};
+            brisk_force_threads(threads);
+            check_end(&t, infinite, 1, BRISK_WEIGHTS_NOT_FINITE, 0, -1);
+            check_end(&t, late, 4, BRISK_WEIGHTS_NOT_FINITE, 1, -1);
+            if (t.Y != NULL)
+                t.Y[20 * t.n_out] = (double)NAN;
+            else
+                t.X[20 * t.X_step] = (double)NAN;
+            check_end(&t, rates, 100, BRISK_LOSS_NOT_FINITE, 0, 1);
+            free_task(&t);
+        }
+}
+
+static void check_allocation(void) {
+    struct task t = make_task(&SHAPES[3], 3);
+    int64_t count = 1;
+    struct brisk_work* work = NULL;
+    for (; work == NULL && count < 100; count++) {
+        brisk_fail_allocation(count);
+        work = brisk_work_new(kernels, &t.plan, t.layers, t.n, true, 2);
+    }
+    brisk_fail_allocation(0);
+    check(work != NULL && count > 2, &t, "failing allocations");
+    brisk_work_free(work);
+    brisk_work_free(NULL);
+    static const int64_t sizes[] = {INT64_MAX, INT64_MAX / 8, (int64_t)1 << 58, (int64_t)1 << 52};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int training = 0; training < 2; training++) {
+            t.plan.batch_size = sizes[i] - 1;
+            check(brisk_work_new(kernels, &t.plan, t.layers, sizes[i], training, 2) == NULL, &t, "memory without end");
+        }
+    t.layers[0].n_in = t.layers[0].n_out = t.layers[1].n_in = (int64_t)1 << 31;
+    check(brisk_work_new(kernels, &t.plan, t.layers, 1, true, 2) == NULL, &t, "weights without end");
+    free_task(&t);
+}
+
+/* --- all --------------------------------------------------------------------------------------------------------- */
+
+static void check_task(const struct shape* shape, int v, bool bits) {
+    struct task t = make_task(shape, v);
+    struct result r = make_result(&t);
+    double* no_state = zeros(2 * t.plan.n_parameters, sizeof(double));
+    const double scale = 0.125;
+    compute(&t, t.params, t.order, t.n, scale, &r);
+    struct result steps = make_result(&t);
+    for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
+        kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size) : NULL;
+        if (kernels == NULL)
+            continue;
+        brisk_force_threads(1 + v % 3);
+        check_gradient(&t, &r, scale, no_state);
+        check_train(&t, &steps);
+        if (bits)
+            check_bits(&t);
+    }
+    free(no_state);
+    free_result(&r), free_result(&steps);
+    free_task(&t);
+}
+
+int main(int argc, char** argv) {
+    const char* isa = brisk_isa_names[brisk_isa_should_run(brisk_isas_can_run())];
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "quick") == 0)
+            quick = true;
+        else if (strcmp(argv[i], isa) != 0) {
+            printf("train_test: %s is chosen, not %s\n", isa, argv[i]);
+            return 1;
+        }
+    alarm(600); /* a deadlock is a failure too */
+    for (size_t f = 0; f < sizeof FORMATS / sizeof *FORMATS; f++) {
+        format = &FORMATS[f];
+        u = format->u;
+        for (const struct shape* shape = SHAPES; shape < SHAPES + N_SHAPES; shape++)
+            for (int v = 0, stride = shape->stride * (quick ? 13 : 1); v < VARIANTS; v += stride)
+                if (!quick || shape->stride < 80)
+                    check_task(shape, v, v / stride < 7);
+        for (enum brisk_isa i = BRISK_PORTABLE; i < BRISK_ISA_COUNT; i++) {
+            kernels = brisk_isas_can_run() & 1u << i ? brisk_kernels_of(i, format->size) : NULL;
+            if (kernels != NULL) {
+                check_divergence();
+                check_allocation();
+            }
+        }
+    }
+    return atomic_load(&failures) != 0;
+}

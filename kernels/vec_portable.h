@@ -1,0 +1,218 @@
+/* Vector operations of GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, which every x86-64 and
+ * aarch64 has registers for. What each operation does stands here; the other vec_*.h offer the same. */
+#ifndef VEC_PORTABLE_H
+#define VEC_PORTABLE_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Rows of a register tile of two vectors, and of the tile of a transposed product. */
+#if defined(__aarch64__)
+enum { TILE = 8, TILE_T = 4 }; /* 32 registers */
+#else
+enum { TILE = 6, TILE_T = 4 }; /* 16 */
+#endif
+
+#if BRISK_DOUBLE
+typedef double real;
+typedef int64_t integer;
+enum { LANES = 2 };
+#else
+typedef float real;
+typedef int32_t integer;
+enum { LANES = 4 };
+#endif
+
+typedef real vec __attribute__((vector_size(16)));
+typedef integer vec_bits __attribute__((vector_size(16)));
+
+/* --- what the extensions lack: a fused multiply-add, the square root, and a minimum of one instruction --- */
+
+#if defined(__SSE2__) && BRISK_DOUBLE
+
+/* a * b + c, rounded once where the processor can. */
+INLINE vec vec_fma(vec a, vec b, vec c) {
+    return a * b + c;
+}
+
+/* c - a * b, rounded as vec_fma. */
+INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return c - a * b;
+}
+
+INLINE vec vec_sqrt(vec a) {
+    return _mm_sqrt_pd(a);
+}
+
+/* a > b ? a : b, so that a NaN in b stays. */
+INLINE vec vec_max(vec a, vec b) {
+    return _mm_max_pd(a, b);
+}
+
+/* a < b ? a : b, so that a NaN in b stays. */
+INLINE vec vec_min(vec a, vec b) {
+    return _mm_min_pd(a, b);
+}
+
+#elif defined(__SSE2__)
+
+INLINE vec vec_fma(vec a, vec b, vec c) {
+    return a * b + c;
+}
+
+INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return c - a * b;
+}
+
+INLINE vec vec_sqrt(vec a) {
+    return _mm_sqrt_ps(a);
+}
+
+INLINE vec vec_max(vec a, vec b) {
+    return _mm_max_ps(a, b);
+}
+
+INLINE vec vec_min(vec a, vec b) {
+    return _mm_min_ps(a, b);
+}
+
+#elif defined(__aarch64__) && BRISK_DOUBLE
+
+INLINE vec vec_fma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+
+INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return (vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+
+INLINE vec vec_sqrt(vec a) {
+    return (vec)vsqrtq_f64((float64x2_t)a);
+}
+
+INLINE vec vec_max(vec a, vec b) {
+    return (vec)vmaxq_f64((float64x2_t)a, (float64x2_t)b);
+}
+
+INLINE vec vec_min(vec a, vec b) {
+    return (vec)vminq_f64((float64x2_t)a, (float64x2_t)b);
+}
+
+#elif defined(__aarch64__)
+
+INLINE vec vec_fma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+
+INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return (vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+
+INLINE vec vec_sqrt(vec a) {
+    return (vec)vsqrtq_f32((float32x4_t)a);
+}
+
+INLINE vec vec_max(vec a, vec b) {
+    return (vec)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+}
+
+INLINE vec vec_min(vec a, vec b) {
+    return (vec)vminq_f32((float32x4_t)a, (float32x4_t)b);
+}
+
+#else
+#error "The kernels need x86-64 or aarch64"
+#endif
+
+/* --- the rest --- */
+
+/* All lanes x. */
+INLINE vec vec_splat(real x) {
+    return x - (vec){0};
+}
+
+/* The LANES numbers at p, of any alignment. */
+INLINE vec vec_load(const real* p) {
+    vec a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
+
+INLINE void vec_store(real* p, vec a) {
+    memcpy(p, &a, sizeof a);
+}
+
+/* The first n numbers at p and zeros; all from n = LANES on. Reads nothing behind them. */
+INLINE vec vec_load_first(const real* p, int64_t n) {
+    if (n >= LANES)
+        return vec_load(p);
+    vec a = {0};
+    for (int i = 0; i < LANES - 1; i++)
+        if (i < n)
+            a[i] = p[i];
+    return a;
+}
+
+/* Stores the first n lanes only; all from n = LANES on. */
+INLINE void vec_store_first(real* p, vec a, int64_t n) {
+    if (n >= LANES)
+        vec_store(p, a);
+    else
+        for (int i = 0; i < LANES - 1; i++)
+            if (i < n)
+                p[i] = a[i];
+}
+
+/* a < b ? yes : no in each lane; no where either is NaN. */
+INLINE vec vec_where_less(vec a, vec b, vec yes, vec no) {
+    const vec_bits less = (vec_bits)(a < b);
+    return (vec)((less & (vec_bits)yes) | (~less & (vec_bits)no));
+}
+
+/* The first n lanes of a, and `rest` in the others. */
+INLINE vec vec_first(vec a, int64_t n, real rest) {
+    vec lane;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = (real)i;
+    return vec_where_less(lane, vec_splat((real)n), a, vec_splat(rest));
+}
+
+INLINE vec vec_abs(vec a) {
+    return (vec)((vec_bits)a & ~(vec_bits)vec_splat(-(real)0));
+}
+
+/* The absolute value of `magnitude` with the sign of `sign`. */
+INLINE vec vec_copysign(vec magnitude, vec sign) {
+    const vec_bits bit = (vec_bits)vec_splat(-(real)0);
+    return (vec)(((vec_bits)magnitude & ~bit) | ((vec_bits)sign & bit));
+}
+
+/* 2^n, where `shifted` has n plus the exponent's bias in its lowest bits; 0 at the exponent of the subnormals. */
+INLINE vec vec_power_of_two(vec shifted) {
+    return (vec)((vec_bits)shifted << (BRISK_DOUBLE ? 52 : 23));
+}
+
+/* The sum of all lanes, in one fixed order. */
+INLINE real vec_sum(vec a) {
+    real sum[LANES];
+    vec_store(sum, a);
+    return BRISK_DOUBLE ? sum[0] + sum[1] : (sum[0] + sum[LANES - 2]) + (sum[1] + sum[LANES - 1]);
+}
+
+/* The largest lane; which one is unspecified if there is a NaN. */
+INLINE real vec_largest(vec a) {
+    real largest = a[0];
+    for (int i = 1; i < LANES; i++)
+        largest = a[i] > largest ? a[i] : largest;
+    return largest;
+}
+
+#endif
