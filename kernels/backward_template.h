@@ -53,6 +53,8 @@ static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64
 
 /* delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label; logsumexp(Z) - Z[label]. */
 static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor) {
+    if ((uint64_t)label >= (uint64_t)n) /* changed behind our back since it was checked */
+        return NAN;
     const int64_t at_label = column(label, stride);
     const double taken = (double)Z[at_label];
     double log_sum;
@@ -174,11 +176,18 @@ static void backward_layer(const struct brisk_work* work, const struct brisk_spa
     product(&backward, j0, j1, i0, i1);
 }
 
-/* One panel of db: the sum of m rows of delta. */
-INLINE void sum_rows(const real* D, int64_t m, vec sums[2]) {
+/* One panel of db: the sum of m rows of v vectors of delta. Four sums, as each waits for its last result. */
+INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
     sums[0] = sums[1] = vec_splat(0);
-    for (int64_t i = 0; i < m; i++, D += PANEL) {
-        sums[0] = sums[0] + vec_load(D);
-        sums[1] = sums[1] + vec_load(D + LANES);
+    for (int j = 0; j < v; j++, D += LANES) {
+        vec part[4] = {vec_splat(0), vec_splat(0), vec_splat(0), vec_splat(0)};
+        int64_t i = 0;
+        for (; i + 4 <= m; i += 4)
+#pragma GCC unroll 4
+            for (int p = 0; p < 4; p++)
+                part[p] = part[p] + vec_load(D + (i + p) * PANEL);
+        for (; i < m; i++)
+            part[0] = part[0] + vec_load(D + i * PANEL);
+        sums[j] = (part[0] + part[1]) + (part[2] + part[3]);
     }
 }

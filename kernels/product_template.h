@@ -9,7 +9,9 @@
 
 enum {
     PANEL = 2 * LANES,
+    TILE_LOW = TILE_T / 2,
     ROW_BLOCK = 384, /* rows of A that are kept in L2 while the panels of B pass by */
+    GROUP = 64,      /* rows of C that are in L1 when they are finished */
     /* A panel of B of up to WHOLE rows is read in one go, from L2. Of more rows, one of K_BLOCK at a time stays in L1,
      * and the next one is fetched meanwhile. */
     WHOLE = 896,
@@ -37,89 +39,100 @@ static inline int64_t column(int64_t j, int64_t stride) {
     return j / PANEL * stride + j % PANEL;
 }
 
-/* C (height, v vectors) = init + A (height, K) @ B (K, v vectors). A's panels are a_stride apart. init is one row for
- * all, or NULL: then C is added to. */
-INLINE void tile(int height, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
-                 real* C) {
-    vec acc[8][2];
+/* Memory to fetch into L2 meanwhile, a few cache lines before each tile. */
+struct fetch {
+    const char* line;
+    int64_t lines;
+};
+
+/* `count` tiles, one below the other: C (height, v vectors) = init + A (height, K) @ B (K, v vectors). A's panels are
+ * a_stride apart. init is one row for all, or NULL: then C is added to. */
+INLINE void tile(int height, int v, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
+                 const real* init, real* C, struct fetch* fetch) {
+    for (; count > 0; count--, A += height * PANEL, C += height * PANEL) {
+        vec acc[8][2];
+        for (int64_t line = 0; line < fetch->lines; line++, fetch->line += 64)
+            __builtin_prefetch(fetch->line, 0, 2);
 #pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
-            acc[i][j] = init != NULL ? vec_load(init + j * LANES) : vec_load(C + i * PANEL + j * LANES);
-    for (int64_t k = 0; k < K; k += PANEL, A += a_stride) {
-        const int columns = (int)smaller(PANEL, K - k);
-        for (int p = 0; p < columns; p++, B += PANEL) {
-            vec b[2];
+        for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
             for (int j = 0; j < v; j++)
-                b[j] = vec_load(B + j * LANES);
-#pragma GCC unroll 8
-            for (int i = 0; i < height; i++) {
-                const vec a = vec_splat(A[i * PANEL + p]);
+                acc[i][j] = init != NULL ? vec_load(init + j * LANES) : vec_load(C + i * PANEL + j * LANES);
+        const real *a = A, *b = B;
+        for (int64_t k = 0; k < K; k += PANEL, a += a_stride) {
+            const int columns = (int)smaller(PANEL, K - k);
+            for (int p = 0; p < columns; p++, b += PANEL) {
+                vec row[2];
 #pragma GCC unroll 2
                 for (int j = 0; j < v; j++)
-                    acc[i][j] = vec_fma(a, b[j], acc[i][j]);
+                    row[j] = vec_load(b + j * LANES);
+#pragma GCC unroll 8
+                for (int i = 0; i < height; i++) {
+                    const vec number = vec_splat(a[i * PANEL + p]);
+#pragma GCC unroll 2
+                    for (int j = 0; j < v; j++)
+                        acc[i][j] = vec_fma(number, row[j], acc[i][j]);
+                }
             }
         }
-    }
 #pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
+        for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
-            vec_store(C + i * PANEL + j * LANES, acc[i][j]);
+            for (int j = 0; j < v; j++)
+                vec_store(C + i * PANEL + j * LANES, acc[i][j]);
+    }
 }
 
 /* The tile of a height known only now. */
-INLINE void tile_of(int height, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
-                    real* C) {
+INLINE void tile_of(int height, int v, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
+                    const real* init, real* C, struct fetch* fetch) {
     switch (height) {
     case 1:
-        tile(1, v, A, a_stride, K, B, init, C);
+        tile(1, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     case 2:
-        tile(2, v, A, a_stride, K, B, init, C);
+        tile(2, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     case 3:
-        tile(3, v, A, a_stride, K, B, init, C);
+        tile(3, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     case 4:
-        tile(4, v, A, a_stride, K, B, init, C);
+        tile(4, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     case 5:
-        tile(5, v, A, a_stride, K, B, init, C);
+        tile(5, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     case 6:
-        tile(6, v, A, a_stride, K, B, init, C);
+        tile(6, v, count, A, a_stride, K, B, init, C, fetch);
         return;
     default: /* where there are registers for them */
         if (TILE == 8 && height == 7)
-            tile(7, v, A, a_stride, K, B, init, C);
+            tile(7, v, count, A, a_stride, K, B, init, C, fetch);
         else if (TILE == 8)
-            tile(8, v, A, a_stride, K, B, init, C);
+            tile(8, v, count, A, a_stride, K, B, init, C, fetch);
     }
 }
 
-static void tile_single(int height, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
-                        real* C) {
-    tile_of(height, 1, A, a_stride, K, B, init, C);
+static void tile_single(int height, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
+                        const real* init, real* C, struct fetch* fetch) {
+    tile_of(height, 1, count, A, a_stride, K, B, init, C, fetch);
 }
 
-static void tile_double(int height, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
-                        real* C) {
-    tile_of(height, 2, A, a_stride, K, B, init, C);
+static void tile_double(int height, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
+                        const real* init, real* C, struct fetch* fetch) {
+    tile_of(height, 2, count, A, a_stride, K, B, init, C, fetch);
 }
 
 /* What becomes of a tile of dW: it is written to a gradient, added to one, or makes the step of gradient descent,
  * W = W - share W - rate dW. */
 enum outcome { SET, ADD, STEP };
 
-/* TILE_T rows of dW = A.T @ D, summed over m rows of A and D; C has v vectors of a panel. */
-INLINE void tile_turned(int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome, real share,
-                        real rate) {
+/* `height` rows of dW = A.T @ D, summed over m rows of A and D; C has v vectors of a panel. */
+INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome,
+                        real share, real rate) {
     vec acc[TILE_T][2];
 #pragma GCC unroll 8
-    for (int i = 0; i < TILE_T; i++)
+    for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < v; j++)
             acc[i][j] = vec_splat(0);
@@ -129,7 +142,7 @@ INLINE void tile_turned(int v, const real* A, const real* D, int64_t m, real* C,
         for (int j = 0; j < v; j++)
             d[j] = vec_load(D + j * LANES);
 #pragma GCC unroll 8
-        for (int i = 0; i < TILE_T; i++) {
+        for (int i = 0; i < height; i++) {
             const vec a = vec_splat(A[i]);
 #pragma GCC unroll 2
             for (int j = 0; j < v; j++)
@@ -138,7 +151,7 @@ INLINE void tile_turned(int v, const real* A, const real* D, int64_t m, real* C,
     }
     const vec shares = vec_splat(share), rates = vec_splat(rate);
 #pragma GCC unroll 8
-    for (int i = 0; i < TILE_T; i++)
+    for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < v; j++) {
             real* c = C + i * PANEL + j * LANES;
@@ -153,11 +166,14 @@ INLINE void tile_turned(int v, const real* A, const real* D, int64_t m, real* C,
         }
 }
 
-/* The tiles of rows 0 … rows of one block of dW. */
+/* The tiles of rows 0 … rows of one block of dW; the last may be low. */
 INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
                          real share, real rate) {
-    for (int64_t r = 0; r < rows; r += TILE_T)
-        tile_turned(v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+    int64_t r = 0;
+    for (; r + TILE_LOW < rows; r += TILE_T)
+        tile_turned(TILE_T, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+    if (r < rows)
+        tile_turned(TILE_LOW, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
 }
 
 /* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of A and D. */
@@ -190,8 +206,8 @@ INLINE void finish_rows(enum brisk_activation f, const real* below, real* C, int
         }
 }
 
-/* The last operation on a tile; each case is a loop of its own. */
-static void finish_tile(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
+/* The last operation on a group of rows; each case is a loop of its own. */
+static void finish(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
     switch (f) {
     case BRISK_SIGMOID:
         if (below != NULL)
@@ -214,17 +230,33 @@ static void finish_tile(enum brisk_activation f, const real* below, real* C, int
     }
 }
 
-/* Loops: blocks of rows, which stay in L2; blocks of K; panels of B, a block of which stays in L1; tiles. Tiles of a
- * block have heights that differ by one at most, because a low tile waits for its own results. */
+/* rows rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results. */
+INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                  real* C, struct fetch* fetch) {
+    const int64_t n = (rows + TILE - 1) / TILE, height = (rows + n - 1) / n, tall = rows - n * (height - 1);
+    for (int64_t run = 0; run < 2; run++) {
+        const int64_t h = height - run, count = run == 0 ? tall : n - tall;
+        if (count == 0)
+            break;
+        if (v == 2)
+            tile_double((int)h, count, A, a_stride, K, B, init, C, fetch);
+        else
+            tile_single((int)h, count, A, a_stride, K, B, init, C, fetch);
+        A += count * h * PANEL;
+        C += count * h * PANEL;
+    }
+}
+
+/* Loops: blocks of rows, which stay in L2; blocks of K; panels of B, a block of which stays in L1; groups of rows,
+ * whose part of C is in L1 for its last operation; tiles. */
 static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
     const bool blocked = p->K > WHOLE;
     const int64_t k_blocks = blocked ? (p->K + K_BLOCK - 1) / K_BLOCK : 1;
     const int64_t k_block = (p->K + k_blocks * PANEL - 1) / (k_blocks * PANEL) * PANEL;
     for (int64_t i_block = i0; i_block < i1; i_block += ROW_BLOCK) {
-        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK), tiles = (i_end - i_block + TILE - 1) / TILE;
+        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK);
         for (int64_t k = 0; k < p->K; k += k_block) {
             const int64_t K = smaller(k_block, p->K - k);
-            const real* A = p->A + k / PANEL * p->stride;
             for (int64_t j = j0; j < j1; j++) {
                 const real* B = p->B + j * p->b_stride + k * PANEL;
                 real row[PANEL];
@@ -237,19 +269,13 @@ static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0,
                     for (int c = 0; c < PANEL; c++)
                         row[c] = p->bias == NULL ? 0 : *p->bias;
                 const int v = vectors_of(p->n, j);
-                int64_t i = i_block;
-                for (int64_t t = 0; t < tiles; t++) {
-                    const int height = (int)((i_end - i + tiles - t - 1) / (tiles - t));
-                    real* C = p->C + j * p->stride + i * PANEL;
-                    if (blocked && j + 1 < j1)
-                        prefetch_part(B + p->b_stride, K * PANEL, t, tiles);
-                    if (v == 2)
-                        tile_double(height, A + i * PANEL, p->stride, K, B, init, C);
-                    else
-                        tile_single(height, A + i * PANEL, p->stride, K, B, init, C);
+                const int64_t lines = K * PANEL * (int64_t)sizeof(real) / 64, n_tiles = (i_end - i_block) / TILE + 1;
+                struct fetch next = {(const char*)(B + p->b_stride), blocked && j + 1 < j1 ? lines / n_tiles + 1 : 0};
+                for (int64_t i = i_block; i < i_end; i += GROUP) {
+                    const int64_t rows = smaller(GROUP, i_end - i), at = j * p->stride + i * PANEL;
+                    tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);
                     if (k + K == p->K)
-                        finish_tile(p->f, p->below == NULL ? NULL : p->below + (C - p->C), C, height, v);
-                    i += height;
+                        finish(p->f, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
                 }
             }
         }

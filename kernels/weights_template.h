@@ -45,7 +45,7 @@ struct sink {
 
 static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
     const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL);
-    return (rows + TILE_T - 1) / TILE_T * TILE_T;
+    return (rows + TILE_LOW - 1) / TILE_LOW * TILE_LOW;
 }
 
 static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64_t k) {
@@ -138,7 +138,7 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     vec total = vec_splat(0);
     for (int64_t j = shared ? 0 : j0; j < (shared ? layer->panels : j1); j++) {
         vec sums[2];
-        sum_rows(D_of(space, l) + j * work->panel_stride, m, sums);
+        sum_rows(D_of(space, l) + j * work->panel_stride, m, vectors_of(layer->n_out, j), sums);
         const int64_t n = layer->n_out - j * PANEL;
         total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n > LANES ? n - LANES : 0, 0);
         if (shared && j + 1 < layer->panels)
@@ -213,7 +213,7 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
                           int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
     const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m;
-    if (k0 == 0 && j1 > j0)
+    if (k0 == 0 && k1 > k0 && j1 > j0)
         biases_layer(work, space, l, m, j0, j1, sink);
     for (int64_t j = j0; j < j1; j += BLOCKS)
         for (int64_t k = k0; k < k1; k += BLOCKS)
