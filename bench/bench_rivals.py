@@ -13,7 +13,7 @@ from workloads import WORKLOADS
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 @pytest.mark.parametrize("rival", ["torch", "jax", "numpy", "sklearn"])
-@pytest.mark.parametrize("ours", ["briskmlp-numba"])
+@pytest.mark.parametrize("ours", ["briskmlp-native", "briskmlp-numba"])
 def bench_against_rival(
     benchmark: Any, ready: Callable[..., Any], machine: dict[str, Any], workload: str, rival: str, ours: str
 ) -> None:

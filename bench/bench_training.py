@@ -12,7 +12,7 @@ from workloads import WORKLOADS
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["native", "numba", "numpy"])
 def bench_training_step(
     benchmark: Any, ready: Callable[..., Any], machine: dict[str, Any], workload: str, backend: str
 ) -> None:

@@ -3,7 +3,7 @@
 Alternation makes both see the same machine: its clock, its temperature, its other users. The ratio of two
 neighbouring turns is what is reported; a quotient of two best times would reward luck.
 
-    python bench/duel.py --workload nielsen --contenders briskmlp-numba,torch,jax
+    python bench/duel.py --workload nielsen --contenders briskmlp-native,torch,jax
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def show(name: str, rows: Sequence[dict[str, Any]], limit: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workload", default="nielsen", help=f"all, or some of {', '.join(WORKLOADS)}")
-    parser.add_argument("--contenders", default="briskmlp-numba,torch,jax", help="the first is the base of the ratios")
+    parser.add_argument("--contenders", default="briskmlp-native,torch,jax", help="the first is the base of the ratios")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn, in which whole epochs are run")
     parser.add_argument("--threads", type=int, default=2)

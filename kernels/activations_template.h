@@ -1,12 +1,16 @@
-/* The activations of one vector, by polynomials; at most 2 ulp from the exact result wherever that is normal.
+/* The activations of one vector, by polynomials. Each is at most 2 ulp from the exact result wherever that is normal;
+ * below, it is that or 0. Subnormal arguments may count as 0. NaN gives NaN.
  *
  * e^-x follows the classical reduction (Cody & Waite, Software Manual for the Elementary Functions, 1980):
- * x = m - n ln2 with an integer n and |m| <= ln2/2, and e^-x = 2^n e^-m. ln2 is the sum of two numbers, the higher with
- * so few bits that n times it is exact. What follows is ours: e^-m is never formed, only 1 - e^-m, which stays
- * accurate near 0, and 2^n is added to whatever is exact with it before the one rounding that counts. Where an integer
- * is rounded to, by adding SHIFT, the exponent's bias is in SHIFT too, so that one shift of bits makes 2^n.
+ * x = m - n ln2 with an integer n and |m| <= ln2/2, so e^-x = 2^n e^-m. ln2 is the sum of two numbers, the higher with
+ * so few bits that n times it is exact. Then we never form e^-m, only g = 1 - e^-m, which keeps its digits near 0: 2^n
+ * and 2^n g go into a sum each, and 2^n g is exact. Rounding to an integer is adding SHIFT, in which is the exponent's
+ * bias too, so that one shift of the sum's bits makes 2^n.
  *
- * Every polynomial has the least largest relative error of its degree (Remez 1934), here for exact coefficients. */
+ * Nothing here needs a fused multiply-add. Every polynomial has the least largest relative error of its degree (Remez
+ * 1934) before its coefficients were rounded. */
+#ifndef ACTIVATIONS_TEMPLATE_H
+#define ACTIVATIONS_TEMPLATE_H
 
 #include <stdbool.h>
 
@@ -17,21 +21,36 @@ static const real LN2 = 0.6931471805599453;
 static const real LN2_HIGH = 0x1.62e42feep-1, LN2_LOW = 0x1.a39ef35793c76p-33;
 static const real SHIFT = 0x1.8p52 + 1023;
 static const real LOWEST = 709.1;                              /* e^-x is less than half the smallest normal number */
-enum { UNIT = 64 };                                            /* see vec_sigmoid */
 static const real SIGMOID_LOWEST = -746, SIGMOID_HIGHEST = 38; /* beyond, the result is 0 or 1 */
-static const real TANH_HIGHEST = 20;
+enum { SIGMOID_SCALE = 64 };                                   /* see there */
+static const real SIGMOID_ONE = 0x1p-64;
+static const real TANH_HIGHEST = 20; /* above, the result is 1 */
 
-/* (e^-m - 1 + m) / m² for |m| <= ln2/2: degree 9; of e^-m the relative error is 2^-57.9. */
-static const real EXP[] = {0.50000000000000106422,    -0.16666666666666412148,   0.041666666666530003638,
-                           -0.0083333333334946546352, 0.001388888894367682077,   -0.0001984126950627063877,
-                           2.4801493045218105858e-5,  -2.7557586546377842709e-6, 2.7630269197273348916e-7,
-                           -2.5000040336224868286e-8};
+/* (e^-m - 1 + m) / m² for |m| <= ln2/2: degree 9; of e^-m the relative error is 2^-57.3. */
+static const real EXP[] = {0.5,
+                           -0.16666666666666433,
+                           0.04166666666660387525,
+                           -0.0083333333335002335948,
+                           0.0013888888926833648615,
+                           -0.0001984126946589264551,
+                           2.4801508630690911396e-5,
+                           -2.7557641044042104051e-6,
+                           2.7625209302616817195e-7,
+                           -2.4978364717110132114e-8};
 
-/* (artanh(√u) / √u - 1) / u for 0 <= u <= 1/9: degree 9; of artanh the relative error is 2^-59.3. */
-static const real ARTANH[] = {0.33333333333333151909,  0.20000000000078621098,  0.14285714273926857967,
-                              0.1111111198487348216,   0.090908719621601942676, 0.076932799678187817742,
-                              0.066504867164982054664, 0.060530436749557141282, 0.04170048614969505654,
-                              0.085092911811920075993};
+/* (tanh(√u) / √u - 1) / u for 0 <= u <= TANH_NEAR²: degree 9; of tanh the relative error is 2^-55.4. */
+static const real TANH_NEAR = 0.55;
+static const real TANH[] = {-0.33333333333332313239,   0.13333333333168697576,    -0.05396825387607543834,
+                            0.021869485974729053455,   -0.0088631945032545486632, 0.0035917196915366327454,
+                            -0.0014532167298582386233, 0.00057913694147614427742, -0.00021030228473027246222,
+                            0.000051021402520319456866};
+enum { TANH_LENGTH = sizeof TANH / sizeof *TANH };
+
+/* (2 artanh(√u / 2) / √u - 1) / u for 0 <= u <= 4/9: degree 9; of artanh the relative error is 2^-59.3. */
+static const real ARTANH[] = {0.083333333333332879772,     0.012500000000049138186,    0.0022321428553010715573,
+                              0.00043402781190912039688,   0.000088778046505470647145, 0.000018782421796432572691,
+                              0.0000040591349588001742349, 9.2362116622249055911e-7,   1.5907473049047491661e-7,
+                              8.1150924503250194543e-8};
 
 #else
 
@@ -40,47 +59,49 @@ static const real LN2 = 0.693147181f;
 static const real LN2_HIGH = 0x1.62e4p-1f, LN2_LOW = 0x1.7f7d1cp-20f;
 static const real SHIFT = 0x1.8p23f + 127;
 static const real LOWEST = 88;
-enum { UNIT = 32 };
 static const real SIGMOID_LOWEST = -105, SIGMOID_HIGHEST = 18;
+enum { SIGMOID_SCALE = 32 };
+static const real SIGMOID_ONE = 0x1p-32f;
 static const real TANH_HIGHEST = 10;
 
-/* Degree 4; the relative error is 2^-28.2. */
+/* Degree 4; of 1 - e^-m the relative error is 2^-26.1, as rounded here. */
 static const real EXP[] = {0x1.fffffep-2f, -0x1.5554aap-3f, 0x1.55579cp-5f, -0x1.122c64p-7f, 0x1.6ab852p-10f};
 
 /* Degree 3; the relative error is 2^-27.7. */
-static const real ARTANH[] = {0.33333206568632569979f, 0.20010849444358441643f, 0.13999571718715362792f,
-                              0.14012224167813011877f};
+static const real ARTANH[] = {0.083333016421581424948f, 0.012506780902724026027f, 0.0021874330810492754362f,
+                              0.00054735250655519577645f};
 
 #endif
 
-/* c[0] + c[1] x + … + c[degree] x^degree, given x². Pairs of terms do not wait for each other, and two vectors wait
- * half as long as in Horner's rule, for one operation more: here x² is needed anyway. */
-INLINE vec polynomial(vec x, vec x2, const real* c, int degree) {
-    int k = degree & ~1;
-    vec p = k == degree ? vec_splat(c[k]) : vec_fma(vec_splat(c[degree]), x, vec_splat(c[k]));
+enum { EXP_LENGTH = sizeof EXP / sizeof *EXP, ARTANH_LENGTH = sizeof ARTANH / sizeof *ARTANH };
+
+/* c[0] + c[1] x + … + c[length - 1] x^(length - 1), given x². Pairs of terms do not wait for each other, so it takes
+ * half as long as Horner's rule, for as many operations: where x² is needed anyway. */
+INLINE vec polynomial(vec x, vec x2, const real* c, int length) {
+    int k = (length - 1) & ~1;
+    vec p = k == length - 1 ? vec_splat(c[k]) : vec_fma(vec_splat(c[k + 1]), x, vec_splat(c[k]));
     for (k -= 2; k >= 0; k -= 2)
         p = vec_fma(p, x2, vec_fma(vec_splat(c[k + 1]), x, vec_splat(c[k])));
     return p;
 }
 
-/* e^-x = scale (1 - g), for n in the range of exponents. */
+/* e^-x = scale (1 - g) */
 struct exponential {
     vec scale, g;
 };
 
-/* Returns scale = 2^(n - unit) and g = 1 - e^-m, where x = m - n ln2. One step of reduction makes the relative error of
- * e^-x |n| times that of LN2, which for float32 cannot be seen where e^-x < 1 is added to 1. */
-INLINE struct exponential exponential(vec x, int unit, bool one_step) {
-    const real shift = SHIFT - (real)unit;
-    const int degree = sizeof EXP / sizeof *EXP - 1;
+/* Returns scale = 2^(n - down) and g = 1 - e^-m, where x = m - n ln2. A reduction in one step leaves in e^-x a relative
+ * error of |n| times that of LN2: too little to be seen where e^-x < 1 is added to 1. */
+INLINE struct exponential exponential(vec x, int down, bool one_step) {
+    const real shift = SHIFT - (real)down;
     vec shifted = vec_fma(x, vec_splat(-LOG2_E), vec_splat(shift));
     vec n = shifted - vec_splat(shift);
     vec m = vec_fma(n, vec_splat(one_step ? LN2 : LN2_HIGH), x);
     if (!one_step)
         m = vec_fma(n, vec_splat(LN2_LOW), m);
     vec m2 = m * m;
-    vec g = vec_fnma(polynomial(m, m2, EXP, degree), m2, m);
-    return (struct exponential){vec_power_of_two(shifted), g};
+    vec q = vec_fma(polynomial(m, m2, EXP + 1, EXP_LENGTH - 1), m, vec_splat(EXP[0]));
+    return (struct exponential){vec_power_of_two(shifted), vec_fnma(q, m2, m)};
 }
 
 /* Returns e^x for x <= 0. */
@@ -89,38 +110,38 @@ INLINE vec vec_exp(vec x) {
     return e.scale * (vec_splat(1) - e.g);
 }
 
-/* Returns log(1 + x) for 0 <= x <= 1, as 2 artanh(s) with s = x / (2 + x) <= 1/3. */
+/* Returns log(1 + x) for 0 <= x <= 1, as 2 artanh(s / 2) with s = 2x / (2 + x) <= 2/3. */
 INLINE vec vec_log1p(vec x) {
-    const int degree = sizeof ARTANH / sizeof *ARTANH - 1;
-    vec s = x / (x + vec_splat(2));
+    vec s = (x + x) / (x + vec_splat(2));
     vec u = s * s;
-    s = s + s;
-    return vec_fma(polynomial(u, u * u, ARTANH, degree) * u, s, s);
+    return vec_fma(polynomial(u, u * u, ARTANH, ARTANH_LENGTH) * u, s, s);
 }
 
-/* Returns 1 / (1 + e^-z). Numerator and denominator are 2^-UNIT of that: then the denominator does not overflow
- * before the quotient has underflowed to 0. */
+/* Returns 1 / (1 + e^-z). Numerator and denominator are multiplied by 2^-SIGMOID_SCALE: then the denominator does not
+ * overflow before the quotient has underflowed to 0. 1 and scale are not added first: beyond the precision of the type
+ * the smaller one would be lost, 2.4 ulp. */
 INLINE vec vec_sigmoid(vec z) {
-    const vec one = vec_splat(BRISK_DOUBLE ? (real)0x1p-64 : (real)0x1p-32);
+    const vec one = vec_splat(SIGMOID_ONE);
     vec x = vec_max(vec_splat(SIGMOID_LOWEST), vec_min(vec_splat(SIGMOID_HIGHEST), z));
-    struct exponential e = exponential(x, UNIT, false);
+    struct exponential e = exponential(x, SIGMOID_SCALE, false);
     return one / (vec_fnma(e.scale, e.g, one) + e.scale);
 }
 
-/* Returns tanh z = (1 - e^-2|z|) / (1 + e^-2|z|) with z's sign. Near 0, where n = 0, the numerator is g, exactly. */
+/* Returns tanh z = (1 - e^-2|z|) / (1 + e^-2|z|) with z's sign. Near 0, where n = 0, the numerator is g. */
 INLINE vec vec_tanh(vec z) {
     const vec one = vec_splat(1);
     vec x = vec_min(vec_splat(TANH_HIGHEST), vec_abs(z));
-    struct exponential e = exponential(x + x, 0, !BRISK_DOUBLE);
+    struct exponential e = exponential(x + x, 0, true);
     vec numerator = vec_fma(e.scale, e.g, one - e.scale);
     vec denominator = vec_fnma(e.scale, e.g, one + e.scale);
-    if (BRISK_DOUBLE) {
-        /* With both rounded the error could be 2.1 ulp (in float32 it is 1.95, every number tried). So the numerator
-         * takes up what the denominator lost, times their quotient, before it is rounded itself. There is no time to
-         * wait for the quotient, but (1 - 2^n)² is near enough, and 0 where n = 0. */
-        vec lost = vec_fnma(e.scale, e.g, one + e.scale - denominator);
-        vec rest = one - e.scale;
-        numerator = rest + vec_fnma(lost, rest * rest, e.scale * e.g);
-    }
-    return vec_copysign(numerator / denominator, z);
+    vec tanh = numerator / denominator;
+#if BRISK_DOUBLE
+    /* Up to 0.55 that could be 2.2 ulp off; in float32 it is below 2, every number tried. */
+    vec u = x * x;
+    vec near = vec_fma(polynomial(u, u * u, TANH, TANH_LENGTH) * u, x, x);
+    tanh = vec_where_less(x, vec_splat(TANH_NEAR), near, tanh);
+#endif
+    return vec_copysign(tanh, z);
 }
+
+#endif

@@ -209,6 +209,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
         if (epoch - first == call->n_rates || (given && epoch > first))
             break;
         if (!given && drawn != epoch) {
+            brisk_wait(team); /* a batch without weight has none: somebody may still be reading the last order */
             if (team->rank == 0)
                 draw_order(work, epoch);
             drawn = epoch;

@@ -233,7 +233,8 @@ static void finish(enum brisk_activation f, const real* below, real* C, int64_t 
 /* rows rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results. */
 INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
                   real* C, struct fetch* fetch) {
-    const int64_t n = (rows + TILE - 1) / TILE, height = (rows + n - 1) / n, tall = rows - n * (height - 1);
+    const int64_t n = (rows + TILE - 1) / TILE, height = n == 1 ? rows : (rows + n - 1) / n;
+    const int64_t tall = rows - n * (height - 1);
     for (int64_t run = 0; run < 2; run++) {
         const int64_t h = height - run, count = run == 0 ? tall : n - tall;
         if (count == 0)
@@ -251,8 +252,8 @@ INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t 
  * whose part of C is in L1 for its last operation; tiles. */
 static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
     const bool blocked = p->K > WHOLE;
-    const int64_t k_blocks = blocked ? (p->K + K_BLOCK - 1) / K_BLOCK : 1;
-    const int64_t k_block = (p->K + k_blocks * PANEL - 1) / (k_blocks * PANEL) * PANEL;
+    const int64_t k_blocks = (p->K + K_BLOCK - 1) / K_BLOCK; /* of equal length */
+    const int64_t k_block = blocked ? (p->K + k_blocks * PANEL - 1) / (k_blocks * PANEL) * PANEL : p->K;
     for (int64_t i_block = i0; i_block < i1; i_block += ROW_BLOCK) {
         const int64_t i_end = smaller(i1, i_block + ROW_BLOCK);
         for (int64_t k = 0; k < p->K; k += k_block) {
@@ -269,8 +270,11 @@ static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0,
                     for (int c = 0; c < PANEL; c++)
                         row[c] = p->bias == NULL ? 0 : *p->bias;
                 const int v = vectors_of(p->n, j);
-                const int64_t lines = K * PANEL * (int64_t)sizeof(real) / 64, n_tiles = (i_end - i_block) / TILE + 1;
-                struct fetch next = {(const char*)(B + p->b_stride), blocked && j + 1 < j1 ? lines / n_tiles + 1 : 0};
+                struct fetch next = {NULL, 0};
+                if (blocked && j + 1 < j1) {
+                    const int64_t lines = K * PANEL * (int64_t)sizeof(real) / 64;
+                    next = (struct fetch){(const char*)(B + p->b_stride), lines / ((i_end - i_block) / TILE + 1) + 1};
+                }
                 for (int64_t i = i_block; i < i_end; i += GROUP) {
                     const int64_t rows = smaller(GROUP, i_end - i), at = j * p->stride + i * PANEL;
                     tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);

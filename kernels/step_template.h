@@ -6,13 +6,15 @@ struct part {
 };
 
 static struct part part_of(const struct brisk_team* team, int64_t n) {
+    if (team->size == 1) /* spares the smallest networks two divisions, of which a step would have twenty */
+        return (struct part){0, n};
     return (struct part){n * team->rank / team->size, n * (team->rank + 1) / team->size};
 }
 
 /* Whether panels divide evenly enough among a team that each member can have whole ones: then they stay in its cache
  * from step to step. Else rows or blocks are divided. */
 static bool by_panels(const struct brisk_team* team, int64_t panels) {
-    return panels % team->size == 0 || panels >= 4 * team->size;
+    return team->size == 1 || panels % team->size == 0 || panels >= 4 * team->size;
 }
 
 /* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */
@@ -120,7 +122,7 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
         .rows = batch->next + rows.first,
         .end = batch->next + rows.end,
         .lines = lines,
-        .per_block = ((rows.end - rows.first) * lines + blocks - 1) / blocks,
+        .per_block = rows.end == rows.first ? 0 : ((rows.end - rows.first) * lines + blocks - 1) / blocks,
     };
 }
 

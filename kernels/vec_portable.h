@@ -134,7 +134,8 @@ INLINE vec vec_min(vec a, vec b) {
 
 /* --- the rest --- */
 
-/* All lanes x. */
+/* All lanes x. The extensions turn a number into a vector where one is added to it, and 0 subtracted changes nothing.
+ */
 INLINE vec vec_splat(real x) {
     return x - (vec){0};
 }

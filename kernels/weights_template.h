@@ -212,7 +212,7 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
 /* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels. */
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
                           int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
-    const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m;
+    const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m > 0 ? m : 1; /* no rows: one round, which adds nothing */
     if (k0 == 0 && k1 > k0 && j1 > j0)
         biases_layer(work, space, l, m, j0, j1, sink);
     for (int64_t j = j0; j < j1; j += BLOCKS)

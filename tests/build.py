@@ -54,7 +54,7 @@ class Case:
     def gradient(self, backend, rows=None, scale=1.0, work=None):
         """Return (loss, grad), both un-normalised, grad from zero."""
         rows, grad = self.rows if rows is None else rows, np.zeros_like(self.params)
-        work = backend.workspace(self.plan, self.dtype, self.n) if work is None else work
+        work = backend.workspace(self.plan, self.dtype, max(self.n, len(rows))) if work is None else work
         loss = backend.gradient(self.plan, self.params, self.X, self.Y, self.weight, rows, scale, grad, work)
         return loss, grad
 
@@ -70,11 +70,11 @@ class Case:
             if work is None or order == "fresh":
                 work = backend.workspace(self.plan, self.dtype, self.n)
             given = oracle.sample_order(self.plan.seed % 2**64, done, self.n) if order == "given" else None
-            where = backend.train(
+            diverged = backend.train(
                 self.plan, params, state, self.X, self.Y, self.weight, given, position, rates[done:], steps,
                 losses[done:], work,
             )  # fmt: skip
-            assert where is None
+            assert diverged is None
         return params, state, losses
 
     # --- the oracle's view -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from briskmlp.backends import dispatch
+from briskmlp.backends import dispatch, native
 
 # Compiling and caches make first calls slow, so no deadline; where nobody watches, the same examples every time.
 settings.register_profile("default", deadline=None)
@@ -15,14 +15,20 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-# One that cannot run here is left out; test_dispatch.py skips once for it, with the reason.
-RUNNABLE = [name for name, reason in dispatch.backends().items() if reason is None]
+# Each backend that can run here, with each of its instruction sets. One that cannot is left out; test_dispatch.py skips
+# once for it, with the reason.
+RUNNABLE = [(name, None) for name, reason in dispatch.backends().items() if reason is None and name != "native"]
+if dispatch.backends()["native"] is None:
+    RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa != "amx"]
 
 
-@pytest.fixture(params=RUNNABLE)
-def backend_name(request):
-    """Return the name of each backend that can run here, in turn."""
-    return request.param
+@pytest.fixture(params=RUNNABLE, ids=lambda chosen: "-".join(filter(None, chosen)))
+def backend_name(request, monkeypatch):
+    """Return the name of each backend that can run here, in turn; the native one with each ISA, in turn."""
+    name, isa = request.param
+    if isa is not None:
+        monkeypatch.setenv("BRISKMLP_ISA", isa)
+    return name
 
 
 @pytest.fixture

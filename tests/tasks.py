@@ -3,6 +3,9 @@
 import numpy as np
 
 from briskmlp import Trainer
+from briskmlp.backends import dispatch
+
+BACKENDS = [name for name, reason in dispatch.backends().items() if reason is None]
 
 TASKS = {  # name: layers, arguments, targets from (generator, n)
     "mse": ([3, 5, 2], {"hidden": "tanh"}, lambda rng, n: rng.uniform(-1, 1, (n, 2))),

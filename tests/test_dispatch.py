@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from build import build
 
-from briskmlp.backends import dispatch
+from briskmlp.backends import dispatch, native
 
 F32 = np.dtype("float32")
 PLAN = build([3, 4, 2]).plan
@@ -35,7 +35,7 @@ def test_a_forced_choice_is_taken(backend_name, monkeypatch):
     from briskmlp import Trainer
 
     called = []
-    for name in ("numpy", "numba"):
+    for name in dispatch.PREFERENCE:
         module = dispatch._module(name)
         train = module.train
         monkeypatch.setattr(module, "train", lambda *a, _n=name, _t=train: called.append(_n) or _t(*a))
@@ -74,7 +74,9 @@ def test_auto_steps_over_what_cannot_run(monkeypatch):
         return real(name, *args)
 
     monkeypatch.setattr(dispatch.importlib, "import_module", broken)
+    monkeypatch.setattr(native, "unavailable", lambda: "no compiler there")
     assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "numpy"
+    assert dispatch.backends()["native"] == "no compiler there"
     assert "no LLVM here" in dispatch.backends()["numba"]
     with pytest.raises(ValueError, match="backend='numba' cannot be honoured: it cannot be imported: no LLVM here"):
         dispatch.choose(PLAN, F32, "numba")
@@ -84,7 +86,7 @@ def test_a_plan_that_a_backend_does_not_support(monkeypatch):
     real = dispatch._module
 
     def module(name):
-        if name != "numba":
+        if name == "numpy":
             return real(name)
         return types.SimpleNamespace(NAME=name, unavailable=lambda: None, unsupported=lambda plan, dtype: "too wide")
 
@@ -107,17 +109,43 @@ def test_names_are_checked(monkeypatch):
 
 
 def test_an_isa_asks_for_the_native_backend(monkeypatch):
-    """As long as that cannot train, the request is refused, never replaced; other explicit choices ignore it."""
+    """Where that cannot run, the request is refused, never replaced; other explicit choices ignore it."""
     monkeypatch.setenv("BRISKMLP_ISA", "portable")
     assert dispatch.choose(PLAN, F32, "numpy").backend.NAME == "numpy"
-    if dispatch.backends()["native"] is None:
-        assert dispatch.choose(PLAN, F32, "auto").backend.NAME == "native"
-    else:
-        with pytest.raises(ValueError, match="BRISKMLP_ISA=portable cannot be honoured"):
-            dispatch.choose(PLAN, F32, "auto")
+    for requested in ("auto", "native"):
+        if native.reason() is None:
+            choice = dispatch.choose(PLAN, F32, requested)
+            assert (choice.backend.NAME, choice.backend.isa()) == ("native", "portable")
+            assert choice.why == "asked for by BRISKMLP_ISA=portable"
+        else:
+            with pytest.raises(ValueError, match="BRISKMLP_ISA=portable cannot be honoured"):
+                dispatch.choose(PLAN, F32, requested)
 
 
-@pytest.mark.parametrize("requested", ["auto", "numpy", "numba"])
+def test_an_isa_and_another_backend_contradict_each_other(monkeypatch):
+    monkeypatch.setenv("BRISKMLP_ISA", "portable")
+    monkeypatch.setenv("BRISKMLP_BACKEND", "numba")
+    with pytest.raises(ValueError, match="BRISKMLP_BACKEND=numba and BRISKMLP_ISA=portable contradict each other"):
+        dispatch.choose(PLAN, F32, "auto")
+    assert dispatch.choose(PLAN, F32, "numpy").backend.NAME == "numpy"  # an argument is above both
+
+
+@pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
+def test_an_isa_that_cannot_run_is_refused_with_those_that_can(monkeypatch):
+    monkeypatch.setattr(native, "isas", lambda: ("portable", "avx2"))
+    monkeypatch.setenv("BRISKMLP_ISA", "avx512")
+    message = "BRISKMLP_ISA=avx512 cannot be honoured: avx512 cannot run on this processor; what can run here is "
+    with pytest.raises(ValueError, match=message + "portable, avx2"):
+        dispatch.choose(PLAN, F32, "auto")
+    monkeypatch.setattr(native, "isas", lambda: ("portable", "avx2", "avx512", "amx"))
+    monkeypatch.setenv("BRISKMLP_ISA", "amx")
+    message = "amx is used by no kernel of this version; what can run here is portable, avx2, avx512"
+    with pytest.raises(ValueError, match=message):
+        dispatch.choose(PLAN, F32, "auto")
+    assert dispatch.backends()["native"] == message
+
+
+@pytest.mark.parametrize("requested", dispatch.CHOICES)
 def test_other_precisions_are_refused_by_name(requested):
     plan = PLAN._replace(precision=2)
     with pytest.raises(ValueError, match="precision 'bfloat16'"):

@@ -1,14 +1,26 @@
-"""The C extension: what it reports of the processor, and what is said when it is missing or broken."""
+"""The C extension: what it reports of the processor, what it refuses, and that threads and failures change nothing."""
 
+import ctypes
+import os
+import struct
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
+import threadpoolctl
+from build import build
+from tasks import data, everything, make
 
 import briskmlp
+from briskmlp import SGD, Adam, Trainer
 from briskmlp.backends import native
+from briskmlp.backends.contract import Position
 
 NAMES = ("portable", "avx2", "avx512", "amx")
 
@@ -21,6 +33,26 @@ FLAGS = {
 }
 
 needs_extension = pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
+
+
+@pytest.fixture
+def extension():
+    """Return the extension; its hooks for tests are put back."""
+    from briskmlp import _native
+
+    yield _native
+    _native._fail_allocation(0)
+    _native._force_threads(0)
+
+
+@pytest.fixture(params=[name for name in native.isas() if name != "amx"])
+def isa(request, monkeypatch):
+    """Return each instruction set that can run here, in turn, and ask for it."""
+    monkeypatch.setenv("BRISKMLP_ISA", request.param)
+    return request.param
+
+
+# --- what can run ----------------------------------------------------------------------------------------------------
 
 
 def kernel_flags():
@@ -62,18 +94,17 @@ def test_isas_agree_with_the_kernel():
 
 
 @needs_extension
-def test_the_best_isa_is_the_fastest_of_full_precision():
-    from briskmlp import _native
-
-    assert _native.best_isa() == [name for name in native.isas() if name != "amx"][-1]
+def test_the_best_isa_is_the_fastest_of_full_precision(extension, monkeypatch):
+    best = [name for name in native.isas() if name != "amx"][-1]
+    assert extension.best_isa() == best
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    assert native.isa() == best
 
 
 @needs_extension
-def test_extension_and_package_have_one_version():
-    from briskmlp import _native
-
-    assert _native.version == version("briskmlp")
-    assert _native.compiler
+def test_extension_and_package_have_one_version(extension):
+    assert extension.version == version("briskmlp")
+    assert extension.compiler
 
 
 def test_a_missing_extension_is_explained(load_from):
@@ -81,6 +112,7 @@ def test_a_missing_extension_is_explained(load_from):
     assert copy.isas() == ()
     assert "no working C compiler" in copy.reason()
     assert "BRISKMLP_REQUIRE_NATIVE=1" in copy.reason()
+    assert copy.unavailable() == copy.reason()
 
 
 @needs_extension
@@ -90,3 +122,464 @@ def test_a_broken_extension_is_explained_in_the_loaders_words(load_from, tmp_pat
     assert copy.isas() == ()
     assert "failed to load" in copy.reason()
     assert "_native.abi3.so" in copy.reason()
+
+
+SUBINTERPRETER = """
+import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+try:
+    import _interpreters as interpreters  # from Python 3.13 on
+    new = lambda: interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    new = lambda: interpreters.create(isolated=False)
+
+load = '''
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+loader = ExtensionFileLoader("briskmlp._native", %r)
+spec = spec_from_loader("briskmlp._native", loader)
+try:
+    loader.exec_module(module_from_spec(spec))
+except ImportError as error:
+    print(error)
+else:
+    print("loaded")
+''' % sys.argv[1]
+exec(load)
+exec(load)
+sys.stdout.flush()
+interpreters.run_string(new(), load + "import sys; sys.stdout.flush()")
+"""
+
+
+@needs_extension
+def test_another_interpreter_of_the_process_is_refused(extension):
+    command = [sys.executable, "-c", SUBINTERPRETER, extension.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "No module named" in done.stderr:
+        pytest.skip("this Python makes no interpreters")
+    refused = "briskmlp._native is loaded in another interpreter of this process"
+    assert done.stdout.splitlines() == ["loaded", "loaded", refused], done.stderr
+
+
+def exported_symbols(path):
+    """Names that an ELF library defines for others: the dynamic symbols that have a section and are not local."""
+    library = path.read_bytes()
+    table, size, count = (struct.unpack_from(kind, library, at)[0] for kind, at in (("<Q", 40), ("<H", 58), ("<H", 60)))
+    sections = [struct.unpack_from("<IIQQQQIIQQ", library, table + i * size) for i in range(count)]
+    names = set()
+    for _, kind, _, _, offset, length, link, _, _, entry in sections:
+        if kind != 11:  # SHT_DYNSYM
+            continue
+        strings = sections[link][4]
+        for at in range(offset, offset + length, entry):
+            name, info, _, section = struct.unpack_from("<IBBH", library, at)
+            if section != 0 and info >> 4 != 0:
+                start = strings + name
+                names.add(library[start : library.index(b"\0", start)].decode())
+    return names
+
+
+@needs_extension
+def test_nothing_is_exported_that_another_library_could_take_for_its_own(extension):
+    path = Path(extension.__file__)
+    if path.read_bytes()[:5] != b"\x7fELF\x02":
+        pytest.skip("not a 64-bit ELF library")
+    hooks = {"brisk_get_num_threads", "brisk_set_num_threads", "brisk_version"}
+    assert exported_symbols(path) - {"_init", "_fini"} == {"PyInit__native", *hooks}
+
+
+# --- what is run -----------------------------------------------------------------------------------------------------
+
+
+@needs_extension
+def test_the_instruction_set_asked_for_is_taken(extension, isa, dtype):
+    case = build([3, 4, 2], dtype=dtype)
+    assert extension.describe(native.workspace(case.plan, dtype, case.n))[0] == isa
+    assert Trainer([3, 4, 2], dtype=dtype).isa == isa
+
+
+@needs_extension
+def test_kernels_that_are_not_there_are_refused(extension):
+    plan = build([3, 4, 2]).plan
+    for isa, size in (("amx", 4), ("avx3", 4), ("portable", 2), ("portable", 16)):
+        with pytest.raises(
+            ValueError, match=f"no kernels of ISA '{isa}' for numbers of {size} bytes that can run here"
+        ):
+            extension.workspace(plan, size, isa, 10, True, 1)
+
+
+# Layers, rows, batch size: the kinds of bench/workloads.py, with the last batch short; the last three are shared by a
+# team, the others sliced or too small.
+SHAPES = {
+    "xor": ([2, 2, 1], 4, 4),
+    "nielsen": ([784, 30, 10], 95, 10),
+    "digits": ([64, 100, 10], 500, 200),
+    "simplechains": ([4, 32, 16, 4], 1500, 1000),
+    "mid": ([784, 256, 10], 200, 128),
+    "deep": ([196, 160, 160, 10], 300, 170),
+    "wide": ([128, 256, 256, 128], 600, 400),
+}
+
+
+def learn(shape, dtype, optimizer):
+    """Train 3 epochs; return the bits of all that comes out."""
+    layers, n, batch_size = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    X, Y, weight = rng.normal(size=(n, layers[0])), rng.uniform(size=(n, layers[-1])), rng.uniform(0.5, 1.5, size=n)
+    trainer = Trainer(layers, optimizer=optimizer, l2=0.01, batch_size=batch_size, dtype=dtype, seed=0)
+    losses = trainer.fit(X, Y, epochs=3, sample_weight=weight).loss
+    E, gradient = trainer.loss_and_gradient(X, Y)
+    return everything(trainer), losses, trainer.predict(X).tobytes(), trainer.evaluate(X, Y), E, gradient.flat.tobytes()
+
+
+@needs_extension
+@pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.001)], ids=lambda optimizer: type(optimizer).__name__)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_number_of_threads_gives_the_same_bits(extension, isa, dtype, shape, optimizer):
+    results = []
+    for threads in (1, 2, 3, 7):
+        extension._force_threads(threads)
+        results.append(learn(shape, dtype, optimizer))
+    assert results[1:] == results[:1] * 3
+
+
+@needs_extension
+def test_trainers_that_compete_for_the_threads_give_the_same_bits(extension, dtype):
+    extension._force_threads(2)
+    shapes = ["wide", "simplechains", "deep", "mid"]
+    alone = [learn(shape, dtype, Adam(0.001)) for shape in shapes]
+    start = threading.Barrier(len(shapes))
+    with ThreadPoolExecutor(len(shapes)) as pool:
+        assert list(pool.map(lambda shape: (start.wait(60), learn(shape, dtype, Adam(0.001)))[1], shapes)) == alone
+
+
+@needs_extension
+def test_batches_without_weight_do_not_part_a_team(extension):
+    """They are skipped without a barrier, also the last of an epoch, after which the order is drawn anew."""
+    rng = np.random.default_rng(0)
+    X, Y, weight = rng.normal(size=(64, 8)), rng.normal(size=(64, 3)), rng.choice([0.0, 1.0], 64, p=[0.8, 0.2])
+    results = []
+    for threads in (1, 2, 3):
+        extension._force_threads(threads)
+        trainer = Trainer([8, 8, 3], batch_size=1, seed=0, backend="native")
+        trainer.fit(X, Y, epochs=300, sample_weight=weight)
+        results.append(everything(trainer))
+    assert results[1:] == results[:1] * 2
+
+
+@needs_extension
+def test_threadpoolctl_lists_and_bounds_the_threads():
+    make("mse", backend="native").fit(*data("mse", 20)[:2], epochs=1)
+
+    def ours():
+        return [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "briskmlp"]
+
+    (library,) = ours()
+    assert Path(library["filepath"]).name.startswith("_native")
+    assert library["version"] == briskmlp._native.version
+    before = library["num_threads"]
+    with threadpoolctl.threadpool_limits(1, user_api="briskmlp"):
+        assert ours()[0]["num_threads"] == 1
+        with threadpoolctl.threadpool_limits(3):
+            assert ours()[0]["num_threads"] == min(3, os.cpu_count())
+    assert ours()[0]["num_threads"] == before <= os.cpu_count()
+
+
+def n_threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+LIMITED = """
+import threading
+from pathlib import Path
+import numpy as np, threadpoolctl
+from briskmlp import _native, Trainer
+
+X = np.ones((64, 64), dtype=np.float32)
+trainer, n = Trainer([64, 64, 64], backend="native"), lambda: len(list(Path("/proc/self/task").iterdir()))
+trainer.fit(X, X, epochs=1)  # loads what there is to load
+_native._force_threads(3)
+before = n()
+with threadpoolctl.threadpool_limits(1):
+    trainer.batch_size = 16
+    trainer.fit(X, X, epochs=1)
+    print(n() - before)
+_native._force_threads(3)
+trainer.fit(X, X, epochs=1)
+print(n() - before)
+"""
+
+
+@needs_extension
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_bound_is_kept():
+    """Counted are the threads that were started: none under a limit of one, then two beside the caller."""
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0", "2"], done.stderr
+
+
+def has_denormals():
+    smallest = [np.nextafter(number(0), number(1)) for number in (np.float32, np.float64)]
+    return all(each * each.dtype.type(1) != 0 for each in smallest)
+
+
+@needs_extension
+def test_denormals_are_the_users_again_after_every_call(extension):
+    extension._force_threads(2)
+    assert has_denormals()
+    trainer, (X, Y, _) = make("mse", backend="native"), data("mse", 100)
+    for call in (lambda: trainer.fit(X, Y, epochs=1), lambda: trainer.predict(X), lambda: trainer.evaluate(X, Y)):
+        call()
+        assert has_denormals()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(trainer.fit, X, Y, epochs=1).result(60)
+        assert pool.submit(has_denormals).result(60)
+
+
+# --- what fails ------------------------------------------------------------------------------------------------------
+
+
+@needs_extension
+@pytest.mark.parametrize("call", ["fit", "predict", "evaluate", "loss_and_gradient"])
+def test_any_allocation_may_fail(extension, call):
+    (X, Y, _), twin = data("mse", 50), make("mse", backend="native", optimizer=Adam())
+    trainer = make("mse", backend="native", optimizer=Adam())
+    for each in (trainer, twin):
+        each.fit(X[:20], Y[:20], epochs=1)
+
+    def run(trainer):
+        if call == "fit":
+            return trainer.fit(X, Y, epochs=2).loss
+        result = trainer.predict(X) if call == "predict" else getattr(trainer, call)(X, Y)
+        return result[0] if call == "loss_and_gradient" else result
+
+    before, failed = everything(trainer), 0
+    for count in range(1, 100):
+        extension._fail_allocation(count)
+        try:
+            result = run(trainer)
+        except MemoryError:
+            failed += 1
+            assert everything(trainer) == before
+        else:
+            break
+    extension._fail_allocation(0)
+    assert failed >= 2
+    np.testing.assert_array_equal(result, run(twin))
+    assert everything(trainer) == everything(twin)
+
+
+@needs_extension
+def test_numbers_that_make_no_workspace_are_refused(extension):
+    plan = build([3, 4, 2]).plan
+    for n, threads in ((-1, 1), (5, 0), (5, -3)):
+        with pytest.raises(ValueError, match=f"n is {n} and threads {threads}, but must be at least 0 and 1"):
+            extension.workspace(plan, 8, "portable", n, True, threads)
+    assert extension.describe(extension.workspace(plan, 8, "portable", 0, True, 2**31 - 1))[1] == 1
+
+
+@needs_extension
+def test_more_memory_than_there_is(extension):
+    plan = build([3, 4, 2]).plan
+    for n in (2**46, 2**62):
+        with pytest.raises(MemoryError):
+            extension.workspace(plan, 8, "portable", n, True, 1)
+    for layers in ([2**29, 2**29], [2**57, 1], [1, 2**57]):
+        widths = np.array(layers)
+        wide = {"layers": widths, "activations": np.zeros(1, int), "n_parameters": 2**62}
+        offsets = {"weight_offsets": np.zeros(1, int), "bias_offsets": np.array([2**58])}
+        tensors = dict.fromkeys(("rate_scale", "decay", "l2"), np.zeros(2))
+        with pytest.raises(MemoryError):
+            extension.workspace(plan._replace(**wide, **offsets, **tensors), 8, "portable", 10**6, True, 1)
+
+
+@needs_extension
+def test_two_calls_at_once_are_too_many_for_one_workspace():
+    """One of them is refused, the other undisturbed."""
+    case = build([16, 32, 16], n=2000, batch_size=10)
+    work, start = native.workspace(case.plan, case.dtype, case.n), threading.Barrier(2)
+    rates = np.full(100, 0.01)
+
+    def run(_):
+        params = case.params.copy()
+        args = case.X, case.Y, None, None, Position(), rates, 10**6, np.empty(100), work
+        start.wait(60)
+        try:
+            native.train(case.plan, params, case.state(), *args)
+        except RuntimeError as error:
+            return str(error)
+        return params.tobytes()
+
+    with ThreadPoolExecutor(2) as pool:
+        results = set(pool.map(run, range(2)))
+    assert results == {"this workspace is in use by another call", run_alone(case, rates)}
+
+
+def run_alone(case, rates):
+    return case.train(native, rates)[0].tobytes()
+
+
+def unaligned(array):
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    view = memory[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+CASE = build([5, 9, 3], n=20, weighted=True, optimizer=Adam(0.1))
+LABELS = build([5, 9, 3], n=20, output="softmax", loss="cross_entropy", labels=True, optimizer=Adam(0.1))
+TRAIN = {
+    "params": CASE.params, "state": CASE.state(), "X": CASE.X, "Y": CASE.Y, "weight": CASE.weight, "order": None,
+    "counts": np.array([0, 0, 0]), "sums": np.zeros(2), "rates": np.array([0.1]), "max_steps": 100,
+    "losses": np.zeros(1),
+}  # fmt: skip
+REFUSED = [
+    ({"l2": np.zeros(3)}, ValueError, "l2 has length 3 along axis 0, but must have 4"),
+    ({"params": CASE.params[:-1]}, ValueError, r"params has length \d+ along axis 0, but must have 84"),
+    ({"params": CASE.params.astype("f4")}, TypeError, "params has numbers of format 'f', but must have .* of 'd'"),
+    ({"params": CASE.params[None]}, ValueError, "params has 2 axes, but must have 1"),
+    ({"params": unaligned(CASE.params)}, (TypeError, ValueError), "params .* must .* aligned"),
+    ({"params": np.repeat(CASE.params, 2)[::2]}, ValueError, "params must be aligned and in C order"),
+    ({"params": np.broadcast_to(CASE.params, CASE.params.shape)}, ValueError, "read-only"),
+    ({"params": CASE.params.tolist()}, TypeError, "bytes-like object"),
+    ({"state": CASE.state()[:1]}, ValueError, "state has length 1 along axis 0, but must have 2"),
+    ({"X": CASE.X[:, :4].copy()}, ValueError, "X has length 4 along axis 1, but must have 5"),
+    ({"X": np.asfortranarray(CASE.X)}, ValueError, "X must be aligned and in C order within each row"),
+    ({"X": CASE.X.astype(">f8")}, TypeError, "X has numbers of format '>d'"),
+    ({"X": CASE.X[:19]}, ValueError, "Y has length 20 along axis 0, but must have 19"),
+    ({"X": CASE.X[:19], "Y": CASE.Y[:19], "weight": None}, ValueError, "X or order has another length than the work"),
+    ({"Y": CASE.Y[:, :2].copy()}, ValueError, "Y has length 2 along axis 1, but must have 3"),
+    ({"Y": np.zeros(20, dtype=int)}, TypeError, "Y has numbers of format 'l', but must"),
+    ({"weight": CASE.weight[:5]}, ValueError, "weight has length 5 along axis 0, but must have 20"),
+    ({"order": np.arange(1, 21)}, ValueError, r"order\[19\] is 20, but there are 20 rows"),
+    ({"order": -np.arange(20)}, ValueError, r"order\[1\] is -1, but there are 20 rows"),
+    ({"order": np.arange(21) % 20}, ValueError, "X or order has another length than the workspace is for"),
+    ({"order": np.arange(20.0)}, TypeError, "order has numbers of format 'd'"),
+    ({"order": np.arange(0)}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"counts": np.array([0, 4, 0])}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"counts": np.array([0, -1, 0])}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"counts": np.array([-1, 0, 0])}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"counts": np.array([0, 0, 2**63 - 1])}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"counts": np.zeros(2, dtype=int)}, ValueError, "counts has length 2"),
+    ({"max_steps": -1}, ValueError, "counts and max_steps are no place in an epoch"),
+    ({"max_steps": 2**63}, OverflowError, "too large|too big"),
+    ({"sums": np.zeros(3)}, ValueError, "sums has length 3"),
+    ({"losses": np.zeros(2)}, ValueError, "losses has length 2 along axis 0, but must have 1"),
+]
+
+
+@needs_extension
+@pytest.mark.parametrize(("wrong", "error", "message"), REFUSED)
+def test_arrays_that_lead_out_of_their_memory_are_refused(extension, wrong, error, message):
+    arguments = {"l2": CASE.plan.l2, **TRAIN, **wrong}
+    work = native.workspace(CASE.plan, CASE.dtype, CASE.n)
+    with pytest.raises(error, match=message):
+        extension.train(work, *arguments.values())
+    whole = {"l2": CASE.plan.l2, **TRAIN, "params": CASE.params.copy(), "counts": np.zeros(3, dtype=int)}
+    assert extension.train(work, *whole.values()) is None  # nothing is held
+
+
+@needs_extension
+def test_of_a_given_order_only_the_batches_of_the_call_are_looked_at(extension):
+    """Staged data have places for these alone."""
+    order = np.arange(-10, 10)
+    arguments = {"l2": CASE.plan.l2, **TRAIN, "params": CASE.params.copy(), "order": order, "state": CASE.state()}
+    arguments |= {"X": CASE.X[:10], "Y": CASE.Y[:10], "weight": None}
+    work = native.workspace(CASE.plan, CASE.dtype, CASE.n)
+    arguments |= {"counts": np.array([0, 2, 2]), "max_steps": 2}
+    assert extension.train(work, *arguments.values()) is None
+    arguments |= {"counts": np.array([0, 1, 2]), "max_steps": 2}
+    with pytest.raises(ValueError, match=r"order\[5\] is -5, but there are 10 rows"):
+        extension.train(work, *arguments.values())
+
+
+@needs_extension
+def test_a_prediction_is_checked_as_well(extension):
+    work = native.workspace(CASE.plan, CASE.dtype, 10, training=False)
+    rows, out = np.arange(10), np.zeros((10, 3))
+    for wrong, message in [
+        ({"rows": rows + 11}, r"rows\[9\] is 20, but there are 20 rows"),
+        ({"rows": -rows}, r"rows\[1\] is -1"),
+        ({"rows": np.arange(11)}, "rows are more than the workspace is for"),
+        ({"out": out[:9]}, "out has length 9 along axis 0, but must have 10"),
+        ({"out": np.zeros((10, 6))[:, ::2]}, "out must be aligned and in C order"),
+    ]:
+        arguments = {"params": CASE.params, "X": CASE.X, "rows": rows, "out": out, **wrong}
+        with pytest.raises(ValueError, match=message):
+            extension.forward(work, *arguments.values())
+    with pytest.raises(ValueError, match="made with training=False"):
+        extension.train(work, CASE.plan.l2, *TRAIN.values())
+    grad = np.zeros_like(CASE.params)
+    with pytest.raises(ValueError, match="made with training=False"):
+        native.gradient(CASE.plan, CASE.params, CASE.X, CASE.Y, None, rows, 1.0, grad, work)
+    with pytest.raises(ValueError, match="PyCapsule_GetPointer"):
+        extension.forward(ctypes.py_object(), CASE.params, CASE.X, rows, out)
+
+
+@needs_extension
+@pytest.mark.parametrize("label", [3, -1, 2**62, -(2**63)])
+def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
+    """The Trainer checks labels, but the array may be the user's own, and change while a fit runs."""
+    Y = LABELS.Y.copy()
+    Y[7] = label
+    work = native.workspace(LABELS.plan, LABELS.dtype, LABELS.n)
+    assert np.isnan(native.gradient(LABELS.plan, LABELS.params, LABELS.X, Y, None, LABELS.rows, 1.0, None, work))
+    args = None, None, Position(), np.array([0.1]), 10**6, np.empty(1), work
+    params = LABELS.params.copy()
+    assert native.train(LABELS.plan, params, LABELS.state(), LABELS.X, Y, *args) is not None
+    np.testing.assert_array_equal(params, LABELS.params)
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"layers": np.array([5])},
+        {"layers": np.array([5, 0, 3])},
+        {"layers": np.array([5, -9, 3])},
+        {"layers": np.array([2**62, 2**62, 3])},
+        {"layers": np.array([5.0, 9.0, 3.0])},
+        {"activations": np.array([4, 0])},  # a hidden softmax
+        {"activations": np.array([1, 5])},
+        {"weight_offsets": np.array([0, 58])},
+        {"weight_offsets": np.array([-1, 54])},
+        {"bias_offsets": np.array([45, 2**63 - 1])},
+        {"n_parameters": 83},
+        {"n_parameters": -1},
+        {"n_slots": 1},
+        {"rule": 4},
+        {"rule": "adam"},
+        {"loss": 1},  # cross-entropy of an identity
+        {"bias": 3},
+        {"batch_size": -5},
+        {"seed": 2**64},
+        {"momentum": None},
+        {"l2": np.zeros(2)},
+    ],
+    ids=str,
+)
+def test_a_plan_of_no_network_is_refused(extension, wrong):
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        extension.workspace(CASE.plan._replace(**wrong), 8, "portable", 10, True, 1)
+
+
+@needs_extension
+def test_what_diverges_leaves_everything_as_it_was(isa, dtype):
+    case = build([4, 9, 3], dtype=dtype, n=23, optimizer=Adam(0.1), shuffle=False)
+    work, position, params, state = (
+        native.workspace(case.plan, dtype, case.n),
+        Position(),
+        case.params.copy(),
+        case.state(),
+    )
+    call = case.plan, params, state, case.X, case.Y, None, None, position
+    assert native.train(*call, np.full(2, 0.1), 7, np.empty(2), work) is None
+    before = [each.tobytes() for each in (params, state, position.counts, position.sums)]
+    huge = np.full(2, np.finfo(dtype).max)
+    where = native.train(*call, np.array([0.1, *huge]), 100, np.empty(3), work)
+    assert where is not None
+    assert [each.tobytes() for each in (params, state, position.counts, position.sums)] == before
+    assert native.train(*call, np.full(1, 0.1), 100, np.empty(1), work) is None

@@ -1,6 +1,7 @@
 """The Trainer's members: what it predicts and computes, what it shows, how it is kept."""
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks import TASKS, data, described, make
+from tasks import BACKENDS, TASKS, data, described, make
 
 from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, checkpoint, engine
+from briskmlp.backends import dispatch, native
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 
@@ -153,11 +155,14 @@ def test_a_forced_backend_is_taken(name, monkeypatch):
 
 
 def test_auto_takes_the_first_that_can_run_and_says_why_not_the_others(monkeypatch):
-    monkeypatch.delenv("BRISKMLP_BACKEND", raising=False)
-    text = make("mse", optimizer=Adam(), threads=1).explain()
+    for name in ("BRISKMLP_BACKEND", "BRISKMLP_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    trainer = make("mse", optimizer=Adam(), threads=1)
+    text = trainer.explain()
+    assert trainer.backend == next(name for name, reason in dispatch.backends().items() if reason is None)
     parts = (
-        "native: ",
-        "numba: the fastest that can run this plan",
+        f"{trainer.backend}: the fastest that can run this plan",
+        f"numpy: not needed: {trainer.backend} was chosen",
         "threads: at most 1\n",
         "32 parameters",
         "memory: ",
@@ -166,8 +171,16 @@ def test_auto_takes_the_first_that_can_run_and_says_why_not_the_others(monkeypat
         assert part in text
 
 
+def test_an_instruction_set_is_named(backend_name):
+    trainer = make("mse", backend=backend_name)
+    isa = os.environ["BRISKMLP_ISA"] if backend_name == "native" else None
+    assert trainer.isa == isa
+    assert trainer.explain().splitlines()[0] == f"backend: {backend_name}" + (f" with {isa}" if isa else "")
+
+
 def test_a_backend_that_cannot_run_is_an_error(monkeypatch):
-    with pytest.raises(ValueError, match=r"backend='native' cannot be honoured: .*kernels do not train yet"):
+    monkeypatch.setattr(native, "reason", lambda: "no compiler there")
+    with pytest.raises(ValueError, match=r"backend='native' cannot be honoured: no compiler there"):
         make("mse", backend="native")
     monkeypatch.setenv("BRISKMLP_BACKEND", "native")
     with pytest.raises(ValueError, match="BRISKMLP_BACKEND=native cannot be honoured"):
@@ -304,7 +317,7 @@ def test_a_schedule_of_the_users_own_cannot_be_saved(tmp_path):
     batch_size=st.none() | st.integers(1, 12),
     bias=st.sampled_from(["neuron", "layer", "none"]),
     hidden=st.sampled_from(["sigmoid", "tanh", "relu", "identity"]),
-    name=st.sampled_from(["numpy", "numba"]),
+    name=st.sampled_from(BACKENDS),
 )
 def test_every_shape_trains_as_the_oracle(layers, n, batch_size, bias, hidden, name):
     rng = np.random.default_rng(n)

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks import data, make
+from tasks import BACKENDS, data, make
 
 from briskmlp import SGD, Adam, Trainer
 
@@ -99,7 +99,7 @@ def test_scalars_and_images_are_rows(backend_name):
     steps=st.tuples(st.sampled_from([-2, -1, 1, 3]), st.sampled_from([-2, -1, 1, 3])),
     swap=st.booleans(),
     came=st.sampled_from(["f4", "f8", ">f4", ">f8", "f2", "i2"]),
-    name=st.sampled_from(["numpy", "numba"]),
+    name=st.sampled_from(BACKENDS),
 )
 def test_any_view_gives_the_bits_of_its_copy(n, steps, swap, came, name):
     rng = np.random.default_rng(n)

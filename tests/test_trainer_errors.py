@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from tasks import data, everything, make
+from tasks import BACKENDS, data, everything, make
 
 from briskmlp import SGD, Adam, EarlyStopping, Trainer
 
@@ -153,7 +153,7 @@ FIT = [  # task, what differs from a good fit, the error, its message
 ]
 
 
-@pytest.fixture(scope="module", params=["numpy", "numba"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def trainers(request):
     """One Trainer per task, with state that an error could spoil, one batch into its third epoch."""
     made = {}

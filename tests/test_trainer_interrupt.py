@@ -22,7 +22,11 @@ def new(backend_name, **arguments):
 
 @pytest.fixture
 def interrupt(backend, monkeypatch):
-    """interrupt(trainer, k): Ctrl-C in the k-th kernel call of fit, each of one step, after it has moved everything."""
+    """interrupt(trainer, k): Ctrl-C in the k-th kernel call of fit, each of one step, after it has moved everything.
+
+    Returns how many batches are done. A backend that restores has done that of the call; with the others the engine
+    cannot know, and has it made again.
+    """
 
     def cut(trainer, k, epochs=3, **arguments):
         calls = []
@@ -40,6 +44,7 @@ def interrupt(backend, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit(X, Y, epochs=epochs, **arguments)
         assert len(calls) == k
+        return k if backend.RESTORES else k - 1
 
     return cut
 
@@ -48,15 +53,29 @@ def interrupt(backend, monkeypatch):
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 def test_an_interrupted_epoch_is_finished_first_with_the_same_bits(backend_name, dtype, interrupt, k, weight):
     trainer, twin = new(backend_name, dtype=dtype), new(backend_name, dtype=dtype)
-    whole = twin.fit(X, Y, epochs=3, sample_weight=weight).loss
-    interrupt(trainer, k, sample_weight=weight)
-    done = k - 1  # the batch of the call that was cut is made again
+    whole = twin.fit(X, Y, epochs=4, sample_weight=weight).loss
+    done = interrupt(trainer, k, sample_weight=weight)
     assert (trainer.epoch, trainer._engine.position.batch) == divmod(done, N_BATCHES)
-    left = 3 - done // N_BATCHES
+    left = 4 - done // N_BATCHES
     history = trainer.fit(X, Y, epochs=left, sample_weight=weight)
     assert everything(trainer) == everything(twin)
     assert history.loss == whole[-left:]  # a cut epoch's loss is that of all its batches
-    assert history["epoch"] == [1, 2, 3][-left:]
+    assert history["epoch"] == [1, 2, 3, 4][-left:]
+
+
+def test_an_interrupt_before_the_kernel_call_leaves_all_as_it_was(backend, backend_name, monkeypatch):
+    trainer = new(backend_name)
+    trainer.fit(X, Y, epochs=1)
+    before = everything(trainer)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(X, Y, epochs=1)
+    assert everything(trainer) == before
 
 
 def test_an_interrupt_in_a_callback_comes_after_a_whole_epoch(backend_name):
@@ -86,9 +105,8 @@ def test_an_interrupted_trainer_goes_on_after_pickling_and_from_other_containers
 
 def test_two_interrupts_in_one_epoch(backend_name, interrupt):
     trainer, twin = new(backend_name), new(backend_name)
-    interrupt(trainer, 3)
-    interrupt(trainer, 3)
-    assert trainer._engine.position.batch == 4
+    done = interrupt(trainer, 3) + interrupt(trainer, 2)
+    assert trainer._engine.position.batch == done
     trainer.fit(X, Y, epochs=1)
     twin.fit(X, Y, epochs=1)
     assert everything(trainer) == everything(twin)
@@ -97,7 +115,7 @@ def test_two_interrupts_in_one_epoch(backend_name, interrupt):
 @pytest.mark.parametrize("what", ["rows", "a value", "targets", "weights", "batch size"])
 def test_with_other_data_the_unfinished_epoch_is_dropped_with_a_warning(backend_name, interrupt, what):
     trainer = new(backend_name)
-    interrupt(trainer, 9)
+    done = interrupt(trainer, 9)
     parameters = trainer.parameters.copy()
     other = {"X": X.copy(), "Y": Y.copy(), "sample_weight": None}
     if what == "rows":
@@ -115,7 +133,7 @@ def test_with_other_data_the_unfinished_epoch_is_dropped_with_a_warning(backend_
         def on_fit_begin(self, trainer):
             np.testing.assert_array_equal(trainer.parameters, parameters)
 
-    with pytest.warns(UserWarning, match="epoch 1 was cut after 2 batches and is dropped") as warned:
+    with pytest.warns(UserWarning, match=f"epoch 1 was cut after {done - N_BATCHES} batches and is dropped") as warned:
         history = trainer.fit(other.pop("X"), other.pop("Y"), epochs=1, callbacks=[Look()], **other)
     assert warned[0].filename == __file__  # points at the user's line
     assert (len(history), trainer.epoch, trainer._engine.position.batch) == (1, 2, 0)

@@ -78,9 +78,11 @@ static double error(real result, wide exact) {
     }
     int exponent;
     (void)(BRISK_DOUBLE ? (wide)frexpl(size, &exponent) : (wide)frexp((double)size, &exponent));
-    const double off = fabs((double)((wide)result - exact));
-    return BRISK_DOUBLE ? (double)ldexpl(off, DIGITS - exponent) : ldexp(off, DIGITS - exponent);
+    const wide off = (wide)result - exact;
+    return fabs(BRISK_DOUBLE ? (double)ldexpl(off, DIGITS - exponent) : ldexp((double)off, DIGITS - exponent));
 }
+
+#if BRISK_DOUBLE
 
 /* The next pseudorandom number: xorshift64*. */
 static uint64_t next(uint64_t* state) {
@@ -90,31 +92,43 @@ static uint64_t next(uint64_t* state) {
     return *state * 0x2545F4914F6CDD1D;
 }
 
-/* The i-th argument: of float32 the number of these bits; of float64 one of random bits and exponent, or uniform where
- * the functions change. */
+enum { COUNT = 20000000 };
+
+/* The i-th argument: of random bits, or uniform where the functions change. */
 static real argument(uint64_t i, uint64_t* state) {
-    real x;
-#if BRISK_DOUBLE
-    const uint64_t bits = next(state);
-    const double uniform = (double)(bits >> 11) * 0x1p-53 * 2 - 1;
-    static const double edge[] = {INFINITY, -INFINITY, NAN, 0.0, -0.0, DBL_MAX, -DBL_MAX, DBL_MIN, -DBL_MIN, 1, -1};
+    static const real edge[] = {INFINITY, -INFINITY, NAN, 0.0, -0.0, DBL_MAX, -DBL_MAX, DBL_MIN, -DBL_MIN, 1, -1};
     if (i < sizeof edge / sizeof *edge)
-        x = edge[i];
-    else if (i % 4 == 0)
+        return edge[i];
+    const uint64_t bits = next(state);
+    const real uniform = (real)(bits >> 11) * 0x1p-53 * 2 - 1;
+    real x;
+    switch (i % 4) {
+    case 0:
         memcpy(&x, &bits, sizeof x);
-    else if (i % 4 == 1)
-        x = uniform * 760;
-    else if (i % 4 == 2)
-        x = uniform * 21;
-    else
-        x = ldexp(uniform, -(int)(bits & 31));
+        return x;
+    case 1:
+        return uniform * 760;
+    case 2:
+        return uniform * 21;
+    default:
+        return ldexp(uniform, -(int)(bits & 31));
+    }
+}
+
 #else
+
+static const uint64_t COUNT = (uint64_t)1 << 32;
+
+/* The number of these bits. */
+static real argument(uint64_t i, uint64_t* state) {
     (void)state;
     const uint32_t bits = (uint32_t)i;
+    real x;
     memcpy(&x, &bits, sizeof x);
-#endif
     return x;
 }
+
+#endif
 
 int main(int argc, char** argv) {
     const struct function* f = FUNCTIONS;
@@ -127,14 +141,13 @@ int main(int argc, char** argv) {
         return 2;
     }
 
-    const uint64_t count = BRISK_DOUBLE ? 20000000 : (uint64_t)1 << 32;
     uint64_t state = 1, tried = 0;
     double largest = 0;
     real where = 0;
-    for (uint64_t i = 0; i < count;) {
+    for (uint64_t i = 0; i < COUNT;) {
         static real x[BLOCK], y[2][BLOCK];
         int n = 0;
-        for (; n < BLOCK && i < count; i += step) {
+        for (; n < BLOCK && i < COUNT; i += step) {
             const real a = argument(BRISK_DOUBLE ? i / step : i, &state);
             const bool subnormal = a != 0 && fabs((double)a) < (double)SMALLEST;
             if (!subnormal && !(a < f->low || a > f->high))

@@ -1,157 +1,14 @@
-/* What train_test.c trains, and what must come of it: plain loops over the equations, in float64, one example at a time.
+/* What must come of a task: plain loops over the equations, in float64, one example at a time.
  *
- * Each number there comes with a bound: how far from it a kernel's may be, whatever the order of its sums and whether
- * it fuses. That is running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, section 3.3): a sum
- * of K products errs by at most K + 1 roundings of the sum of their sizes. */
+ * Each number comes with a bound: how far from it a kernel's may be, whatever the order of its sums and whether it
+ * fuses. That is running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, section 3.3): a sum of
+ * K products errs by at most K + 1 roundings of the sum of their sizes. */
 #ifndef BRISK_REFERENCE_H
 #define BRISK_REFERENCE_H
 
-#include "../brisk.h"
+#include "task.h"
 
-#include <float.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 8 * 7 * 3 /* outputs, rules, biases: all combinations */ };
-
-/* Networks, with n rows in batches; each `stride`-th variant is tried. layout.c decides how they are divided: */
-static const struct shape {
-    int64_t n_layers, width[LAYERS + 1], n, batch;
-    int stride;
-} SHAPES[] = {
-    {1, {1, 1}, 1, 1, 1},
-    {1, {1, 1}, 7, 1, 1},
-    {2, {5, 9, 3}, 33, 1, 5},
-    {2, {5, 9, 3}, 33, 16, 1},
-    {2, {5, 9, 3}, 300, 129, 5}, /* two slices; a short one in the last batch */
-    {2, {17, 7, 33}, 17, 7, 1},
-    {4, {3, 4, 5, 6, 2}, 40, 17, 1},
-    {4, {9, 17, 16, 15, 4}, 40, 40, 5},
-    {2, {33, 65, 1}, 50, 17, 5},
-    {2, {64, 100, 10}, 300, 300, 17},
-    {2, {40, 300, 7}, 20, 16, 17},  /* more panels than go with one block of rows */
-    {1, {1100, 5}, 17, 17, 17},     /* more inputs than one block of a sum */
-    {2, {5, 9, 3}, 9000, 9000, 83}, /* slices of several chunks */
-    {1, {1100, 64}, 600, 600, 100}, /* too large for slices; more rows than one block of a sum */
-    {1, {520, 64}, 4200, 4200, 100} /* in float64 too large for slices, and two chunks */
-};
-enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
-
-/* u is twice the unit roundoff: for what is of second order, and because in float64 the loops here err as much. No
- * number that matters is `tiny`: kernels flush what is. */
-static const struct format {
-    size_t size;
-    const char* name;
-    double u, tiny;
-} FORMATS[] = {{sizeof(float), "float32", FLT_EPSILON, 1e6 * FLT_MIN},
-               {sizeof(double), "float64", DBL_EPSILON, 1e6 * DBL_MIN}};
-
-static double u; /* of the type that is tested */
-
-/* --- tasks ------------------------------------------------------------------------------------------------------- */
-
-/* A network, a training and data; all numbers are exact in float32. */
-struct task {
-    const struct shape* shape;
-    int variant;
-    struct brisk_plan plan;
-    struct brisk_layer layers[LAYERS];
-    double l2[2 * LAYERS], rate;
-    int64_t n_in, n_out, n, X_step;
-    double *params, *X, *Y, *weight; /* X's rows are X_step apart, with NaN between */
-    int64_t *labels, *order;
-};
-
-static void* zeros(int64_t n, size_t size) {
-    void* p = calloc(n > 0 ? (size_t)n : 1, size);
-    if (p == NULL)
-        abort();
-    return p;
-}
-
-/* Uniform in -1 … 1, of 20 bits: xorshift64*. */
-static double uniform(void) {
-    static uint64_t state = 1;
-    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
-    return (double)(int64_t)((state * 0x2545F4914F6CDD1D) >> 43) * 0x1p-20 - 1;
-}
-
-static struct task make_task(const struct shape* shape, int v) {
-    static const enum brisk_rule rules[] = {BRISK_SGD,  BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM,
-                                            BRISK_ADAM, BRISK_RMSPROP,  BRISK_SGD};
-    static const int64_t slots[] = {0, 1, 1, 2, 2, 1, 0};
-    const int output = v % 8, rule = v % 7, bias = v % 3, hidden = (v / 8 + v) % 4;
-    const bool cross = output >= 5, labels = output == 7, penalised = v / 32 % 2, decays = rule == 4 || rule == 6 || v / 7 % 2;
-    struct task t = {.shape = shape, .variant = v, .n = shape->n, .rate = 0.0625};
-    t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
-                                 .batch_size = shape->batch,
-                                 .n_slots = slots[rule],
-                                 .bias = (enum brisk_bias)bias,
-                                 .loss = cross ? BRISK_CROSS_ENTROPY : BRISK_MSE,
-                                 .rule = rules[rule],
-                                 .nesterov = rule == 2,
-                                 .decoupled = rule == 4,
-                                 .seed = 0x123456789ABCDEFu,
-                                 .loss_scale = v / 5 % 2 ? 0.5 : 1,
-                                 .momentum = 0.9,
-                                 .beta1 = 0.9,
-                                 .beta2 = 0.99,
-                                 .epsilon = 1e-3};
-    const enum brisk_activation outputs[] = {BRISK_SIGMOID, BRISK_TANH,    BRISK_RELU,   BRISK_IDENTITY,
-                                             BRISK_SOFTMAX, BRISK_SIGMOID, BRISK_SOFTMAX, BRISK_SOFTMAX};
-    int64_t at = 0;
-    for (int64_t l = 0; l < shape->n_layers; l++) {
-        const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];
-        const int64_t n_b = bias == BRISK_BIAS_NEURON ? n_out : bias == BRISK_BIAS_LAYER ? 1 : 0;
-        t.layers[l] = (struct brisk_layer){
-            .n_in = n_in,
-            .n_out = n_out,
-            .activation = l + 1 < shape->n_layers ? (enum brisk_activation)hidden : outputs[output],
-            .below = l > 0 ? (enum brisk_activation)hidden : BRISK_IDENTITY,
-            .dense_W = at,
-            .dense_b = at + n_in * n_out,
-            .n_b = n_b,
-            .rate_W = 1,
-            .rate_b = 0.5,
-            .decay_W = decays ? 0.0625 : 0,
-            .decay_b = decays ? 0.125 : 0,
-        };
-        at += n_in * n_out + n_b;
-        t.l2[2 * l] = penalised ? 0.25 : 0;
-    }
-    t.plan.n_parameters = at;
-    t.n_in = shape->width[0], t.n_out = shape->width[shape->n_layers], t.X_step = t.n_in + 3;
-
-    t.params = zeros(at, sizeof(double));
-    t.X = zeros(t.n * t.X_step, sizeof(double));
-    t.Y = labels ? NULL : zeros(t.n * t.n_out, sizeof(double));
-    t.labels = labels ? zeros(t.n, sizeof(int64_t)) : NULL;
-    t.weight = v / 16 % 2 ? zeros(t.n, sizeof(double)) : NULL;
-    t.order = zeros(t.n, sizeof(int64_t));
-    for (int64_t l = 0; l < shape->n_layers; l++)
-        for (int64_t i = t.layers[l].dense_W; i < t.layers[l].dense_b + t.layers[l].n_b; i++)
-            t.params[i] = uniform() * exp2(-floor(log2((double)t.layers[l].n_in) / 2));
-    for (int64_t i = 0; i < t.n; i++) {
-        for (int64_t k = 0; k < t.X_step; k++)
-            t.X[i * t.X_step + k] = k < t.n_in ? uniform() : (double)NAN;
-        const double y = floor(32 + 32 * uniform()) / 64;
-        for (int64_t j = 0; j < t.n_out && !labels; j++)
-            t.Y[i * t.n_out + j] = output != 6 ? fabs(uniform()) : t.n_out == 1 ? 1 : j == 0 ? y : j == 1 ? 1 - y : 0;
-        if (labels)
-            t.labels[i] = (int64_t)floor((double)t.n_out * (0.5 + uniform() / 2));
-        if (t.weight != NULL) /* a quarter are 0, but not all */
-            t.weight[i] = i == 0 ? 1 : fmax(0, uniform() + 0.5);
-        t.order[i] = (i * 7919 + 3) % t.n; /* a prime: a permutation */
-    }
-    return t;
-}
-
-static void free_task(struct task* t) {
-    void* parts[] = {t->params, t->X, t->Y, t->weight, t->labels, t->order};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        free(parts[i]);
-}
+static double u; /* of the format */
 
 /* --- the equations, with bounds ---------------------------------------------------------------------------------- */
 
@@ -161,8 +18,8 @@ struct vector {
 };
 
 struct result {
-    double loss, e_loss;
-    double *grad, *e_grad, *out, *e_out; /* (n_parameters,), (m, n_out) */
+    double loss, e_loss, penalty, e_penalty; /* the loss includes the weights' penalty */
+    double *grad, *e_grad, *out, *e_out;     /* (n_parameters,), (m, n_out) */
 };
 
 static struct result make_result(const struct task* t) {
@@ -243,9 +100,9 @@ static void through(enum brisk_activation f, const struct vector* A, struct vect
     }
 }
 
-/* The last layer: from Z, in A, to A and D = scale ∂E/∂Z of example i, of weight w; adds up w E. */
+/* The last layer: from Z, in A, to A and D = scale ∂E/∂Z of example i of m, of weight w; adds up w E. */
 static void loss_row(const struct task* t, struct vector* A, struct vector* D, int64_t i, double w, double scale,
-                     struct result* r) {
+                     double m, struct result* r) {
     const enum brisk_activation f = t->layers[t->plan.n_layers - 1].activation;
     const bool cross = t->plan.loss == BRISK_CROSS_ENTROPY;
     const int64_t n = t->n_out;
@@ -257,7 +114,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
         highest = fmax(highest, fabs(Z.x[j]));
     for (int64_t j = 0; j < n; j++) {
         const double y = t->labels != NULL ? t->labels[i] == j : t->Y[i * n + j];
-        const double z = Z.x[j], e = Z.e[j], off = A->x[j] - y, c = (double)(16 * n + 12) * u;
+        const double z = Z.x[j], e = Z.e[j], off = A->x[j] - y, c = (m + 16 * (double)n + 12) * u;
         if (!cross) {
             r->loss += w * off * off;
             r->e_loss += w * ((2 * fabs(off) + A->e[j]) * A->e[j] + c * off * off);
@@ -322,7 +179,7 @@ static void compute(const struct task* t, const double* params, const int64_t* r
     const int64_t n_layers = t->plan.n_layers;
     memset(r->grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
     memset(r->e_grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
-    r->loss = r->e_loss = 0;
+    r->loss = r->e_loss = r->penalty = 0;
     for (int64_t i = 0; i < m; i++) {
         for (int64_t k = 0; k < t->n_in; k++)
             A[0].x[k] = t->X[rows[i] * t->X_step + k];
@@ -332,7 +189,7 @@ static void compute(const struct task* t, const double* params, const int64_t* r
                 activate(t->layers[l].activation, &A[l + 1], t->layers[l].n_out);
         }
         const double w = t->plan.loss_scale * (t->weight == NULL ? 1 : t->weight[rows[i]]);
-        loss_row(t, &A[n_layers], &D, rows[i], w, scale, r);
+        loss_row(t, &A[n_layers], &D, rows[i], w, scale, (double)m, r);
         memcpy(r->out + i * t->n_out, A[n_layers].x, (size_t)t->n_out * sizeof(double));
         memcpy(r->e_out + i * t->n_out, A[n_layers].e, (size_t)t->n_out * sizeof(double));
         for (int64_t l = n_layers - 1; l >= 0; l--)
@@ -341,11 +198,13 @@ static void compute(const struct task* t, const double* params, const int64_t* r
     for (int64_t l = 0; l < n_layers; l++)
         for (int64_t i = t->layers[l].dense_W; i < t->layers[l].dense_b; i++) {
             const double penalty = t->l2[2 * l] / 2 * params[i] * params[i], g = scale * t->l2[2 * l] * params[i];
-            r->loss += penalty;
-            r->e_loss += 40 * u * penalty;
+            r->penalty += penalty;
             r->grad[i] += g;
             r->e_grad[i] += 4 * u * fabs(g);
         }
+    r->e_penalty = (double)(t->plan.n_parameters + 40) * u * r->penalty;
+    r->loss += r->penalty;
+    r->e_loss += r->e_penalty;
 }
 
 /* --- the update rules -------------------------------------------------------------------------------------------- */

@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const struct format* format;
-static const struct brisk_kernels* kernels;
 static bool quick;
 static atomic_int failures;
 
@@ -39,71 +37,6 @@ static void near(const struct task* task, const char* what, int64_t i, double go
         return;
     snprintf(text, sizeof text, "%s[%lld] is %.9g, but must be %.9g within %.2g", what, (long long)i, got, x, e);
     fail(task, text);
-}
-
-/* --- arrays in the format, and workspaces ------------------------------------------------------------------------ */
-
-static double number(const void* p, int64_t i) {
-    return format->size == sizeof(float) ? (double)((const float*)p)[i] : ((const double*)p)[i];
-}
-
-/* n numbers, or NULL for NULL; no byte more, so that AddressSanitizer sees who goes beyond. */
-static void* cast(const double* from, int64_t n) {
-    void* to = from == NULL ? NULL : zeros(n, format->size);
-    for (int64_t i = 0; i < n && to != NULL; i++)
-        if (format->size == sizeof(float))
-            ((float*)to)[i] = (float)from[i];
-        else
-            ((double*)to)[i] = from[i];
-    return to;
-}
-
-struct arrays {
-    void *params, *state, *X, *Y, *weight, *grad, *out;
-    int64_t n_state;
-    struct brisk_data data;
-};
-
-static struct arrays make_arrays(const struct task* t) {
-    struct arrays a = {.n_state = t->plan.n_slots * t->plan.n_parameters};
-    a.params = cast(t->params, t->plan.n_parameters);
-    a.state = zeros(a.n_state, format->size);
-    a.X = cast(t->X, (t->n - 1) * t->X_step + t->n_in);
-    a.Y = cast(t->Y, t->n * t->n_out);
-    a.weight = cast(t->weight, t->n);
-    a.grad = zeros(t->plan.n_parameters, format->size);
-    a.out = zeros(t->n * t->n_out, format->size);
-    a.data = (struct brisk_data){a.X, a.Y, a.weight, t->labels, t->X_step};
-    return a;
-}
-
-static void free_arrays(struct arrays* a) {
-    void* parts[] = {a->params, a->state, a->X, a->Y, a->weight, a->grad, a->out};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        free(parts[i]);
-}
-
-/* A workspace full of NaN: what a call has not written itself, and pads, must not count. */
-static struct brisk_work* make_work(const struct task* t, bool training) {
-    struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
-    if (work == NULL)
-        abort();
-    const size_t size = format->size, panel = (size_t)work->panel_stride * size;
-    memset(work->P, -1, (size_t)work->n_packed * size);
-    if (training) {
-        memset(work->S, -1, (size_t)(work->n_packed * t->plan.n_slots) * size);
-        memset(work->G, -1, (size_t)(work->n_packed * work->n_slices) * size);
-        memset(work->WT, -1, (size_t)work->n_turned * size);
-    }
-    memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
-    for (int s = 0; s < work->n_spaces; s++)
-        for (int64_t l = 0; l < t->plan.n_layers; l++) {
-            memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);
-            memset(work->spaces[s].A[l + 1], -1, (size_t)work->layers[l].panels * panel);
-            for (int d = 0; d < 3; d++)
-                memset(work->spaces[s].D[d], -1, (size_t)work->layers[l].panels * panel);
-        }
-    return work;
 }
 
 /* --- against the equations --------------------------------------------------------------------------------------- */
@@ -153,6 +86,8 @@ static void check_gradient(const struct task* t, const struct result* r, double 
          r->e_loss);
     near(t, "loss alone", 1, brisk_gradient(predicting, t->l2, a.params, &a.data, t->order, t->n, scale, NULL), r->loss,
          r->e_loss);
+    near(t, "loss of nothing", 0, brisk_gradient(work, t->l2, a.params, &a.data, t->order, 0, scale, a.grad),
+         r->penalty, r->e_penalty);
     brisk_forward(work, a.params, &a.data, t->order, t->n, a.out);
     check_numbers(t, "output", a.out, 1, r->out, r->e_out, n_out);
     brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
@@ -180,7 +115,7 @@ static void check_train(const struct task* t, struct result* r) {
     const int64_t* order = t->variant % 2 ? t->order : NULL;
     int64_t counts[3] = {0}, where[2];
     double sums[2] = {0}, loss;
-    for (int s = 0; s < (t->n < 600 ? 4 : 1); s++) {
+    for (int s = 0; s < (t->n < MANY ? 4 : 1); s++) {
         const int64_t *rows = (order == NULL ? in_order : order) + counts[1] * batch, made = counts[2];
         const int64_t m = t->n - counts[1] * batch < batch ? t->n - counts[1] * batch : batch;
         double weight = 0;
@@ -241,9 +176,9 @@ static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     const struct {
         const void* from;
         size_t size;
-    } parts[] = {{a.params, n_parameters * one},  {a.grad, n_parameters * one},
-                 {a.state, (size_t)a.n_state * one}, {a.out, (size_t)(t->n * t->n_out) * one},
-                 {counts, sizeof counts},         {numbers, sizeof numbers}};
+    } parts[] = {
+        {a.params, n_parameters * one},           {a.grad, n_parameters * one}, {a.state, (size_t)a.n_state * one},
+        {a.out, (size_t)(t->n * t->n_out) * one}, {counts, sizeof counts},      {numbers, sizeof numbers}};
     char* bytes = zeros((int64_t)((2 * n_parameters + (size_t)a.n_state + (size_t)(t->n * t->n_out)) * one +
                                   sizeof counts + sizeof numbers),
                         1);
@@ -286,11 +221,13 @@ static void check_bits(struct task* t) {
     }
     same_bits(t, bytes, 2, "other bits in pieces, with other threads");
     brisk_force_threads(2);
-    struct job job = {t, bytes};
-    pthread_t beside;
-    pthread_create(&beside, NULL, train_beside, &job);
-    train_beside(&job);
-    pthread_join(beside, NULL);
+    if (t->n < MANY) {
+        struct job job = {t, bytes};
+        pthread_t beside;
+        pthread_create(&beside, NULL, train_beside, &job);
+        train_beside(&job);
+        pthread_join(beside, NULL);
+    }
     t->plan.shuffle = false;
     free(bytes);
 }
@@ -298,8 +235,8 @@ static void check_bits(struct task* t) {
 /* --- what goes wrong --------------------------------------------------------------------------------------------- */
 
 /* A training of two epochs ends like this, at `where`, and leaves all as it was. */
-static void check_end(const struct task* t, const double rates[2], int64_t max_steps, enum brisk_end end,
-                      int64_t epoch, int64_t batch) {
+static void check_end(const struct task* t, const double rates[2], int64_t max_steps, enum brisk_end end, int64_t epoch,
+                      int64_t batch) {
     struct arrays a = make_arrays(t), same = make_arrays(t);
     struct brisk_work* work = make_work(t, true);
     int64_t counts[3] = {0}, where[2] = {-1, -1};
@@ -308,10 +245,11 @@ static void check_end(const struct task* t, const double rates[2], int64_t max_s
                                            (struct brisk_position){counts, sums}, rates, 2, max_steps, losses, where);
     check(got == end, t, "not the end it should be");
     check(where[0] == epoch && (batch < 0 || where[1] == batch), t, "the end is not where it should be");
-    check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t, "parameters were touched");
+    check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t,
+          "parameters were touched");
     check(memcmp(a.state, same.state, (size_t)a.n_state * format->size) == 0, t, "the state was touched");
-    check(counts[0] == 0 && counts[1] == 0 && counts[2] == 0 && sums[0] == 0 && sums[1] == 0, t, "position was touched");
-    check(losses[0] == -1 && losses[1] == -1, t, "losses were touched");
+    check(counts[0] == 0 && counts[1] == 0 && counts[2] == 0 && sums[0] == 0 && sums[1] == 0, t,
+          "position was touched");
     brisk_work_free(work);
     free_arrays(&a), free_arrays(&same);
 }
@@ -396,7 +334,7 @@ int main(int argc, char** argv) {
         for (const struct shape* shape = SHAPES; shape < SHAPES + N_SHAPES; shape++)
             for (int v = 0, stride = shape->stride * (quick ? 13 : 1); v < VARIANTS; v += stride)
                 if (!quick || shape->stride < 80)
-                    check_task(shape, v, v / stride < 7);
+                    check_task(shape, v, shape->n < MANY ? v / stride < 7 : v == 0);
         for (enum brisk_isa i = BRISK_PORTABLE; i < BRISK_ISA_COUNT; i++) {
             kernels = brisk_isas_can_run() & 1u << i ? brisk_kernels_of(i, format->size) : NULL;
             if (kernels != NULL) {

@@ -33,7 +33,8 @@ def read(X: Any, name: str) -> NDArray[Any]:
     """
     if X is None:
         raise TypeError(f"{name} is None; accepted: an array of {NUMBERS}")
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+    # Only a process that loaded numpy.ma has masked arrays; loading it for this question takes 10 ms.
+    if "numpy.ma" in sys.modules and isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise TypeError(f"{name} has masked values; accepted: {NUMBERS}, such as {name}.filled(0)")
     try:
         only_dlpack = hasattr(X, "__dlpack__") and not hasattr(X, "__array__")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from briskmlp.backends import dispatch
-from briskmlp.backends.contract import LARGEST_CHUNK, Position, aligned_zeros
-from briskmlp.backends.threads import blas_threads
+from briskmlp.backends.contract import LARGEST_CHUNK, WEIGHTS_NOT_FINITE, Divergence, Position, aligned_zeros
+from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.inputs import Inputs
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
@@ -85,7 +86,7 @@ class Engine:
         """Return the last activations, (n, n_out)."""
         if out is None:
             out = np.empty((inputs.n, self.plan.layers[-1]), dtype=self.dtype)
-        with blas_threads(self.threads):
+        with self._blas():
             for chunk, X, rows, work in self._chunks(inputs):
                 self.backend.forward(self.plan, self.parameters, X, rows, out[chunk], work)
         return out
@@ -101,7 +102,7 @@ class Engine:
 
     def _sum(self, plan: Plan, data: Data, grad: FloatArray | None) -> float:
         total, scale = 0.0, 1.0 / data.total_weight
-        with blas_threads(self.threads):
+        with self._blas():
             for chunk, X, rows, work in self._chunks(data.inputs, training=grad is not None):
                 weight = None if data.weight is None else data.weight[chunk]
                 Y = data.Y[chunk]
@@ -113,7 +114,8 @@ class Engine:
         """Yield chunks of rows: their place, an array that holds them, their rows in it, and a workspace."""
         n = inputs.n
         size = min(n, max(1, STAGE_BYTES // (int(self.plan.layers.max()) * self.dtype.itemsize)))
-        work = self.backend.workspace(self.plan, self.dtype, size, training=training)
+        threads = thread_limit(self.threads)
+        work = self.backend.workspace(self.plan, self.dtype, size, training=training, threads=threads)
         index = np.arange(size, dtype=np.int64)
         for start in range(0, n, size):
             chunk = slice(start, min(start + size, n))
@@ -133,7 +135,8 @@ class Engine:
                 stacklevel=4,
             )
             self.position.drop_epoch()
-        self._kept = np.empty_like(self.parameters), np.empty_like(self.state)
+        if not self.backend.RESTORES:
+            self._kept = np.empty_like(self.parameters), np.empty_like(self.state)
 
     def end(self, data: Data) -> None:
         """Remember what an unfinished epoch is made of; free what only training needs."""
@@ -141,15 +144,18 @@ class Engine:
         self._kept, self._staged = (self.parameters[:0], self.state[:0]), None
 
     def advance(self, data: Data, rates: Floats, steps: int, losses: Floats) -> float:
-        """Make one kernel call; whatever goes wrong, leave all as it was before it. Return its seconds."""
+        """Make one kernel call; whatever goes wrong, leave all as it was before it. Return its seconds.
+
+        An interrupt comes before or after the call of a backend that restores, and then all has moved or nothing.
+        """
         X, Y, weight, order, steps = self._stage(data, steps)
         work = self._workspace(data.inputs.n)
         self._keep()
         start = perf_counter()
         self._in_kernel = True
         try:
-            with blas_threads(self.threads):
-                where = self.backend.train(
+            with self._blas():
+                diverged = self.backend.train(
                     self.plan,
                     self.parameters,
                     self.state,
@@ -163,14 +169,13 @@ class Engine:
                     losses,
                     work,
                 )
-            problem = "the loss is not finite in"
-            if where is None and not all(np.isfinite(learned).all() for learned in (self.parameters, self.state)):
-                where, problem = (self.position.epoch, self.position.batch), "weights or state overflowed before"
-            if where is not None:
+            if diverged is None and not self.backend.RESTORES and not self._is_finite():
+                diverged = Divergence(self.position.epoch, self.position.batch, WEIGHTS_NOT_FINITE)
+            if diverged is not None:
                 raise FloatingPointError(
-                    f"training diverged: {problem} epoch {where[0]}, batch {where[1]} (counted from 0); the weights "
-                    f"are back at epoch {self._kept_position.epoch}, batch {self._kept_position.batch}. "
-                    f"Lower the learning rate ({rates[0]:g})"
+                    f"training diverged: {diverged.problem} epoch {diverged.epoch}, batch {diverged.batch} "
+                    f"(counted from 0); the weights are back at epoch {self._kept_position.epoch}, batch "
+                    f"{self._kept_position.batch}. Lower the learning rate ({rates[0]:g})"
                 )
         except BaseException:
             self._restore()
@@ -178,6 +183,10 @@ class Engine:
         finally:
             self._in_kernel = False
         return perf_counter() - start
+
+    def _blas(self) -> AbstractContextManager[None]:
+        """Hold BLAS to the number of threads, if it has any part in this."""
+        return blas_threads(self.threads) if self.backend.USES_BLAS else nullcontext()
 
     def _stage(self, data: Data, steps: int) -> tuple[FloatArray, Any, FloatArray | None, Ints | None, int]:
         """Return arrays that a kernel can read, the order over them, and how many steps they serve."""
@@ -197,19 +206,27 @@ class Engine:
 
     def _workspace(self, n: int) -> Any:
         """Return the training workspace, allocated at first use and kept for the next training of this shape."""
-        key = self.plan.batch_size, n
+        threads = thread_limit(self.threads)
+        key = self.plan.batch_size, n, threads
         if self._work is None or self._work[0] != key:
             self._work = None  # free the old one first
-            self._work = key, self.backend.workspace(self.plan, self.dtype, n)
+            self._work = key, self.backend.workspace(self.plan, self.dtype, n, threads=threads)
         return self._work[1]
+
+    def _is_finite(self) -> bool:
+        return all(bool(np.isfinite(learned).all()) for learned in (self.parameters, self.state))
 
     def _keep(self) -> None:
         """Copy what a kernel call changes, to go back to when it fails or is interrupted."""
+        self._kept_position.copy_from(self.position)
+        if self.backend.RESTORES:
+            return
         for kept, live in zip(self._kept, (self.parameters, self.state), strict=True):
             np.copyto(kept, live)
-        self._kept_position.copy_from(self.position)
 
     def _restore(self) -> None:
+        if self.backend.RESTORES:
+            return
         try:
             for kept, live in zip(self._kept, (self.parameters, self.state), strict=True):
                 np.copyto(live, kept)
@@ -219,7 +236,11 @@ class Engine:
             raise
 
     def recover(self) -> None:
-        """Go back to before a kernel call that a fork cut in another thread."""
+        """Go back to before a kernel call that a fork cut in another thread.
+
+        A backend that restores has not moved anything by then, unless the fork came while it handed back what was
+        learned: the child then begins from weights of which some are a call ahead.
+        """
         if self._in_kernel:
             self._restore()
             self._work, self._in_kernel = None, False
@@ -242,6 +263,7 @@ class Engine:
     def memory(self) -> int:
         """Return about how many bytes training takes beside the data: what is learned, its copies, and activations."""
         plan, numbers = self.plan, self.parameters.size + self.state.size
-        copies = 3 * numbers + 2 * self.parameters.size  # live, kept and padded; the gradient, transposed weights
-        activations = 2 * min(plan.batch_size or LARGEST_CHUNK, LARGEST_CHUNK) * int(plan.layers.sum())
-        return (copies + activations) * self.dtype.itemsize
+        copies = 1 if self.backend.RESTORES else 2  # live, and kept
+        n = plan.batch_size or LARGEST_CHUNK
+        work: int = self.backend.memory(plan, self.dtype, n, threads=thread_limit(self.threads))
+        return copies * numbers * self.dtype.itemsize + work

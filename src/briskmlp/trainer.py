@@ -335,13 +335,14 @@ class Trainer:
 
     @property
     def isa(self) -> str | None:
-        """Instruction set of the native backend; None on the others."""
-        return None
+        """Instruction set of the native backend, such as ``"avx512"``; None on the others."""
+        isa: str | None = self._engine.backend.isa()
+        return isa
 
     def explain(self) -> str:
         """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
         engine = self._engine
-        lines = [f"backend: {self.backend}"]
+        lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
         reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
         lines.append(f"threads: at most {thread_limit(self.threads)}")

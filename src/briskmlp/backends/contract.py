@@ -1,4 +1,4 @@
-"""The contract of a backend: five functions over a Plan and plain arrays, which a module offers.
+"""The contract of a backend: functions over a Plan and plain arrays, which a module offers.
 
 Rules that every backend obeys
 ------------------------------
@@ -12,14 +12,16 @@ Rules that every backend obeys
 - Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on what a workspace was
   used for before.
 - Kernels read no clock, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
-- When a loss is not finite ``train`` stops and says where. Parameters, state and position are then undefined: the
-  caller keeps a copy from before the call and restores it, in this one place for all backends and interrupts.
+- When a loss is not finite ``train`` stops and says where. A backend that RESTORES then leaves parameters, state and
+  position as they were, and does so too where what was learned is not finite; its calls move everything or nothing.
+  With the others all this is undefined: the caller keeps a copy from before the call, looks whether what was learned
+  is finite, and restores it, in this one place for such backends and interrupts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -74,12 +76,45 @@ class Position:
         self.sums[:] = other.sums
 
 
+LOSS_NOT_FINITE = "the loss is not finite in"
+WEIGHTS_NOT_FINITE = "weights or state overflowed before"
+
+
+class Divergence(NamedTuple):
+    """Where training met numbers that are not finite, counted from 0, and which."""
+
+    epoch: int
+    batch: int
+    problem: str = LOSS_NOT_FINITE  # or WEIGHTS_NOT_FINITE; the place follows it
+
+
+def estimate_memory(plan: Plan, dtype: np.dtype[Any]) -> int:
+    """Return about the bytes of a workspace that pads what is learned, and has a gradient and activations."""
+    numbers = (3 + plan.n_slots) * plan.n_parameters  # padded, and the gradient, and transposed weights
+    activations = 2 * min(plan.batch_size or LARGEST_CHUNK, LARGEST_CHUNK) * int(plan.layers.sum())
+    return (numbers + activations) * dtype.itemsize
+
+
 class Backend(Protocol):
     """What a backend module offers."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a module's constant
         """Return the name under which users choose it."""
+        ...
+
+    @property
+    def RESTORES(self) -> bool:  # noqa: N802
+        """Return whether ``train`` moves everything or nothing."""
+        ...
+
+    @property
+    def USES_BLAS(self) -> bool:  # noqa: N802
+        """Return whether its threads are those of a BLAS library."""
+        ...
+
+    def isa(self) -> str | None:
+        """Return the instruction set that its kernels are written for, or None if that is left to others."""
         ...
 
     def unavailable(self) -> str | None:
@@ -90,12 +125,18 @@ class Backend(Protocol):
         """Return why this backend cannot run this plan, or None."""
         ...
 
-    def workspace(self, plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True) -> Workspace:
-        """Allocate what calls over data of ``n`` rows need, bounded by fixed row chunks; compile what is missing.
+    def workspace(
+        self, plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1
+    ) -> Workspace:
+        """Allocate what calls over up to ``n`` rows need, bounded by fixed row chunks; compile what is missing.
 
-        A workspace serves one call at a time. With ``training=False`` it serves ``forward``, and ``gradient``
-        without ``grad``, alone.
+        A workspace serves one call at a time, and at most so many ``threads``. With ``training=False`` it serves
+        ``forward``, and ``gradient`` without ``grad``, alone.
         """
+        ...
+
+    def memory(self, plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+        """Return about how many bytes a workspace for training takes."""
         ...
 
     def forward(
@@ -142,12 +183,12 @@ class Backend(Protocol):
         max_steps: int,
         losses: Floats,
         work: Workspace,
-    ) -> tuple[int, int] | None:
+    ) -> Divergence | None:
         """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update.
 
         ``rates[i]`` and ``losses[i]`` belong to the i-th epoch from the one in progress at entry; the call ends
         with the last of them. ``order`` None is the built-in order (``random.sample_order``, or 0…n-1 without
         shuffle), and the call may cross epochs; otherwise it is the permutation of the epoch in progress, and the
-        call stays inside it. Returns None, or the (epoch, batch) whose loss is not finite.
+        call stays inside it. Returns None, or what is not finite.
         """
         ...

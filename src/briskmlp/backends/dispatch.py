@@ -13,10 +13,9 @@ from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
 from briskmlp.plan import PRECISIONS, Plan
 
-# Fastest first. Numba is preferred for every shape: bench/bench_training.py finds none where NumPy is faster.
+# Fastest first, for every shape: bench/bench_training.py finds none where a later one is faster.
 PREFERENCE = ("native", "numba", "numpy")
 CHOICES = ("auto", *PREFERENCE)
-ISAS = ("portable", "avx2", "avx512", "amx")
 
 
 class Choice(NamedTuple):
@@ -36,12 +35,12 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         float32 or float64.
     requested : {"auto", "native", "numba", "numpy"}
         A choice other than ``"auto"`` is taken or refused, never replaced. ``BRISKMLP_BACKEND`` counts as a
-        request when this is ``"auto"``.
+        request when this is ``"auto"``, and so does ``BRISKMLP_ISA``, for the native backend.
 
     Raises
     ------
     ValueError
-        The requested backend cannot run here, or cannot run this plan.
+        The requested backend cannot run here, or cannot run this plan; or the environment asks for two.
     """
     check_choice("backend", requested, CHOICES)
     source = f"backend={requested!r}"
@@ -49,8 +48,10 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         requested = check_choice("BRISKMLP_BACKEND", os.environ["BRISKMLP_BACKEND"], CHOICES)
         source = f"BRISKMLP_BACKEND={requested}"
     isa = os.environ.get("BRISKMLP_ISA")
+    if isa and source.startswith("BRISKMLP_BACKEND") and requested not in ("auto", "native"):
+        raise ValueError(f"{source} and BRISKMLP_ISA={isa} contradict each other: only 'native' has a choice of ISAs")
     if isa and requested in ("auto", "native"):
-        check_choice("BRISKMLP_ISA", isa, ISAS)
+        check_choice("BRISKMLP_ISA", isa, native.ISAS)
         requested, source = "native", f"BRISKMLP_ISA={isa}"
     if requested != "auto":
         obstacle = _obstacle(requested, plan, dtype)
@@ -90,9 +91,6 @@ def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:
 
 
 def _unavailable(name: str) -> str | None:
-    if name == "native":
-        missing = native.reason()
-        return "its kernels do not train yet in this version" + (f"; {missing}" if missing else "")
     try:
         return _module(name).unavailable()
     except ImportError as error:

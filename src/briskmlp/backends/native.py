@@ -1,27 +1,43 @@
-"""The C extension: the only module that imports it.
-
-It reports what the processor can run; it is not a training backend yet.
-"""
+"""The native backend: the contract's functions as calls of the C extension, which this module alone imports."""
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import cache
+from typing import Any
+
+import numpy as np
+
+from briskmlp.backends.contract import LOSS_NOT_FINITE, WEIGHTS_NOT_FINITE, Divergence, Position, Rows, Workspace
+from briskmlp.network import FloatArray
+from briskmlp.plan import Floats, Ints, Plan
+
+NAME = "native"
+RESTORES = True
+USES_BLAS = False
+ISAS = ("portable", "avx2", "avx512", "amx")
+
+
+# --- what can run ----------------------------------------------------------------------------------------------------
 
 
 @cache
-def _load() -> tuple[tuple[str, ...], str | None]:
-    """Return the instruction sets that can run and, if the extension is not usable, why."""
+def _load() -> tuple[Any, str | None]:
+    """Return the extension, or None and why it is not usable."""
     try:
         # "from briskmlp import _native" would not tell a missing extension from a broken one.
         import briskmlp._native as _native  # noqa: PLR0402
     except ModuleNotFoundError:
-        return (), (
+        return None, (
             "this installation is pure Python: no working C compiler was found when it was built; "
             "install with the environment variable BRISKMLP_REQUIRE_NATIVE=1 to see the compiler's own message"
         )
     except ImportError as error:
-        return (), f"the C extension is installed, but failed to load: {error}"
-    return _native.isas(), None
+        return None, f"the C extension is installed, but failed to load: {error}"
+    if "threadpoolctl" in sys.modules:
+        _show_to_threadpoolctl()
+    return _native, None
 
 
 def isas() -> tuple[str, ...]:
@@ -38,7 +54,9 @@ def isas() -> tuple[str, ...]:
     >>> native.isas()[:1] == (("portable",) if native.reason() is None else ())
     True
     """
-    return _load()[0]
+    extension = _load()[0]
+    names: tuple[str, ...] = () if extension is None else extension.isas()
+    return names
 
 
 def reason() -> str | None:
@@ -56,3 +74,121 @@ def reason() -> str | None:
     True
     """
     return _load()[1]
+
+
+def isa() -> str:
+    """Return the instruction set that trainings use: ``BRISKMLP_ISA`` if it is set, else the best."""
+    asked = os.environ.get("BRISKMLP_ISA")
+    best: str = _load()[0].best_isa()
+    return asked or best
+
+
+def unavailable() -> str | None:
+    """Return why this backend cannot run here, or why not with the instruction set asked for, or None."""
+    asked = os.environ.get("BRISKMLP_ISA")
+    can_run = [name for name in isas() if name != "amx"]
+    if reason() is not None or not asked or asked in can_run:
+        return reason()
+    why = "is used by no kernel of this version" if asked == "amx" else "cannot run on this processor"
+    return f"{asked} {why}; what can run here is {', '.join(can_run)}"
+
+
+def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
+    """Return why this backend cannot run this plan, or None."""
+    return None
+
+
+@cache
+def _show_to_threadpoolctl() -> None:
+    """Let ``threadpoolctl.threadpool_info`` list the kernels' threads, and ``threadpool_limits`` bound them."""
+    import ctypes  # these two here, because importing briskmlp shall not load them
+
+    import threadpoolctl
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc] # it ships no types
+        user_api = internal_api = "briskmlp"
+        filename_prefixes = ("_native",)
+        check_symbols = ("brisk_get_num_threads", "brisk_set_num_threads", "brisk_version")
+
+        def get_num_threads(self) -> int:
+            limit: int = self.dynlib.brisk_get_num_threads()
+            return min(limit, os.cpu_count() or 1)
+
+        def set_num_threads(self, num_threads: int) -> None:
+            self.dynlib.brisk_set_num_threads(num_threads)
+
+        def get_version(self) -> str | None:
+            get = getattr(self.dynlib, "brisk_version", None)
+            if get is None:  # threadpoolctl asks other packages' _native libraries too, before it looks for symbols
+                return None
+            get.restype = ctypes.c_char_p
+            version: bytes = get()
+            return version.decode()
+
+    threadpoolctl.register(Controller)
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+
+def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Workspace:
+    """Allocate what calls over ``n`` rows need, for as many of the threads as the shape deserves."""
+    _show_to_threadpoolctl()
+    return _load()[0].workspace(plan, dtype.itemsize, isa(), n, training, threads)
+
+
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+    """Return how many bytes a workspace for training takes."""
+    work = workspace(plan, dtype, n, threads=threads)
+    n_bytes: int = _load()[0].describe(work)[2]
+    return n_bytes
+
+
+def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace) -> None:
+    """Write the last activations of ``X[rows]`` to ``out``."""
+    _load()[0].forward(work, params, X, rows, out)
+
+
+def gradient(
+    plan: Plan,
+    params: FloatArray,
+    X: FloatArray,
+    Y: Any,
+    weight: FloatArray | None,
+    rows: Rows,
+    scale: float,
+    grad: FloatArray | None,
+    work: Workspace,
+) -> float:
+    """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
+    loss: float = _load()[0].gradient(work, plan.l2, params, X, Y, weight, rows, scale, grad)
+    return loss
+
+
+def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
+    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+    _load()[0].update(plan, params.itemsize, isa(), params, grad, state, step, rate)
+
+
+def train(
+    plan: Plan,
+    params: FloatArray,
+    state: FloatArray,
+    X: FloatArray,
+    Y: Any,
+    weight: FloatArray | None,
+    order: Ints | None,
+    position: Position,
+    rates: Floats,
+    max_steps: int,
+    losses: Floats,
+    work: Workspace,
+) -> Divergence | None:
+    """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
+    diverged = _load()[0].train(
+        *(work, plan.l2, params, state, X, Y, weight, order, position.counts, position.sums, rates, max_steps, losses)
+    )
+    if diverged is None:
+        return None
+    epoch, batch, weights = diverged
+    return Divergence(epoch, batch, WEIGHTS_NOT_FINITE if weights else LOSS_NOT_FINITE)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends.contract import LARGEST_CHUNK, Position, Rows
+from briskmlp.backends.contract import LARGEST_CHUNK, Divergence, Position, Rows, estimate_memory
 from briskmlp.network import FloatArray
 from briskmlp.plan import (
     BIAS_LAYER,
@@ -37,6 +37,8 @@ from briskmlp.plan import (
 from briskmlp.random import sample_order
 
 NAME = "numpy"
+RESTORES = False
+USES_BLAS = True
 _quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
 
 
@@ -45,6 +47,11 @@ class Workspace(NamedTuple):
 
     grad: FloatArray
     order: dict[int, Ints]
+
+
+def isa() -> str | None:
+    """Return None: the instruction set is NumPy's choice."""
+    return None
 
 
 def unavailable() -> str | None:
@@ -57,9 +64,14 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True) -> Workspace:
+def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
     return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {})
+
+
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+    """Return about how many bytes a workspace for training takes."""
+    return estimate_memory(plan, dtype)
 
 
 # --- forward ---------------------------------------------------------------------------------------------------------
@@ -241,7 +253,7 @@ def train(
     max_steps: int,
     losses: Floats,
     work: Workspace,
-) -> tuple[int, int] | None:
+) -> Divergence | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
     n = len(X) if order is None else len(order)
     n_batches = -(-n // plan.batch_size)
@@ -257,7 +269,7 @@ def train(
             work.grad[:] = 0
             loss = gradient(plan, params, X, Y, weight, rows, 1 / batch_weight, work.grad, work)
             if not np.isfinite(loss):
-                return epoch, batch
+                return Divergence(epoch, batch)
             counts[2] += 1
             update(plan, params, work.grad, state, position.step, rates[epoch - first])
             position.sums += (loss, batch_weight)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from briskmlp.backends.contract import Position, Rows
+from briskmlp.backends.contract import Divergence, Position, Rows, estimate_memory
 from briskmlp.backends.numba import epoch
 from briskmlp.backends.numba._options import compile_once
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
@@ -15,7 +15,14 @@ from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 
 NAME = "numba"
+RESTORES = False
+USES_BLAS = True  # SciPy's, for large layers
 _compiled: set[tuple[Any, ...]] = set()
+
+
+def isa() -> str | None:
+    """Return None: the instruction set is LLVM's choice."""
+    return None
 
 
 def unavailable() -> str | None:
@@ -28,11 +35,16 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True) -> Work:
+def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Work:
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
     if training:
         _compile("train", dtype)
     return make_work(plan, dtype, n, training=training)
+
+
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+    """Return about how many bytes a workspace for training takes."""
+    return estimate_memory(plan, dtype)
 
 
 def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Work) -> None:
@@ -81,7 +93,7 @@ def train(
     max_steps: int,
     losses: Floats,
     work: Work,
-) -> tuple[int, int] | None:
+) -> Divergence | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
     work.layers["l2"] = plan.l2[::2]
     finite = epoch.train(
@@ -98,7 +110,7 @@ def train(
         max_steps,
         losses,
     )
-    return None if finite else (position.epoch, position.batch)
+    return None if finite else Divergence(position.epoch, position.batch)
 
 
 _NO_LABELS = np.array([-1])

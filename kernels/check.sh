@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# The long checks of the kernels, some ten minutes on two idle cores:
+#
+#     kernels/check.sh [SECTION…]
+#
+#     plain        the C drivers in tests/
+#     address      the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#     thread       the same under ThreadSanitizer
+#     qemu         the same on emulated processors: x86-64 without AVX, with AVX2, and aarch64
+#     python       the Python tests of the extension under AddressSanitizer and UndefinedBehaviorSanitizer
+#     activations  every float32 number, and a sample of float64
+#
+# CC chooses the compiler, PYTHON a Python that has what the tests need. A section whose tools are missing says so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+repository=$PWD
+export CC=${CC:-gcc} PYTHON=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" # all paths from here on are relative, and without spaces
+ln -s "$repository/kernels" kernels
+
+section() {
+    printf '\n=== %s (%d s) ===\n' "$1" "$SECONDS"
+}
+
+# Whether there are these commands.
+have() {
+    local name
+    for name; do
+        command -v "$name" > /dev/null || { echo "skipped: there is no $name"; return 1; }
+    done
+}
+
+# Execute the lines of standard input, as many at a time as there are cores; fails if one does.
+together() {
+    xargs -d '\n' -P "$(nproc)" -n 1 bash -c
+}
+
+# Set flags_portable, flags_avx2, … as the build does.
+eval "$(sed -nE 's/^ *set\((flags_[a-z0-9]+) (""|(.*))\)$/\1="\3"/p' kernels/CMakeLists.txt)"
+
+# What a compiler's processor has kernels for.
+isas_of() {
+    case $("$1" -dumpmachine) in
+        x86_64*) echo portable avx2 avx512 ;;
+        *) echo portable ;;
+    esac
+}
+
+# build FOLDER COMPILER FLAG…: the kernels and their drivers.
+build() {
+    local folder=$1 compiler=$2 isa double name
+    local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
+    mkdir "$folder"
+    {
+        for name in cpu epoch layout pool tables tests/pool_test tests/train_test; do
+            echo "$compile -c kernels/$name.c -o $folder/${name#tests/}.o"
+        done
+        for isa in $(isas_of "$compiler"); do
+            local flags=flags_$isa
+            for double in 0 1; do
+                echo "$compile ${!flags} -DBRISK_DOUBLE=$double -c kernels/isa_$isa.c -o $folder/isa_${isa}_$double.o"
+            done
+        done
+    } | together
+    $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
+    $compile "$folder"/{train_test,cpu,epoch,layout,pool,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
+}
+
+check_plain() {
+    build plain "$CC" -O3
+    plain/pool_test
+    plain/train_test
+}
+
+SANITIZERS="-g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
+check_address() {
+    build address "$CC" -O2 $SANITIZERS
+    export ASAN_OPTIONS=allocator_may_return_null=1
+    address/pool_test
+    address/train_test quick
+}
+
+check_thread() {
+    build thread "$CC" -O2 -g -fsanitize=thread
+    thread/pool_test
+    thread/train_test quick
+}
+
+# emulate FOLDER ISA EMULATOR ARGUMENT…: run the drivers, which must choose ISA.
+emulate() {
+    "${@:3}" "$1/pool_test" nofork
+    "${@:3}" "$1/train_test" quick "$2"
+    echo "${*:3}: $2"
+}
+
+check_qemu() {
+    if [[ $("$CC" -dumpmachine) == x86_64-linux* ]] && have qemu-x86_64; then
+        build x86_64 "$CC" -O2 -static
+        emulate x86_64 portable qemu-x86_64 -cpu qemu64
+        emulate x86_64 portable qemu-x86_64 -cpu core2duo
+        emulate x86_64 portable qemu-x86_64 -cpu Nehalem
+        # less what qemu cannot emulate and would warn about
+        emulate x86_64 avx2 qemu-x86_64 -cpu Haswell,-pcid,-x2apic,-tsc-deadline,-hle,-invpcid,-rtm
+    fi
+    if have aarch64-linux-gnu-gcc qemu-aarch64; then
+        build aarch64 aarch64-linux-gnu-gcc -O2 -static
+        emulate aarch64 portable qemu-aarch64
+    fi
+}
+
+check_python() {
+    have "$PYTHON" && "$PYTHON" -c 'import hypothesis, numpy, pytest' || { echo "skipped: no pytest"; return 0; }
+    local version name isa double flags
+    version=$(sed -nE 's/^version = "([^"]+)".*/\1/p' "$repository/pyproject.toml")
+    mkdir -p objects site/briskmlp.dist-info
+    cp -r "$repository/src/briskmlp" site/
+    rm -f site/briskmlp/_native.*so
+    printf 'Metadata-Version: 2.1\nName: briskmlp\nVersion: %s\n' "$version" > site/briskmlp.dist-info/METADATA
+
+    local compile="$CC -std=c11 -ffp-contract=off -fPIC -fvisibility=hidden -pthread -O2 $SANITIZERS"
+    local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
+    include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
+    {
+        for name in arguments cpu epoch layout module pool tables; do
+            echo "$compile $include -c kernels/$name.c -o objects/$name.o"
+        done
+        for isa in $(isas_of "$CC"); do
+            flags=flags_$isa
+            for double in 0 1; do
+                echo "$compile ${!flags} -DBRISK_DOUBLE=$double -c kernels/isa_$isa.c -o objects/isa_${isa}_$double.o"
+            done
+        done
+    } | together
+    $compile -shared objects/*.o -lm -o site/briskmlp/_native.abi3.so
+
+    # Python and its libraries free little at exit: leaks are looked for in the C drivers alone.
+    cd "$repository"
+    PYTHONPATH=$work/site PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD=$("$CC" -print-file-name=libasan.so) \
+        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+        "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_backends.py -k native
+    cd "$work"
+}
+
+# Those of this compiler's ISAs that can run here.
+runnable() {
+    cat > runnable.c << 'END'
+#include "kernels/brisk.h"
+#include <stdio.h>
+int main(void) {
+    for (int isa = 0; isa < BRISK_AMX; isa++)
+        if (brisk_isas_can_run() & 1u << isa)
+            puts(brisk_isa_names[isa]);
+}
+END
+    "$CC" -std=c11 runnable.c kernels/cpu.c -o runnable
+    ./runnable
+}
+
+check_activations() {
+    local isa double name flags
+    mkdir activations
+    for isa in $(runnable); do
+        flags=flags_$isa
+        for double in 0 1; do
+            $CC -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Wconversion -Werror ${!flags} -DBRISK_DOUBLE=$double \
+                kernels/tests/activations_test.c -lm -o activations/${isa}_$double
+        done
+    done
+    for name in exp sigmoid tanh log1p; do
+        for isa in $(ls activations); do
+            echo "nice activations/$isa $name"
+        done
+    done | together
+}
+
+if [[ $# == 0 ]]; then
+    set -- plain address thread qemu python activations
+fi
+for name; do
+    if [[ $(type -t "check_$name") != function ]]; then
+        echo "check.sh: no section is called $name" >&2
+        exit 2
+    fi
+done
+for name; do
+    section "$name"
+    "check_$name"
+done
+section "All passed"

@@ -1,0 +1,220 @@
+/* What train_test.c trains: networks and data, as arrays of the format and for the kernels under test. */
+#ifndef BRISK_TASK_H
+#define BRISK_TASK_H
+
+#include "../brisk.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 8 * 7 * 3 /* outputs, rules, biases: all combinations */ };
+
+/* Networks, with n rows in batches; each `stride`-th variant is tried. */
+static const struct shape {
+    int64_t n_layers, width[LAYERS + 1], n, batch;
+    int stride;
+} SHAPES[] = {
+    {1, {1, 1}, 1, 1, 1},
+    {1, {1, 1}, 7, 1, 1},
+    {2, {5, 9, 3}, 33, 1, 5},
+    {2, {5, 9, 3}, 33, 16, 1},
+    {2, {5, 9, 3}, 259, 129, 5}, /* two slices, of which the last batch of 1 leaves one empty */
+    {2, {17, 7, 33}, 17, 7, 1},
+    {4, {3, 4, 5, 6, 2}, 40, 17, 1},
+    {4, {9, 17, 16, 15, 4}, 40, 40, 5},
+    {2, {33, 65, 1}, 50, 17, 5},
+    {2, {64, 100, 10}, 300, 300, 17},
+    {2, {40, 300, 7}, 20, 16, 17},  /* more panels than go with one block of rows */
+    {1, {1100, 5}, 17, 17, 17},     /* more inputs than one block of a sum */
+    {2, {5, 9, 3}, 9000, 9000, 83}, /* slices of several chunks */
+    {1, {1100, 64}, 600, 600, 100}, /* too large for slices; more rows than one block of a sum */
+    {1, {520, 64}, 4200, 4200, 100} /* in float64 too large for slices, and two chunks */
+};
+enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, MANY = 600 /* rows, of what takes long */ };
+
+/* u is twice the unit roundoff: for what is of second order, and because in float64 the loops here err as much. No
+ * number that matters is `tiny`: kernels flush what is. */
+static const struct format {
+    size_t size;
+    const char* name;
+    double u, tiny;
+} FORMATS[] = {{sizeof(float), "float32", FLT_EPSILON, 1e6 * FLT_MIN},
+               {sizeof(double), "float64", DBL_EPSILON, 1e6 * DBL_MIN}};
+
+/* What is tested. */
+static const struct format* format;
+static const struct brisk_kernels* kernels;
+
+/* --- tasks ------------------------------------------------------------------------------------------------------- */
+
+/* A network, a training and data; all numbers are exact in float32. */
+struct task {
+    const struct shape* shape;
+    int variant;
+    struct brisk_plan plan;
+    struct brisk_layer layers[LAYERS];
+    double l2[2 * LAYERS], rate;
+    int64_t n_in, n_out, n, X_step;
+    double *params, *X, *Y, *weight; /* X's rows are X_step apart, with NaN between */
+    int64_t *labels, *order;
+};
+
+static void* zeros(int64_t n, size_t size) {
+    void* p = calloc(n > 0 ? (size_t)n : 1, size);
+    if (p == NULL)
+        abort();
+    return p;
+}
+
+/* Uniform in -1 … 1, of 20 bits: xorshift64*. */
+static double uniform(void) {
+    static uint64_t state = 1;
+    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+    return (double)(int64_t)((state * 0x2545F4914F6CDD1D) >> 43) * 0x1p-20 - 1;
+}
+
+static struct task make_task(const struct shape* shape, int v) {
+    static const enum brisk_rule rules[] = {BRISK_SGD,  BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM,
+                                            BRISK_ADAM, BRISK_RMSPROP,  BRISK_SGD};
+    static const int64_t slots[] = {0, 1, 1, 2, 2, 1, 0};
+    const int output = v % 8, rule = v % 7, bias = v % 3, hidden = (v / 8 + v) % 4;
+    const bool cross = output >= 5, labels = output == 7, penalised = v / 32 % 2,
+               decays = rule == 4 || rule == 6 || v / 7 % 2;
+    struct task t = {.shape = shape, .variant = v, .n = shape->n, .rate = 0.0625};
+    t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
+                                 .batch_size = shape->batch,
+                                 .n_slots = slots[rule],
+                                 .bias = (enum brisk_bias)bias,
+                                 .loss = cross ? BRISK_CROSS_ENTROPY : BRISK_MSE,
+                                 .rule = rules[rule],
+                                 .nesterov = rule == 2,
+                                 .decoupled = rule == 4,
+                                 .seed = 0x123456789ABCDEFu,
+                                 .loss_scale = v / 5 % 2 ? 0.5 : 1,
+                                 .momentum = 0.9,
+                                 .beta1 = 0.9,
+                                 .beta2 = 0.99,
+                                 .epsilon = 1e-3};
+    const enum brisk_activation outputs[] = {BRISK_SIGMOID, BRISK_TANH,    BRISK_RELU,    BRISK_IDENTITY,
+                                             BRISK_SOFTMAX, BRISK_SIGMOID, BRISK_SOFTMAX, BRISK_SOFTMAX};
+    int64_t at = 0;
+    for (int64_t l = 0; l < shape->n_layers; l++) {
+        const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];
+        const int64_t n_b = bias == BRISK_BIAS_NEURON ? n_out : bias == BRISK_BIAS_LAYER ? 1 : 0;
+        t.layers[l] = (struct brisk_layer){
+            .n_in = n_in,
+            .n_out = n_out,
+            .activation = l + 1 < shape->n_layers ? (enum brisk_activation)hidden : outputs[output],
+            .below = l > 0 ? (enum brisk_activation)hidden : BRISK_IDENTITY,
+            .dense_W = at,
+            .dense_b = at + n_in * n_out,
+            .n_b = n_b,
+            .rate_W = 1,
+            .rate_b = 0.5,
+            .decay_W = decays ? 0.0625 : 0,
+            .decay_b = decays ? 0.125 : 0,
+        };
+        at += n_in * n_out + n_b;
+        t.l2[2 * l] = penalised ? 0.25 : 0;
+    }
+    t.plan.n_parameters = at;
+    t.n_in = shape->width[0], t.n_out = shape->width[shape->n_layers], t.X_step = t.n_in + 3;
+
+    t.params = zeros(at, sizeof(double));
+    t.X = zeros(t.n * t.X_step, sizeof(double));
+    t.Y = labels ? NULL : zeros(t.n * t.n_out, sizeof(double));
+    t.labels = labels ? zeros(t.n, sizeof(int64_t)) : NULL;
+    t.weight = v / 16 % 2 ? zeros(t.n, sizeof(double)) : NULL;
+    t.order = zeros(t.n, sizeof(int64_t));
+    for (int64_t l = 0; l < shape->n_layers; l++)
+        for (int64_t i = t.layers[l].dense_W; i < t.layers[l].dense_b + t.layers[l].n_b; i++)
+            t.params[i] = uniform() * exp2(-floor(log2((double)t.layers[l].n_in) / 2));
+    for (int64_t i = 0; i < t.n; i++) {
+        for (int64_t k = 0; k < t.X_step; k++)
+            t.X[i * t.X_step + k] = k < t.n_in ? uniform() : (double)NAN;
+        const double y = floor(32 + 32 * uniform()) / 64;
+        for (int64_t j = 0; j < t.n_out && !labels; j++)
+            t.Y[i * t.n_out + j] = output != 6 ? fabs(uniform()) : t.n_out == 1 ? 1 : j == 0 ? y : j == 1 ? 1 - y : 0;
+        if (labels)
+            t.labels[i] = (int64_t)floor((double)t.n_out * (0.5 + uniform() / 2));
+        if (t.weight != NULL) /* a quarter are 0, but not all */
+            t.weight[i] = i == 0 ? 1 : fmax(0, uniform() + 0.5);
+        t.order[i] = (i * 7919 + 3) % t.n; /* a prime: a permutation */
+    }
+    return t;
+}
+
+static void free_task(struct task* t) {
+    void* parts[] = {t->params, t->X, t->Y, t->weight, t->labels, t->order};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        free(parts[i]);
+}
+
+/* --- arrays in the format, and workspaces ------------------------------------------------------------------------ */
+
+static double number(const void* p, int64_t i) {
+    return format->size == sizeof(float) ? (double)((const float*)p)[i] : ((const double*)p)[i];
+}
+
+/* n numbers, or NULL for NULL; no byte more, so that AddressSanitizer sees who goes beyond. */
+static void* cast(const double* from, int64_t n) {
+    void* to = from == NULL ? NULL : zeros(n, format->size);
+    for (int64_t i = 0; i < n && to != NULL; i++)
+        if (format->size == sizeof(float))
+            ((float*)to)[i] = (float)from[i];
+        else
+            ((double*)to)[i] = from[i];
+    return to;
+}
+
+struct arrays {
+    void *params, *state, *X, *Y, *weight, *grad, *out;
+    int64_t n_state;
+    struct brisk_data data;
+};
+
+static struct arrays make_arrays(const struct task* t) {
+    struct arrays a = {.n_state = t->plan.n_slots * t->plan.n_parameters};
+    a.params = cast(t->params, t->plan.n_parameters);
+    a.state = zeros(a.n_state, format->size);
+    a.X = cast(t->X, (t->n - 1) * t->X_step + t->n_in);
+    a.Y = cast(t->Y, t->n * t->n_out);
+    a.weight = cast(t->weight, t->n);
+    a.grad = zeros(t->plan.n_parameters, format->size);
+    a.out = zeros(t->n * t->n_out, format->size);
+    a.data = (struct brisk_data){a.X, a.Y, a.weight, t->labels, t->X_step};
+    return a;
+}
+
+static void free_arrays(struct arrays* a) {
+    void* parts[] = {a->params, a->state, a->X, a->Y, a->weight, a->grad, a->out};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        free(parts[i]);
+}
+
+/* A workspace full of NaN: what a call has not written itself, and pads, must not count. */
+static struct brisk_work* make_work(const struct task* t, bool training) {
+    struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
+    if (work == NULL)
+        abort();
+    const size_t size = format->size, panel = (size_t)work->panel_stride * size;
+    memset(work->P, -1, (size_t)work->n_packed * size);
+    if (training) {
+        memset(work->S, -1, (size_t)(work->n_packed * t->plan.n_slots) * size);
+        memset(work->G, -1, (size_t)(work->n_packed * work->n_slices) * size);
+        memset(work->WT, -1, (size_t)work->n_turned * size);
+    }
+    memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
+    for (int s = 0; s < work->n_spaces; s++)
+        for (int64_t l = 0; l < t->plan.n_layers; l++) {
+            memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);
+            memset(work->spaces[s].A[l + 1], -1, (size_t)work->layers[l].panels * panel);
+            for (int d = 0; d < 3; d++)
+                memset(work->spaces[s].D[d], -1, (size_t)work->layers[l].panels * panel);
+        }
+    return work;
+}
+
+#endif
