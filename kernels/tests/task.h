@@ -29,8 +29,8 @@ static const struct shape {
     {2, {40, 300, 7}, 20, 16, 17},  /* more panels than go with one block of rows */
     {1, {1100, 5}, 17, 17, 17},     /* more inputs than one block of a sum */
     {2, {5, 9, 3}, 9000, 9000, 83}, /* slices of several chunks */
-    {1, {1100, 64}, 600, 600, 100}, /* too large for slices; more rows than one block of a sum */
-    {1, {520, 64}, 4200, 4200, 100} /* in float64 too large for slices, and two chunks */
+    {1, {1100, 64}, 600, 600, 104}, /* too large for slices; more rows than one block of a sum */
+    {1, {520, 64}, 4200, 4200, 101} /* in float64 too large for slices, and two chunks */
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, MANY = 600 /* rows, of what takes long */ };
 

@@ -48,10 +48,10 @@ def run(
             if done:
                 history.extend(
                     {
-                        "epoch": range(first + 1, first + done + 1),
-                        "loss": losses[:done].tolist(),
-                        "learning_rate": rates[:done].tolist(),
-                        "time": [elapsed / done] * done,
+                        "epoch": np.arange(first + 1, first + done + 1),
+                        "loss": losses[:done],
+                        "learning_rate": rates[:done],
+                        "time": np.full(done, elapsed / done),
                         **_scores(engine, data, validation, metrics),
                     }
                 )
