@@ -191,7 +191,7 @@ double brisk_gradient(struct brisk_work* work, const double* l2, const void* par
                       const int64_t* rows, int64_t n_rows, double scale, void* grad);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
-/* On anything but BRISK_DONE params, state, position and losses are as they were, and where[] names epoch and batch. */
+/* On anything but BRISK_DONE params, state and position are as they were, and where[] names epoch and batch. */
 enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* params, void* state,
                            const struct brisk_data* data, const int64_t* order, int64_t n_order,
                            struct brisk_position position, const double* rates, int64_t n_rates, int64_t max_steps,

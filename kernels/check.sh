@@ -138,10 +138,14 @@ check_python() {
     $compile -shared objects/*.o -lm -o site/briskmlp/_native.abi3.so
 
     # Python and its libraries free little at exit: leaks are looked for in the C drivers alone.
+    local sanitized=(
+        env PYTHONPATH="$work/site" PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc
+        LD_PRELOAD="$("$CC" -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
+        "$PYTHON"
+    )
     cd "$repository"
-    PYTHONPATH=$work/site PYTHONDONTWRITEBYTECODE=1 PYTHONMALLOC=malloc LD_PRELOAD=$("$CC" -print-file-name=libasan.so) \
-        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-        "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_backends.py -k native
+    "${sanitized[@]}" -c "import briskmlp._native as it; assert it.__file__.startswith('$work'), it.__file__"
+    "${sanitized[@]}" -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_backends.py -k native
     cd "$work"
 }
 
