@@ -93,18 +93,19 @@ struct brisk_work {
     const struct brisk_kernels* kernels;
     int64_t n;
     bool training;
-    int threads;                          /* that the shape deserves, at most those asked for */
-    int n_spaces;                         /* 1 that a team shares, or one for each thread */
-    int64_t rows;                         /* of a chunk at most */
-    int64_t panel_stride;                 /* numbers from one panel of activations or deltas to the next */
+    int threads;          /* that the shape deserves, at most those asked for */
+    bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
+    bool own_rows;        /* the views have an A[0] each */
+    int64_t rows;         /* of a chunk at most */
+    int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
     int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
     int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
-    struct brisk_space* spaces;
-    double* penalties;   /* Σ W² of each block of weights */
-    double* part_losses; /* of each slice, or of each chunk of a call that trains nothing */
-    int64_t* order;      /* (n,) the order of the epoch in progress */
-    int64_t order_epoch; /* the epoch it belongs to; -1 for none */
+    struct brisk_space* spaces; /* one for each thread */
+    double* penalties;          /* Σ W² of each block of weights */
+    double* part_losses;        /* of each slice, or of each chunk of a call that trains nothing */
+    int64_t* order;             /* (n,) the order of the epoch in progress */
+    int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
     void* memory;
     size_t size, head_size; /* bytes of `memory`, and of this with its layers */
 };
@@ -114,6 +115,10 @@ struct brisk_work {
 struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                                   const struct brisk_layer* layers, int64_t n, bool training, int threads);
 void brisk_work_free(struct brisk_work* work);
+
+/* Bytes that such a workspace takes, without taking them; 0 where they are beyond counting. */
+size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                       const struct brisk_layer* layers, int64_t n, bool training, int threads);
 
 /* For tests: let the count-th allocation from now on fail, 0 none; and make teams of so many threads whatever the
  * shape deserves, 0 as it deserves. */
@@ -159,6 +164,9 @@ struct brisk_kernels {
     /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,
                     void* out);
+    /* The same for a few rows, from dense parameters. */
+    void (*predict_few)(const struct brisk_work*, const void* params, const struct brisk_data*, const int64_t* rows,
+                        int64_t m, void* out);
     /* Make a step; return the batch's un-normalised loss, the same to every member. */
     double (*step)(const struct brisk_work*, const struct brisk_team*, const struct brisk_data*,
                    const struct brisk_batch*);
@@ -189,6 +197,9 @@ void brisk_forward(struct brisk_work* work, const void* params, const struct bri
                    int64_t n_rows, void* out);
 double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
                       const int64_t* rows, int64_t n_rows, double scale, void* grad);
+
+void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
+                  void* params, const void* grad, void* state, int64_t step, double rate);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
 /* On anything but BRISK_DONE params, state and position are as they were, and where[] names epoch and batch. */

@@ -80,9 +80,16 @@ struct forward {
     char* out;
 };
 
+enum { FEW_ROWS = 8 }; /* whose products cost less than packing the weights for them */
+
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
+    if (call->n_rows <= FEW_ROWS) {
+        if (team->rank == 0)
+            work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
+        return;
+    }
     const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
     work->kernels->enter(work, team, call->params, work->P);
     brisk_wait(team);
@@ -97,7 +104,7 @@ static void forward_region(void* arg, const struct brisk_team* team) {
 
 /* As many threads as have a space of their own. */
 static int alone(const struct brisk_work* work) {
-    return work->threads < work->n_spaces ? work->threads : work->n_spaces;
+    return work->shared ? 1 : work->threads;
 }
 
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
@@ -113,6 +120,7 @@ struct gradient {
     const void* params;
     const struct brisk_data* data;
     struct brisk_batch batch;
+    void* grad;
     double loss;
 };
 
@@ -125,8 +133,11 @@ static void gradient_region(void* arg, const struct brisk_team* team) {
         work->kernels->turn(work, team);
     brisk_wait(team);
     const double loss = work->kernels->step(work, team, call->data, &call->batch);
-    if (team->rank == 0)
-        call->loss = loss;
+    if (team->rank > 0)
+        return;
+    call->loss = loss;
+    if (call->grad != NULL)
+        work->kernels->add(work, work->G, call->grad);
 }
 
 double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
@@ -136,12 +147,36 @@ double brisk_gradient(struct brisk_work* work, const double* l2, const void* par
         .params = params,
         .data = data,
         .batch = {.rows = rows, .m = n_rows, .scale = scale, .goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT},
+        .grad = grad,
     };
     set_l2(work, l2);
     brisk_pool_run(grad == NULL ? alone(work) : work->threads, gradient_region, &call);
-    if (grad != NULL)
-        work->kernels->add(work, work->G, grad);
     return call.loss;
+}
+
+/* --- update ------------------------------------------------------------------------------------------------------ */
+
+struct update {
+    const struct brisk_kernels* kernels;
+    const struct brisk_plan* plan;
+    const struct brisk_layer* layers;
+    void* params;
+    const void* grad;
+    void* state;
+    int64_t step;
+    double rate;
+};
+
+static void update_region(void* arg, const struct brisk_team* team) {
+    const struct update* call = arg;
+    (void)team; /* one thread: the caller, with the kernels' floating-point state */
+    call->kernels->update(call->plan, call->layers, call->params, call->grad, call->state, call->step, call->rate);
+}
+
+void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
+                  void* params, const void* grad, void* state, int64_t step, double rate) {
+    struct update call = {kernels, plan, layers, params, grad, state, step, rate};
+    brisk_pool_run(1, update_region, &call);
 }
 
 /* --- train ------------------------------------------------------------------------------------------------------- */
@@ -158,8 +193,20 @@ struct train {
     double* losses;
     int64_t* where;
     enum brisk_end end;
+    double weights[2]; /* of this batch and the one before, in turn */
     bool finite[BRISK_POOL_MAX];
 };
+
+/* Σ weight of a batch. Member 0 weighs for all: they must decide alike even while somebody changes the weights. */
+static double weigh(struct train* call, const struct brisk_team* team, int64_t s, const int64_t* rows, int64_t m) {
+    if (call->data->weight == NULL)
+        return (double)m;
+    double* weight = &call->weights[s % 2];
+    if (team->rank == 0)
+        *weight = call->work->kernels->weigh(call->data->weight, rows, m);
+    brisk_wait(team);
+    return *weight;
+}
 
 static char* state_slot(const struct brisk_work* work, void* state, int64_t s, int64_t numbers) {
     return (char*)state + (size_t)(s * numbers) * work->kernels->size;
@@ -198,7 +245,8 @@ static void train_region(void* arg, const struct brisk_team* team) {
     kernels->turn(work, team);
 
     const bool given = call->order != NULL;
-    const int64_t n = given ? call->n_order : work->n, n_batches = (n + plan->batch_size - 1) / plan->batch_size;
+    const int64_t n = given ? call->n_order : work->n;
+    const int64_t n_batches = n / plan->batch_size + (n % plan->batch_size != 0);
     const int64_t first = call->position.counts[0];
     int64_t epoch = first, batch_index = call->position.counts[1], step = call->position.counts[2];
     double loss_sum = call->position.sums[0], weight_sum = call->position.sums[1];
@@ -217,7 +265,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
         }
         const int64_t start = batch_index * plan->batch_size, m = smaller(plan->batch_size, n - start);
         const int64_t* rows = (given ? call->order : work->order) + start;
-        const double weight = call->data->weight == NULL ? (double)m : kernels->weigh(call->data->weight, rows, m);
+        const double weight = weigh(call, team, s, rows, m);
         if (weight > 0) {
             const struct brisk_batch batch = {
                 .rows = rows,
@@ -227,7 +275,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 .step = step + 1,
                 .goal = BRISK_UPDATE,
                 .next = rows + m,
-                .n_next = smaller(plan->batch_size, n - start - m),
+                .n_next = s + 1 < call->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
             };
             const double loss = kernels->step(work, team, call->data, &batch);
             if (!isfinite(loss)) {

@@ -90,18 +90,76 @@ static void forward_rows(const struct brisk_work* work, const struct brisk_space
     }
 }
 
-static void predict(const struct brisk_work* work, int space_index, const struct brisk_data* data, const int64_t* rows,
-                    int64_t m, void* out) {
-    const struct brisk_space* space = &work->spaces[space_index];
+/* The last activations of m rows, from A[L], to out (m, n_out). */
+static void write_rows(const struct brisk_work* work, const struct brisk_space* space, int64_t m, real* out) {
     const int64_t n_layers = work->plan.n_layers, stride = work->panel_stride;
     const struct brisk_layer* layer = &work->layers[n_layers - 1];
-    forward_rows(work, space, data, rows, m, layer->activation);
-    for (int64_t i = 0; i < m; i++) {
-        real *A = (real*)space->A[n_layers] + i * PANEL, *to = (real*)out + i * layer->n_out;
+    for (int64_t i = 0; i < m; i++, out += layer->n_out) {
+        real* A = (real*)space->A[n_layers] + i * PANEL;
         double log_sum;
         if (layer->activation == BRISK_SOFTMAX)
             softmax_row(A, stride, layer->n_out, &log_sum);
         for (int64_t j = 0; j < layer->n_out; j += LANES)
-            vec_store_first(to + j, vec_load(A + column(j, stride)), layer->n_out - j);
+            vec_store_first(out + j, vec_load(A + column(j, stride)), layer->n_out - j);
     }
+}
+
+static void predict(const struct brisk_work* work, int space_index, const struct brisk_data* data, const int64_t* rows,
+                    int64_t m, void* out) {
+    const struct brisk_space* space = &work->spaces[space_index];
+    forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation);
+    write_rows(work, space, m, out);
+}
+
+/* --- few rows, straight from dense parameters --------------------------------------------------------------------- */
+
+/* Z[l+1] of row i in columns j … j + 8 vectors, or fewer at the right edge, where `n` columns are left. */
+INLINE void dense_columns(const real* A, int64_t stride, int64_t n_in, const real* W, int64_t n_out, const real* bias,
+                          int64_t bias_step, real* Z, int64_t j, int64_t n, bool edge) {
+    enum { WIDE = 8 };
+    vec acc[WIDE];
+    for (int v = 0; v < WIDE; v++) {
+        const int64_t left = edge ? (n > v * LANES ? n - v * LANES : 0) : LANES;
+        acc[v] = bias == NULL     ? vec_splat(0)
+                 : bias_step == 0 ? vec_splat(*bias)
+                                  : vec_load_first(bias + j + smaller(v * LANES, n), left);
+    }
+    for (int64_t k = 0; k < n_in; k++, W += n_out) {
+        const vec a = vec_splat(A[column(k, stride)]);
+#pragma GCC unroll 8
+        for (int v = 0; v < WIDE; v++) {
+            const int64_t left = edge ? (n > v * LANES ? n - v * LANES : 0) : LANES;
+            const real* w = W + j + (edge ? smaller(v * LANES, n) : v * LANES);
+            acc[v] = vec_fma(a, edge ? vec_load_first(w, left) : vec_load(w), acc[v]);
+        }
+    }
+    for (int v = 0; v < WIDE && v * LANES < n; v++)
+        vec_store(Z + column(j + v * LANES, stride), acc[v]);
+}
+
+/* As predict, but by one thread and from the user's parameters: each weight is read once for each row, where packing
+ * them all would read, write and read it. The same bits, as sums run in the same order. */
+static void predict_few(const struct brisk_work* work, const void* params, const struct brisk_data* data,
+                        const int64_t* rows, int64_t m, void* out) {
+    const struct brisk_space* space = work->spaces;
+    const int64_t stride = work->panel_stride, step = 8 * LANES;
+    gather(work, space, data, rows, 0, m);
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        const real* W = (const real*)params + layer->dense_W;
+        const real* b = work->plan.bias == BRISK_BIAS_NONE ? NULL : (const real*)params + layer->dense_b;
+        const int64_t n_in = layer->n_in, n_out = layer->n_out, b_step = work->plan.bias == BRISK_BIAS_NEURON;
+        real* Z = space->A[l + 1];
+        for (int64_t j = 0; j < n_out; j += step)
+            for (int64_t i = 0; i < m; i++) {
+                const real* A = A_of(space, l) + i * PANEL;
+                if (j + step <= n_out)
+                    dense_columns(A, stride, n_in, W, n_out, b, b_step, Z + i * PANEL, j, step, false);
+                else
+                    dense_columns(A, stride, n_in, W, n_out, b, b_step, Z + i * PANEL, j, n_out - j, true);
+            }
+        for (int64_t j = 0; j < layer->panels; j++)
+            finish(layer->activation, NULL, Z + j * stride, m, vectors_of(n_out, j));
+    }
+    write_rows(work, space, m, out);
 }

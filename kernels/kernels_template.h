@@ -29,8 +29,9 @@
      .leave = leave,                                                                                                   \
      .turn = turn,                                                                                                     \
      .predict = predict,                                                                                               \
+     .predict_few = predict_few,                                                                                       \
      .step = step,                                                                                                     \
-     .finite = finite,                                                                                                 \
+     .finite = learned_is_finite,                                                                                      \
      .weigh = weigh,                                                                                                   \
      .add = add,                                                                                                       \
      .update = update}

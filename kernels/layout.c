@@ -19,14 +19,18 @@
 
 enum {
     LINE = 64,               /* bytes of a cache line */
+    MAPPED = 64 << 10,       /* bytes from which memory is mapped: what is never touched then costs nothing */
     HUGE_PAGE = 2 << 20,     /* bytes */
+    OWN_ROWS = 512 << 10,    /* bytes of a batch's rows up to which each member of a team gathers them for itself */
     LARGEST_CHUNK = 4096,    /* rows of a chunk that a team shares */
     SMALL_CHUNK = 128,       /* rows of a chunk that one thread has: the activations stay in its L2 cache */
     SLICE_ROWS = 64,         /* fewer rows in a slice would not pay for adding up its gradient */
     MOST_SLICES = 64,        /* bounds the memory of their gradients, and how many threads a small network can use */
     SLICED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
 };
-static const double FLOPS_PER_THREAD = 1.5e6; /* in a step, from which a second thread pays: about 7 us */
+/* A step's FLOPs for each thread, from which it pays: what 7 µs take, 1.5 µs for each time the team waits, and 0.1 ns
+ * for each byte of weights that one member moves and others read, in layers that are not divided by panels. */
+static const double FLOPS_PER_THREAD = 1.5e6, FLOPS_PER_WAIT = 3e5, FLOPS_PER_BYTE = 20;
 
 static atomic_llong allocations_until_failure; /* 0: none fails */
 static atomic_int forced_threads;
@@ -39,16 +43,17 @@ void brisk_force_threads(int threads) {
     atomic_store(&forced_threads, threads);
 }
 
-/* Zeros, on a page of their own if they fill many: untouched ones cost nothing. NULL when memory is short. */
+/* Zeros. NULL when memory is short. */
 static void* allocate(size_t size) {
     if (atomic_load(&allocations_until_failure) > 0 && atomic_fetch_sub(&allocations_until_failure, 1) == 1)
         return NULL;
 #if defined(__linux__)
-    if (size >= HUGE_PAGE) {
+    if (size >= MAPPED) {
         void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED)
             return NULL;
-        madvise(memory, size, MADV_HUGEPAGE); /* no matter if it is refused */
+        if (size >= HUGE_PAGE)
+            madvise(memory, size, MADV_HUGEPAGE); /* no matter if it is refused */
         return memory;
     }
 #endif
@@ -58,7 +63,7 @@ static void* allocate(size_t size) {
 
 static void release(void* memory, size_t size) {
 #if defined(__linux__)
-    if (size >= HUGE_PAGE) {
+    if (size >= MAPPED) {
         munmap(memory, size);
         return;
     }
@@ -132,43 +137,82 @@ static bool pack(struct brisk_work* work) {
 static void divide(struct brisk_work* work, int threads) {
     const struct brisk_plan* plan = &work->plan;
     const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
-    double numbers = 0;
-    for (int64_t l = 0; l < plan->n_layers; l++)
-        numbers += (double)work->layers[l].n_in * (double)work->layers[l].n_out;
+    double numbers = 0, moved = 0;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
+        numbers += weights;
+        moved += work->layers[l].panels % 2 != 0 ? weights * (double)work->kernels->size : 0;
+    }
     const double flops = 6 * numbers * (double)batch;
 
     work->n_slices = 1;
-    if (work->training && numbers * (double)work->kernels->size <= SLICED_BYTES)
+    if (work->training && numbers * (double)work->kernels->size <= (double)SLICED_BYTES)
         while (work->n_slices < MOST_SLICES && batch >= 2 * work->n_slices * SLICE_ROWS)
             work->n_slices *= 2;
-    const bool shared = work->training && work->n_slices == 1;
+    const bool shared = work->shared = work->training && work->n_slices == 1;
     const int64_t part = work->training ? divide_up(batch, work->n_slices) : batch;
     const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
     const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
     work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), BRISK_LOSS_ROWS) * BRISK_LOSS_ROWS;
 
     const int64_t parts = shared ? INT32_MAX : work->training ? work->n_slices : divide_up(batch, work->rows);
-    const double deserved = flops / FLOPS_PER_THREAD;
+    const int64_t waits = shared ? 2 * plan->n_layers : 2;
+    const double lost = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
+    const double deserved = flops / (FLOPS_PER_THREAD + lost);
     work->threads = (int)smaller(deserved < threads ? (int64_t)deserved : threads, parts);
     const int forced = atomic_load(&forced_threads);
     if (forced > 0)
         work->threads = forced;
     if (work->threads < 1)
         work->threads = 1;
-    work->n_spaces = shared ? 1 : work->threads;
 
     /* A panel on its own, so that rows at the same place of neighbouring panels do not compete for one cache set. */
     const int64_t row = work->kernels->panel;
     work->panel_stride = work->rows * row;
     if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
         work->panel_stride += row;
+    work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)work->kernels->size <=
+                     (double)OWN_ROWS;
+}
+
+/* A space, or another member's view of the first. */
+static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
+    const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
+    const size_t size = work->kernels->size, column = (size_t)work->panel_stride * size;
+    struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
+    const bool view = s > 0 && work->shared;
+    if (view && cursor->memory != NULL)
+        *space = work->spaces[0];
+    void** A = take(cursor, n_layers + 1, sizeof(void*));
+    if (view && A != NULL)
+        memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
+    space->A = A;
+    if (!view || work->own_rows) {
+        void* rows = take(cursor, work->layers[0].panels_in, column);
+        if (A != NULL)
+            A[0] = rows;
+    }
+    if (view)
+        return;
+    int64_t widest = 1;
+    for (int64_t l = 1; l <= n_layers; l++) {
+        const int64_t panels = work->layers[l - 1].panels;
+        void* part = take(cursor, panels, column);
+        if (A != NULL)
+            A[l] = part;
+        if (panels > widest)
+            widest = panels;
+    }
+    for (int d = 0; d < 3; d++)
+        space->D[d] = take(cursor, widest, column);
+    space->block = take(cursor, panel * panel, size);
+    space->losses = take(cursor, work->rows / BRISK_LOSS_ROWS, sizeof(double));
 }
 
 static void place(struct brisk_work* work, struct cursor* cursor) {
     const struct brisk_plan* plan = &work->plan;
     const size_t size = work->kernels->size;
-    const int64_t panel = work->kernels->panel, training = work->training ? 1 : 0;
-    int64_t widest = 1;
+    const int64_t training = work->training ? 1 : 0;
     work->P = take(cursor, work->n_packed, size);
     int64_t state;
     if (__builtin_mul_overflow(work->n_packed, plan->n_slots * training, &state))
@@ -180,50 +224,43 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
     work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
     work->order = take(cursor, work->n * training, sizeof(int64_t));
-    work->spaces = take(cursor, work->n_spaces, sizeof(struct brisk_space));
-    for (int s = 0; s < work->n_spaces; s++) {
-        struct brisk_space scratch, *space = cursor->memory == NULL ? &scratch : &work->spaces[s];
-        void** A = take(cursor, plan->n_layers + 1, sizeof(void*));
-        space->A = A;
-        for (int64_t l = 0; l <= plan->n_layers; l++) {
-            const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
-            void* part = take(cursor, panels, (size_t)work->panel_stride * size);
-            if (A != NULL)
-                A[l] = part;
-            if (l > 0 && panels > widest)
-                widest = panels;
-        }
-        for (int d = 0; d < 3; d++)
-            space->D[d] = take(cursor, widest, (size_t)work->panel_stride * size);
-        space->block = take(cursor, panel * panel, size);
-        space->losses = take(cursor, work->rows / BRISK_LOSS_ROWS, sizeof(double));
-    }
+    work->spaces = take(cursor, work->threads, sizeof(struct brisk_space));
+    for (int s = 0; s < work->threads; s++)
+        place_space(work, cursor, s);
 }
 
-struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                                  const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+/* A workspace whose memory is counted in `body` but not allocated; NULL when memory is short even for this. */
+static struct brisk_work* measure(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads,
+                                  struct cursor* body) {
     struct cursor head = {0};
-    struct brisk_work* work = take(&head, 1, sizeof *work);
+    take(&head, 1, sizeof(struct brisk_work));
     take(&head, plan->n_layers, sizeof *layers);
     if (head.overflow || (head.memory = allocate(head.size)) == NULL)
         return NULL;
-    work = (struct brisk_work*)(void*)head.memory;
     const size_t head_size = head.size;
     head.size = 0;
-    work = take(&head, 1, sizeof *work);
+    struct brisk_work* work = take(&head, 1, sizeof *work);
     *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
     work->head_size = head_size;
     work->layers = take(&head, plan->n_layers, sizeof *layers);
     memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
-
-    struct cursor body = {0};
-    bool fits = pack(work);
-    if (fits) {
+    if (pack(work)) {
         divide(work, threads);
-        place(work, &body);
-    }
-    if (!fits || body.overflow || (body.memory = allocate(body.size)) == NULL) {
-        release(work, head_size);
+        place(work, body);
+    } else
+        body->overflow = true;
+    return work;
+}
+
+struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+    struct cursor body = {0};
+    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
+    if (work == NULL)
+        return NULL;
+    if (body.overflow || (body.memory = allocate(body.size)) == NULL) {
+        release(work, work->head_size);
         return NULL;
     }
     work->memory = body.memory;
@@ -238,4 +275,14 @@ void brisk_work_free(struct brisk_work* work) {
         return;
     release(work->memory, work->size);
     release(work, work->head_size);
+}
+
+size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                       const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+    struct cursor body = {0};
+    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
+    if (work == NULL)
+        return 0;
+    release(work, work->head_size);
+    return body.overflow ? 0 : body.size;
 }

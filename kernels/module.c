@@ -85,9 +85,8 @@ static PyObject* wrap(struct brisk_work* work) {
     return capsule;
 }
 
-/* workspace(plan, dtype_size, isa, n, training, threads) -> capsule */
-static PyObject* workspace(PyObject* self, PyObject* args) {
-    (void)self;
+/* A workspace, or only its size. */
+static PyObject* make(PyObject* args, bool measure) {
     PyObject* object;
     const char* isa;
     Py_ssize_t size;
@@ -102,12 +101,31 @@ static PyObject* workspace(PyObject* self, PyObject* args) {
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
         return NULL;
+    if (threads > BRISK_POOL_MAX)
+        threads = BRISK_POOL_MAX;
+    if (measure) {
+        const size_t bytes = brisk_work_size(kernels, &plan, layers, n, training, threads);
+        PyMem_Free(layers);
+        return PyLong_FromSize_t(bytes);
+    }
     struct brisk_work* work;
     Py_BEGIN_ALLOW_THREADS;
-    work = brisk_work_new(kernels, &plan, layers, n, training, threads < BRISK_POOL_MAX ? threads : BRISK_POOL_MAX);
+    work = brisk_work_new(kernels, &plan, layers, n, training, threads);
     Py_END_ALLOW_THREADS;
     PyMem_Free(layers);
     return wrap(work);
+}
+
+/* workspace(plan, dtype_size, isa, n, training, threads) -> capsule */
+static PyObject* workspace(PyObject* self, PyObject* args) {
+    (void)self;
+    return make(args, false);
+}
+
+/* workspace_size(…the same…) -> int: its bytes, 0 where they are beyond counting */
+static PyObject* workspace_size(PyObject* self, PyObject* args) {
+    (void)self;
+    return make(args, true);
 }
 
 /* describe(work) -> (isa, threads, bytes) */
@@ -334,7 +352,7 @@ static PyObject* update(PyObject* self, PyObject* args) {
     void* S = brisk_matrix(&held, state, "state", type, plan.n_slots, n, BRISK_WRITE).data;
     if (!held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        kernels->update(&plan, layers, P, G, S, step, rate);
+        brisk_update(kernels, &plan, layers, P, G, S, step, rate);
         Py_END_ALLOW_THREADS;
     }
     brisk_release(&held);
@@ -408,6 +426,9 @@ static PyMethodDef methods[] = {
     {"workspace", workspace, METH_VARARGS,
      "workspace($module, plan, dtype_size, isa, n, training, threads, /)\n--\n\n"
      "All that calls over up to n rows need; one call at a time may use it."},
+    {"workspace_size", workspace_size, METH_VARARGS,
+     "workspace_size($module, plan, dtype_size, isa, n, training, threads, /)\n--\n\n"
+     "The bytes of such a workspace, which is not made; 0 where they are beyond counting."},
     {"describe", describe, METH_O, "describe($module, work, /)\n--\n\nA workspace's ISA, threads and bytes."},
     {"forward", forward, METH_VARARGS,
      "forward($module, work, params, X, rows, out, /)\n--\n\nAs in backends/contract.py."},

@@ -5,7 +5,8 @@
  *
  * Both broadcast one number of A at a time and multiply it with one or two vectors of the other operand. All addresses
  * inside a panel are constants apart, so that a tile needs two pointers and no index. Accumulators are added to in the
- * order of the summation index and in no other: blocking, tile heights and threads never change a bit. */
+ * order of the summation index and in no other, and dW of many rows adds runs of them whose length is fixed: tile
+ * heights and threads never change a bit. */
 
 enum {
     PANEL = 2 * LANES,

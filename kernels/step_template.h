@@ -115,7 +115,10 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 /* What a member will gather of the next batch, fetched over so many blocks of weights. */
 static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_team* team,
                              const struct brisk_data* data, const struct brisk_batch* batch, int64_t blocks) {
-    const struct part rows = rows_of(team, smaller(batch->n_next, work->rows));
+    if (batch->n_next == 0)
+        return (struct ahead){0};
+    const int64_t n_next = smaller(batch->n_next, work->rows);
+    const struct part rows = work->own_rows ? (struct part){0, n_next} : rows_of(team, n_next);
     const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
     return (struct ahead){
         .data = data,
@@ -132,17 +135,17 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
     const struct brisk_layer* layer = &work->layers[l];
     if (by_panels(team, layer->panels)) {
         const struct part panels = part_of(team, layer->panels);
-        weights_layer(work, work->spaces, l, m, panels.first, panels.end, 0, layer->panels_in, sink);
+        weights_layer(work, &work->spaces[team->rank], l, m, panels.first, panels.end, 0, layer->panels_in, sink);
     } else {
         const struct part blocks = part_of(team, layer->panels_in);
-        weights_layer(work, work->spaces, l, m, 0, layer->panels, blocks.first, blocks.end, sink);
+        weights_layer(work, &work->spaces[team->rank], l, m, 0, layer->panels, blocks.first, blocks.end, sink);
     }
 }
 
 /* Forward and backward through all layers. Between two waits each member writes what nobody else reads or writes. */
 static double step_in_layers(const struct brisk_work* work, const struct brisk_team* team,
                              const struct brisk_data* data, const struct brisk_batch* batch) {
-    const struct brisk_space* space = work->spaces;
+    const struct brisk_space* space = &work->spaces[team->rank];
     const int64_t last = work->plan.n_layers - 1;
     const bool one_chunk = batch->m <= work->rows;
     double loss = 0;
@@ -150,8 +153,12 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         const int64_t m = smaller(work->rows, batch->m - start);
         const int64_t* rows = batch->rows + start;
         const struct part own_rows = rows_of(team, m);
-        gather(work, space, data, rows, own_rows.first, own_rows.end);
-        brisk_wait(team);
+        if (work->own_rows) /* of no use to others, who would wait for lines that this core has just written */
+            gather(work, space, data, rows, 0, m);
+        else {
+            gather(work, space, data, rows, own_rows.first, own_rows.end);
+            brisk_wait(team);
+        }
         for (int64_t l = 0; l < last; l++) {
             const struct brisk_layer* layer = &work->layers[l];
             if (by_panels(team, layer->panels)) {
@@ -176,6 +183,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             .G = work->G,
             .batch = batch,
         };
+        /* Between two waits of round l delta[l-1], W[l+1], WT[l+1] and b[l+1] are written, and delta[l], delta[l+1],
+         * A[l], A[l+1] and WT[l] are read: three buffers keep the deltas apart, and WT[l+1] was last read in round l+1.
+         */
         for (int64_t l = last; l > 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
             if (by_panels(team, layer->panels_in)) {
@@ -183,7 +193,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
                 backward_layer(work, space, l, panels.first, panels.end, 0, m);
             } else
                 backward_layer(work, space, l, 0, layer->panels_in, own_rows.first, own_rows.end);
-            if (l < last) /* its delta[l+1] and WT[l+1] have been read by all */
+            if (l < last)
                 weights_part(work, team, l + 1, m, &sink);
             brisk_wait(team);
         }
@@ -267,7 +277,7 @@ static bool all_finite(const real* p, int64_t n) {
     return vec_sum(zeros) == 0;
 }
 
-static bool finite(const struct brisk_work* work, const struct brisk_team* team, const void* packed) {
+static bool learned_is_finite(const struct brisk_work* work, const struct brisk_team* team, const void* packed) {
     const real* P = packed;
     bool result = true;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {

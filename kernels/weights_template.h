@@ -4,8 +4,8 @@
  *
  * The weights are moved block by block of (panel, panel), each as soon as its gradient is complete and while it is in
  * cache; WT follows at once. Where plain gradient descent makes its step from one chunk of rows, dW goes from the
- * registers into W and never lies in memory. Other rules find it in a block of the space; it has a buffer of its own,
- * G, only where it is added up over several chunks, slices or blocks of rows, or asked for. */
+ * registers into W and never lies in memory. Other rules find it in a block on the stack; it has a buffer of its own,
+ * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
 enum {
     BLOCKS = 8,        /* panels of A, and of D, in one go: their square of weights and so many rows stay in L2 */
@@ -34,9 +34,10 @@ static void fetch_ahead(struct ahead* ahead) {
     }
 }
 
-/* Where the gradient of these rows goes. */
+/* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
+ * in G and applied when the `last` chunk is in it, or by apply_slices, which sets no last. Neither: applied at once. */
 struct sink {
-    bool fused, kept; /* straight into W; or into a G */
+    bool fused, kept;
     bool first, last; /* of the chunks that share it */
     real* G;          /* if kept */
     const struct brisk_batch* batch;
@@ -168,41 +169,48 @@ struct area {
     bool first, last;       /* of the runs of rows that a gradient is summed over */
 };
 
-/* One square of blocks, one run of rows: while a panel of A meets all those of D, the next panel of A comes to L2, and
- * in all that time the next rows of D's panels. */
+/* Of what is needed next, fetch the share of block (j, k): of A the panel to the right or, after the last one, the
+ * first panel's next run of rows, spread over the blocks of this row; of D all panels' next run, spread over all
+ * blocks. */
+static void fetch_next(const real* A, const real* D, int64_t stride, const struct area* area, int64_t j, int64_t k) {
+    const int64_t width = area->j1 - area->j0, height = area->k1 - area->k0, numbers = area->rows * PANEL;
+    const int64_t here = area->i * PANEL, next = here + numbers;
+    const int64_t block = (k - area->k0) * width + j - area->j0;
+    prefetch_part(k + 1 < area->k1 ? A + (k + 1) * stride + here : A + area->k0 * stride + next, numbers, j - area->j0,
+                  width);
+    prefetch_part(D + (area->j0 + block / height) * stride + next, numbers, block % height, height);
+}
+
+/* One square of blocks, one run of rows: each panel of A meets all those of D. */
 static void weights_area(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                          const struct area* area, const struct sink* sink) {
     const struct brisk_layer* layer = &work->layers[l];
     const double lr = sink->batch->rate * layer->rate_W;
     const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
-    const int64_t stride = work->panel_stride, width = area->j1 - area->j0, blocks = width * (area->k1 - area->k0);
-    const int64_t here = area->i * PANEL, next = (area->i + area->rows) * PANEL;
-    const real *A0 = A_of(space, l), *D0 = D_of(space, l);
-    const bool fetch = area->m > FEW_ROWS && next < area->m * PANEL;
-    int64_t block = 0;
+    const int64_t stride = work->panel_stride, here = area->i * PANEL;
+    const real *A = A_of(space, l), *D = D_of(space, l);
+    const bool fetch = area->m > FEW_ROWS && area->i + area->rows < area->m;
+    real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
+    if (!sink->fused && !sink->kept)
+        memset(own, 0, sizeof own); /* its pads are read */
     for (int64_t k = area->k0; k < area->k1; k++)
-        for (int64_t j = area->j0; j < area->j1; j++, block++) {
-            const real *A = A0 + k * stride + here, *D = D0 + j * stride + here;
+        for (int64_t j = area->j0; j < area->j1; j++) {
+            const real *a = A + k * stride + here, *d = D + j * stride + here;
             const int v = vectors_of(layer->n_out, j);
-            const int64_t at = block_at(layer, j, k), used = block_rows(layer, k), numbers = area->rows * PANEL;
-            if (fetch) {
-                const bool same_rows = k + 1 < area->k1;
-                prefetch_part(same_rows ? A + stride : A0 + area->k0 * stride + next, numbers, j - area->j0, width);
-                prefetch_part(D0 + (area->j0 + block * width / blocks) * stride + next, numbers,
-                              block % (blocks / width), blocks / width);
-            }
+            const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
+            if (fetch)
+                fetch_next(A, D, stride, area, j, k);
             if (l == 0 && sink->ahead != NULL)
                 fetch_ahead(sink->ahead);
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(v, A, D, area->rows, used, (real*)work->P + at, STEP, share, (real)lr);
+                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr);
                 if (area->last && l > 0)
                     turn_block(work, layer, j, k);
             } else {
-                real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(v, A, D, area->rows, used, g, area->first ? SET : ADD, 0, 0);
+                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0);
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
             }

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -20,6 +21,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 RUNNABLE = [(name, None) for name, reason in dispatch.backends().items() if reason is None and name != "native"]
 if dispatch.backends()["native"] is None:
     RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa != "amx"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """Let SIGINT interrupt: shells start what runs in the background with it ignored, and tests would wait for ever."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=RUNNABLE, ids=lambda chosen: "-".join(filter(None, chosen)))

@@ -2,6 +2,10 @@
 
 import ctypes
 import os
+import pickle
+import platform
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -191,7 +195,32 @@ def test_nothing_is_exported_that_another_library_could_take_for_its_own(extensi
     assert exported_symbols(path) - {"_init", "_fini"} == {"PyInit__native", *hooks}
 
 
+KERNELS = Path(__file__).parents[1] / "kernels"
+MISSING = [tool for tool in ("cc", "nm") if shutil.which(tool) is None] + [str(KERNELS)] * (not KERNELS.is_dir())
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}")
+@pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])
+def test_each_isa_file_exports_one_table_and_nothing_else(name, tmp_path):
+    """Whatever else it shared could be linked in from the file of an ISA that this processor does not have."""
+    if name != "portable" and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{name} is for x86-64")
+    flags = dict(re.findall(r'set\(flags_(\w+) "?(.*?)"?\)', (KERNELS / "CMakeLists.txt").read_text()))
+    own = flags[name].replace("${flags_avx2}", flags["avx2"]).split()
+    compiled = tmp_path / "kernels.o"
+    command = ["cc", "-std=c11", "-O0", *own, "-DBRISK_DOUBLE=0", "-c", KERNELS / f"isa_{name}.c", "-o", compiled]
+    subprocess.run(command, check=True, timeout=200)
+    listed = subprocess.run(["nm", "-g", "--defined-only", compiled], capture_output=True, text=True, check=True)
+    symbols = [line.split()[-1].lstrip("_") for line in listed.stdout.splitlines() if line.strip()]
+    assert symbols == [f"brisk_{name}_float32"]
+
+
 # --- what is run -----------------------------------------------------------------------------------------------------
+
+
+def workspace_of(trainer):
+    """ISA, threads and bytes of what a trainer trains in."""
+    return briskmlp._native.describe(trainer._engine._workspace(100))
 
 
 @needs_extension
@@ -199,6 +228,28 @@ def test_the_instruction_set_asked_for_is_taken(extension, isa, dtype):
     case = build([3, 4, 2], dtype=dtype)
     assert extension.describe(native.workspace(case.plan, dtype, case.n))[0] == isa
     assert Trainer([3, 4, 2], dtype=dtype).isa == isa
+
+
+@needs_extension
+def test_the_instruction_set_stays_that_of_the_construction(extension, monkeypatch):
+    monkeypatch.setenv("BRISKMLP_ISA", "portable")
+    trainer, described = make("mse", backend="native"), []
+    monkeypatch.setenv("BRISKMLP_ISA", native.isas()[-1] if len(native.isas()) > 1 else "avx2")
+
+    def workspace(*arguments, run=extension.workspace):
+        described.append(extension.describe(work := run(*arguments))[0])
+        return work
+
+    monkeypatch.setattr(extension, "workspace", workspace)
+    X, Y, _ = data("mse", 100)
+    trainer.fit(X, Y, epochs=1)
+    trainer.predict(X)
+    trainer.evaluate(X, Y)
+    assert trainer.explain().startswith("backend: native with portable\n")
+    assert (trainer.isa, set(described), workspace_of(trainer)[0]) == ("portable", {"portable"}, "portable")
+    monkeypatch.delenv("BRISKMLP_ISA")
+    loaded = pickle.loads(pickle.dumps(trainer))  # chooses anew
+    assert loaded.isa == workspace_of(loaded)[0] == extension.best_isa()
 
 
 @needs_extension
@@ -268,6 +319,145 @@ def test_batches_without_weight_do_not_part_a_team(extension):
         trainer.fit(X, Y, epochs=300, sample_weight=weight)
         results.append(everything(trainer))
     assert results[1:] == results[:1] * 2
+
+
+def run_script(script, *arguments):
+    """Run a program in its own process, a minute at most; return the words that it prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+CHANGED_WEIGHT = """
+import threading, time
+import numpy as np
+from briskmlp import _native, Trainer
+
+_native._force_threads(2)
+rng = np.random.default_rng(0)
+X, Y, weight = rng.normal(size=(64, 8)), rng.normal(size=(64, 3)), np.ones(64, dtype=np.float32)
+stop = threading.Event()
+
+def change():
+    while not stop.is_set():
+        weight[1:] = 0  # one row keeps its weight: a loss is divided by the epoch's
+        weight[1:] = 1
+        time.sleep(1e-5)  # leaves two processors to the team
+
+thread = threading.Thread(target=change)
+thread.start()
+trainer = Trainer([8, 8, 3], batch_size=1, seed=0, backend="native")
+try:
+    for _ in range(5):
+        trainer.fit(X, Y, epochs=20, sample_weight=weight)
+finally:
+    stop.set()
+    thread.join()
+print(trainer.epoch, np.isfinite(trainer.parameters).all())
+"""
+
+
+@needs_extension
+def test_weights_that_change_during_a_fit_do_not_part_a_team():
+    """Whether a batch is skipped is decided once for all of the team: else one waits for who never comes."""
+    assert run_script(CHANGED_WEIGHT) == ["100", "True"]
+
+
+IDLE = """
+import time
+import numpy as np
+from briskmlp import _native, Trainer
+
+_native._force_threads(2)
+X = np.random.default_rng(0).normal(size=(256, 64))
+Trainer([64, 64, 64], seed=0, backend="native").fit(X, X, epochs=20)
+before = time.process_time()
+time.sleep(0.3)
+print(time.process_time() - before)
+"""
+
+
+@needs_extension
+def test_a_process_is_idle_after_a_fit():
+    """A worker that went on spinning would take all of the 0.3 s that pass; one that sleeps takes none of them."""
+    (seconds,) = run_script(IDLE)
+    assert float(seconds) < 0.1
+
+
+FORK_BESIDE_TEAM = """
+import os, signal, threading, warnings
+import numpy as np
+from briskmlp import _native, Adam, Trainer
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
+_native._force_threads(2)
+X = np.random.default_rng(0).normal(size=(1024, 64))
+stop, trained = threading.Event(), threading.Event()
+
+class Stop:
+    def on_epoch_end(self, trainer, record):
+        trained.set()
+        return stop.is_set()
+
+def make():
+    return Trainer([64, 64, 64], optimizer=Adam(), batch_size=64, seed=0, backend="native")
+
+def bits(epochs):
+    trainer = make()
+    trainer.fit(X, X, epochs=epochs)
+    return trainer.parameters.tobytes()
+
+expected = bits(3)
+trainer = make()
+thread = threading.Thread(target=lambda: trainer.fit(X, X, epochs=10**9, callbacks=[Stop()]), daemon=True)
+thread.start()
+assert trained.wait(30)
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # a child that waits for ever is killed
+        os._exit(0 if bits(3) == expected else 3)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+stop.set()
+thread.join()
+assert bits(3) == expected
+assert trainer.parameters.tobytes() == bits(trainer.epoch)
+print("done")
+"""
+
+
+@needs_extension
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_beside_a_team_parts_neither_process():
+    """The child has none of the team's workers, whatever they were doing; the parent's go on."""
+    assert run_script(FORK_BESIDE_TEAM) == ["done"]
+
+
+LIMITS = """
+import os
+from briskmlp import _native, Trainer
+
+def threads(limit=None):
+    trainer = Trainer([256, 512, 512, 10], batch_size=512, backend="native", threads=limit)
+    return _native.describe(trainer._engine._workspace(4096))[1]
+
+print(threads(2))
+for name in ("BRISKMLP_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ[name] = "1"
+    print(threads())
+    del os.environ[name]
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+print(threads(), threads(2))
+"""
+
+
+@needs_extension
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to CPUs")
+def test_environment_and_affinity_bound_the_threads_of_a_workspace():
+    two = min(2, len(os.sched_getaffinity(0)))
+    assert run_script(LIMITS) == [str(two), "1", "1", "1", "1"]
 
 
 @needs_extension

@@ -54,22 +54,42 @@ def test_our_variable_is_checked_and_others_are_left_alone(monkeypatch, text):
         threads.thread_limit(None)
 
 
-@pytest.mark.parametrize(("files", "expected"), [
-    ({"cpu.max": "200000 100000\n"}, 2),
-    ({"cpu.max": "150000 100000\n"}, 2),
-    ({"cpu.max": "1000 100000\n"}, 1),
-    ({"cpu.max": "max 100000\n"}, None),
-    ({"cpu.max": "nonsense"}, None),
-    ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-    ({"cpu/cpu.cfs_quota_us": "300000\n"}, None),
-    ({}, None),
+V1 = "4:memory:/box\n3:cpuset:/\n2:cpu,cpuacct:/box/job\n0::/\n"
+
+
+def v1(quota, folder="cpu"):
+    return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.mark.parametrize(("own", "files", "expected"), [
+    ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+    ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+    ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
+    ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+    ("0::/\n", {"cpu.max": "nonsense"}, None),
+    ("0::/box/job\n", {"box/job/cpu.max": "300000 100000\n", "box/cpu.max": "max 100000\n"}, 3),
+    ("0::/box/job\n", {"box/job/cpu.max": "300000 100000\n", "box/cpu.max": "200000 100000\n"}, 2),
+    ("0::/box/job\n", {"box/job/cpu.max": "max 100000\n", "cpu.max": "400000 100000\n"}, 4),
+    ("0::/not/here\n", {"cpu.max": "200000 100000\n"}, 2),
+    ("0::/box\n", {"box/cpu.max": "nonsense", "cpu.max": "200000 100000\n", "box/job/cpu.max": "1 1\n"}, 2),
+    ("1:cpu:/\n", v1(300000), 3),
+    ("1:cpu:/\n", v1(-1), None),
+    ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "300000\n"}, None),
+    (V1, v1(300000, "cpu/box/job") | v1(-1), 3),
+    (V1, v1(300000, "cpu/box/job") | v1(200000, "cpu/box"), 2),
+    (V1, v1(100000, "memory/box") | v1(100000, "cpu/other"), None),
+    ("0::/\n", {}, None),
+    ("nonsense", {"cpu.max": "200000 100000\n"}, None),
+    (None, {"cpu.max": "200000 100000\n"}, None),
 ])  # fmt: skip
-def test_cgroup_quota(tmp_path, files, expected):
+def test_cgroup_quota(tmp_path, own, files, expected):
+    root, listed = tmp_path / "fs", tmp_path / "listed"
+    if own is not None:
+        listed.write_text(own)
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert REAL["_cgroup_quota"](tmp_path) == expected
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    assert REAL["_cgroup_quota"](root, listed) == expected
 
 
 def test_physical_cores_count_siblings_once(tmp_path):

@@ -207,7 +207,7 @@ static struct brisk_work* make_work(const struct task* t, bool training) {
         memset(work->WT, -1, (size_t)work->n_turned * size);
     }
     memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
-    for (int s = 0; s < work->n_spaces; s++)
+    for (int s = 0; s < work->threads; s++)
         for (int64_t l = 0; l < t->plan.n_layers; l++) {
             memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);
             memset(work->spaces[s].A[l + 1], -1, (size_t)work->layers[l].panels * panel);

@@ -115,7 +115,8 @@ class Engine:
         n = inputs.n
         size = min(n, max(1, STAGE_BYTES // (int(self.plan.layers.max()) * self.dtype.itemsize)))
         threads = thread_limit(self.threads)
-        work = self.backend.workspace(self.plan, self.dtype, size, training=training, threads=threads)
+        isa = self.choice.isa
+        work = self.backend.workspace(self.plan, self.dtype, size, training=training, threads=threads, isa=isa)
         index = np.arange(size, dtype=np.int64)
         for start in range(0, n, size):
             chunk = slice(start, min(start + size, n))
@@ -210,7 +211,8 @@ class Engine:
         key = self.plan.batch_size, n, threads
         if self._work is None or self._work[0] != key:
             self._work = None  # free the old one first
-            self._work = key, self.backend.workspace(self.plan, self.dtype, n, threads=threads)
+            work = self.backend.workspace(self.plan, self.dtype, n, threads=threads, isa=self.choice.isa)
+            self._work = key, work
         return self._work[1]
 
     def _is_finite(self) -> bool:
@@ -265,5 +267,6 @@ class Engine:
         plan, numbers = self.plan, self.parameters.size + self.state.size
         copies = 1 if self.backend.RESTORES else 2  # live, and kept
         n = plan.batch_size or LARGEST_CHUNK
-        work: int = self.backend.memory(plan, self.dtype, n, threads=thread_limit(self.threads))
+        threads = thread_limit(self.threads)
+        work: int = self.backend.memory(plan, self.dtype, n, threads=threads, isa=self.choice.isa)
         return copies * numbers * self.dtype.itemsize + work

@@ -85,7 +85,8 @@ class Trainer:
         None draws one and stores it in ``seed``.
     backend : {"auto", "native", "numba", "numpy"}
     threads : int, optional
-        An upper bound; None allows what cores, affinity, cgroup quota and environment allow.
+        An upper bound; None allows what cores, affinity, cgroup quota and environment allow. A number is bound by
+        CPU affinity alone.
 
     Attributes
     ----------
@@ -95,7 +96,7 @@ class Trainer:
     epoch : int
         Epochs completed.
     backend, isa : str, str or None
-        What was chosen.
+        What was chosen at construction, or on loading and unpickling.
     seed : int
 
     Examples
@@ -336,8 +337,7 @@ class Trainer:
     @property
     def isa(self) -> str | None:
         """Instruction set of the native backend, such as ``"avx512"``; None on the others."""
-        isa: str | None = self._engine.backend.isa()
-        return isa
+        return self._engine.choice.isa
 
     def explain(self) -> str:
         """Return why this backend was chosen and the others were not, the threads, and the memory needed."""

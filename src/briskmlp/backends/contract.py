@@ -114,7 +114,7 @@ class Backend(Protocol):
         ...
 
     def isa(self) -> str | None:
-        """Return the instruction set that its kernels are written for, or None if that is left to others."""
+        """Return the instruction set that a new workspace takes, or None if that is left to others."""
         ...
 
     def unavailable(self) -> str | None:
@@ -126,16 +126,24 @@ class Backend(Protocol):
         ...
 
     def workspace(
-        self, plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1
+        self,
+        plan: Plan,
+        dtype: np.dtype[Any],
+        n: int,
+        *,
+        training: bool = True,
+        threads: int = 1,
+        isa: str | None = None,
     ) -> Workspace:
         """Allocate what calls over up to ``n`` rows need, bounded by fixed row chunks; compile what is missing.
 
         A workspace serves one call at a time, and at most so many ``threads``. With ``training=False`` it serves
-        ``forward``, and ``gradient`` without ``grad``, alone.
+        ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()`` returned when the backend was
+        chosen; None asks it now. A backend without a choice of them ignores it.
         """
         ...
 
-    def memory(self, plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+    def memory(self, plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
         """Return about how many bytes a workspace for training takes."""
         ...
 

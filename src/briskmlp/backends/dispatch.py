@@ -13,16 +13,17 @@ from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
 from briskmlp.plan import PRECISIONS, Plan
 
-# Fastest first, for every shape: bench/bench_training.py finds none where a later one is faster.
+# Fastest first at training steps, for every shape: bench/bench_training.py finds none where a later one trains faster.
 PREFERENCE = ("native", "numba", "numpy")
 CHOICES = ("auto", *PREFERENCE)
 
 
 class Choice(NamedTuple):
-    """The backend that was chosen, and why."""
+    """The backend that was chosen, why, and with which instruction set, if it has a choice of them."""
 
     backend: Backend
     why: str
+    isa: str | None
 
 
 def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
@@ -57,10 +58,10 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         obstacle = _obstacle(requested, plan, dtype)
         if obstacle is not None:
             raise ValueError(f"{source} cannot be honoured: {obstacle}")
-        return Choice(_module(requested), f"asked for by {source}")
+        return _choice(requested, f"asked for by {source}")
     for name in PREFERENCE:
         if _obstacle(name, plan, dtype) is None:
-            return Choice(_module(name), "the fastest that can run this plan")
+            return _choice(name, "the fastest that can run this plan")
     raise ValueError(f"no backend can run this plan: {_obstacle(PREFERENCE[-1], plan, dtype)}")
 
 
@@ -82,6 +83,11 @@ def backends() -> dict[str, str | None]:
     True
     """
     return {name: _unavailable(name) for name in PREFERENCE}
+
+
+def _choice(name: str, why: str) -> Choice:
+    backend = _module(name)
+    return Choice(backend, why, backend.isa())
 
 
 def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:

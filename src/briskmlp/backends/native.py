@@ -77,10 +77,13 @@ def reason() -> str | None:
 
 
 def isa() -> str:
-    """Return the instruction set that trainings use: ``BRISKMLP_ISA`` if it is set, else the best."""
+    """Return the instruction set that new trainers take: ``BRISKMLP_ISA`` if it is set, else the best."""
     asked = os.environ.get("BRISKMLP_ISA")
     best: str = _load()[0].best_isa()
     return asked or best
+
+
+_isa = isa  # where an argument has this name
 
 
 def unavailable() -> str | None:
@@ -131,15 +134,17 @@ def _show_to_threadpoolctl() -> None:
 # --- the contract ----------------------------------------------------------------------------------------------------
 
 
-def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Workspace:
+def workspace(
+    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+) -> Workspace:
     """Allocate what calls over ``n`` rows need, for as many of the threads as the shape deserves."""
     _show_to_threadpoolctl()
-    return _load()[0].workspace(plan, dtype.itemsize, isa(), n, training, threads)
+    return _load()[0].workspace(plan, dtype.itemsize, isa or _isa(), n, training, threads)
 
 
-def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return how many bytes a workspace for training takes."""
-    work = workspace(plan, dtype, n, threads=threads)
+    work = workspace(plan, dtype, n, threads=threads, isa=isa)
     n_bytes: int = _load()[0].describe(work)[2]
     return n_bytes
 

@@ -64,12 +64,14 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Workspace:
+def workspace(
+    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
     return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {})
 
 
-def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return about how many bytes a workspace for training takes."""
     return estimate_memory(plan, dtype)
 

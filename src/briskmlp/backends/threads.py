@@ -59,17 +59,31 @@ def _physical_cores(cpus: frozenset[int], root: Path = Path("/sys/devices/system
 
 
 @cache
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the CPUs that a cgroup quota allows, rounded up; None without one."""
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the CPUs that the quotas of this process's cgroup and of those above it allow; None without one."""
+    quotas = []
     try:
-        if (root / "cpu.max").exists():  # version 2
-            quota, period = (root / "cpu.max").read_text().split()
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)  # version 2 names no controllers
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            mount = root / "cpu" if controllers else root
+            group = mount / path.lstrip("/")  # in a container it may not be there, but the mount is
+            quotas += [_quota(each) for each in (group, *group.parents) if each.is_relative_to(mount)]
+    except (OSError, ValueError):
+        return None
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(group: Path) -> int | None:
+    """Return the CPUs that a cgroup's own quota allows, rounded up; None without one."""
+    try:
+        if (group / "cpu.max").exists():  # version 2
+            quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        if quota in ("max", "-1"):
-            return None
-        return max(1, -(-int(quota) // int(period)))
+            quota = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
+        return None if quota in ("max", "-1") else max(1, -(-int(quota) // int(period)))
     except (OSError, ValueError):
         return None
 

@@ -35,14 +35,16 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1) -> Work:
+def workspace(
+    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+) -> Work:
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
     if training:
         _compile("train", dtype)
     return make_work(plan, dtype, n, training=training)
 
 
-def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1) -> int:
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return about how many bytes a workspace for training takes."""
     return estimate_memory(plan, dtype)
 
