@@ -80,7 +80,7 @@ struct forward {
     char* out;
 };
 
-enum { FEW_ROWS = 8 }; /* whose products cost less than packing the weights for them */
+enum { FEW_ROWS = 4 }; /* whose products cost less than packing the weights for them */
 
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;

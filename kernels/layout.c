@@ -141,7 +141,8 @@ static void divide(struct brisk_work* work, int threads) {
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
         numbers += weights;
-        moved += work->layers[l].panels % 2 != 0 ? weights * (double)work->kernels->size : 0;
+        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* see step_template.h */
+            moved += weights * (double)work->kernels->size;
     }
     const double flops = 6 * numbers * (double)batch;
 

@@ -72,6 +72,7 @@ class Engine:
         self._kept, self._kept_position = (self.parameters[:0], self.state[:0]), Position()
         self._unfinished: tuple[int, int] | None = None  # batch size and data of an epoch that was cut
         self._work: tuple[Any, Any] | None = None
+        self._idle: list[tuple[Any, Any]] = []  # the workspace of the last call that trained nothing
         self._staged: _Staged | None = None
         self._in_kernel = False
 
@@ -114,14 +115,26 @@ class Engine:
         """Yield chunks of rows: their place, an array that holds them, their rows in it, and a workspace."""
         n = inputs.n
         size = min(n, max(1, STAGE_BYTES // (int(self.plan.layers.max()) * self.dtype.itemsize)))
-        threads = thread_limit(self.threads)
-        isa = self.choice.isa
-        work = self.backend.workspace(self.plan, self.dtype, size, training=training, threads=threads, isa=isa)
+        key = self.plan.batch_size, size, training, thread_limit(self.threads)
+        work = self._take(key)
         index = np.arange(size, dtype=np.int64)
         for start in range(0, n, size):
             chunk = slice(start, min(start + size, n))
             X = inputs.take(chunk) if inputs.array is None else inputs.array[chunk]
             yield chunk, X, index[: len(X)], work
+        self._idle = [(key, work)]
+
+    def _take(self, key: tuple[Any, int, bool, int]) -> Any:
+        """Return a workspace that no other thread has: the last one, where it fits, as new memory has its price."""
+        try:
+            idle = self._idle.pop()
+        except IndexError:  # none, or another thread was faster
+            idle = None
+        if idle is not None and idle[0] == key:
+            return idle[1]
+        _, n, training, threads = key
+        options = {"training": training, "threads": threads, "isa": self.choice.isa}
+        return self.backend.workspace(self.plan, self.dtype, n, **options)
 
     # --- training ----------------------------------------------------------------------------------------------------
 

@@ -144,8 +144,7 @@ def workspace(
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return how many bytes a workspace for training takes."""
-    work = workspace(plan, dtype, n, threads=threads, isa=isa)
-    n_bytes: int = _load()[0].describe(work)[2]
+    n_bytes: int = _load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(), n, True, threads)
     return n_bytes
 
 
