@@ -8,7 +8,7 @@
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
 enum {
-    BLOCKS = 8,        /* panels of A, and of D, in one go: their square of weights and so many rows stay in L2 */
+    BLOCKS = 12,       /* panels of A, and of D, in one go: their square of weights and so many rows stay in L2 */
     FEW_ROWS = 512,    /* of A and D, that are summed in one go */
     ROWS_IN_TURN = 128 /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
