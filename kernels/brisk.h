@@ -17,6 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+static inline int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 /* --- instruction sets: cpu.c ------------------------------------------------------------------------------------- */
 
 /* Slowest first. Each includes the ones before it. */

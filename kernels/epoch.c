@@ -9,10 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static void set_l2(struct brisk_work* work, const double* l2) {
     for (int64_t l = 0; l < work->plan.n_layers; l++)
         work->layers[l].l2 = l2[2 * l]; /* of W; biases have none */
@@ -80,12 +76,12 @@ struct forward {
     char* out;
 };
 
-enum { FEW_ROWS = 4 }; /* whose products cost less than packing the weights for them */
+enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights for them */
 
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
-    if (call->n_rows <= FEW_ROWS) {
+    if (call->n_rows <= DENSE_ROWS) {
         if (team->rank == 0)
             work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
         return;

@@ -93,10 +93,6 @@ static void* take(struct cursor* cursor, int64_t count, size_t size) {
     return part;
 }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static int64_t divide_up(int64_t n, int64_t by) {
     return n / by + (n % by != 0);
 }

@@ -26,10 +26,6 @@ INLINE void prefetch_part(const real* p, int64_t numbers, int64_t i, int64_t n) 
         __builtin_prefetch((const char*)p + line * 64, 0, 2);
 }
 
-static inline int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Vectors of a panel that hold true columns, of n in the matrix. */
 static inline int vectors_of(int64_t n, int64_t panel) {
     return n - panel * PANEL > LANES ? 2 : 1;

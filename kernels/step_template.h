@@ -125,7 +125,7 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
         .rows = batch->next + rows.first,
         .end = batch->next + rows.end,
         .lines = lines,
-        .per_block = rows.end == rows.first ? 0 : ((rows.end - rows.first) * lines + blocks - 1) / blocks,
+        .per_block = ((rows.end - rows.first) * lines + blocks - 1) / blocks,
     };
 }
 

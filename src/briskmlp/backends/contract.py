@@ -104,12 +104,12 @@ class Backend(Protocol):
         ...
 
     @property
-    def RESTORES(self) -> bool:  # noqa: N802
+    def RESTORES(self) -> bool:  # noqa: N802 - a module's constant
         """Return whether ``train`` moves everything or nothing."""
         ...
 
     @property
-    def USES_BLAS(self) -> bool:  # noqa: N802
+    def USES_BLAS(self) -> bool:  # noqa: N802 - a module's constant
         """Return whether its threads are those of a BLAS library."""
         ...
 
