@@ -140,6 +140,7 @@ class Engine:
 
     def begin(self, batch_size: int, data: Data) -> None:
         """Prepare for training on these data; drop an unfinished epoch unless it was of these."""
+        self._idle = []  # its memory is not needed beside training's
         self.plan = self.plan._replace(batch_size=batch_size)
         if self.position.batch and self._unfinished != (batch_size, data.checksum()):
             warnings.warn(
