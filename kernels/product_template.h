@@ -13,18 +13,12 @@ enum {
     TILE_LOW = TILE_T / 2,
     ROW_BLOCK = 384, /* rows of A that are kept in L2 while the panels of B pass by */
     GROUP = 64,      /* rows of C that are in L1 when they are finished */
-    /* A panel of B of up to WHOLE rows is read in one go, from L2. Of more rows, one of K_BLOCK at a time stays in L1,
-     * and the next one is fetched meanwhile. */
+    PANELS = 12,     /* of C, or of blocks of dW in both directions: what is summed in one go, and stays in L2 */
+    /* A panel of B of up to WHOLE rows is read in one go, from L2. Of more rows, K_BLOCK at a time: then ROW_BLOCK rows
+     * of PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
     WHOLE = 896,
-    K_BLOCK = 256
+    K_BLOCK = 512 / sizeof(real)
 };
-
-/* Fetch into L2 what will soon be read: the i-th of n parts of so many numbers. */
-INLINE void prefetch_part(const real* p, int64_t numbers, int64_t i, int64_t n) {
-    const int64_t lines = numbers * (int64_t)sizeof(real) / 64;
-    for (int64_t line = lines * i / n; line < lines * (i + 1) / n; line++)
-        __builtin_prefetch((const char*)p + line * 64, 0, 2);
-}
 
 /* Vectors of a panel that hold true columns, of n in the matrix. */
 static inline int vectors_of(int64_t n, int64_t panel) {
@@ -36,11 +30,22 @@ static inline int64_t column(int64_t j, int64_t stride) {
     return j / PANEL * stride + j % PANEL;
 }
 
-/* Memory to fetch into L2 meanwhile, a few cache lines before each tile. */
+/* Memory to fetch into L2 meanwhile, so many cache lines before each tile: many at once would hinder its own loads. */
 struct fetch {
     const char* line;
     int64_t lines;
 };
+
+/* The i-th of n parts of so many numbers from p on, over so many tiles. */
+static inline struct fetch fetch_part(const real* p, int64_t numbers, int64_t i, int64_t n, int64_t tiles) {
+    const int64_t lines = (numbers * (int64_t)sizeof(real) / 64 + n - 1) / n;
+    return (struct fetch){(const char*)p + lines * i * 64, (lines + tiles - 1) / tiles};
+}
+
+INLINE void fetch_lines(struct fetch* fetch) {
+    for (int64_t line = 0; line < fetch->lines; line++, fetch->line += 64)
+        __builtin_prefetch(fetch->line, 0, 2);
+}
 
 /* `count` tiles, one below the other: C (height, v vectors) = init + A (height, K) @ B (K, v vectors). A's panels are
  * a_stride apart. init is one row for all, or NULL: then C is added to. */
@@ -48,8 +53,7 @@ INLINE void tile(int height, int v, int64_t count, const real* A, int64_t a_stri
                  const real* init, real* C, struct fetch* fetch) {
     for (; count > 0; count--, A += height * PANEL, C += height * PANEL) {
         vec acc[8][2];
-        for (int64_t line = 0; line < fetch->lines; line++, fetch->line += 64)
-            __builtin_prefetch(fetch->line, 0, 2);
+        fetch_lines(fetch);
 #pragma GCC unroll 8
         for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
@@ -165,21 +169,24 @@ INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t
 
 /* The tiles of rows 0 … rows of one block of dW; the last may be low. */
 INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
-                         real share, real rate) {
-    int64_t r = 0;
-    for (; r + TILE_LOW < rows; r += TILE_T)
-        tile_turned(TILE_T, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
-    if (r < rows)
-        tile_turned(TILE_LOW, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+                         real share, real rate, struct fetch* next_A, struct fetch* next_D) {
+    for (int64_t r = 0; r < rows; r += TILE_T) {
+        fetch_lines(next_A);
+        fetch_lines(next_D);
+        if (r + TILE_LOW < rows)
+            tile_turned(TILE_T, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+        else
+            tile_turned(TILE_LOW, v, A + r, D, m, C + r * PANEL, outcome, share, rate);
+    }
 }
 
 /* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of A and D. */
 static void weights_block(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
-                          real share, real rate) {
+                          real share, real rate, struct fetch next_A, struct fetch next_D) {
     if (v == 2)
-        block_turned(2, A, D, m, rows, C, outcome, share, rate);
+        block_turned(2, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D);
     else
-        block_turned(1, A, D, m, rows, C, outcome, share, rate);
+        block_turned(1, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D);
 }
 
 /* Panels j0 … j1 of rows i0 … i1 of C = f(init + A @ B).
@@ -245,40 +252,41 @@ INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t 
     }
 }
 
-/* Loops: blocks of rows, which stay in L2; blocks of K; panels of B, a block of which stays in L1; groups of rows,
- * whose part of C is in L1 for its last operation; tiles. */
-static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
-    const bool blocked = p->K > WHOLE;
-    const int64_t k_blocks = (p->K + K_BLOCK - 1) / K_BLOCK; /* of equal length */
-    const int64_t k_block = blocked ? (p->K + k_blocks * PANEL - 1) / (k_blocks * PANEL) * PANEL : p->K;
-    for (int64_t i_block = i0; i_block < i1; i_block += ROW_BLOCK) {
-        const int64_t i_end = smaller(i1, i_block + ROW_BLOCK);
-        for (int64_t k = 0; k < p->K; k += k_block) {
-            const int64_t K = smaller(k_block, p->K - k);
-            for (int64_t j = j0; j < j1; j++) {
-                const real* B = p->B + j * p->b_stride + k * PANEL;
-                real row[PANEL];
-                const real* init = row;
-                if (k > 0)
-                    init = NULL;
-                else if (p->bias_step > 0)
-                    init = p->bias + j * PANEL;
-                else
-                    for (int c = 0; c < PANEL; c++)
-                        row[c] = p->bias == NULL ? 0 : *p->bias;
-                const int v = vectors_of(p->n, j);
-                struct fetch next = {NULL, 0};
-                if (blocked && j + 1 < j1) {
-                    const int64_t lines = K * PANEL * (int64_t)sizeof(real) / 64;
-                    next = (struct fetch){(const char*)(B + p->b_stride), lines / ((i_end - i_block) / TILE + 1) + 1};
-                }
-                for (int64_t i = i_block; i < i_end; i += GROUP) {
-                    const int64_t rows = smaller(GROUP, i_end - i), at = j * p->stride + i * PANEL;
-                    tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);
-                    if (k + K == p->K)
-                        finish(p->f, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
-                }
-            }
+/* One block of product(): summands k … k + K of panels j0 … j1 of rows i0 … i1. */
+static void product_block(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1, int64_t k,
+                          int64_t K) {
+    for (int64_t j = j0; j < j1; j++) {
+        const real* B = p->B + j * p->b_stride + k * PANEL;
+        real row[PANEL];
+        const real* init = row;
+        if (k > 0)
+            init = NULL;
+        else if (p->bias_step > 0)
+            init = p->bias + j * PANEL;
+        else
+            for (int c = 0; c < PANEL; c++)
+                row[c] = p->bias == NULL ? 0 : *p->bias;
+        const int v = vectors_of(p->n, j);
+        struct fetch next = {NULL, 0};
+        if (K < p->K && j + 1 < j1)
+            next = fetch_part(B + p->b_stride, K * PANEL, 0, 1, (i1 - i0) / TILE + 1);
+        for (int64_t i = i0; i < i1; i += GROUP) {
+            const int64_t rows = smaller(GROUP, i1 - i), at = j * p->stride + i * PANEL;
+            tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);
+            if (k + K == p->K)
+                finish(p->f, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
         }
     }
+}
+
+/* Loops: blocks of rows; blocks of panels; blocks of K; and in a block its panels of B; groups of rows, whose part of C
+ * is in L1 for its last operation; tiles. */
+static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
+    const bool whole = p->K <= WHOLE;
+    const int64_t panels = whole ? j1 - j0 : PANELS, k_block = whole ? p->K : K_BLOCK;
+    for (int64_t i = i0; i < i1; i += ROW_BLOCK)
+        for (int64_t j = j0; j < j1; j += panels)
+            for (int64_t k = 0; k < p->K; k += k_block)
+                product_block(p, j, smaller(j1, j + panels), i, smaller(i1, i + ROW_BLOCK), k,
+                              smaller(k_block, p->K - k));
 }

@@ -8,7 +8,6 @@
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
 enum {
-    BLOCKS = 12,       /* panels of A, and of D, in one go: their square of weights and so many rows stay in L2 */
     FEW_ROWS = 512,    /* of A and D, that are summed in one go */
     ROWS_IN_TURN = 128 /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
@@ -169,19 +168,8 @@ struct area {
     bool first, last;       /* of the runs of rows that a gradient is summed over */
 };
 
-/* Of what is needed next, fetch the share of block (j, k): of A the panel to the right or, after the last one, the
- * first panel's next run of rows, spread over the blocks of this row; of D all panels' next run, spread over all
- * blocks. */
-static void fetch_next(const real* A, const real* D, int64_t stride, const struct area* area, int64_t j, int64_t k) {
-    const int64_t width = area->j1 - area->j0, height = area->k1 - area->k0, numbers = area->rows * PANEL;
-    const int64_t here = area->i * PANEL, next = here + numbers;
-    const int64_t block = (k - area->k0) * width + j - area->j0;
-    prefetch_part(k + 1 < area->k1 ? A + (k + 1) * stride + here : A + area->k0 * stride + next, numbers, j - area->j0,
-                  width);
-    prefetch_part(D + (area->j0 + block / height) * stride + next, numbers, block % height, height);
-}
-
-/* One square of blocks, one run of rows: each panel of A meets all those of D. */
+/* One square of blocks, one run of rows: each panel of D meets all those of A. Each block fetches its share of the next
+ * run. */
 static void weights_area(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                          const struct area* area, const struct sink* sink) {
     const struct brisk_layer* layer = &work->layers[l];
@@ -193,24 +181,29 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
     real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
     if (!sink->fused && !sink->kept)
         memset(own, 0, sizeof own); /* its pads are read */
-    for (int64_t k = area->k0; k < area->k1; k++)
-        for (int64_t j = area->j0; j < area->j1; j++) {
+    for (int64_t j = area->j0; j < area->j1; j++)
+        for (int64_t k = area->k0; k < area->k1; k++) {
             const real *a = A + k * stride + here, *d = D + j * stride + here;
             const int v = vectors_of(layer->n_out, j);
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
-            if (fetch)
-                fetch_next(A, D, stride, area, j, k);
+            struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
+            if (fetch) {
+                const real* next = A + k * stride + here + area->rows * PANEL;
+                next_A = fetch_part(next, area->rows * PANEL, j - area->j0, area->j1 - area->j0, PANEL / TILE_T);
+                next = D + j * stride + here + area->rows * PANEL;
+                next_D = fetch_part(next, area->rows * PANEL, k - area->k0, area->k1 - area->k0, PANEL / TILE_T);
+            }
             if (l == 0 && sink->ahead != NULL)
                 fetch_ahead(sink->ahead);
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr);
+                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D);
                 if (area->last && l > 0)
                     turn_block(work, layer, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0);
+                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D);
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
             }
@@ -223,14 +216,14 @@ static void weights_layer(const struct brisk_work* work, const struct brisk_spac
     const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m > 0 ? m : 1; /* no rows: one round, which adds nothing */
     if (k0 == 0 && k1 > k0 && j1 > j0)
         biases_layer(work, space, l, m, j0, j1, sink);
-    for (int64_t j = j0; j < j1; j += BLOCKS)
-        for (int64_t k = k0; k < k1; k += BLOCKS)
+    for (int64_t j = j0; j < j1; j += PANELS)
+        for (int64_t k = k0; k < k1; k += PANELS)
             for (int64_t i = 0; i == 0 || i < m; i += rows) {
                 const struct area area = {
                     .j0 = j,
-                    .j1 = smaller(j1, j + BLOCKS),
+                    .j1 = smaller(j1, j + PANELS),
                     .k0 = k,
-                    .k1 = smaller(k1, k + BLOCKS),
+                    .k1 = smaller(k1, k + PANELS),
                     .i = i,
                     .rows = smaller(rows, m - i),
                     .m = m,
