@@ -79,8 +79,9 @@ def v1(quota, folder="cpu"):
     (V1, v1(300000, "cpu/box/job") | v1(200000, "cpu/box"), 2),
     (V1, v1(100000, "memory/box") | v1(100000, "cpu/other"), None),
     ("0::/\n", {}, None),
-    ("nonsense", {"cpu.max": "200000 100000\n"}, None),
-    (None, {"cpu.max": "200000 100000\n"}, None),
+    ("nonsense", {"cpu.max": "200000 100000\n"}, 2),
+    (None, {"cpu.max": "200000 100000\n"}, 2),
+    ("", {"cpu.max": "200000 100000\n"}, 2),
 ])  # fmt: skip
 def test_cgroup_quota(tmp_path, own, files, expected):
     root, listed = tmp_path / "fs", tmp_path / "listed"

@@ -61,7 +61,7 @@ def _physical_cores(cpus: frozenset[int], root: Path = Path("/sys/devices/system
 @cache
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return the CPUs that the quotas of this process's cgroup and of those above it allow; None without one."""
-    quotas = []
+    quotas = [_quota(root), _quota(root / "cpu")]  # even where a container hides which group is ours
     try:
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)  # version 2 names no controllers
@@ -71,7 +71,7 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
             group = mount / path.lstrip("/")  # in a container it may not be there, but the mount is
             quotas += [_quota(each) for each in (group, *group.parents) if each.is_relative_to(mount)]
     except (OSError, ValueError):
-        return None
+        pass
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
