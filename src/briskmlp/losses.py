@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from briskmlp._messages import check_choice
-from briskmlp.network import Network
+from briskmlp.network import HIDDEN_ACTIVATIONS, Network
 
 # loss → the output activations it can be trained with
 OUTPUTS = {
-    "mse": ("sigmoid", "tanh", "relu", "identity", "softmax"),
+    "mse": (*HIDDEN_ACTIVATIONS, "softmax"),
     "cross_entropy": ("softmax", "sigmoid"),
+    "poisson": ("exp",),
+    "absolute_error": HIDDEN_ACTIVATIONS,
+    "huber": HIDDEN_ACTIVATIONS,
 }
 LOSSES = tuple(OUTPUTS)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from briskmlp._messages import check_choice, describe_bytes
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "softmax")
-HIDDEN_ACTIVATIONS = ACTIVATIONS[:4]
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "softmax", "leaky_relu", "exp")
+HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 BIASES = ("neuron", "layer", "none")
 MAX_SIZE = 2**63 - 1  # kernels count in int64
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.losses import check_loss
+from briskmlp.losses import LOSSES, check_loss
 from briskmlp.network import ACTIVATIONS, Network
 from briskmlp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
-SIGMOID, TANH, RELU, IDENTITY, SOFTMAX = range(len(ACTIVATIONS))
-MSE, CROSS_ENTROPY = range(2)
+SIGMOID, TANH, RELU, IDENTITY, SOFTMAX, LEAKY_RELU, EXP = range(len(ACTIVATIONS))
+MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(LOSSES))
 BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(3)
 RULE_SGD, RULE_MOMENTUM, RULE_ADAM, RULE_RMSPROP = range(4)
+LEAK, HUBER_THRESHOLD = 0.01, 1.0  # PyTorch's defaults
 PRECISIONS = ("highest", "high", "bfloat16")
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -24,27 +27,33 @@ class Plan(NamedTuple):
     """A network and its training, lowered. Arrays have one entry per layer (L), or per tensor W1 b1 W2 b2 … (2L)."""
 
     layers: Ints  # (L+1,) widths
-    activations: Ints  # (L,) SIGMOID … SOFTMAX
+    activations: Ints  # (L,) SIGMOID … EXP
+    slope: float  # of leaky relu below 0
     weight_offsets: Ints  # (L,) where W[l] starts in the flat parameters
     bias_offsets: Ints  # (L,) where b[l] starts
     bias: int  # BIAS_NEURON …
     n_parameters: int
-    loss: int  # MSE or CROSS_ENTROPY
+    loss: int  # MSE … HUBER
     loss_scale: float  # multiplies the loss: 1 here, 1/2 in scikit-learn's squared error, 1/n_out in PyTorch's
+    report_scale: float  # multiplies the loss once more where it is told, not its gradient nor the l2 term
+    report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
+    huber: float  # where huber's parabola ends
     batch_size: int
     rule: int  # RULE_SGD …
     n_slots: int  # numbers of optimizer state per parameter
     momentum: float
     nesterov: int
+    rated_velocity: int  # 1: velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn
     beta1: float
     beta2: float  # RMSprop's alpha
     epsilon: float
+    raw_epsilon: int  # 1: epsilon is added before Adam's second correction, to √v itself, as in scikit-learn
     decoupled: int  # AdamW: decay the weights, not the gradient
     rate_scale: Floats  # (2L,) multiplies the learning rate
     decay: Floats  # (2L,) the optimizer's weight decay
     l2: Floats  # (2L,) the loss has l2/2 · Σ W² / n
-    dropout: Floats  # (L,) rate after each layer; no backend has it yet
-    clip_norm: float  # largest norm of the gradient; no backend has it yet
+    dropout: Floats  # (L,) the rate after each layer; 0 after the last
+    clip_norm: float  # largest norm of a step's gradient; inf for any
     precision: int  # index into PRECISIONS
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
@@ -64,8 +73,10 @@ def make_plan(
     shuffle: bool,
     seed: int,
     precision: str = "highest",
+    dropout: Sequence[float] = (),
+    clip_norm: float = math.inf,
 ) -> Plan:
-    """Lower a network and its training to a Plan."""
+    """Lower a network and its training to a Plan; ``dropout`` has one rate per hidden layer, or is empty."""
     check_loss(loss, network.output)
     n_layers = network.n_layers
     offsets = np.array(network.offsets, dtype=np.int64).reshape(n_layers, 2)
@@ -79,15 +90,19 @@ def make_plan(
         bias_offsets=np.ascontiguousarray(offsets[:, 1]),
         bias={"neuron": BIAS_NEURON, "layer": BIAS_LAYER, "none": BIAS_NONE}[network.bias],
         n_parameters=network.n_parameters,
-        loss=MSE if loss == "mse" else CROSS_ENTROPY,
+        slope=LEAK,
+        loss=LOSSES.index(loss),
         loss_scale=1.0,
+        report_scale=1.0,
+        report_rows=0,
+        huber=HUBER_THRESHOLD,
         batch_size=batch_size,
         **_rule(optimizer),
         rate_scale=np.ones(2 * n_layers),
         decay=np.full(2 * n_layers, float(weight_decay)),
         l2=l2_per_tensor,
-        dropout=np.zeros(n_layers),
-        clip_norm=float("inf"),
+        dropout=np.array([*(dropout or [0.0] * (n_layers - 1)), 0.0]),
+        clip_norm=float(clip_norm),
         precision=PRECISIONS.index(precision),
         shuffle=int(shuffle),
         seed=seed - 2**64 if seed >= 2**63 else seed,
@@ -100,9 +115,11 @@ def _rule(optimizer: Optimizer) -> dict[str, Any]:
         "n_slots": optimizer.n_slots,
         "momentum": 0.0,
         "nesterov": 0,
+        "rated_velocity": 0,
         "beta1": 0.0,
         "beta2": 0.0,
         "epsilon": 0.0,
+        "raw_epsilon": 0,
         "decoupled": int(isinstance(optimizer, AdamW)),
     }
     match optimizer:
