@@ -21,6 +21,7 @@ static const real LN2 = 0.6931471805599453;
 static const real LN2_HIGH = 0x1.62e42feep-1, LN2_LOW = 0x1.a39ef35793c76p-33;
 static const real SHIFT = 0x1.8p52 + 1023;
 static const real LOWEST = 709.1;                              /* e^-x is less than half the smallest normal number */
+static const real HIGHEST = 710;                               /* e^x overflows */
 static const real SIGMOID_LOWEST = -746, SIGMOID_HIGHEST = 38; /* beyond, the result is 0 or 1 */
 enum { SIGMOID_SCALE = 64 };                                   /* see there */
 static const real SIGMOID_ONE = 0x1p-64;
@@ -58,7 +59,7 @@ static const real LOG2_E = 1.44269504f;
 static const real LN2 = 0.693147181f;
 static const real LN2_HIGH = 0x1.62e4p-1f, LN2_LOW = 0x1.7f7d1cp-20f;
 static const real SHIFT = 0x1.8p23f + 127;
-static const real LOWEST = 88;
+static const real LOWEST = 88, HIGHEST = 89;
 static const real SIGMOID_LOWEST = -105, SIGMOID_HIGHEST = 18;
 enum { SIGMOID_SCALE = 32 };
 static const real SIGMOID_ONE = 0x1p-32f;
@@ -90,12 +91,11 @@ struct exponential {
     vec scale, g;
 };
 
-/* Returns scale = 2^(n - down) and g = 1 - e^-m, where x = m - n ln2. A reduction in one step leaves in e^-x a relative
- * error of |n| times that of LN2: too little to be seen where e^-x < 1 is added to 1. */
-INLINE struct exponential exponential(vec x, int down, bool one_step) {
-    const real shift = SHIFT - (real)down;
-    vec shifted = vec_fma(x, vec_splat(-LOG2_E), vec_splat(shift));
-    vec n = shifted - vec_splat(shift);
+/* Returns scale = 2^(n - down) and g = 1 - e^-m, where x = m - n ln2, and shift is SHIFT - down. A reduction in one
+ * step leaves in e^-x a relative error of |n| times that of LN2: too little to be seen where e^-x < 1 is added to 1. */
+INLINE struct exponential exponential(vec x, vec shift, bool one_step) {
+    vec shifted = vec_fma(x, vec_splat(-LOG2_E), shift);
+    vec n = shifted - shift;
     vec m = vec_fma(n, vec_splat(one_step ? LN2 : LN2_HIGH), x);
     if (!one_step)
         m = vec_fma(n, vec_splat(LN2_LOW), m);
@@ -106,8 +106,17 @@ INLINE struct exponential exponential(vec x, int down, bool one_step) {
 
 /* Returns e^x for x <= 0. */
 INLINE vec vec_exp(vec x) {
-    struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), 0, false);
+    struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), false);
     return e.scale * (vec_splat(1) - e.g);
+}
+
+/* Returns e^x for any x; infinity where it overflows. Where x > 0, half of it is computed: 2^n may overflow before e^x
+ * does. */
+INLINE vec vec_exp_any(vec x) {
+    const vec zero = vec_splat(0), high = vec_max(vec_splat(-LOWEST), vec_min(vec_splat(HIGHEST), x));
+    const vec shift = vec_where_less(zero, x, vec_splat(SHIFT - 1), vec_splat(SHIFT));
+    struct exponential e = exponential(-high, shift, false);
+    return e.scale * (vec_splat(1) - e.g) * vec_where_less(zero, x, vec_splat(2), vec_splat(1));
 }
 
 /* Returns log(1 + x) for 0 <= x <= 1, as 2 artanh(s / 2) with s = 2x / (2 + x) <= 2/3. */
@@ -123,7 +132,7 @@ INLINE vec vec_log1p(vec x) {
 INLINE vec vec_sigmoid(vec z) {
     const vec one = vec_splat(SIGMOID_ONE);
     vec x = vec_max(vec_splat(SIGMOID_LOWEST), vec_min(vec_splat(SIGMOID_HIGHEST), z));
-    struct exponential e = exponential(x, SIGMOID_SCALE, false);
+    struct exponential e = exponential(x, vec_splat(SHIFT - (real)SIGMOID_SCALE), false);
     return one / (vec_fnma(e.scale, e.g, one) + e.scale);
 }
 
@@ -131,7 +140,7 @@ INLINE vec vec_sigmoid(vec z) {
 INLINE vec vec_tanh(vec z) {
     const vec one = vec_splat(1);
     vec x = vec_min(vec_splat(TANH_HIGHEST), vec_abs(z));
-    struct exponential e = exponential(x + x, 0, true);
+    struct exponential e = exponential(x + x, vec_splat(SHIFT), true);
     vec numerator = vec_fma(e.scale, e.g, one - e.scale);
     vec denominator = vec_fnma(e.scale, e.g, one + e.scale);
     vec tanh = numerator / denominator;

@@ -2,6 +2,7 @@
  * it: what is not as kernels take it to be is refused here, by name. */
 #include "arguments.h"
 
+#include <math.h>
 #include <string.h>
 
 /* --- buffers ----------------------------------------------------------------------------------------------------- */
@@ -139,17 +140,24 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .batch_size = read_int(object, "batch_size", 0, any),
         .n_slots = read_int(object, "n_slots", 0, 2),
         .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
-        .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_CROSS_ENTROPY),
+        .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_HUBER),
         .rule = (enum brisk_rule)read_int(object, "rule", BRISK_SGD, BRISK_RMSPROP),
         .nesterov = read_int(object, "nesterov", 0, 1) != 0,
+        .rated_velocity = read_int(object, "rated_velocity", 0, 1) != 0,
+        .raw_epsilon = read_int(object, "raw_epsilon", 0, 1) != 0,
         .decoupled = read_int(object, "decoupled", 0, 1) != 0,
         .shuffle = read_int(object, "shuffle", 0, 1) != 0,
+        .report_rows = read_int(object, "report_rows", 0, 1) != 0,
         .seed = (uint64_t)read_int(object, "seed", INT64_MIN, any),
+        .slope = read_double(object, "slope"),
+        .huber = read_double(object, "huber"),
         .loss_scale = read_double(object, "loss_scale"),
+        .report_scale = read_double(object, "report_scale"),
         .momentum = read_double(object, "momentum"),
         .beta1 = read_double(object, "beta1"),
         .beta2 = read_double(object, "beta2"),
         .epsilon = read_double(object, "epsilon"),
+        .clip_norm = read_double(object, "clip_norm"),
     };
 }
 
@@ -158,21 +166,39 @@ static bool is_part(const struct brisk_plan* plan, int64_t start, int64_t n) {
     return start >= 0 && n >= 0 && n <= plan->n_parameters && start <= plan->n_parameters - n;
 }
 
+/* Whether there is a gradient for this loss of this output. */
+static bool is_pair(enum brisk_loss loss, enum brisk_activation output) {
+    switch (loss) {
+    case BRISK_MSE:
+        return output != BRISK_EXP;
+    case BRISK_CROSS_ENTROPY:
+        return output == BRISK_SIGMOID || output == BRISK_SOFTMAX;
+    case BRISK_POISSON:
+        return output == BRISK_EXP;
+    default:
+        return output != BRISK_EXP && output != BRISK_SOFTMAX;
+    }
+}
+
 /* Whether the plan describes a network whose tensors all lie within the parameters. */
 static bool is_sound(const struct brisk_plan* plan, const struct brisk_layer* layers) {
     static const int64_t n_slots[] = {[BRISK_SGD] = 0, [BRISK_MOMENTUM] = 1, [BRISK_ADAM] = 2, [BRISK_RMSPROP] = 1};
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct brisk_layer* layer = &layers[l];
+        const enum brisk_activation f = layer->activation;
         int64_t n_weights;
         if (layer->n_in < 1 || layer->n_out < 1 || __builtin_mul_overflow(layer->n_in, layer->n_out, &n_weights) ||
             !is_part(plan, layer->dense_W, n_weights) || !is_part(plan, layer->dense_b, layer->n_b) ||
-            layer->activation < BRISK_SIGMOID || layer->activation > BRISK_SOFTMAX ||
-            (layer->activation == BRISK_SOFTMAX && l + 1 < plan->n_layers))
+            f < BRISK_SIGMOID || f > BRISK_EXP || layer->threshold > 65535 ||
+            (l + 1 < plan->n_layers ? f == BRISK_SOFTMAX || f == BRISK_EXP : layer->threshold > 0))
             return false;
     }
-    const enum brisk_activation last = layers[plan->n_layers - 1].activation;
-    return (plan->loss == BRISK_MSE || last == BRISK_SIGMOID || last == BRISK_SOFTMAX) &&
-           plan->n_slots == n_slots[plan->rule];
+    return is_pair(plan->loss, layers[plan->n_layers - 1].activation) && plan->n_slots == n_slots[plan->rule];
+}
+
+/* Of 65536 random numbers those that drop a unit; at a rate that is none, more. */
+static int64_t threshold_of(double dropout) {
+    return dropout >= 0 && dropout < 1 ? smaller(lrint(dropout * 65536), 65535) : INT64_MAX;
 }
 
 static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* object, struct brisk_plan* plan) {
@@ -185,6 +211,7 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
     const double* rate = read_vector(held, object, "rate_scale", BRISK_FLOAT64, 2 * n).data;
     const double* decay = read_vector(held, object, "decay", BRISK_FLOAT64, 2 * n).data;
     const double* l2 = read_vector(held, object, "l2", BRISK_FLOAT64, 2 * n).data;
+    const double* dropout = read_vector(held, object, "dropout", BRISK_FLOAT64, n).data;
     if (held->failed)
         return NULL;
     struct brisk_layer* layers = PyMem_Calloc(n < 1 ? 1 : (size_t)n, sizeof *layers);
@@ -203,6 +230,7 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
             .n_b = plan->bias == BRISK_BIAS_NEURON  ? width[l + 1]
                    : plan->bias == BRISK_BIAS_LAYER ? 1
                                                     : 0,
+            .threshold = threshold_of(dropout[l]),
             .rate_W = rate[2 * l],
             .rate_b = rate[2 * l + 1],
             .decay_W = decay[2 * l],

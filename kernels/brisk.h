@@ -46,8 +46,16 @@ enum brisk_isa brisk_isa_should_run(unsigned isas);
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
 
-enum brisk_activation { BRISK_SIGMOID, BRISK_TANH, BRISK_RELU, BRISK_IDENTITY, BRISK_SOFTMAX };
-enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY };
+enum brisk_activation {
+    BRISK_SIGMOID,
+    BRISK_TANH,
+    BRISK_RELU,
+    BRISK_IDENTITY,
+    BRISK_SOFTMAX,
+    BRISK_LEAKY_RELU,
+    BRISK_EXP
+};
+enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY, BRISK_POISSON, BRISK_ABSOLUTE_ERROR, BRISK_HUBER };
 enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
 enum brisk_rule { BRISK_SGD, BRISK_MOMENTUM, BRISK_ADAM, BRISK_RMSPROP };
 
@@ -56,9 +64,10 @@ struct brisk_plan {
     enum brisk_bias bias;
     enum brisk_loss loss;
     enum brisk_rule rule;
-    bool nesterov, decoupled, shuffle;
+    bool nesterov, rated_velocity, raw_epsilon, decoupled, shuffle, report_rows;
     uint64_t seed;
-    double loss_scale, momentum, beta1, beta2, epsilon;
+    double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
+    double clip_norm; /* INFINITY for none */
 };
 
 /* One layer of weights. Offsets count numbers: dense_ ones in the user's flat parameters, the others in packed ones. */
@@ -71,6 +80,7 @@ struct brisk_layer {
     int64_t b, b_size;         /* the biases: of whole panels, or the layer's one */
     int64_t WT, WT_panel;      /* in the workspace's WT; the lowest layer has none */
     int64_t first_block;       /* number of the first of its panels_in * panels blocks of (panel, panel) weights */
+    int64_t threshold;         /* a unit is dropped after this layer if its 16-bit random number is below; 0: none is */
     double rate_W, rate_b, decay_W, decay_b, l2;
 };
 
@@ -107,6 +117,7 @@ struct brisk_work {
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
+    double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
     double* part_losses;        /* of each slice, or of each chunk of a call that trains nothing */
     int64_t* order;             /* (n,) the order of the epoch in progress */
     int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
@@ -144,12 +155,13 @@ enum brisk_goal {
     BRISK_UPDATE    /* and the step */
 };
 
-/* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. */
+/* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. The
+ * first row is the place-th of its epoch: what is dropped depends on both, and nothing is but for BRISK_UPDATE. */
 struct brisk_batch {
     const int64_t* rows;
     int64_t m;
     double scale, rate;
-    int64_t step;
+    int64_t step, epoch, place;
     enum brisk_goal goal;
     const int64_t* next; /* the rows of the batch after this one, to be fetched into cache; n_next may be 0 */
     int64_t n_next;
@@ -171,7 +183,7 @@ struct brisk_kernels {
     /* The same for a few rows, from dense parameters. */
     void (*predict_few)(const struct brisk_work*, const void* params, const struct brisk_data*, const int64_t* rows,
                         int64_t m, void* out);
-    /* Make a step; return the batch's un-normalised loss, the same to every member. */
+    /* Make a step; return the batch's un-normalised loss as it is reported, the same to every member. */
     double (*step)(const struct brisk_work*, const struct brisk_team*, const struct brisk_data*,
                    const struct brisk_batch*);
     /* Whether this member's share of the packed numbers is finite. */
@@ -190,7 +202,8 @@ const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 
-/* Training's position, as in backends/contract.py: counts are epoch, batch, step; sums are Σ loss and Σ weight. */
+/* Training's position, as in backends/contract.py: counts are epoch, batch, step; sums are Σ loss and Σ weight, or, for
+ * report_rows, Σ of the batches' mean losses times their rows, and Σ rows. */
 struct brisk_position {
     int64_t* counts;
     double* sums;

@@ -4,6 +4,7 @@
  * all of them see; member 0 alone writes what is shared. What a call changes it changes last: parameters, state and
  * position are the caller's until everything has gone well. */
 #include "brisk.h"
+#include "philox.h"
 #include "pool.h"
 
 #include <math.h>
@@ -15,31 +16,6 @@ static void set_l2(struct brisk_work* work, const double* l2) {
 }
 
 /* --- the sample order of an epoch: briskmlp/random.py ------------------------------------------------------------ */
-
-static uint64_t high_product(uint64_t a, uint64_t b, uint64_t* low) {
-    const unsigned __int128 product = (unsigned __int128)a * b;
-    *low = (uint64_t)product;
-    return (uint64_t)(product >> 64);
-}
-
-/* The four words of Philox4x64-10 for counter (block, 0, 0, 0) and a key.
- * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", table 2 and section 3. */
-static void philox(uint64_t block, uint64_t key0, uint64_t key1, uint64_t words[4]) {
-    const uint64_t M0 = 0xD2E7470EE14C6C93u, M1 = 0xCA5A826395121157u;
-    const uint64_t W0 = 0x9E3779B97F4A7C15u, W1 = 0xBB67AE8584CAA73Bu;
-    uint64_t c0 = block, c1 = 0, c2 = 0, c3 = 0;
-    for (int round = 0; round < 10; round++) {
-        uint64_t low0, low1;
-        const uint64_t high0 = high_product(M0, c0, &low0), high1 = high_product(M1, c2, &low1);
-        c0 = high1 ^ c1 ^ key0;
-        c1 = low1;
-        c2 = high0 ^ c3 ^ key1;
-        c3 = low0;
-        key0 += W0;
-        key1 += W1;
-    }
-    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
-}
 
 /* Fisher-Yates over 0 … n-1 with j = high 64 bits of word · (i + 1) for i = n-1 … 1. */
 static void draw_order(struct brisk_work* work, int64_t epoch) {
@@ -55,10 +31,11 @@ static void draw_order(struct brisk_work* work, int64_t epoch) {
     int used = 4;
     for (int64_t i = work->n - 1; i > 0; i--, used++) {
         if (used == 4) {
-            philox(++block, work->plan.seed, (uint64_t)epoch, words); /* NumPy counts before each block */
+            /* NumPy counts before each block */
+            brisk_philox(++block, 0, 0, BRISK_STREAM_ORDER, work->plan.seed, (uint64_t)epoch, words);
             used = 0;
         }
-        const int64_t j = (int64_t)high_product(words[used], (uint64_t)i + 1, &low);
+        const int64_t j = (int64_t)brisk_high_product(words[used], (uint64_t)i + 1, &low);
         const int64_t kept = order[i];
         order[i] = order[j];
         order[j] = kept;
@@ -269,6 +246,8 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 .scale = 1 / weight,
                 .rate = call->rates[epoch - first],
                 .step = step + 1,
+                .epoch = epoch,
+                .place = start,
                 .goal = BRISK_UPDATE,
                 .next = rows + m,
                 .n_next = s + 1 < call->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
@@ -279,8 +258,9 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 break;
             }
             step++;
-            loss_sum += loss;
-            weight_sum += weight;
+            const double counted = plan->report_rows ? (double)m : weight;
+            loss_sum += plan->report_rows ? loss / weight * counted : loss;
+            weight_sum += counted;
         }
         if (++batch_index == n_batches) {
             if (team->rank == 0)

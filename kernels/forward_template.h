@@ -30,9 +30,11 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
     }
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l]; Z in its place where `f` is the identity. */
+/* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z in its place where `f` is the identity.
+ */
 static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
-                          enum brisk_activation f, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
+                          enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
+                          int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
     const real* P = work->P;
     const struct product forward = {
@@ -46,8 +48,16 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .K = layer->n_in,
         .n = layer->n_out,
         .f = f,
+        .slope = (real)work->plan.slope,
     };
-    product(&forward, j0, j1, i0, i1);
+    if (!drops(layer, masks)) {
+        product(&forward, j0, j1, i0, i1);
+        return;
+    }
+    for (int64_t i = i0; i < i1; i += ROW_BLOCK) { /* as product() does: the rows are still in cache */
+        product(&forward, j0, j1, i, smaller(i1, i + ROW_BLOCK));
+        drop_rows(work, l, masks, space->A[l + 1], j0, j1, i, smaller(i1, i + ROW_BLOCK));
+    }
 }
 
 /* Write softmax(Z) in place of one row of Z; return max(Z), and log Σ e^(Z - max) to log_sum. */
@@ -73,20 +83,14 @@ static double softmax_row(real* Z, int64_t stride, int64_t n, double* log_sum) {
     return (double)highest;
 }
 
-/* What the loss reads of the last layer: A for squared errors, else Z. */
-static enum brisk_activation loss_activation(const struct brisk_work* work) {
-    const enum brisk_activation f = work->layers[work->plan.n_layers - 1].activation;
-    return work->plan.loss == BRISK_MSE && f != BRISK_SOFTMAX ? f : BRISK_IDENTITY;
-}
-
 /* A[0] … A[L] for m rows, by one thread, of which the last is f of its Z. */
 static void forward_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
-                         const int64_t* rows, int64_t m, enum brisk_activation last) {
+                         const int64_t* rows, int64_t m, enum brisk_activation last, const struct masks* masks) {
     const int64_t n_layers = work->plan.n_layers;
     gather(work, space, data, rows, 0, m);
     for (int64_t l = 0; l < n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
-        forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, 0, layer->panels, 0, m);
+        forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, masks, 0, layer->panels, 0, m);
     }
 }
 
@@ -107,7 +111,7 @@ static void write_rows(const struct brisk_work* work, const struct brisk_space* 
 static void predict(const struct brisk_work* work, int space_index, const struct brisk_data* data, const int64_t* rows,
                     int64_t m, void* out) {
     const struct brisk_space* space = &work->spaces[space_index];
-    forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation);
+    forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation, NULL);
     write_rows(work, space, m, out);
 }
 
@@ -159,7 +163,7 @@ static void predict_few(const struct brisk_work* work, const void* params, const
                     dense_columns(A, stride, n_in, W, n_out, b, b_step, Z + i * PANEL, j, n_out - j, true);
             }
         for (int64_t j = 0; j < layer->panels; j++)
-            finish(layer->activation, NULL, Z + j * stride, m, vectors_of(n_out, j));
+            finish(layer->activation, (real)work->plan.slope, NULL, Z + j * stride, m, vectors_of(n_out, j));
     }
     write_rows(work, space, m, out);
 }

@@ -1,5 +1,7 @@
 /* All kernels for one ISA and dtype: an isa_*.c includes its vectors, then this, and fills its table. */
 #include "brisk.h"
+#include "parts.h"
+#include "philox.h"
 #include "pool.h"
 
 #include <math.h>
@@ -11,13 +13,19 @@
 
 #include "product_template.h"
 
+#include "dropout_template.h"
+
 #include "forward_template.h"
+
+#include "loss_template.h"
 
 #include "backward_template.h"
 
 #include "update_template.h"
 
 #include "weights_template.h"
+
+#include "apply_template.h"
 
 #include "step_template.h"
 

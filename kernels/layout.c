@@ -9,6 +9,7 @@
 #define _DEFAULT_SOURCE /* madvise() */
 #include "brisk.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,6 +220,7 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
     work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
     work->WT = take(cursor, work->n_turned * training, size);
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
+    work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
     work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
     work->order = take(cursor, work->n * training, sizeof(int64_t));
     work->spaces = take(cursor, work->threads, sizeof(struct brisk_space));

@@ -199,34 +199,42 @@ struct product {
     real* C;
     int64_t stride, b_stride, K, n, bias_step;
     enum brisk_activation f;
+    real slope; /* of leaky relu */
 };
 
-INLINE void finish_rows(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
+INLINE void finish_rows(enum brisk_activation f, real slope, const real* below, real* C, int64_t rows, int v) {
+    const vec slopes = vec_splat(slope);
     for (int64_t i = 0; i < rows * PANEL; i += PANEL)
         for (int j = 0; j < v; j++) {
             const int64_t at = i + j * LANES;
             const vec c = vec_load(C + at);
-            vec_store(C + at, below != NULL ? through(f, c, vec_load(below + at)) : activation(f, c));
+            vec_store(C + at, below != NULL ? through(f, c, vec_load(below + at), slopes) : activation(f, c, slopes));
         }
 }
 
 /* The last operation on a group of rows; each case is a loop of its own. */
-static void finish(enum brisk_activation f, const real* below, real* C, int64_t rows, int v) {
+static void finish(enum brisk_activation f, real slope, const real* below, real* C, int64_t rows, int v) {
     switch (f) {
     case BRISK_SIGMOID:
         if (below != NULL)
-            finish_rows(BRISK_SIGMOID, below, C, rows, v);
+            finish_rows(BRISK_SIGMOID, 0, below, C, rows, v);
         else
-            finish_rows(BRISK_SIGMOID, NULL, C, rows, v);
+            finish_rows(BRISK_SIGMOID, 0, NULL, C, rows, v);
         break;
     case BRISK_TANH:
         if (below != NULL)
-            finish_rows(BRISK_TANH, below, C, rows, v);
+            finish_rows(BRISK_TANH, 0, below, C, rows, v);
         else
-            finish_rows(BRISK_TANH, NULL, C, rows, v);
+            finish_rows(BRISK_TANH, 0, NULL, C, rows, v);
         break;
     case BRISK_RELU:
-        finish_rows(BRISK_RELU, below, C, rows, v);
+        finish_rows(BRISK_RELU, 0, below, C, rows, v);
+        break;
+    case BRISK_LEAKY_RELU:
+        finish_rows(BRISK_LEAKY_RELU, slope, below, C, rows, v);
+        break;
+    case BRISK_EXP: /* of an output alone */
+        finish_rows(BRISK_EXP, 0, NULL, C, rows, v);
         break;
     case BRISK_IDENTITY:
     case BRISK_SOFTMAX: /* works on whole rows: the loss's matter */
@@ -274,7 +282,7 @@ static void product_block(const struct product* p, int64_t j0, int64_t j1, int64
             const int64_t rows = smaller(GROUP, i1 - i), at = j * p->stride + i * PANEL;
             tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);
             if (k + K == p->K)
-                finish(p->f, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
+                finish(p->f, p->slope, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
         }
     }
 }

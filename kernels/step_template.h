@@ -1,28 +1,5 @@
 /* One step: forward, loss, backward, update. See layout.c for the two ways a batch takes. */
 
-/* A member's part of n things: from first to end. */
-struct part {
-    int64_t first, end;
-};
-
-static struct part part_of(const struct brisk_team* team, int64_t n) {
-    if (team->size == 1) /* spares the smallest networks two divisions, of which a step would have twenty */
-        return (struct part){0, n};
-    return (struct part){n * team->rank / team->size, n * (team->rank + 1) / team->size};
-}
-
-/* Whether panels divide evenly enough among a team that each member can have whole ones: then they stay in its cache
- * from step to step. Else rows or blocks are divided. */
-static bool by_panels(const struct brisk_team* team, int64_t panels) {
-    return team->size == 1 || panels % team->size == 0 || panels >= 4 * team->size;
-}
-
-/* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */
-static struct part rows_of(const struct brisk_team* team, int64_t m) {
-    const struct part runs = part_of(team, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
-    return (struct part){smaller(m, runs.first * BRISK_LOSS_ROWS), smaller(m, runs.end * BRISK_LOSS_ROWS)};
-}
-
 /* --- slices: each member alone with its rows --------------------------------------------------------------------- */
 
 /* The un-normalised loss of m rows; unless the loss is all that is wanted, their gradient goes to G. */
@@ -33,7 +10,9 @@ static double slice(const struct brisk_work* work, const struct brisk_space* spa
     for (int64_t start = 0; start == 0 || start < m; start += work->rows) {
         const int64_t n = smaller(work->rows, m - start);
         const struct sink sink = {.kept = true, .first = start == 0, .G = G, .batch = batch};
-        forward_rows(work, space, data, rows + start, n, loss_activation(work));
+        const struct masks here = {batch->epoch, batch->place + (rows - batch->rows) + start};
+        const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
+        forward_rows(work, space, data, rows + start, n, loss_activation(work), masks);
         loss_rows(work, space, data, rows + start, 0, n, batch->scale);
         loss += sum_losses(space, n);
         if (batch->goal == BRISK_LOSS)
@@ -41,43 +20,11 @@ static double slice(const struct brisk_work* work, const struct brisk_space* spa
         for (int64_t l = n_layers - 1; l >= 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
             if (l > 0)
-                backward_layer(work, space, l, 0, layer->panels_in, 0, n);
+                backward_layer(work, space, l, masks, 0, layer->panels_in, 0, n);
             weights_layer(work, space, l, n, 0, layer->panels, 0, layer->panels_in, &sink);
         }
     }
     return loss;
-}
-
-/* Add up a run of n numbers of all slices' gradients, in their order. */
-static void add_slices(const struct brisk_work* work, int64_t at, int64_t n, real* sum) {
-    const real* G = (const real*)work->G + at;
-    for (int64_t i = 0; i < n; i += LANES) {
-        vec g = vec_load(G + i);
-        for (int64_t s = 1; s < work->n_slices; s++)
-            g = g + vec_load(G + s * work->n_packed + i);
-        vec_store(sum + i, g);
-    }
-}
-
-/* A member's part of the blocks and biases, whose gradients lie in slices. */
-static void apply_slices(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
-                         const struct brisk_batch* batch) {
-    const struct part part = part_of(team, work->n_blocks);
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const int64_t blocks = layer->panels_in * layer->panels;
-        for (int64_t block = 0; block < blocks; block++) {
-            const int64_t k = block / layer->panels, j = block % layer->panels;
-            if (layer->first_block + block < part.first || layer->first_block + block >= part.end)
-                continue;
-            add_slices(work, block_at(layer, j, k), block_rows(layer, k) * PANEL, space->block);
-            apply_block(work, l, j, k, space->block, batch);
-            if (k == 0 && j * PANEL < layer->b_size) {
-                add_slices(work, layer->b + j * PANEL, PANEL, space->block);
-                apply_biases(work, l, layer->b + j * PANEL, PANEL, space->block, batch);
-            }
-        }
-    }
 }
 
 /* The loss of a batch in parts: its slices, or, where nothing but the loss is wanted, its chunks. */
@@ -97,7 +44,9 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
     double loss = 0;
     for (int64_t p = 0; p < parts; p++)
         loss += work->part_losses[p];
-    if (wanted)
+    if (clips(work, batch))
+        clip_and_apply(work, team, batch);
+    else if (wanted)
         apply_slices(work, space, team, batch);
     else
         for (int64_t l = 0; l < work->plan.n_layers; l++) {
@@ -147,12 +96,14 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
                              const struct brisk_data* data, const struct brisk_batch* batch) {
     const struct brisk_space* space = &work->spaces[team->rank];
     const int64_t last = work->plan.n_layers - 1;
-    const bool one_chunk = batch->m <= work->rows;
+    const bool one_chunk = batch->m <= work->rows, clipped = clips(work, batch);
     double loss = 0;
     for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
         const int64_t m = smaller(work->rows, batch->m - start);
         const int64_t* rows = batch->rows + start;
         const struct part own_rows = rows_of(team, m);
+        const struct masks here = {batch->epoch, batch->place + start};
+        const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         if (work->own_rows) /* of no use to others, who would wait for lines that this core has just written */
             gather(work, space, data, rows, 0, m);
         else {
@@ -163,23 +114,23 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             const struct brisk_layer* layer = &work->layers[l];
             if (by_panels(team, layer->panels)) {
                 const struct part panels = part_of(team, layer->panels);
-                forward_layer(work, space, l, layer->activation, panels.first, panels.end, 0, m);
+                forward_layer(work, space, l, layer->activation, masks, panels.first, panels.end, 0, m);
             } else
-                forward_layer(work, space, l, layer->activation, 0, layer->panels, own_rows.first, own_rows.end);
+                forward_layer(work, space, l, layer->activation, masks, 0, layer->panels, own_rows.first, own_rows.end);
             brisk_wait(team);
         }
-        forward_layer(work, space, last, loss_activation(work), 0, work->layers[last].panels, own_rows.first,
+        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, own_rows.first,
                       own_rows.end);
         loss_rows(work, space, data, rows, own_rows.first, own_rows.end, batch->scale);
         brisk_wait(team);
         loss += sum_losses(space, m);
 
-        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk;
+        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped;
         struct sink sink = {
             .fused = fused,
-            .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > FEW_ROWS),
+            .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > FEW_ROWS || clipped),
             .first = start == 0,
-            .last = start + m == batch->m,
+            .last = start + m == batch->m && !clipped,
             .G = work->G,
             .batch = batch,
         };
@@ -190,9 +141,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             const struct brisk_layer* layer = &work->layers[l];
             if (by_panels(team, layer->panels_in)) {
                 const struct part panels = part_of(team, layer->panels_in);
-                backward_layer(work, space, l, panels.first, panels.end, 0, m);
+                backward_layer(work, space, l, masks, panels.first, panels.end, 0, m);
             } else
-                backward_layer(work, space, l, 0, layer->panels_in, own_rows.first, own_rows.end);
+                backward_layer(work, space, l, masks, 0, layer->panels_in, own_rows.first, own_rows.end);
             if (l < last)
                 weights_part(work, team, l + 1, m, &sink);
             brisk_wait(team);
@@ -207,6 +158,10 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         weights_part(work, team, 0, m, &sink);
         brisk_wait(team);
     }
+    if (clipped) {
+        clip_and_apply(work, team, batch);
+        brisk_wait(team);
+    }
     return loss;
 }
 
@@ -214,7 +169,7 @@ static double step(const struct brisk_work* work, const struct brisk_team* team,
                    const struct brisk_batch* batch) {
     const double loss = batch->goal == BRISK_LOSS || work->n_slices > 1 ? step_in_parts(work, team, data, batch)
                                                                         : step_in_layers(work, team, data, batch);
-    return loss + penalty(work);
+    return loss * work->plan.report_scale + penalty(work);
 }
 
 /* --- dense and packed numbers ------------------------------------------------------------------------------------ */

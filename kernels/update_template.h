@@ -2,23 +2,27 @@
  *
  *     SGD        w -= lr g
  *     momentum   v = μ v + g                               w -= lr v, or lr (g + μ v) with Nesterov
+ *       rated    v = μ v - lr g                            w += v, or μ v - lr g with Nesterov
  *     Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²     w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
  *     RMSprop    v = β2 v + (1-β2) g²                      w -= lr g / (sqrt(v) + ε)
  *
- * The rules are those of PyTorch's optimizers of these names. */
+ * The rules are those of PyTorch's optimizers of these names. Scikit-learn's are the rated momentum and an Adam whose ε
+ * counts before the second correction, which is ε/sqrt(1-β2^t) here. */
 
 /* A rule for one tensor and step. lr has the correction of Adam's first moment, root is that of the second. */
 struct rule {
     enum brisk_rule kind;
-    bool nesterov;
+    bool nesterov, rated;
     real lr, shrink, decay, mu, rest1, beta2, rest2, root, epsilon;
 };
 
 static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, int64_t step) {
     const bool adam = plan->rule == BRISK_ADAM;
+    const double root = adam ? sqrt(1 - pow(plan->beta2, (double)step)) : 1;
     return (struct rule){
         .kind = plan->rule,
         .nesterov = plan->nesterov,
+        .rated = plan->rated_velocity,
         .lr = (real)(adam ? rate / (1 - pow(plan->beta1, (double)step)) : rate),
         .shrink = (real)(plan->decoupled ? rate * decay : 0),
         .decay = (real)(plan->decoupled ? l2 : decay + l2),
@@ -26,13 +30,13 @@ static struct rule rule_of(const struct brisk_plan* plan, double rate, double de
         .rest1 = (real)(1 - plan->beta1),
         .beta2 = (real)plan->beta2,
         .rest2 = (real)(1 - plan->beta2),
-        .root = (real)(adam ? sqrt(1 - pow(plan->beta2, (double)step)) : 1),
-        .epsilon = (real)plan->epsilon,
+        .root = (real)root,
+        .epsilon = (real)(plan->raw_epsilon ? plan->epsilon / root : plan->epsilon),
     };
 }
 
-/* Move one vector of weights; s and t are its slots of state. */
-INLINE vec move(const struct rule* rule, enum brisk_rule kind, vec w, vec g, vec* s, vec* t) {
+/* Move one vector of weights; s and t are its slots of state, rated the form of momentum. */
+INLINE vec move(const struct rule* rule, enum brisk_rule kind, bool rated, vec w, vec g, vec* s, vec* t) {
     const vec lr = vec_splat(rule->lr);
     g = vec_fma(vec_splat(rule->decay), w, g);
     w = vec_fnma(vec_splat(rule->shrink), w, w);
@@ -40,6 +44,10 @@ INLINE vec move(const struct rule* rule, enum brisk_rule kind, vec w, vec g, vec
     case BRISK_SGD:
         return vec_fnma(lr, g, w);
     case BRISK_MOMENTUM:
+        if (rated) {
+            *s = vec_fnma(lr, g, vec_splat(rule->mu) * *s);
+            return w + (rule->nesterov ? vec_fnma(lr, g, vec_splat(rule->mu) * *s) : *s);
+        }
         *s = vec_fma(vec_splat(rule->mu), *s, g);
         return vec_fnma(lr, rule->nesterov ? vec_fma(vec_splat(rule->mu), *s, g) : *s, w);
     case BRISK_ADAM:
@@ -53,13 +61,13 @@ INLINE vec move(const struct rule* rule, enum brisk_rule kind, vec w, vec g, vec
 }
 
 /* Move n weights W by the gradient G; S holds their first slot of state, T their second, if the rule has them. */
-INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, real* W, const real* G, real* S, real* T,
-                           int64_t n) {
+INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, bool rated, real* W, const real* G, real* S,
+                           real* T, int64_t n) {
     const bool one = kind != BRISK_SGD, two = kind == BRISK_ADAM;
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t left = n - i;
         vec s = one ? vec_load_first(S + i, left) : vec_splat(0), t = two ? vec_load_first(T + i, left) : vec_splat(0);
-        const vec w = move(rule, kind, vec_load_first(W + i, left), vec_load_first(G + i, left), &s, &t);
+        const vec w = move(rule, kind, rated, vec_load_first(W + i, left), vec_load_first(G + i, left), &s, &t);
         vec_store_first(W + i, w, left);
         if (one)
             vec_store_first(S + i, s, left);
@@ -71,16 +79,19 @@ INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, real* 
 static void update_run(const struct rule* rule, real* W, const real* G, real* S, real* T, int64_t n) {
     switch (rule->kind) {
     case BRISK_SGD:
-        update_numbers(rule, BRISK_SGD, W, G, NULL, NULL, n);
+        update_numbers(rule, BRISK_SGD, false, W, G, NULL, NULL, n);
         break;
     case BRISK_MOMENTUM:
-        update_numbers(rule, BRISK_MOMENTUM, W, G, S, NULL, n);
+        if (rule->rated)
+            update_numbers(rule, BRISK_MOMENTUM, true, W, G, S, NULL, n);
+        else
+            update_numbers(rule, BRISK_MOMENTUM, false, W, G, S, NULL, n);
         break;
     case BRISK_ADAM:
-        update_numbers(rule, BRISK_ADAM, W, G, S, T, n);
+        update_numbers(rule, BRISK_ADAM, false, W, G, S, T, n);
         break;
     case BRISK_RMSPROP:
-        update_numbers(rule, BRISK_RMSPROP, W, G, S, NULL, n);
+        update_numbers(rule, BRISK_RMSPROP, false, W, G, S, NULL, n);
         break;
     }
 }

@@ -34,7 +34,8 @@ static void fetch_ahead(struct ahead* ahead) {
 }
 
 /* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
- * in G and applied when the `last` chunk is in it, or by apply_slices, which sets no last. Neither: applied at once. */
+ * in G and applied when the `last` chunk is in it, or, where there is no last, by apply_template.h. Neither: applied at
+ * once. */
 struct sink {
     bool fused, kept;
     bool first, last; /* of the chunks that share it */
@@ -94,25 +95,32 @@ static real* slot(const struct brisk_work* work, int64_t s) {
     return (real*)work->S + (s < work->plan.n_slots ? s * work->n_packed : 0);
 }
 
+/* Move a block's weights along the gradient g plus l2 times them. */
+static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
+                       const struct brisk_batch* batch, double l2) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const int64_t at = block_at(layer, j, k);
+    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
+    update_run(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, block_rows(layer, k) * PANEL);
+    if (l > 0)
+        turn_block(work, layer, j, k);
+}
+
 /* A block's gradient is complete, in g: move its weights, or leave the gradient in G. */
 static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
                         const struct brisk_batch* batch) {
     const struct brisk_layer* layer = &work->layers[l];
-    const struct brisk_plan* plan = &work->plan;
-    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * PANEL;
-    real* W = (real*)work->P + at;
     const double l2 = layer->l2 * batch->scale;
     penalise_block(work, layer, j, k);
-    if (batch->goal == BRISK_GRADIENT) {
-        real* G = (real*)work->G + at;
-        for (int64_t i = 0; i < n; i += LANES)
-            vec_store(G + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
+    if (batch->goal != BRISK_GRADIENT) {
+        move_block(work, l, j, k, g, batch, l2);
         return;
     }
-    const struct rule rule = rule_of(plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
-    update_run(&rule, W, g, slot(work, 0) + at, slot(work, 1) + at, n);
-    if (l > 0)
-        turn_block(work, layer, j, k);
+    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * PANEL;
+    const real* W = (const real*)work->P + at;
+    real* G = (real*)work->G + at;
+    for (int64_t i = 0; i < n; i += LANES)
+        vec_store(G + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
 }
 
 /* The same for n biases from `at` on. */

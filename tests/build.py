@@ -13,6 +13,12 @@ from briskmlp.plan import make_plan
 # every (loss, output) that can be trained
 PAIRS = [("mse", name) for name in ("sigmoid", "tanh", "relu", "identity", "softmax")]
 PAIRS += [("cross_entropy", name) for name in ("sigmoid", "softmax")]
+PAIRS += [("mse", "leaky_relu"), ("poisson", "exp")]
+PAIRS += [
+    (loss, name)
+    for loss in ("absolute_error", "huber")
+    for name in ("sigmoid", "tanh", "relu", "identity", "leaky_relu")
+]
 
 
 @dataclass
@@ -94,37 +100,49 @@ class Case:
         rows = self.rows if rows is None else rows
         weight = np.ones(len(rows)) if self.weight is None else self.weight[rows].astype(float)
         E, dW, db = oracle.gradient(
-            *self.tensors(self.params), self.network.activations, self.loss, self.X[rows], self.Y[rows], weight, self.l2
-        )
+            *self.tensors(self.params), self.network.activations, self.loss, self.X[rows], self.Y[rows], weight,
+            self.l2, loss_scale=self.plan.loss_scale, report_scale=self.plan.report_scale,
+        )  # fmt: skip
         return E * weight.sum(), self.flat(dW, db) * weight.sum()
 
     def oracle_train(self, rates):
         """Return (params, losses)."""
+        plan = self.plan
         weights, biases, losses = oracle.train(
-            *self.tensors(self.params), self.network.activations, self.loss, oracle_optimizer(self.optimizer),
-            self.X, self.Y, epochs=len(rates), batch_size=self.plan.batch_size, learning_rates=rates,
-            seed=self.plan.seed % 2**64, shuffle=bool(self.plan.shuffle), weight=self.weight, l2=self.l2,
+            *self.tensors(self.params), self.network.activations, self.loss, oracle_optimizer(self.optimizer, plan),
+            self.X, self.Y, epochs=len(rates), batch_size=plan.batch_size, learning_rates=rates,
+            seed=plan.seed % 2**64, shuffle=bool(plan.shuffle), weight=self.weight, l2=self.l2,
+            dropout=plan.dropout[:-1], clip_norm=plan.clip_norm, report_rows=bool(plan.report_rows),
+            loss_scale=plan.loss_scale, report_scale=plan.report_scale,
         )  # fmt: skip
         return self.flat(weights, biases), np.array(losses)
 
 
 def build(
     layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
-    labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0,
+    labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0, **form,
 ):  # fmt: skip
-    """Return a Case of random numbers whose Z are of order 1, and away from relu's kink by 1e-4 where n allows."""
+    """Return a Case of random numbers whose Z are of order 1, and away from kinks by 1e-4 where n allows.
+
+    ``form`` replaces fields of the plan; ``dropout`` has a rate for each hidden layer.
+    """
     network, optimizer = Network(layers, hidden, output, bias), optimizer or SGD(0.1)
     plan = make_plan(
         network, loss=loss, optimizer=optimizer, batch_size=batch_size, l2=l2, shuffle=shuffle, seed=seed
     )  # fmt: skip
+    if "dropout" in form:
+        form["dropout"] = np.array([*form["dropout"], 0.0])
+    plan = plan._replace(**form)
     for attempt in range(50):
         rng = np.random.default_rng([seed, n, attempt, *layers])
         params = rng.normal(size=network.n_parameters)
         for W in network.weights(params):
             W /= np.sqrt(len(W))
         X = rng.normal(size=(n, network.n_in))
-        if loss == "mse":
+        if loss in ("mse", "absolute_error", "huber"):
             Y = rng.normal(size=(n, network.n_out))
+        elif loss == "poisson":
+            Y = rng.poisson(1.5, size=(n, network.n_out)).astype(float)
         elif output == "sigmoid":
             Y = rng.uniform(size=(n, network.n_out))
         else:
@@ -133,7 +151,7 @@ def build(
             Y = rng.integers(network.n_out, size=n)
         weight = rng.uniform(0.5, 2.0, size=n) if weighted else None
         case = Case(network, plan, optimizer, *(_cast(a, dtype) for a in (params, X, Y, weight)), loss, l2)
-        if "relu" not in network.activations or attempt == 49 or _kink_distance(case) > 1e-4:
+        if attempt == 49 or _kink_distance(case) > 1e-4:
             return case
     raise AssertionError
 
@@ -143,23 +161,30 @@ def _cast(array, dtype):
 
 
 def _kink_distance(case):
+    """Return how far the nearest Z of a relu, and error of a loss, is from where a derivative jumps."""
     weights, biases = case.tensors(case.params)
     A = oracle.forward(weights, biases, case.network.activations, case.X)
-    return min(
-        np.abs(A[l] @ W + (b if len(b) else 0)).min()
+    distances = [
+        np.abs(A[l] @ W + (b if len(b) else 0))
         for l, (W, b) in enumerate(zip(weights, biases, strict=True))
-        if case.network.activations[l] == "relu"
-    )
+        if case.network.activations[l] in ("relu", "leaky_relu")
+    ]
+    if case.loss in ("absolute_error", "huber"):
+        size = np.abs(A[-1] - case.Y)
+        distances.append(size if case.loss == "absolute_error" else np.abs(size - 1.0))
+    return min((distance.min() for distance in distances), default=np.inf)
 
 
-def oracle_optimizer(optimizer):
-    """Return the oracle's optimizer with the same hyperparameters."""
+def oracle_optimizer(optimizer, plan=None):
+    """Return the oracle's optimizer with the same hyperparameters, in the form that the plan wants."""
     fields = {"weight_decay": optimizer.weight_decay}
     match optimizer:
         case SGD():
-            return oracle.SGD(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
+            kind = oracle.RatedSGD if plan is not None and plan.rated_velocity else oracle.SGD
+            return kind(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
         case Adam():
             kind = oracle.AdamW if isinstance(optimizer, AdamW) else oracle.Adam
+            kind = oracle.RawAdam if plan is not None and plan.raw_epsilon else kind
             return kind(betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, **fields)
         case RMSprop():
             return oracle.RMSprop(alpha=optimizer.alpha, eps=optimizer.epsilon, **fields)

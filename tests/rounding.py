@@ -21,6 +21,7 @@ SLOPE = {
     "tanh": (lambda A: 1 - A**2, lambda A: 2 * np.abs(A)),
     "relu": (lambda A: (A > 0) * 1.0, np.zeros_like),
     "identity": (np.ones_like, np.zeros_like),
+    "leaky_relu": (lambda A: np.where(A > 0, 1.0, oracle.LEAK), np.zeros_like),
 }
 
 
@@ -37,7 +38,7 @@ def bounds(case, rows=None):
         dZ = dA[l] @ np.abs(W) + (len(W) + 1) * u * (np.abs(A[l]) @ np.abs(W) + b)
         Z = A[l] @ W + (biases[l] if len(biases[l]) else 0.0)
         dA.append(_activation_error(names[l], A[l + 1], Z, dZ, u))
-        kink.append((names[l] == "relu") & (np.abs(Z) <= dZ))  # f' may be 0 or 1 there
+        kink.append((names[l] in ("relu", "leaky_relu")) & (np.abs(Z) <= dZ))  # f' may be that of either side there
     Y = oracle._targets(case.Y[rows], case.network.n_out, case.loss, names[-1])
     w = np.ones((len(rows), 1)) if case.weight is None else case.weight[rows, None].astype(float)
     loss, D, dD = _loss_error(case.loss, names[-1], A[-1], dA[-1], Z, dZ, kink[-1], Y, u)
@@ -69,6 +70,8 @@ def _activation_error(name, A, Z, dZ, u):
     if name == "softmax":  # dA_i = A_i (dZ_i - Σ A_j dZ_j), and Z - max(Z) rounds too
         dZ = dZ + u * np.abs(Z - Z.max(axis=1, keepdims=True))
         return A * (dZ + (A * dZ).sum(axis=1, keepdims=True)) + (A.shape[1] + FUNCTION) * u * A
+    if name == "exp":
+        return A * np.expm1(dZ) + FUNCTION * u * A
     lipschitz = SLOPE[name][0](A) if name in ("sigmoid", "tanh") else 1.0  # relu: 1 is right on both sides of the kink
     return lipschitz * dZ + FUNCTION * u * np.abs(A)
 
@@ -83,13 +86,30 @@ def _loss_error(loss, output, A, dA, Z, dZ, kink, Y, u):
         error = error + (n_out + FUNCTION) * u * size * (1 if output == "softmax" else n_out)
         D = A - Y
         return (E, error), D, dA + 2 * u * (np.abs(A) + np.abs(Y))
+    if loss == "poisson":  # exp(Z) - Y - Y Z + Y log Y, which cancel
+        Y_log_Y = Y * np.log(Y + (Y == 0))
+        size = (A + Y + np.abs(Y * Z) + np.abs(Y_log_Y)).sum(axis=1)
+        error = (dA + Y * dZ).sum(axis=1) + (n_out + FUNCTION) * u * size
+        return ((A - Y - Y * Z + Y_log_Y).sum(axis=1), error), A - Y, dA + 2 * u * (A + Y)
     error = A - Y
     d_error = dA + u * np.abs(error)
-    E = ((error**2).sum(axis=1), (2 * np.abs(error) * d_error).sum(axis=1) + (n_out + 1) * u * (error**2).sum(axis=1))
-    g, dg = 2 * error, 2 * d_error
+    E, g, dg = _of_error(loss, error, d_error)
+    # at most two roundings make a term of the sum: huber's difference, and its product with d
+    E = (E.sum(axis=1), (np.abs(g) * d_error).sum(axis=1) + (n_out + 2) * u * E.sum(axis=1))
     if output == "softmax":
         mean, absolute = (g * A).sum(axis=1, keepdims=True), (np.abs(g) * A).sum(axis=1, keepdims=True)
         d_mean = (dg * A + np.abs(g) * dA).sum(axis=1, keepdims=True) + (n_out + 1) * u * absolute
         return E, A * (g - mean), dA * np.abs(g - mean) + A * (dg + d_mean) + 3 * u * A * (np.abs(g) + absolute)
     slope, change = (f(A) for f in SLOPE[output])
     return E, g * slope, dg * slope + np.abs(g) * (change * dA + kink) + 4 * u * np.abs(g)
+
+
+def _of_error(loss, error, d_error):
+    """Return E of A - Y, its derivative g, and g's error."""
+    size = np.abs(error)
+    if loss == "mse":
+        return error**2, 2 * error, 2 * d_error
+    if loss == "absolute_error":  # within its error of 0, an error's sign may be any
+        return size, np.sign(error), 2.0 * (size <= d_error)
+    d = oracle.HUBER
+    return np.where(size <= d, size**2 / 2, d * (size - d / 2)), np.clip(error, -d, d), d_error

@@ -14,7 +14,7 @@ from briskmlp.backends.contract import LOSS_NOT_FINITE, Position
 from briskmlp.optimizers import SGD, Adam, AdamW
 from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
 
-HIDDEN = ("sigmoid", "tanh", "relu", "identity")
+HIDDEN = ("sigmoid", "tanh", "relu", "identity", "leaky_relu")
 BIASES = ("neuron", "layer", "none")
 WIDTHS = (1, 7, 8, 9, 15, 16, 17, 31, 33)  # around a Vec of 8 and 16 numbers, two of them, and a tile of 8 rows
 BATCHES = (1, 7, 8, 9, 127, 128, 129, 257, 300)  # around a tile of 8 rows and a chunk of 128; several chunks
@@ -82,7 +82,7 @@ def test_widths_and_batches_around_the_tile(backend, dtype, n_in):
     i = WIDTHS.index(n_in)
     for j in range(9):
         n_hidden, n_out, n = WIDTHS[(i + j) % 9], WIDTHS[(i + 2 * j) % 9], BATCHES[(i + 4 * j) % 9]
-        loss, output = PAIRS[(i + j) % 7]
+        loss, output = PAIRS[(i + j) % len(PAIRS)]
         case = build(
             [n_in, n_hidden, n_out], output=output, loss=loss, dtype=dtype, n=n, batch_size=n, bias=BIASES[j % 3],
             labels=output == "softmax" and loss == "cross_entropy",
@@ -189,6 +189,40 @@ def test_loss_scale_multiplies_loss_and_gradient(backend, dtype):
     np.testing.assert_array_equal(half_grad, grad / 2)
 
 
+def test_report_scale_multiplies_the_loss_of_the_data_alone(backend, dtype):
+    """Neither the gradient nor the l2 term, in gradient and in train; it comes on top of loss_scale."""
+    for loss, output in PAIRS:
+        case = build([5, 9, 3], loss=loss, output=output, dtype=dtype, l2=0.3, weighted=True, loss_scale=0.5)
+        told = replace(case, plan=case.plan._replace(report_scale=0.25))
+        (E, grad), (reported, same) = case.gradient(backend), told.gradient(backend)
+        np.testing.assert_array_equal(same, grad)
+        penalty = 0.15 * sum(np.square(W, dtype=float).sum() for W in case.network.weights(case.params))
+        tolerance = case.params.size * float(np.finfo(dtype).eps) * (E + penalty)  # of each sum, in any order
+        assert abs(reported - (0.25 * (E - penalty) + penalty)) <= tolerance, (loss, output)
+        work = backend.workspace(told.plan, dtype, told.n, training=False)
+        alone = backend.gradient(told.plan, told.params, told.X, told.Y, told.weight, told.rows, 1.0, None, work)
+        assert abs(alone - reported) <= tolerance
+        np.testing.assert_array_equal(told.train(backend, [0.01])[0], case.train(backend, [0.01])[0])
+        assert_trains_as_oracle(told, backend, [0.01])
+
+
+def test_an_epochs_loss_by_rows(backend, dtype):
+    """The mean of the batches' losses by their numbers of rows; a batch of no weight is no batch."""
+    case = build([5, 9, 3], dtype=dtype, n=13, batch_size=4, weighted=True, l2=0.3, report_rows=1, shuffle=False)
+    case.weight[4:8] = 0
+    by_weight = replace(case, plan=case.plan._replace(report_rows=0))
+    (params, _, losses), (other_params, _, other_losses) = (c.train(backend, [0.0, 0.1]) for c in (case, by_weight))
+    np.testing.assert_array_equal(params, other_params)
+    batches = [np.arange(0, 4), np.arange(8, 12), np.array([12])]
+    means = [float(case.oracle_gradient(rows)[0]) / case.weight[rows].sum() for rows in batches]
+    assert losses[0] == pytest.approx(np.average(means, weights=[4, 4, 1]), rel=1000 * float(np.finfo(dtype).eps))
+    assert abs(losses[0] - other_losses[0]) > 1e-3
+    position, work = Position(), backend.workspace(case.plan, dtype, case.n)
+    call = case.params.copy(), case.state(), case.X, case.Y, case.weight, None, position, np.array([0.1]), 3
+    assert backend.train(case.plan, *call, np.empty(1), work) is None
+    assert position.sums[1] == 8
+
+
 def test_layouts_of_the_data(backend, dtype):
     """Row-strided, reversed and read-only X, read-only targets and weights: the same bits as from dense arrays."""
     case = build([5, 9, 3], dtype=dtype, n=40, weighted=True)
@@ -272,16 +306,23 @@ def test_layers_whose_products_go_to_blas(monkeypatch, dtype, smallest, large_ch
 # --- update ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_update_moves_as_the_oracle(backend, dtype, name):
+# scikit-learn's forms of momentum and Adam
+FORMS = {
+    **{name: {"rated_velocity": 1} for name in ("momentum", "momentum-decay", "nesterov", "nesterov-decay")},
+    **{name: {"raw_epsilon": 1} for name in ("adam", "adam-decay")},
+}
+
+
+@pytest.mark.parametrize(("name", "form"), [*((name, {}) for name in OPTIMIZERS), *FORMS.items()], ids=str)
+def test_update_moves_as_the_oracle(backend, dtype, name, form):
     """Each tensor has its own rate and decay: one oracle for each."""
-    case = build([5, 9, 3], dtype=dtype, optimizer=OPTIMIZERS[name])
+    case = build([5, 9, 3], dtype=dtype, optimizer=OPTIMIZERS[name], **form)
     rate_scale, share = np.array([1.0, 0.5, 2.0, 0.0]), np.array([1.0, 0.0, 3.0, 1.0])
     decay = case.plan.decay * share
     plan = case.plan._replace(rate_scale=rate_scale, decay=decay)
     params, state = case.params.copy(), case.state()
     expected = [part for pair in zip(*case.tensors(params), strict=True) for part in pair]
-    oracles = [oracle_optimizer(OPTIMIZERS[name]) for _ in expected]
+    oracles = [oracle_optimizer(OPTIMIZERS[name], plan) for _ in expected]
     for each, weight_decay in zip(oracles, decay, strict=True):
         each.weight_decay = weight_decay
     rng = np.random.default_rng(0)
@@ -327,12 +368,17 @@ PROBLEMS = [
     {"hidden": "identity", "output": "softmax", "loss": "mse", "l2": 0.02},
     {"hidden": "tanh", "output": "tanh", "loss": "mse", "shuffle": False},
     {"hidden": "relu", "output": "softmax", "loss": "cross_entropy", "l2": 0.1},
+    {"hidden": "leaky_relu", "output": "exp", "loss": "poisson", "l2": 0.1},
+    {"hidden": "tanh", "output": "leaky_relu", "loss": "huber", "bias": "layer"},
+    {"hidden": "leaky_relu", "output": "identity", "loss": "absolute_error", "l2": 0.05},
+    {"hidden": "relu", "output": "tanh", "loss": "huber", "bias": "none"},
 ]
 
 
 def problem(i, optimizer, dtype="float64", **changes):
     """Return one of the problems: 23 rows in batches of 5, the last of 3; one batch weighs nothing."""
-    case = build([4, 9, 3], optimizer=optimizer, dtype=dtype, n=23, weighted=i % 2 == 0, seed=i, **PROBLEMS[i % 7])
+    case = build([4, 9, 3], optimizer=optimizer, dtype=dtype, n=23, weighted=i % 2 == 0, seed=i,
+                 **PROBLEMS[i % len(PROBLEMS)])  # fmt: skip
     case = replace(case, **changes)
     if case.weight is not None:
         order = oracle.sample_order(i, 4, 23) if case.plan.shuffle else np.arange(23)
@@ -354,6 +400,21 @@ def test_training_follows_the_oracle(backend, name, schedule):
 def test_training_in_float32_follows_to_rounding(backend, name):
     i = list(OPTIMIZERS).index(name)
     assert_trains_as_oracle(problem(i, OPTIMIZERS[name], "float32"), backend, [OPTIMIZERS[name].learning_rate] * 10)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_training_in_scikit_learns_forms_follows_the_oracle(backend, name):
+    """A large epsilon tells the two forms of Adam apart; the rates change, which tells those of momentum apart."""
+    i, optimizer = list(FORMS).index(name), OPTIMIZERS[name]
+    if "adam" in name:
+        optimizer = replace(optimizer, epsilon=0.1)
+    form = FORMS[name] | {"loss_scale": 0.5, "report_rows": 1}
+    case = problem(i, optimizer)
+    case = replace(case, plan=case.plan._replace(**form))
+    rates = optimizer.learning_rate * np.array([1, 0.5, 2, 0.3, 1, 1, 0.1, 1, 1, 1])
+    assert_trains_as_oracle(case, backend, rates)
+    other = replace(case, plan=case.plan._replace(rated_velocity=0, raw_epsilon=0))
+    assert np.abs(case.train(backend, rates)[0] - other.train(backend, rates)[0]).max() > 1e-6
 
 
 @pytest.mark.parametrize("name", ["sgd-decay", "adam"])

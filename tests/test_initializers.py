@@ -22,6 +22,8 @@ def weights(network, initializer=None, seed=0, dtype="float64"):
     ("identity", None, np.sqrt(6 / 500)),
     ("softmax", None, np.sqrt(6 / 500)),
     ("relu", None, np.sqrt(6 / 300)),
+    ("leaky_relu", None, np.sqrt(6 / 300)),
+    ("exp", None, np.sqrt(6 / 500)),
     ("relu", "glorot", np.sqrt(6 / 500)),
     ("tanh", "he", np.sqrt(6 / 300)),
 ])  # fmt: skip

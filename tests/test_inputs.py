@@ -577,10 +577,20 @@ def test_targets_are_used_in_place(tmp_path):
     assert np.shares_memory(check_targets(labels, 3, 3, 3, F32), labels)
 
 
+def test_counts(monkeypatch):
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 64)
+    Y = np.random.default_rng(0).poisson(2, size=(40, 5)).astype(float)
+    assert bits(check_targets(Y, 40, 5, None, F64, domain="counts")) == bits(Y)
+    Y[33, 2] = -0.5
+    check_targets(Y, 40, 5, None, F64)
+    with pytest.raises(ValueError, match=r"Y has -0\.5 at row 33, column 2; targets of this loss must be 0 or more"):
+        check_targets(Y, 40, 5, None, F64, domain="counts")
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 @pytest.mark.parametrize("came", ["int8", "uint8", "int32", "int64", "uint64", ">i2"])
 def test_labels(came, shape):
-    labels = check_targets(np.array([3, 0, 1, 9], came).reshape(shape), 4, 10, 10, F32, probabilities="rows")
+    labels = check_targets(np.array([3, 0, 1, 9], came).reshape(shape), 4, 10, 10, F32, domain="rows")
     assert labels.dtype == np.int64
     assert labels.shape == (4,)
     assert labels.flags.c_contiguous
@@ -619,9 +629,9 @@ def test_one_output_of_a_binary_loss_lies_between_0_and_1():
     message = "Y has 2.0 at row 1, column 0; targets of this loss must be from 0 to 1"
     for Y in ([0, 2, 1], [[0.0], [2.0], [1.0]]):
         with pytest.raises(ValueError, match=message):
-            check_targets(Y, 3, 1, 2, F32, probabilities="each")
+            check_targets(Y, 3, 1, 2, F32, domain="each")
         assert check_targets(Y, 3, 1, None, F32).tolist() == [[0], [2], [1]]
-    assert check_targets([0.25, 1.0], 2, 1, 2, F32, probabilities="each").tolist() == [[0.25], [1]]
+    assert check_targets([0.25, 1.0], 2, 1, 2, F32, domain="each").tolist() == [[0.25], [1]]
 
 
 def test_labels_for_a_loss_without_labels_suggest_cross_entropy():
@@ -648,23 +658,23 @@ def test_probabilities(monkeypatch):
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 64)
     Y = np.random.default_rng(0).dirichlet(np.ones(5), size=40)
     for came in ("float16", "float32", "float64"):
-        check_targets(Y.astype(came), 40, 5, 5, F32, probabilities="rows")
-    check_targets(np.eye(5, dtype=int), 5, 5, 5, F32, probabilities="rows")
+        check_targets(Y.astype(came), 40, 5, 5, F32, domain="rows")
+    check_targets(np.eye(5, dtype=int), 5, 5, 5, F32, domain="rows")
     for off in (-9e-4, 9e-4):
-        check_targets([[0.5, 0.5 + off]], 1, 2, 2, F64, probabilities="rows")
+        check_targets([[0.5, 0.5 + off]], 1, 2, 2, F64, domain="rows")
         with pytest.raises(ValueError, match=r"Y sums to \S+ at row 0; each row must sum to 1"):
-            check_targets([[0.5, 0.5 + 1.2 * off]], 1, 2, 2, F64, probabilities="rows")
+            check_targets([[0.5, 0.5 + 1.2 * off]], 1, 2, 2, F64, domain="rows")
     low = Y.copy()
     low[33, 2] *= 0.5
-    check_targets(low, 40, 5, 5, F32, probabilities="each")
+    check_targets(low, 40, 5, 5, F32, domain="each")
     with pytest.raises(ValueError, match=r"Y sums to 0\.\d+ at row 33; each row must sum to 1"):
-        check_targets(low, 40, 5, 5, F64, probabilities="rows")
+        check_targets(low, 40, 5, 5, F64, domain="rows")
     low[38, 4] = -0.25
-    for probabilities in ("each", "rows"):
+    for domain in ("each", "rows"):
         check_targets(low, 40, 5, 5, F64)
         low[33] = Y[33]
         with pytest.raises(ValueError, match=r"Y has -0\.25 at row 38, column 4; targets of this loss"):
-            check_targets(low, 40, 5, 5, F64, probabilities=probabilities)
+            check_targets(low, 40, 5, 5, F64, domain=domain)
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,59 @@ def test_any_number_of_threads_gives_the_same_bits(extension, isa, dtype, shape,
 
 
 @needs_extension
+@pytest.mark.parametrize(("optimizer", "clip_norm"), [(SGD(0.1), 0.01), (Adam(0.001), np.inf)], ids=["clipped", "not"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dropout_and_clipping_give_the_same_bits(extension, isa, dtype, shape, optimizer, clip_norm):
+    """For any number of threads; in one call or cut; in the order drawn by the kernels or given."""
+    layers, n, batch_size = SHAPES[shape]
+    dropout = [0.5, 0.25][: len(layers) - 2]
+    case = build(
+        layers, dtype=dtype, n=n, batch_size=batch_size, weighted=True, l2=0.01, optimizer=optimizer,
+        dropout=dropout, clip_norm=clip_norm,
+    )  # fmt: skip
+    results = []
+    for threads in (1, 2, 3, 7):
+        extension._force_threads(threads)
+        results.append([part.tobytes() for part in case.train(native, [0.01, 0.001])])
+    results.append([part.tobytes() for part in case.train(native, [0.01, 0.001], steps=1, order="given")])
+    assert results[1:] == results[:1] * 4
+
+
+@needs_extension
+@pytest.mark.parametrize("n_units", [1, 15, 70])
+def test_masks_are_those_of_philox_however_units_are_divided(extension, isa, dtype, n_units):
+    """16 units share a block of random numbers; panels have 4 to 32, and a thread has some of these.
+
+    After a step from one example the weights that read a unit have moved if, and only if, the unit was kept.
+    """
+    case = build([3, n_units, 2], dtype=dtype, n=6, batch_size=1, bias="none", shuffle=False, dropout=[0.5], seed=9)
+    for threads in (1, 3):
+        extension._force_threads(threads)
+        work, position, params = native.workspace(case.plan, dtype, case.n), Position(), case.params.copy()
+        for epoch in range(2):
+            for place in range(case.n):
+                before = params.copy()
+                args = case.X, case.Y, None, None, position, np.ones(1), 1, np.empty(1), work
+                assert native.train(case.plan, params, case.state(), *args) is None
+                moved = case.network.weights(params)[1] != case.network.weights(before)[1]
+                philox = np.random.Philox(key=[9, epoch], counter=[0, place, 0, 2])
+                numbers = philox.random_raw(4 * -(-n_units // 16)).astype("<u8").view("<u2")[:n_units]
+                np.testing.assert_array_equal(moved.any(axis=1), numbers >= 2**15)
+
+
+@needs_extension
+def test_a_kept_zero_is_not_taken_for_a_dropped_one(isa, dtype):
+    """The kernels mark dropped units by -0, which A may also be of itself: here 0 · -1 + -0."""
+    case = build([1, 40, 1], hidden="identity", dtype=dtype, n=1, batch_size=1, dropout=[0.5], seed=9)
+    params = case.params.copy()
+    case.network.weights(params)[0][:], case.network.biases(params)[0][:] = -1.0, -0.0
+    args = np.zeros_like(case.X), case.Y, None, None, Position(), np.ones(1), 1, np.empty(1)
+    assert native.train(case.plan, params, case.state(), *args, native.workspace(case.plan, dtype, 1)) is None
+    numbers = np.random.Philox(key=[9, 0], counter=[0, 0, 0, 2]).random_raw(12).astype("<u8").view("<u2")[:40]
+    np.testing.assert_array_equal(case.network.biases(params)[0] != 0, numbers >= 2**15)
+
+
+@needs_extension
 def test_trainers_that_compete_for_the_threads_give_the_same_bits(extension, dtype):
     extension._force_threads(2)
     shapes = ["wide", "simplechains", "deep", "mid"]
@@ -579,7 +632,7 @@ def test_more_memory_than_there_is(extension):
             extension.workspace(plan, 8, "portable", n, True, 1)
     for layers in ([2**29, 2**29], [2**57, 1], [1, 2**57]):
         widths = np.array(layers)
-        wide = {"layers": widths, "activations": np.zeros(1, int), "n_parameters": 2**62}
+        wide = {"layers": widths, "activations": np.zeros(1, int), "n_parameters": 2**62, "dropout": np.zeros(1)}
         offsets = {"weight_offsets": np.zeros(1, int), "bias_offsets": np.array([2**58])}
         tensors = dict.fromkeys(("rate_scale", "decay", "l2"), np.zeros(2))
         with pytest.raises(MemoryError):
@@ -733,7 +786,9 @@ def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
         {"layers": np.array([2**62, 2**62, 3])},
         {"layers": np.array([5.0, 9.0, 3.0])},
         {"activations": np.array([4, 0])},  # a hidden softmax
-        {"activations": np.array([1, 5])},
+        {"activations": np.array([6, 3])},  # a hidden exp
+        {"activations": np.array([1, 6])},  # an exp without poisson
+        {"activations": np.array([1, 7])},
         {"weight_offsets": np.array([0, 58])},
         {"weight_offsets": np.array([-1, 54])},
         {"bias_offsets": np.array([45, 2**63 - 1])},
@@ -743,6 +798,16 @@ def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
         {"rule": 4},
         {"rule": "adam"},
         {"loss": 1},  # cross-entropy of an identity
+        {"loss": 2},  # poisson of an identity
+        {"loss": 3, "activations": np.array([1, 4])},  # absolute error of a softmax
+        {"loss": 5},
+        {"dropout": np.array([0.5, 0.5])},  # of outputs
+        {"dropout": np.array([1.0, 0.0])},
+        {"dropout": np.array([-0.1, 0.0])},
+        {"dropout": np.array([np.nan, 0.0])},
+        {"dropout": np.zeros(3)},
+        {"rated_velocity": 2},
+        {"clip_norm": None},
         {"bias": 3},
         {"batch_size": -5},
         {"seed": 2**64},
@@ -785,7 +850,13 @@ def exp(x):
 
 @needs_extension
 @pytest.mark.parametrize(
-    ("output", "exact"), [("sigmoid", lambda x: 1 / (1 + np.exp(-x))), ("tanh", np.tanh), ("softmax", exp)]
+    ("output", "exact"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("tanh", np.tanh),
+        ("softmax", exp),
+        ("exp", lambda x: np.exp(np.where(x < 88.72, x, np.nan))),  # the largest float32 number is e^88.722…
+    ],
 )
 def test_activations_of_2_to_24_numbers_are_within_two_ulp(isa, output, exact):
     """One of each 256 neighbouring float32 numbers, as far as kernels/check.sh does not take them all.
@@ -793,7 +864,10 @@ def test_activations_of_2_to_24_numbers_are_within_two_ulp(isa, output, exact):
     float64's functions stand for the exact ones: their errors are 2^-28 ulp of float32. Results below the smallest
     normal number are flushed to 0, or correct.
     """
-    trainer = Trainer([1, 2 if output == "softmax" else 1], output=output, bias="none", backend="native", threads=2)
+    trainer = Trainer(
+        [1, 2 if output == "softmax" else 1], output=output, loss="poisson" if output == "exp" else "mse",
+        bias="none", backend="native", threads=2,
+    )  # fmt: skip
     assert trainer.isa == isa
     trainer.weights[0][0] = [1, 0] if output == "softmax" else 1
     rng, smallest, chunk = np.random.default_rng(0), np.finfo("float32").smallest_normal, 2**21

@@ -55,7 +55,7 @@ REFUSED = [
     (([3, 1],), {"output": "Softmax"}, ValueError, "did you mean 'softmax'?"),
     (([3, 1],), {"output": None}, TypeError, "output is None, but must be one of"),
     (([3, 1],), {"bias": "neurons"}, ValueError, "did you mean 'neuron'?"),
-    (([3, 2, 1], "qqqq"), {}, ValueError, "must be one of 'sigmoid', 'tanh', 'relu', 'identity'"),
+    (([3, 2, 1], "qqqq"), {}, ValueError, "must be one of 'sigmoid', 'tanh', 'relu', 'leaky_relu', 'identity'"),
 ]
 
 

@@ -17,8 +17,10 @@ from build import build
 from numba import njit
 
 from briskmlp import plan
-from briskmlp.backends.numba import _options, activations, layout, order, product
+from briskmlp.backends.numba import _options, activations, backward, dropout, layout, order, product
+from briskmlp.backends.numba.update import clip
 from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
+from briskmlp.optimizers import SGD
 
 KERNELS = Path(_options.__file__).parent
 
@@ -43,21 +45,29 @@ def over_arrays(function):
     return apply
 
 
-APPLY = {name: over_arrays(getattr(activations, name)) for name in ("sigmoid", "tanh", "exp", "log1p")}
+APPLY = {name: over_arrays(getattr(activations, name)) for name in ("sigmoid", "tanh", "exp", "exp_any", "log1p")}
 EXACT = {
     "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
     "tanh": np.tanh,
     "exp": np.exp,
+    "exp_any": np.exp,
     "log1p": np.log1p,
 }
 PRECISE = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "tanh": mpmath.tanh,
     "exp": mpmath.exp,
+    "exp_any": mpmath.exp,
     "log1p": mpmath.log1p,
 }
-DOMAIN = {"sigmoid": (-np.inf, np.inf), "tanh": (-np.inf, np.inf), "exp": (-np.inf, 0.0), "log1p": (0.0, 1.0)}
-ULP = {"sigmoid": 2.0, "tanh": 2.0, "exp": 1.0, "log1p": 3.0}
+DOMAIN = {"exp": (-np.inf, 0.0), "log1p": (0.0, 1.0)}
+ULP = {"sigmoid": 2.0, "tanh": 2.0, "exp": 1.0, "exp_any": 1.0, "log1p": 3.0}
+
+
+def domain(name, dtype):
+    """Return the smallest and largest number that a function is for; exp_any is infinite beyond."""
+    last = np.nextafter(np.log(np.finfo(dtype).max), 0, dtype=dtype)
+    return (-np.inf, float(last)) if name == "exp_any" else DOMAIN.get(name, (-np.inf, np.inf))
 
 
 def ulps(got, exact, dtype):
@@ -90,7 +100,7 @@ def stratified(dtype, count, seed=0):
 @pytest.mark.parametrize("name", APPLY)
 def test_activations_over_all_of_float32(name):
     """2**20 bit patterns, one from each interval of 4096, and as many where the function is not flat."""
-    low, high = DOMAIN[name]
+    low, high = domain(name, np.float32)
     x = np.concatenate([
         stratified(np.float32, 2**20),
         np.linspace(-110, 110, 2**19).astype(np.float32),
@@ -106,7 +116,7 @@ def test_activations_over_all_of_float32(name):
 @pytest.mark.parametrize("name", APPLY)
 def test_activations_over_float64(name):
     """Longdouble has 11 bits more where it is Intel's; its own functions err by about one of the last."""
-    low, high = DOMAIN[name]
+    low, high = domain(name, np.float64)
     x = np.concatenate([stratified(np.float64, 2**16), np.linspace(-760, 760, 2**15), np.linspace(-3, 3, 2**15)])
     x = x[(low <= x) & (x <= high) & ((np.abs(x) >= np.finfo(np.float64).smallest_normal) | (x == 0))]
     if np.finfo(np.longdouble).nmant > 60:
@@ -130,8 +140,12 @@ def test_special_values(dtype, name):
         "sigmoid": {0.0: 0.5, np.inf: 1.0, -np.inf: 0.0, huge: 1.0, -huge: 0.0, tiny: 0.5, -1000.0: 0.0},
         "tanh": {0.0: 0.0, np.inf: 1.0, -np.inf: -1.0, huge: 1.0, -huge: -1.0, 20.0: 1.0, -20.0: -1.0},
         "exp": {0.0: 1.0, -np.inf: 0.0, -huge: 0.0, -tiny: 1.0, -1000.0: 0.0},
+        "exp_any": {0.0: 1.0, np.inf: np.inf, -np.inf: 0.0, huge: np.inf, -huge: 0.0, tiny: 1.0, -tiny: 1.0},
         "log1p": {0.0: 0.0},
     }[name]
+    if name == "exp_any":
+        beyond = np.nextafter(np.log(huge), np.inf, dtype=dtype)  # log(huge), rounded, may lie on either side
+        expected[beyond] = np.inf
     x = np.array([0.0, -0.0, *expected], dtype)
     got = APPLY[name](x)
     assert (got[:2] == expected.pop(0.0)).all()
@@ -209,6 +223,109 @@ def test_draw_order_is_philox(seed):
             np.testing.assert_array_equal(out, np.arange(n))
 
 
+# --- dropout ---------------------------------------------------------------------------------------------------------
+
+
+@njit
+def draw_numbers(seed, epoch, place, layer, words, n_blocks):
+    dropout.draw(seed, epoch, place, layer, pointer(words), n_blocks)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**63, 2**64 - 1])
+def test_dropout_draws_philox(seed):
+    signed = seed - 2**64 if seed >= 2**63 else seed
+    for epoch, place, layer, n_blocks in ((0, 0, 0, 1), (3, 12345678901, 2, 5), (12345678901, 7, 1, 3)):
+        words = np.zeros(4 * n_blocks + 1, np.uint64)
+        draw_numbers(signed, epoch, place, layer, words, n_blocks)
+        philox = np.random.Philox(
+            key=np.array([seed, epoch], np.uint64), counter=np.array([0, place, layer, 2], np.uint64)
+        )
+        np.testing.assert_array_equal(words[:-1], philox.random_raw(4 * n_blocks))
+        assert words[-1] == 0
+
+
+@njit
+def drop(job, layer, layer_index, buffer, m, epoch, place):
+    dropout.drop(job[0], layer[0], layer_index, pointer(buffer), m, epoch, place)
+
+
+@njit
+def slopes(activation, slope, buffer, d, a, size, share):
+    backward.multiply_dropped_slope(activation, slope, pointer(buffer), d, a, size, share)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.3, 0.9, 1 - 2**-16])
+def test_drop_and_its_slope(dtype, rate):
+    """One number is dropped or multiplied as its 16-bit number says; the way back passes through the same factor."""
+    vec = lanes(dtype)
+    for n_vecs, name in ((1, "SIGMOID"), (3, "TANH"), (5, "RELU"), (2, "IDENTITY"), (4, "LEAKY_RELU")):
+        n, m, rng = n_vecs * vec, 3, np.random.default_rng(0)
+        Z = rng.normal(size=(m, n))
+        Z[0, :4] = [0.0, -0.0, 2.0, -2.0]
+        f, slope = oracle.ACTIVATION[name.lower()]
+        A, dA = f(Z).astype(dtype), rng.normal(size=(m, n)).astype(dtype)
+        job, layer = np.zeros(1, layout.JOB), np.zeros(1, layout.LAYER)
+        job["seed"], job["at_row"] = 5, 2 * m * n
+        layer["columns"], layer["dropped"] = n, min(round(rate * 65536), 65535)
+        buffer = np.concatenate([A.ravel(), dA.ravel(), np.full(max(n, 64), np.nan)]).astype(dtype)
+        drop(job, layer, 1, buffer, m, 4, 1000)
+        M = oracle.dropout_mask(5, 4, range(1000, 1000 + m), 1, n, rate)
+        got, eps = buffer[: m * n].reshape(m, n), np.finfo(dtype).eps
+        np.testing.assert_allclose(got, A * M, rtol=2 * eps, atol=0)  # the factor is rounded, and the product
+        np.testing.assert_array_equal((got == 0) & np.signbit(got), M == 0)  # -0 is what was dropped, and nothing else
+        slopes(getattr(plan, name), oracle.LEAK, buffer, m * n, 0, m * n, 1 - layer["dropped"][0] / 65536)
+        expected = dA.astype(float) * M * slope(A.astype(float))
+        # f' of an A that went to A·M and back, two roundings, and four more; f' and its derivative are at most 2
+        np.testing.assert_allclose(
+            buffer[m * n : 2 * m * n].reshape(m, n), expected, rtol=0, atol=8 * eps * np.abs(dA * M).max()
+        )
+
+
+def test_dropout_and_clipping_where_products_go_to_blas(monkeypatch, dtype):
+    """Batches of several chunks, all or some layers by BLAS, against the oracle."""
+    from briskmlp.backends import numba as backend
+
+    for smallest, bias in ((1, "neuron"), (800, "layer")):
+        monkeypatch.setattr(layout, "BLAS_FROM", 64 * smallest)
+        monkeypatch.setattr(layout, "LARGEST_CHUNK", 64)
+        case = build(
+            [9, 17, 33, 2], hidden="sigmoid", dtype=dtype, n=300, batch_size=150, bias=bias, weighted=True, l2=0.2,
+            dropout=[0.3, 0.5], clip_norm=0.5, optimizer=SGD(0.1, momentum=0.9),
+        )  # fmt: skip
+        assert backend.workspace(case.plan, case.dtype, case.n).layers["blas"].any()
+        params, _, losses = case.train(backend, [0.1] * 5)
+        expected, expected_losses = case.oracle_train([0.1] * 5)
+        # ten steps move weights of order 1 by at most 0.1 · 0.5 / (1 - 0.9) each; what each rounds is some 100 u
+        tolerance = 1e-12 if dtype == "float64" else 10 * 0.5 * 100 * float(np.finfo(dtype).eps)
+        assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
+        np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
+@njit
+def clip_array(G, limit):
+    clip(pointer(G), G.size, limit)
+
+
+def test_clip(dtype):
+    """The squares of a float32 gradient do not overflow; what is not finite is not made finite."""
+    eps, rng = np.finfo(dtype).eps, np.random.default_rng(0)
+    for n in (0, 1, 3, 4, 5, 1001):
+        G = rng.normal(size=n).astype(dtype)
+        norm = np.sqrt((G.astype(float) ** 2).sum())
+        for limit in (norm * 1.001, norm * 0.999, 0.1, 1e-30):
+            got = G.copy()
+            clip_array(got, limit)
+            expected = G.astype(float) * min(1.0, limit / norm) if n else G
+            np.testing.assert_allclose(got, expected, rtol=0 if limit > norm else 4 * eps)
+    large = np.array([3e30, 4e30], dtype)
+    clip_array(large, 5.0)
+    np.testing.assert_allclose(large, [3.0, 4.0], rtol=4 * eps)
+    for sick in (np.nan, np.inf):
+        G = np.array([1.0, sick], dtype)
+        clip_array(G, 1.0)
+        assert not np.isfinite(G).all()
+
+
 def test_offset_moves_by_numbers(dtype):
     @njit
     def second(x):
@@ -275,8 +392,8 @@ def test_the_layout_of_avx2(tmp_path):
     }  # fmt: skip
     code = "from briskmlp.backends.numba.vector import VECTOR_BYTES as n; assert n == 32"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    tests = str(Path(__file__).with_name("test_backends.py"))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not numpy", "-p", "no:cacheprovider", tests]
+    tests = [str(Path(__file__).with_name(name)) for name in ("test_backends.py", "test_dropout.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not numpy", "-p", "no:cacheprovider", *tests]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stdout
 

@@ -12,8 +12,9 @@ import numpy as np
 import oracle
 import pytest
 
-HIDDEN = ["sigmoid", "tanh", "relu", "identity"]
-PAIRS = [("mse", name) for name in [*HIDDEN, "softmax"]] + [("cross_entropy", "softmax"), ("cross_entropy", "sigmoid")]
+HIDDEN = ["sigmoid", "tanh", "relu", "identity", "leaky_relu"]
+PAIRS = [("cross_entropy", "softmax"), ("cross_entropy", "sigmoid"), ("mse", "softmax"), ("poisson", "exp")]
+PAIRS += [(loss, name) for loss in ("mse", "absolute_error", "huber") for name in HIDDEN]
 BIAS_SIZE = {"neuron": lambda n_out: n_out, "layer": lambda n_out: 1, "none": lambda n_out: 0}
 
 
@@ -108,6 +109,20 @@ def test_loss_sum_by_hand():
     assert actual == pytest.approx(-math.log(a) - 0.25 * math.log(b) - 0.75 * math.log(1 - b), rel=1e-14)
 
 
+def test_losses_of_one_number_by_hand():
+    def E(loss, output, z, y):
+        return oracle.loss_sum([np.zeros((1, 1))], [np.array([z])], [output], loss, [[1.0]], [[y]])
+
+    assert E("absolute_error", "identity", 3.0, 5.5) == 2.5
+    assert E("absolute_error", "leaky_relu", -2.0, 1.0) == 1.02
+    assert E("huber", "identity", 3.0, 3.5) == 0.125
+    assert E("huber", "identity", 3.0, 4.0) == 0.5
+    assert E("huber", "identity", 3.0, -1.0) == 3.5
+    assert E("poisson", "exp", 0.0, 0.0) == 1
+    assert E("poisson", "exp", math.log(2), 3.0) == pytest.approx(2 - 3 + 3 * math.log(3 / 2), rel=1e-14)
+    assert E("poisson", "exp", math.log(3), 3.0) == pytest.approx(0, abs=1e-15)
+
+
 @pytest.mark.parametrize(
     ("output", "z", "Y", "expected"),
     [
@@ -184,6 +199,35 @@ def test_gradient_equals_central_differences(loss, output, hidden, bias):
     value, dW, db = oracle.gradient(*batch, l2)
     assert value == pytest.approx(E(), rel=1e-14)
     assert_all_close(dW + db, oracle.central_difference(E, weights + biases), rtol=1e-6, atol=1e-8)
+
+
+def test_gradient_with_masks_and_scales_equals_central_differences():
+    weights, biases = network([3, 4, 6, 2], "layer")
+    X, Y, weight = data(5, 3, 2)
+    rng = np.random.default_rng(4)
+    masks = [np.where(rng.uniform(size=(5, width)) < 0.4, 0, 1 / 0.6) for width in (4, 6)]
+    batch = weights, biases, ["sigmoid", "leaky_relu", "tanh"], "mse", X, Y, weight
+
+    def E(report_scale=1.0):
+        penalty = 0.3 / 2 * sum(float((W**2).sum()) for W in weights)
+        return (report_scale * 0.25 * oracle.loss_sum(*batch, masks) + penalty) / weight.sum()
+
+    value, dW, db = oracle.gradient(*batch, 0.3, masks=masks, loss_scale=0.25, report_scale=0.5)
+    assert value == pytest.approx(E(0.5), rel=1e-14)
+    assert_all_close(dW + db, oracle.central_difference(E, weights + biases), rtol=1e-6, atol=1e-8)
+    # what is dropped by a mask might as well have weights of 0 above it, and those above what is kept 1 / 0.6 as much
+    masks = [np.array([[0, 1 / 0.6, 1 / 0.6, 0]]), np.ones((1, 6))]
+    thinned = [weights[0], weights[1] * masks[0].T, weights[2]]
+    arguments = biases, ["sigmoid", "leaky_relu", "tanh"], "mse", X, Y
+    assert oracle.loss_sum(weights, *arguments, masks=masks) == pytest.approx(
+        oracle.loss_sum(thinned, *arguments), rel=1e-14
+    )
+
+
+def test_clipping():
+    gradients = [np.array([[3.0, 0.0]]), np.array([4.0])]
+    assert_all_close(oracle.clip(gradients, 5.0), gradients, rtol=0)
+    assert_all_close(oracle.clip(gradients, 2.5), [[[1.5, 0]], [2]], rtol=0)
 
 
 def test_gradient_for_targets_that_do_not_sum_to_one():
@@ -287,6 +331,18 @@ def test_sample_order_equals_fisher_yates_on_philox(seed, epoch, n):
     assert sorted(expected) == list(range(n))
 
 
+@pytest.mark.parametrize(("seed", "epoch", "layer"), [(0, 0, 0), (2**64 - 1, 2**40, 3)])
+def test_dropout_mask_is_what_the_paper_says(seed, epoch, layer):
+    """Block b of 16 units has the four words of counter (b + 1, place, layer, 2), each unit 16 bits of them."""
+    places, rate = [0, 7, 2**33], 0.25
+    mask = oracle.dropout_mask(seed, epoch, places, layer, 37, rate)
+    for place, row in zip(places, mask, strict=True):
+        for unit, factor in enumerate(row.tolist()):
+            word = philox4x64((unit // 16 + 1, place, layer, 2), (seed, epoch))[unit % 16 // 4]
+            dropped = (word >> 16 * (unit % 4)) % 2**16 < 2**14
+            assert factor == (0 if dropped else 4 / 3)
+
+
 def test_sample_order_stays_what_it_is():
     """Written down so that no NumPy release and no later hand can move it."""
     assert oracle.sample_order(0, 0, 10).tolist() == [4, 7, 8, 5, 1, 6, 3, 9, 2, 0]
@@ -321,6 +377,27 @@ def test_first_steps_by_hand():
     assert steps(oracle.RMSprop(eps=0.5)) == pytest.approx(1 - 0.1 * 2 / (0.2 + 0.5) + 0.1 / (math.sqrt(v) + 0.5))
 
 
+@pytest.mark.parametrize(("ours", "theirs", "options"), [
+    (oracle.RatedSGD(momentum=0.9), "SGDOptimizer", {"momentum": 0.9, "nesterov": False}),
+    (oracle.RatedSGD(momentum=0.8, nesterov=True), "SGDOptimizer", {"momentum": 0.8, "nesterov": True}),
+    (oracle.RatedSGD(nesterov=True), "SGDOptimizer", {"momentum": 0.0, "nesterov": True}),
+    (oracle.RawAdam(eps=0.1), "AdamOptimizer", {"epsilon": 0.1}),
+    (oracle.RawAdam(betas=(0.7, 0.9)), "AdamOptimizer", {"beta_1": 0.7, "beta_2": 0.9}),
+])  # fmt: skip
+def test_scikit_learns_forms_are_scikit_learns(ours, theirs, options):
+    optimizers = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    rng = np.random.default_rng(0)
+    expected = [rng.normal(size=(3, 2)), rng.normal(size=2)]
+    found = [p.copy() for p in expected]
+    optimizer = getattr(optimizers, theirs)(expected, learning_rate_init=0.1, **options)
+    for lr in (0.1, 0.1, 0.05, 0.2):
+        gradients = [rng.normal(size=p.shape) for p in expected]
+        optimizer.learning_rate_init = optimizer.learning_rate = lr  # Adam's is learning_rate_init
+        optimizer.update_params(expected, gradients)
+        ours.update(found, gradients, lr)
+    assert_all_close(found, expected, rtol=1e-13)
+
+
 def test_history_rule_short_batch_and_skipped_batch():
     """Ten rows in batches of four, the second of weight zero: two steps, each divided by its own weight."""
     X, Y, _ = data(10, 2, 1)
@@ -334,6 +411,15 @@ def test_history_rule_short_batch_and_skipped_batch():
         total += float((w * error**2).sum() + l2 / 2 * (W**2).sum())
         W, b = W - lr * (2 * X[rows].T @ (w * error) + l2 * W) / w.sum(), b - lr * 2 * (w * error).sum() / w.sum()
     assert_all_close([*trained[0], *trained[1], *trained[2]], [W, b, total / 8], rtol=1e-13)
+
+
+def test_history_by_rows():
+    """Two of the batches weigh 1 and 9; each E counts by its rows."""
+    X, Y, weight = np.ones((5, 1)), np.array([[0.0], [0], [1], [2], [2]]), [0.5, 0.5, 0, 0, 9.0]
+    arguments = [np.zeros((1, 1))], [np.zeros(0)], ["identity"], "mse", oracle.SGD(), X, Y
+    options = {"epochs": 1, "batch_size": 2, "learning_rates": 0.0, "shuffle": False, "weight": weight}
+    assert oracle.train(*arguments, **options)[2] == [pytest.approx((0 * 1 + 4 * 9) / 10)]
+    assert oracle.train(*arguments, **options, report_rows=True)[2] == [pytest.approx((0 * 2 + 4 * 1) / 3)]
 
 
 def test_skipped_batch_is_no_step():
@@ -400,13 +486,18 @@ def torch_parameters(torch, weights, biases):
 def torch_loss(torch, parameters, activations, loss, X, Y, weight):
     """Σ weight_i E_i / Σ weight from PyTorch's own layers and losses."""
     functions = {"identity": lambda z: z, "softmax": lambda z: torch.softmax(z, dim=1)}
+    functions["leaky_relu"] = torch.nn.functional.leaky_relu
     functional, a, n_layers = torch.nn.functional, torch.tensor(X), len(activations)
     for W, b, name in zip(parameters[:n_layers], parameters[n_layers:], activations, strict=True):
         z = a @ W + b if len(b) else a @ W
         a = functions.get(name, getattr(torch, name, None))(z)
     Y, weight = torch.tensor(Y), torch.tensor(weight)
-    if loss == "mse":
-        E = functional.mse_loss(a, Y, reduction="none").sum(dim=1)
+    losses = {"mse": functional.mse_loss, "absolute_error": functional.l1_loss, "huber": functional.huber_loss}
+    if loss in losses:
+        E = losses[loss](a, Y, reduction="none").sum(dim=1)
+    elif loss == "poisson":
+        nll = functional.poisson_nll_loss(a, Y, log_input=False, eps=0, reduction="none")
+        E = (nll + torch.xlogy(Y, Y) - Y).sum(dim=1)  # it leaves out what depends on Y alone
     elif activations[-1] == "softmax":
         E = functional.cross_entropy(z, Y, reduction="none")
     else:
@@ -417,7 +508,7 @@ def torch_loss(torch, parameters, activations, loss, X, Y, weight):
 @pytest.mark.torch
 @pytest.mark.parametrize("bias", BIAS_SIZE)
 @pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(("loss", "output", "labels"), [(*pair, False) for pair in PAIRS] + [(*PAIRS[5], True)])
+@pytest.mark.parametrize(("loss", "output", "labels"), [(*pair, False) for pair in PAIRS] + [(*PAIRS[0], True)])
 def test_loss_and_gradient_equal_autograd(torch, loss, output, labels, hidden, bias):
     weights, biases = network([5, 7, 4, 3], bias)
     X, Y, weight = data(11, 5, 3, output)

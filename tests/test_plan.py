@@ -64,6 +64,25 @@ def test_places_for_what_is_to_come_are_neutral():
     assert (plan.loss_scale, plan.clip_norm, plan.precision) == (1.0, np.inf, 0)
     assert plan.rate_scale.tolist() == [1.0] * 4
     assert plan.dropout.tolist() == [0.0] * 2
+    assert (plan.report_scale, plan.report_rows, plan.rated_velocity, plan.raw_epsilon) == (1.0, 0, 0, 0)
+    assert (plan.slope, plan.huber) == (0.01, 1.0)  # PyTorch's defaults
+
+
+def test_dropout_and_clipping():
+    plan = lower(Network([3, 4, 5, 2]), dropout=(0.25, 0.5), clip_norm=2)
+    assert plan.dropout.tolist() == [0.25, 0.5, 0]
+    assert plan.dropout.dtype == np.float64
+    assert plan.clip_norm == 2.0
+    assert lower(Network([3, 2]), dropout=()).dropout.tolist() == [0]
+
+
+def test_numbers_of_activations_and_losses_are_those_of_the_kernels():
+    for number, name in enumerate(("sigmoid", "tanh", "relu", "identity", "softmax", "leaky_relu", "exp")):
+        assert ACTIVATIONS[number] == name
+        assert getattr(p, name.upper()) == number
+    for number, name in enumerate(("mse", "cross_entropy", "poisson", "absolute_error", "huber")):
+        assert list(OUTPUTS)[number] == name
+        assert getattr(p, name.upper()) == number
 
 
 def test_an_optimizer_of_another_kind_is_refused():
@@ -90,13 +109,16 @@ def test_pairs_that_have_no_gradient_are_refused_with_those_that_have():
 @pytest.mark.parametrize(("loss", "hidden", "n_out", "output"), [
     ("mse", "relu", 3, "relu"), ("mse", "sigmoid", 1, "sigmoid"),
     ("cross_entropy", "relu", 2, "softmax"), ("cross_entropy", "tanh", 1, "sigmoid"),
+    ("poisson", "relu", 3, "exp"), ("absolute_error", "relu", 3, "relu"), ("huber", "leaky_relu", 1, "leaky_relu"),
 ])  # fmt: skip
 def test_default_outputs(loss, hidden, n_out, output):
     assert default_output(loss, hidden, n_out) == output
 
 
 def test_targets():
-    assert target_rules("mse", Network([2, 3])) == (None, None)
+    for loss in ("mse", "absolute_error", "huber"):
+        assert target_rules(loss, Network([2, 3])) == (None, None)
+    assert target_rules("poisson", Network([2, 3], output="exp")) == (None, "counts")
     assert target_rules("cross_entropy", Network([2, 3], output="softmax")) == (3, "rows")
     assert target_rules("cross_entropy", Network([2, 1])) == (2, "each")
     assert target_rules("cross_entropy", Network([2, 3])) == (None, "each")

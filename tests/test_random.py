@@ -59,6 +59,24 @@ def test_high_product_is_that_of_whole_numbers(numbers):
     assert random._high_product(a, b).tolist() == [x * y >> 64 for x, y in numbers]
 
 
+@given(seeds, st.integers(0, 2**63), st.lists(st.integers(0, 2**62), max_size=5), st.integers(0, 9), st.integers(1, 70))
+def test_dropout_numbers_are_numpys_words(seed, epoch, places, layer, n_units):
+    """For each place the words of a Philox of its own, read as little-endian numbers of 16 bits."""
+    numbers = random.dropout_numbers(seed, epoch, np.array(places, dtype=np.int64), layer, n_units)
+    assert numbers.dtype == np.uint16
+    assert numbers.shape == (len(places), n_units)
+    for place, row in zip(places, numbers, strict=True):
+        counter = np.array([0, place, layer, 2], np.uint64)  # NumPy adds 1 to the counter first
+        raw = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=counter).random_raw(4 * 5)
+        np.testing.assert_array_equal(row, raw.astype("<u8").view("<u2")[:n_units])
+
+
+def test_dropout_is_the_oracles():
+    numbers = random.dropout_numbers(3, 5, np.arange(40), 1, 100)
+    expected = oracle.dropout_mask(3, 5, range(40), 1, 100, 0.3)
+    np.testing.assert_array_equal(np.where(numbers < round(0.3 * 65536), 0, expected.max()), expected)
+
+
 def test_drawn_seeds_are_seeds():
     drawn = {random.draw_seed() for _ in range(20)}
     assert len(drawn) == 20

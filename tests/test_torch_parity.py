@@ -25,6 +25,9 @@ PROBLEMS = {
     "sigmoid-mse": {"hidden": "sigmoid", "output": "sigmoid", "loss": "mse"},
     "relu-labels": {"hidden": "relu", "output": "softmax", "loss": "cross_entropy", "labels": True},
     "tanh-binary": {"hidden": "tanh", "output": "sigmoid", "loss": "cross_entropy"},
+    "leaky-huber": {"hidden": "leaky_relu", "output": "leaky_relu", "loss": "huber"},
+    "leaky-absolute": {"hidden": "leaky_relu", "output": "tanh", "loss": "absolute_error"},
+    "tanh-poisson": {"hidden": "tanh", "output": "exp", "loss": "poisson"},
 }
 
 
@@ -34,6 +37,8 @@ def train_in_torch(torch, case, make_optimizer, epochs):
     weights, biases = ([torch.tensor(a, requires_grad=True) for a in arrays] for arrays in case.tensors(case.params))
     X, Y = torch.tensor(case.X), torch.tensor(case.Y)
     functions = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "softmax": None}
+    functions |= {"leaky_relu": F.leaky_relu, "exp": torch.exp}
+    sums = {"mse": F.mse_loss, "huber": F.huber_loss, "absolute_error": F.l1_loss}
     optimizer, losses = make_optimizer(torch.optim, [*weights, *biases]), []
     for epoch in range(epochs):
         total = 0.0
@@ -43,8 +48,11 @@ def train_in_torch(torch, case, make_optimizer, epochs):
             for W, b, name in zip(weights, biases, case.network.activations, strict=True):
                 Z = A @ W + b
                 A = functions[name](Z) if functions[name] else None
-            if case.loss == "mse":
-                loss = F.mse_loss(A, Y[rows], reduction="sum") / len(rows)
+            if case.loss in sums:
+                loss = sums[case.loss](A, Y[rows], reduction="sum") / len(rows)
+            elif case.loss == "poisson":
+                loss = F.poisson_nll_loss(Z, Y[rows], reduction="sum") / len(rows)
+                loss = loss + (torch.xlogy(Y[rows], Y[rows]) - Y[rows]).sum() / len(rows)  # it leaves out Y alone
             elif case.Y.ndim == 1:
                 loss = F.cross_entropy(Z, Y[rows])
             else:

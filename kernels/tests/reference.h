@@ -6,6 +6,7 @@
 #ifndef BRISK_REFERENCE_H
 #define BRISK_REFERENCE_H
 
+#include "../philox.h"
 #include "task.h"
 
 static double u; /* of the format */
@@ -48,8 +49,8 @@ static void forward(const struct brisk_layer* layer, const double* params, const
         }
 }
 
-/* A = f(Z) in place, where f' <= 1/4 or 1; 2 ulp are at most 2 u. */
-static void activate(enum brisk_activation f, struct vector* A, int64_t n) {
+/* A = f(Z) in place, where f' <= 1/4 or 1, but for exp; 2 ulp are at most 2 u. */
+static void activate(enum brisk_activation f, double slope, struct vector* A, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
         const double z = A->x[j], e = A->e[j];
         if (f == BRISK_SIGMOID) {
@@ -61,6 +62,12 @@ static void activate(enum brisk_activation f, struct vector* A, int64_t n) {
         } else if (f == BRISK_RELU) {
             A->x[j] = z > 0 ? z : 0;
             A->e[j] = z > -e ? e : 0;
+        } else if (f == BRISK_LEAKY_RELU) {
+            A->x[j] = z > 0 ? z : slope * z;
+            A->e[j] = (z > -e ? e : slope * e) + u * fabs(A->x[j]);
+        } else if (f == BRISK_EXP) {
+            A->x[j] = exp(z);
+            A->e[j] = A->x[j] * (expm1(e) + 2 * u);
         }
     }
 }
@@ -84,10 +91,11 @@ static double softmax(struct vector* A, int64_t n, double* e) {
     return highest + log(sum);
 }
 
-/* D = g * f'(Z), from A = f(Z); g is in D. */
-static void through(enum brisk_activation f, const struct vector* A, struct vector* D, int64_t n) {
+/* D = g * f'(Z), from A = f(Z), which is off by `more` than its own error; g is in D. */
+static void through(enum brisk_activation f, double leak, const struct vector* A, double more, struct vector* D,
+                    int64_t n) {
     for (int64_t j = 0; j < n; j++) {
-        const double a = A->x[j], e = A->e[j], g = D->x[j], e_g = D->e[j];
+        const double a = A->x[j], e = A->e[j] + more * fabs(a), g = D->x[j], e_g = D->e[j];
         double slope = 1, e_slope = 0;
         if (f == BRISK_SIGMOID)
             slope = a * (1 - a), e_slope = e + 2 * u * slope;
@@ -95,60 +103,110 @@ static void through(enum brisk_activation f, const struct vector* A, struct vect
             slope = 1 - a * a, e_slope = 2 * fabs(a) * e + 2 * u;
         else if (f == BRISK_RELU)
             slope = a > 0, e_slope = e > 0 && a <= e; /* either side of 0 */
+        else if (f == BRISK_LEAKY_RELU)
+            slope = a > 0 ? 1 : leak, e_slope = e > 0 && fabs(a) <= e ? 1 - leak : 0;
         D->x[j] = g * slope;
         D->e[j] = e_g * (slope + e_slope) + fabs(g) * e_slope + 2 * u * fabs(D->x[j]);
     }
 }
 
+/* One output: E and ∂E/∂A, or, where the loss is of Z, ∂E/∂Z; and the bounds of both. */
+struct output {
+    double E, e_E, g, e_g;
+};
+
+/* z and a are off by e_z and e_a; `c` are roundings of a sum of losses. */
+static struct output error_of(const struct brisk_plan* plan, double a, double e_a, double y, double c) {
+    const double off = a - y, size = fabs(off), rounding = e_a + 4 * u * (fabs(a) + y);
+    const double d = plan->huber, clipped = fmin(size, d);
+    switch (plan->loss) {
+    case BRISK_ABSOLUTE_ERROR:
+        return (struct output){size, e_a + c * size, size > 0 ? copysign(1, off) : 0, size <= e_a ? 2 : u};
+    case BRISK_HUBER:
+        return (struct output){clipped * (size - clipped / 2), fmin(size + e_a, d) * e_a + c * clipped * size,
+                               copysign(clipped, off), rounding};
+    default:
+        return (struct output){off * off, (2 * size + e_a) * e_a + c * off * off, 2 * off, 2 * rounding};
+    }
+}
+
+static struct output poisson_of(double z, double e_z, double a, double e_a, double y) {
+    const double most = a + y + y * fabs(z) + y * y, c = 16 * DBL_EPSILON; /* y log y <= y² */
+    return (struct output){a - y - y * z + (y > 0 ? y * log(y) : 0),
+                           fabs(a - y) * e_z + a * exp(e_z) * e_z * e_z + c * most, a - y, e_a + 4 * u * (a + y)};
+}
+
+static struct output binary_of(double z, double e_z, double a, double y, double c) {
+    const double softplus = fmax(z, 0) + log1p(exp(-fabs(z)));
+    return (struct output){softplus - y * z, (1 + y) * e_z + c * (softplus + y * fabs(z)), a - y,
+                           e_z / 4 + 4 * u * (2 * a + y)}; /* a is not from vec_sigmoid */
+}
+
 /* The last layer: from Z, in A, to A and D = scale ∂E/∂Z of example i of m, of weight w; adds up w E. */
 static void loss_row(const struct task* t, struct vector* A, struct vector* D, int64_t i, double w, double scale,
                      double m, struct result* r) {
-    const enum brisk_activation f = t->layers[t->plan.n_layers - 1].activation;
-    const bool cross = t->plan.loss == BRISK_CROSS_ENTROPY;
+    const struct brisk_plan* plan = &t->plan;
+    const enum brisk_activation f = t->layers[plan->n_layers - 1].activation;
     const int64_t n = t->n_out;
-    struct vector Z = *A;
+    const bool of_A = plan->loss != BRISK_CROSS_ENTROPY && plan->loss != BRISK_POISSON;
+    const struct vector Z = *A;
     double e_sum = 0, along = 0, e_along = 0, highest = 0;
-    const double log_sum = f == BRISK_SOFTMAX ? softmax(A, n, &e_sum) : 0;
-    activate(f, A, n);
+    const double log_sum = f == BRISK_SOFTMAX ? softmax(A, n, &e_sum) : 0, c = (m + 16 * (double)n + 12) * u;
+    activate(f, plan->slope, A, n);
     for (int64_t j = 0; j < n; j++)
         highest = fmax(highest, fabs(Z.x[j]));
     for (int64_t j = 0; j < n; j++) {
         const double y = t->labels != NULL ? t->labels[i] == j : t->Y[i * n + j];
-        const double z = Z.x[j], e = Z.e[j], off = A->x[j] - y, c = (m + 16 * (double)n + 12) * u;
-        if (!cross) {
-            r->loss += w * off * off;
-            r->e_loss += w * ((2 * fabs(off) + A->e[j]) * A->e[j] + c * off * off);
-        } else if (f == BRISK_SOFTMAX) {
-            r->loss += w * y * (log_sum - z);
-            r->e_loss += w * y * (e_sum + e + c * highest);
-        } else {
-            const double softplus = fmax(z, 0) + log1p(exp(-fabs(z)));
-            r->loss += w * (softplus - y * z);
-            r->e_loss += w * ((1 + y) * e + c * (softplus + y * fabs(z)));
-            A->e[j] = e / 4 + 4 * u * A->x[j]; /* not from vec_sigmoid */
-        }
-        D->x[j] = (cross ? 1 : 2) * w * scale * off;
-        D->e[j] = (cross ? 1 : 2) * w * scale * (A->e[j] + 4 * u * (fabs(A->x[j]) + y));
-        along += D->x[j] * A->x[j];
-        e_along += D->e[j] * A->x[j] + fabs(D->x[j]) * (A->e[j] + (double)(n + 2) * u * A->x[j]);
+        const double z = Z.x[j], e = Z.e[j], a = A->x[j];
+        const struct output o = of_A                          ? error_of(plan, a, A->e[j], y, c)
+                                : plan->loss == BRISK_POISSON ? poisson_of(z, e, a, A->e[j], y)
+                                : f == BRISK_SIGMOID ? binary_of(z, e, a, y, c)
+                                                     : (struct output){y * (log_sum - z), y * (e_sum + e + c * highest),
+                                                                       a - y, A->e[j] + 4 * u * (a + y)};
+        r->loss += w * o.E;
+        r->e_loss += w * (o.e_E + 4 * DBL_EPSILON * fabs(o.E));
+        D->x[j] = w * scale * o.g;
+        D->e[j] = w * scale * (o.e_g + 2 * u * fabs(o.g));
+        along += D->x[j] * a;
+        e_along += D->e[j] * a + fabs(D->x[j]) * (A->e[j] + (double)(n + 2) * u * a);
     }
-    for (int64_t j = 0; j < n && !cross && f == BRISK_SOFTMAX; j++) {
+    for (int64_t j = 0; j < n && of_A && f == BRISK_SOFTMAX; j++) {
         const double g = D->x[j] - along, e = D->e[j] + e_along + u * fabs(g);
         D->x[j] = A->x[j] * g;
         D->e[j] = A->e[j] * (fabs(g) + e) + A->x[j] * e + u * fabs(D->x[j]);
     }
-    if (!cross)
-        through(f, A, D, n);
+    if (of_A)
+        through(f, plan->slope, A, 0, D, n);
 }
 
-/* dW += A.T @ D and db += D, of one example of m, and D of the layer below. */
-static void backward(const struct task* t, const double* params, int64_t l, const struct vector* A, struct vector* D,
-                     double m, struct result* r) {
+/* x and its bound times what dropout makes of each unit. */
+static void multiply(struct vector* v, const double* mask, int64_t n) {
+    for (int64_t k = 0; k < n; k++) {
+        v->x[k] *= mask[k];
+        v->e[k] = mask[k] * v->e[k] + (mask[k] == 1 ? 0 : u * fabs(v->x[k]));
+    }
+}
+
+/* What each unit after layer l is multiplied by, for the place-th example of an epoch; 1 in epoch -1, of no training.
+ */
+static void draw_mask(const struct task* t, int64_t l, int64_t epoch, int64_t place, double* mask) {
+    const int64_t threshold = epoch < 0 ? 0 : t->layers[l].threshold;
+    for (int64_t k = 0; k < t->layers[l].n_out; k++) {
+        uint64_t words[4];
+        brisk_philox((uint64_t)(k / 16) + 1, (uint64_t)place, (uint64_t)l, 2, t->plan.seed, (uint64_t)epoch, words);
+        const int64_t number = (int64_t)(words[k % 16 / 4] >> (16 * (k % 4)) & 0xFFFF);
+        mask[k] = number < threshold ? 0 : 65536 / (65536 - (double)threshold);
+    }
+}
+
+/* dW += A.T @ D and db += D, of one example of m, and D of the layer below, whose A was `whole` before its mask. */
+static void backward(const struct task* t, const double* params, int64_t l, const struct vector* A,
+                     const struct vector* whole, const double* mask, struct vector* D, double m, struct result* r) {
     const struct brisk_layer* layer = &t->layers[l];
     const int64_t n = layer->n_out;
     const double *W = params + layer->dense_W, c = (2 * m + 70) * u, row = (double)(n + 2) * u;
     double *dW = r->grad + layer->dense_W, *e_dW = r->e_grad + layer->dense_W;
-    struct vector below;
+    static struct vector below;
     for (int64_t j = 0; j < n && layer->n_b > 0; j++) {
         const int64_t at = layer->dense_b + (layer->n_b == 1 ? 0 : j);
         r->grad[at] += D->x[j];
@@ -168,14 +226,17 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
     }
     if (l > 0) {
         *D = below;
-        through(layer->below, A, D, layer->n_in);
+        multiply(D, mask, layer->n_in);
+        through(layer->below, t->plan.slope, whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D, layer->n_in);
     }
 }
 
-/* The loss of m rows, scale times its gradient, and the last activations. */
+/* The loss of m rows, scale times its gradient, and the last activations; with the dropout of an epoch's examples from
+ * `place` on, or, for epoch -1, without. */
 static void compute(const struct task* t, const double* params, const int64_t* rows, int64_t m, double scale,
-                    struct result* r) {
-    static struct vector A[LAYERS + 1], D;
+                    int64_t epoch, int64_t place, struct result* r) {
+    static struct vector A[LAYERS + 1], whole[LAYERS + 1], D; /* A after dropout, and before */
+    static double mask[LAYERS + 1][WIDEST];
     const int64_t n_layers = t->plan.n_layers;
     memset(r->grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
     memset(r->e_grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
@@ -184,17 +245,24 @@ static void compute(const struct task* t, const double* params, const int64_t* r
         for (int64_t k = 0; k < t->n_in; k++)
             A[0].x[k] = t->X[rows[i] * t->X_step + k];
         for (int64_t l = 0; l < n_layers; l++) {
+            const int64_t n = t->layers[l].n_out;
             forward(&t->layers[l], params, &A[l], &A[l + 1]);
-            if (l + 1 < n_layers)
-                activate(t->layers[l].activation, &A[l + 1], t->layers[l].n_out);
+            if (l + 1 == n_layers)
+                break;
+            activate(t->layers[l].activation, t->plan.slope, &A[l + 1], n);
+            whole[l + 1] = A[l + 1];
+            draw_mask(t, l, epoch, place + i, mask[l + 1]);
+            multiply(&A[l + 1], mask[l + 1], n);
         }
         const double w = t->plan.loss_scale * (t->weight == NULL ? 1 : t->weight[rows[i]]);
         loss_row(t, &A[n_layers], &D, rows[i], w, scale, (double)m, r);
         memcpy(r->out + i * t->n_out, A[n_layers].x, (size_t)t->n_out * sizeof(double));
         memcpy(r->e_out + i * t->n_out, A[n_layers].e, (size_t)t->n_out * sizeof(double));
         for (int64_t l = n_layers - 1; l >= 0; l--)
-            backward(t, params, l, &A[l], &D, (double)m, r);
+            backward(t, params, l, &A[l], &whole[l], mask[l], &D, (double)m, r);
     }
+    r->loss *= t->plan.report_scale;
+    r->e_loss *= t->plan.report_scale;
     for (int64_t l = 0; l < n_layers; l++)
         for (int64_t i = t->layers[l].dense_W; i < t->layers[l].dense_b; i++) {
             const double penalty = t->l2[2 * l] / 2 * params[i] * params[i], g = scale * t->l2[2 * l] * params[i];
@@ -205,6 +273,21 @@ static void compute(const struct task* t, const double* params, const int64_t* r
     r->e_penalty = (double)(t->plan.n_parameters + 40) * u * r->penalty;
     r->loss += r->penalty;
     r->e_loss += r->e_penalty;
+}
+
+/* Bound the norm of r's gradient. */
+static void clip(const struct task* t, struct result* r) {
+    double squares = 0, e_squares = 0;
+    for (int64_t i = 0; i < t->plan.n_parameters; i++) {
+        squares += r->grad[i] * r->grad[i];
+        e_squares += (2 * fabs(r->grad[i]) + r->e_grad[i]) * r->e_grad[i];
+    }
+    const double norm = sqrt(squares), bound = t->plan.clip_norm, factor = norm > bound ? bound / norm : 1;
+    const double e = norm * 2 > bound && norm > 0 ? e_squares / squares + 4 * u : 0; /* relative, of the factor */
+    for (int64_t i = 0; i < t->plan.n_parameters; i++) {
+        r->e_grad[i] = factor * (r->e_grad[i] + e * (fabs(r->grad[i]) + r->e_grad[i]));
+        r->grad[i] *= factor;
+    }
 }
 
 /* --- the update rules -------------------------------------------------------------------------------------------- */
@@ -228,16 +311,24 @@ static struct moved move(const struct brisk_plan* plan, double rate, double deca
         direction = g;
         break;
     case BRISK_MOMENTUM:
+        if (plan->rated_velocity) {
+            to.s = plan->momentum * from->s - lr * g;
+            to.w += plan->nesterov ? plan->momentum * to.s - lr * g : to.s;
+            to.size = 2 * (lr * to.size + fabs(from->s));
+            return to;
+        }
         to.s = plan->momentum * from->s + g;
         direction = plan->nesterov ? g + plan->momentum * to.s : to.s;
         break;
-    case BRISK_ADAM:
+    case BRISK_ADAM: {
+        const double root = sqrt(1 - pow(plan->beta2, (double)step));
         lr /= 1 - pow(plan->beta1, (double)step);
         to.s = plan->beta1 * from->s + (1 - plan->beta1) * g;
         to.t = plan->beta2 * from->t + (1 - plan->beta2) * g * g;
         direction = to.s;
-        divisor = sqrt(to.t / (1 - pow(plan->beta2, (double)step))) + plan->epsilon;
+        divisor = plan->raw_epsilon ? (sqrt(to.t) + plan->epsilon) / root : sqrt(to.t) / root + plan->epsilon;
         break;
+    }
     case BRISK_RMSPROP:
         to.s = plan->beta2 * from->s + (1 - plan->beta2) * g * g;
         direction = g;

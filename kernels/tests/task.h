@@ -9,28 +9,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 8 * 7 * 3 /* outputs, rules, biases: all combinations */ };
+enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 13 * 10 * 3 /* outputs, rules, biases: all combinations */ };
 
-/* Networks, with n rows in batches; each `stride`-th variant is tried. */
+/* Networks, with n rows in batches; each `stride`-th variant is tried, which has no divisor in common with
+ * VARIANTS, but for the last. */
 static const struct shape {
     int64_t n_layers, width[LAYERS + 1], n, batch;
     int stride;
 } SHAPES[] = {
     {1, {1, 1}, 1, 1, 1},
     {1, {1, 1}, 7, 1, 1},
-    {2, {5, 9, 3}, 33, 1, 5},
+    {2, {5, 9, 3}, 33, 1, 7},
     {2, {5, 9, 3}, 33, 16, 1},
-    {2, {5, 9, 3}, 259, 129, 5}, /* two slices, of which the last batch of 1 leaves one empty */
+    {2, {5, 9, 3}, 259, 129, 7}, /* two slices, of which the last batch of 1 leaves one empty */
     {2, {17, 7, 33}, 17, 7, 1},
     {4, {3, 4, 5, 6, 2}, 40, 17, 1},
-    {4, {9, 17, 16, 15, 4}, 40, 40, 5},
-    {2, {33, 65, 1}, 50, 17, 5},
+    {4, {9, 17, 16, 15, 4}, 40, 40, 7},
+    {2, {33, 65, 1}, 50, 17, 7},
     {2, {64, 100, 10}, 300, 300, 17},
-    {2, {40, 300, 7}, 20, 16, 17},  /* more panels than go with one block of rows */
-    {1, {1100, 5}, 17, 17, 17},     /* more inputs than one block of a sum */
-    {2, {5, 9, 3}, 9000, 9000, 83}, /* slices of several chunks */
-    {1, {1100, 64}, 600, 600, 104}, /* too large for slices; more rows than one block of a sum */
-    {1, {520, 64}, 4200, 4200, 101} /* in float64 too large for slices, and two chunks */
+    {2, {40, 300, 7}, 20, 16, 17},      /* more panels than go with one block of rows */
+    {1, {1100, 5}, 17, 17, 17},         /* more inputs than one block of a sum */
+    {2, {5, 9, 3}, 9000, 9000, 83},     /* slices of several chunks */
+    {1, {1100, 64}, 600, 600, 103},     /* too large for slices; more rows than one block of a sum */
+    {2, {520, 130, 2}, 4200, 4200, 196} /* too large for slices, and two chunks */
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, MANY = 600 /* rows, of what takes long */ };
 
@@ -76,29 +77,54 @@ static double uniform(void) {
 }
 
 static struct task make_task(const struct shape* shape, int v) {
-    static const enum brisk_rule rules[] = {BRISK_SGD,  BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM,
-                                            BRISK_ADAM, BRISK_RMSPROP,  BRISK_SGD};
-    static const int64_t slots[] = {0, 1, 1, 2, 2, 1, 0};
-    const int output = v % 8, rule = v % 7, bias = v % 3, hidden = (v / 8 + v) % 4;
-    const bool cross = output >= 5, labels = output == 7, penalised = v / 32 % 2,
-               decays = rule == 4 || rule == 6 || v / 7 % 2;
+    static const enum brisk_rule rules[] = {BRISK_SGD,     BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM,     BRISK_ADAM,
+                                            BRISK_RMSPROP, BRISK_SGD,      BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM};
+    static const int64_t slots[] = {0, 1, 1, 2, 2, 1, 0, 1, 1, 2};
+    static const struct {
+        enum brisk_loss loss;
+        enum brisk_activation activation;
+    } outputs[] = {{BRISK_MSE, BRISK_SIGMOID},
+                   {BRISK_MSE, BRISK_TANH},
+                   {BRISK_MSE, BRISK_RELU},
+                   {BRISK_MSE, BRISK_IDENTITY},
+                   {BRISK_MSE, BRISK_SOFTMAX},
+                   {BRISK_CROSS_ENTROPY, BRISK_SIGMOID},
+                   {BRISK_CROSS_ENTROPY, BRISK_SOFTMAX},
+                   {BRISK_CROSS_ENTROPY, BRISK_SOFTMAX}, /* with labels */
+                   {BRISK_MSE, BRISK_LEAKY_RELU},
+                   {BRISK_POISSON, BRISK_EXP},
+                   {BRISK_ABSOLUTE_ERROR, BRISK_TANH},
+                   {BRISK_ABSOLUTE_ERROR, BRISK_LEAKY_RELU},
+                   {BRISK_HUBER, BRISK_IDENTITY}};
+    static const enum brisk_activation hiddens[] = {BRISK_SIGMOID, BRISK_TANH, BRISK_RELU, BRISK_IDENTITY,
+                                                    BRISK_LEAKY_RELU};
+    static const int64_t thresholds[3][2] = {{0, 0}, {32768, 16384}, {1, 45000}}; /* of layers in turn */
+    static const double norms[] = {INFINITY, 0.125, INFINITY, 1};
+    const int output = v % 13, rule = v % 10, bias = v % 3;
+    const enum brisk_activation hidden = hiddens[(v / 8 + v) % 5];
+    const bool labels = output == 7, penalised = v / 32 % 2, decays = rule == 4 || rule == 6 || v / 7 % 2;
     struct task t = {.shape = shape, .variant = v, .n = shape->n, .rate = 0.0625};
     t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
                                  .batch_size = shape->batch,
                                  .n_slots = slots[rule],
                                  .bias = (enum brisk_bias)bias,
-                                 .loss = cross ? BRISK_CROSS_ENTROPY : BRISK_MSE,
+                                 .loss = outputs[output].loss,
                                  .rule = rules[rule],
-                                 .nesterov = rule == 2,
+                                 .nesterov = rule == 2 || rule == 8,
+                                 .rated_velocity = rule == 7 || rule == 8,
+                                 .raw_epsilon = rule == 9,
                                  .decoupled = rule == 4,
+                                 .report_rows = v / 9 % 2,
                                  .seed = 0x123456789ABCDEFu,
+                                 .slope = 0.0625,
+                                 .huber = 0.5,
                                  .loss_scale = v / 5 % 2 ? 0.5 : 1,
+                                 .report_scale = v / 6 % 2 ? 0.25 : 1,
                                  .momentum = 0.9,
                                  .beta1 = 0.9,
                                  .beta2 = 0.99,
-                                 .epsilon = 1e-3};
-    const enum brisk_activation outputs[] = {BRISK_SIGMOID, BRISK_TANH,    BRISK_RELU,    BRISK_IDENTITY,
-                                             BRISK_SOFTMAX, BRISK_SIGMOID, BRISK_SOFTMAX, BRISK_SOFTMAX};
+                                 .epsilon = 1e-3,
+                                 .clip_norm = norms[v / 3 % 4]};
     int64_t at = 0;
     for (int64_t l = 0; l < shape->n_layers; l++) {
         const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];
@@ -106,11 +132,12 @@ static struct task make_task(const struct shape* shape, int v) {
         t.layers[l] = (struct brisk_layer){
             .n_in = n_in,
             .n_out = n_out,
-            .activation = l + 1 < shape->n_layers ? (enum brisk_activation)hidden : outputs[output],
-            .below = l > 0 ? (enum brisk_activation)hidden : BRISK_IDENTITY,
+            .activation = l + 1 < shape->n_layers ? hidden : outputs[output].activation,
+            .below = l > 0 ? hidden : BRISK_IDENTITY,
             .dense_W = at,
             .dense_b = at + n_in * n_out,
             .n_b = n_b,
+            .threshold = l + 1 < shape->n_layers ? thresholds[(v / 2 + 1) % 3][l % 2] : 0,
             .rate_W = 1,
             .rate_b = 0.5,
             .decay_W = decays ? 0.0625 : 0,
@@ -136,7 +163,12 @@ static struct task make_task(const struct shape* shape, int v) {
             t.X[i * t.X_step + k] = k < t.n_in ? uniform() : (double)NAN;
         const double y = floor(32 + 32 * uniform()) / 64;
         for (int64_t j = 0; j < t.n_out && !labels; j++)
-            t.Y[i * t.n_out + j] = output != 6 ? fabs(uniform()) : t.n_out == 1 ? 1 : j == 0 ? y : j == 1 ? 1 - y : 0;
+            t.Y[i * t.n_out + j] = output == 9    ? floor(3 * fabs(uniform())) /* counts */
+                                   : output != 6  ? fabs(uniform())
+                                   : t.n_out == 1 ? 1
+                                   : j == 0       ? y
+                                   : j == 1       ? 1 - y
+                                                  : 0;
         if (labels)
             t.labels[i] = (int64_t)floor((double)t.n_out * (0.5 + uniform() / 2));
         if (t.weight != NULL) /* a quarter are 0, but not all */
@@ -207,6 +239,8 @@ static struct brisk_work* make_work(const struct task* t, bool training) {
         memset(work->WT, -1, (size_t)work->n_turned * size);
     }
     memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
+    if (training && t->plan.clip_norm < INFINITY)
+        memset(work->squares, -1, (size_t)work->n_blocks * sizeof(double));
     for (int s = 0; s < work->threads; s++)
         for (int64_t l = 0; l < t->plan.n_layers; l++) {
             memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);

@@ -40,6 +40,13 @@ def check_number(
     return number
 
 
+def check_fraction(argument: str, value: Any) -> float:
+    """Return a float in [0, 1)."""
+    if (number := check_number(argument, value, low=0.0)) >= 1.0:
+        raise ValueError(f"{argument} is {value!r}, but must be >= 0 and < 1")
+    return number
+
+
 def check_integer(argument: str, value: Any, *, low: int, high: int | None = None) -> int:
     """Return an int in [low, high]."""
     try:

@@ -15,28 +15,49 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "loss": (str,),
     "batch_size": (int, type(None)),
     "l2": (int, float),
+    "dropout": (list, float),
+    "clip_norm": (float, type(None)),
     "precision": (str,),
     "shuffle": (bool,),
     "seed": (int,),
+}
+_BEFORE = {"dropout": 0.0, "clip_norm": None}  # what those are that older files lack
+
+_SLOTS = {
+    "SGD": ("momentum_buffer",),
+    "Adam": ("exp_avg", "exp_avg_sq"),
+    "AdamW": ("exp_avg", "exp_avg_sq"),
+    "RMSprop": ("square_avg",),
 }
 
 
 def describe(trainer: Any) -> dict[str, Any]:
     """Return the arguments of a Trainer, other than its architecture and dtype, as JSON values."""
     plain = {name: getattr(trainer, name) for name in _PLAIN}
-    return {**plain, "optimizer": _describe_optimizer(trainer.optimizer)}
+    return {**plain, "dropout": list(trainer.dropout), "optimizer": _describe_optimizer(trainer.optimizer)}
 
 
 def restore(described: dict[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments that ``describe`` wrote; the Trainer checks their values."""
     try:
-        arguments = {name: described[name] for name in _PLAIN}
+        arguments = {name: (_BEFORE | described)[name] for name in _PLAIN}
         for name, types in _PLAIN.items():
             if type(arguments[name]) not in types:
                 raise TypeError(f"{name} is {arguments[name]!r}")
         return {**arguments, "optimizer": _restore_optimizer(described["optimizer"])}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the file's configuration is not usable: {error!r}") from error
+
+
+def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return PyTorch's names of the numbers of state that each parameter has, in the order of the state's rows.
+
+    Examples
+    --------
+    >>> slot_names(OPTIMIZERS["Adam"]())
+    ('exp_avg', 'exp_avg_sq')
+    """
+    return _SLOTS[type(optimizer).__name__][: optimizer.n_slots]
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:

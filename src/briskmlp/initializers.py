@@ -25,7 +25,7 @@ def check_initializer(initializer: Initializer) -> None:
 def initialize(network: Network, initializer: Initializer, seed: int, parameters: FloatArray) -> None:
     """Write a network's initial parameters into its flat buffer.
 
-    ``None`` takes for each layer what suits its activation: He uniform for relu, in ±sqrt(6 / n_in);
+    ``None`` takes for each layer what suits its activation: He uniform for relu and leaky_relu, in ±sqrt(6 / n_in);
     Glorot uniform otherwise, in ±factor * sqrt(6 / (n_in + n_out)). The factor is 4 for sigmoid, whose slope at 0
     is 1/4, and 1 for the others, whose slope is 1. Biases start at 0. ``"glorot"`` and ``"he"`` force one rule
     for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
@@ -57,7 +57,7 @@ def _tensors(network: Network, parameters: FloatArray) -> list[tuple[FloatArray,
 
 
 def _bound(initializer: str | None, activation: str, n_in: int, n_out: int) -> float:
-    if initializer == "he" or (initializer is None and activation == "relu"):
+    if initializer == "he" or (initializer is None and activation in ("relu", "leaky_relu")):
         return math.sqrt(6.0 / n_in)
     factor = 4.0 if activation == "sigmoid" else 1.0
     return factor * math.sqrt(6.0 / (n_in + n_out))

@@ -104,7 +104,7 @@ def check_targets(
     dtype: np.dtype[Any],
     *,
     name: str = "Y",
-    probabilities: str | None = None,
+    domain: str | None = None,
 ) -> NDArray[Any]:
     """Check Y and return dense targets (n, n_out) of `dtype`, or labels (n,) of int64; C-contiguous.
 
@@ -123,9 +123,9 @@ def check_targets(
         float32 or float64, of dense targets.
     name : str
         What errors call Y.
-    probabilities : {None, "each", "rows"}
-        Dense targets may be any finite values; or each must lie in [0, 1]; or also each row must sum
-        to 1 within 1e-3 (float16 keeps 2**-11).
+    domain : {None, "counts", "each", "rows"}
+        Dense targets may be any finite values; or each must be 0 or more; or each must lie in [0, 1]; or also
+        each row must sum to 1 within 1e-3 (float16 keeps 2**-11).
 
     Raises
     ------
@@ -146,13 +146,13 @@ def check_targets(
     _check_rows(source, n, name)
     if n_out > 1 and source.shape[1:] in ((), (1,)):
         if source.dtype.kind not in "bui" or n_labels is None:
-            wanted = "" if n_labels else 'loss="cross_entropy"' if probabilities is None else 'output="softmax"'
+            wanted = "" if n_labels else 'output="softmax"' if domain == "each" else 'loss="cross_entropy"'
             raise _not_labels(source, n_out, wanted, name)
         return _check_labels(source.reshape(n), n_labels, name)
     _check_shape(source.shape, n_out, name, "last")
     targets = arrays.dense(source, n_out, dtype, name)
-    if probabilities is not None:
-        _check_probabilities(targets, probabilities, name)
+    if domain is not None:
+        _check_domain(targets, domain, name)
     return targets
 
 
@@ -232,16 +232,17 @@ def _check_labels(labels: NDArray[Any], n_labels: int, name: str) -> NDArray[np.
     return np.require(labels, np.int64, ["C", "A"])
 
 
-def _check_probabilities(targets: NDArray[Any], probabilities: str, name: str) -> None:
+def _check_domain(targets: NDArray[Any], domain: str, name: str) -> None:
+    high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
     for rows in arrays.chunks(targets, targets.shape[1], targets.dtype):
         chunk = targets[rows]
-        if (bad := (chunk < 0) | (chunk > 1)).any():
+        if (bad := (chunk < 0) | (chunk > high)).any():
             row, column = divmod(int(bad.argmax()), chunk.shape[1])
             raise ValueError(
                 f"{name} has {chunk[row, column]} at row {rows.start + row}, column {column}; "
-                f"targets of this loss must be from 0 to 1"
+                f"targets of this loss must be {accepted}"
             )
         sums = chunk.sum(axis=1, dtype=np.float64)
-        if probabilities == "rows" and (bad := abs(sums - 1) > 1e-3).any():
+        if domain == "rows" and (bad := abs(sums - 1) > 1e-3).any():
             row = int(bad.argmax())
             raise ValueError(f"{name} sums to {sums[row]:.6g} at row {rows.start + row}; each row must sum to 1")

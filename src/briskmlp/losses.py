@@ -14,16 +14,20 @@ OUTPUTS = {
     "huber": HIDDEN_ACTIVATIONS,
 }
 LOSSES = tuple(OUTPUTS)
+REGRESSION = ("mse", "absolute_error", "huber")  # of targets that may be any numbers
 
 
 def default_output(loss: str, hidden: str, n_out: int) -> str:
     """Return the output activation that ``output=None`` stands for.
 
-    mse: as the hidden layers; cross_entropy: softmax for two or more outputs, sigmoid for one.
+    mse, absolute_error and huber: as the hidden layers; poisson: exp; cross_entropy: softmax for two or more outputs,
+    sigmoid for one.
     """
     check_choice("loss", loss, LOSSES)
-    if loss == "mse":
+    if loss in REGRESSION:
         return hidden
+    if loss == "poisson":
+        return "exp"
     return "softmax" if n_out >= 2 else "sigmoid"
 
 
@@ -42,12 +46,14 @@ def target_rules(loss: str, network: Network) -> tuple[int | None, str | None]:
     -------
     n_labels : int or None
         Integer targets of shape (n,) are labels 0…n_labels-1; None if labels are not accepted.
-    probabilities : {"each", "rows", None}
-        Dense targets must be in [0, 1]; and each row must sum to 1; or may be anything finite. Cross-entropy's
-        ``delta = (A - Y)/n`` holds only for probabilities.
+    domain : {"each", "rows", "counts", None}
+        Dense targets must be in [0, 1]; and each row must sum to 1; or they must be 0 or more; or may be anything
+        finite. Cross-entropy's ``delta = (A - Y)/n`` holds only for probabilities, poisson's Y log Y for counts.
     """
-    if loss == "mse":
+    if loss in REGRESSION:
         return None, None
+    if loss == "poisson":
+        return None, "counts"
     if network.output == "softmax":
         return network.n_out, "rows"
     return (2 if network.n_out == 1 else None), "each"

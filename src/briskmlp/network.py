@@ -27,9 +27,10 @@ class Network:
     layers : sequence of int
         Widths from input to output, at least two: ``[784, 30, 10]`` has two layers of weights.
     hidden : str or sequence of str
-        ``"sigmoid" "tanh" "relu" "identity"``; one name, or one per hidden layer.
+        ``"sigmoid" "tanh" "relu" "leaky_relu" "identity"``; one name, or one per hidden layer. leaky_relu is z above 0
+        and 0.01 z below.
     output : str
-        As ``hidden``, or ``"softmax"``.
+        As ``hidden``, or ``"softmax"``, or ``"exp"``.
     bias : {"neuron", "layer", "none"}
         One bias per neuron; one shared by all neurons of a layer; or none.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp._messages import check_number
+from briskmlp._messages import check_fraction, check_number
 from briskmlp.schedules import Schedule
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -73,7 +73,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("momentum", self.momentum)
+        check_fraction("momentum", self.momentum)
         check_number("weight_decay", self.weight_decay, low=0.0)
         if not isinstance(self.nesterov, bool):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
@@ -119,8 +119,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("beta1", self.beta1)
-        _check_fraction("beta2", self.beta2)
+        check_fraction("beta1", self.beta1)
+        check_fraction("beta2", self.beta2)
         check_number("epsilon", self.epsilon, low=0.0, open_low=True)
         check_number("weight_decay", self.weight_decay, low=0.0)
 
@@ -178,7 +178,7 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("alpha", self.alpha)
+        check_fraction("alpha", self.alpha)
         check_number("epsilon", self.epsilon, low=0.0, open_low=True)
         check_number("weight_decay", self.weight_decay, low=0.0)
 
@@ -189,8 +189,3 @@ class RMSprop(Optimizer):
 
 
 OPTIMIZERS = {cls.__name__: cls for cls in (SGD, Adam, AdamW, RMSprop)}
-
-
-def _check_fraction(argument: str, value: float) -> None:
-    if check_number(argument, value, low=0.0) >= 1.0:
-        raise ValueError(f"{argument} is {value!r}, but must be >= 0 and < 1")

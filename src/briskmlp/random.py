@@ -1,4 +1,4 @@
-"""Philox streams: initial weights and sample order, from a seed alone.
+"""Philox streams: initial weights, sample order and dropout, from a seed alone.
 
 Every number comes from Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") through
 its raw 64-bit words, which NumPy keeps stable; its distributions may change between versions, so none is used.
@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
+Numbers = np.ndarray[Any, np.dtype[np.uint16]]
 
 # the counter's highest word tells the streams apart
-_ORDER, _WEIGHTS = 0, 1
+_ORDER, _WEIGHTS, _DROPOUT = 0, 1, 2
 MAX_SEED = 2**64 - 1
+_MULTIPLIERS = np.array([[0xD2E7470EE14C6C93], [0xCA5A826395121157]], dtype=np.uint64)
+_WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # what the two words of the key grow by, each round
+_ROUNDS = 10
 
 
 def draw_seed() -> int:
@@ -56,6 +60,56 @@ def symmetric_uniform(seed: int, layer: int, n: int) -> np.ndarray[Any, np.dtype
     """Return ``n`` float64 numbers, uniform in [-1, 1), for the initial weights of a layer."""
     fractions = (words(seed, 0, _WEIGHTS, layer, n) >> np.uint64(11)).astype(np.float64)
     return fractions * 2.0**-52 - 1.0
+
+
+def dropout_numbers(
+    seed: int, epoch: int, places: np.ndarray[Any, np.dtype[np.int64]], layer: int, n_units: int
+) -> Numbers:
+    """Return a number in 0…65535 for each unit of a layer, for the examples at some places of an epoch.
+
+    Unit u has bits 16 (u % 4) … 16 (u % 4) + 15 of word (u % 16) // 4 of the four that Philox makes of key
+    (seed, epoch) and counter (u // 16 + 1, place, layer, 2).
+
+    Parameters
+    ----------
+    places : ndarray, shape (n,)
+        Where in the epoch the examples come, from 0.
+    layer : int
+        From 0, the hidden layer.
+    n_units : int
+
+    Returns
+    -------
+    ndarray, shape (n, n_units), uint16
+
+    Examples
+    --------
+    >>> whole = dropout_numbers(seed=1, epoch=0, places=np.arange(8), layer=0, n_units=20)
+    >>> part = dropout_numbers(seed=1, epoch=0, places=np.array([5]), layer=0, n_units=3)
+    >>> bool((part == whole[5, :3]).all())
+    True
+    """
+    n, n_blocks = len(places), -(-n_units // 16)
+    counter = np.empty((4, n, n_blocks), dtype=np.uint64)
+    counter[0] = np.arange(1, n_blocks + 1)
+    counter[1] = places[:, None]
+    counter[2], counter[3] = layer, _DROPOUT
+    raw = _philox(counter.reshape(4, -1), seed, epoch)
+    in_order = np.ascontiguousarray(raw.T, dtype="<u8").view("<u2")
+    return np.asarray(in_order.reshape(n, 16 * n_blocks)[:, :n_units], dtype=np.uint16)
+
+
+def _philox(counter: Words, *key: int) -> Words:
+    """Return the four words of each counter, (4, n): Philox4x64-10 of many counters at once.
+
+    NumPy's own makes the words of consecutive counters; those of the examples of a batch are not.
+    """
+    even, odd = counter[::2], counter[1::2]
+    for round_ in range(_ROUNDS):
+        keys = np.array([[(k + round_ * step) % 2**64] for k, step in zip(key, _WEYL, strict=True)], dtype=np.uint64)
+        high, low = _high_product(even, _MULTIPLIERS), even * _MULTIPLIERS
+        even, odd = high[::-1] ^ odd ^ keys, low[::-1]
+    return np.stack([even[0], odd[0], even[1], odd[1]])
 
 
 def _high_product(a: Words, b: Words) -> Words:

@@ -9,6 +9,11 @@ Rules that every backend obeys
 - ``rows`` is an int64 index vector into X, Y and weight.
 - A batch is ``order[batch * batch_size:(batch + 1) * batch_size]``; the last of an epoch may be short. It is
   divided by its own weight, and skipped if that is zero. All gradients of a step precede any of its updates.
+- Dropout and clipping are ``train``'s alone. Unit u of hidden layer l (from 0) is dropped if its number in
+  ``random.dropout_numbers`` is below ``t = round(plan.dropout[l] * 2**16)``, and else multiplied by
+  ``2**16 / (2**16 - t)``; an example's place is ``batch * batch_size`` plus its index in the batch, whatever its row.
+  A gradient, l2 and biases included, whose float64 norm is above ``plan.clip_norm`` is multiplied by their quotient.
+- ``plan.report_scale`` multiplies the loss of the data that ``train`` and ``gradient`` tell; no gradient, no l2 term.
 - Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on what a workspace was
   used for before.
 - Kernels read no clock, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
@@ -48,7 +53,8 @@ class Position:
     """How far training has come. Kernels move it; whatever is cut at a position goes on from it with the same bits."""
 
     counts: Ints = field(default_factory=lambda: np.zeros(3, dtype=np.int64))  # epoch, batch, step
-    sums: Floats = field(default_factory=lambda: np.zeros(2))  # the epoch's Σ batch loss·weight, and Σ weight
+    # the epoch's Σ batch loss·weight, and Σ weight; with report_rows, the number of rows is the weight of a batch
+    sums: Floats = field(default_factory=lambda: np.zeros(2))
 
     @property
     def epoch(self) -> int:
@@ -167,7 +173,8 @@ class Backend(Protocol):
     ) -> float:
         """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss.
 
-        Both include the plan's l2 term once. The caller zeroes ``grad``; None computes the loss alone.
+        Both include the plan's l2 term once; neither has dropout or clipping. The caller zeroes ``grad``; None
+        computes the loss alone.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The activations of one Vec, by polynomials: Numba has no vector math library.
+"""The activations of one Vec, and their slopes; by polynomials: Numba has no vector math library.
 
 exp follows the classical reduction (Cody & Waite 1980): x = n ln2 + r with |r| <= ln2/2, and e^x = 2^n e^r; ln2 is
 split in two so that n ln2 is exact, and e^r - 1 is its Taylor polynomial, whose first left-out term is below 1/20 ulp.
@@ -14,6 +14,7 @@ from numba.extending import overload
 
 from briskmlp.backends.numba._options import jit
 from briskmlp.backends.numba.vector import absolute, copysign, fma, power_of_two, splat, where_less
+from briskmlp.plan import LEAKY_RELU, RELU, SIGMOID, TANH
 
 LOG2_E = 1.0 / math.log(2.0)
 # ln2 = high + low, where high has so few bits that n * high is exact
@@ -72,22 +73,34 @@ def _constants(x: Any) -> Any:
 
 @jit
 def split(x: Any) -> Any:
-    """Return 2^n and e^r - 1, where x = n ln2 + r."""
+    """Return n, as ``power_of_two`` takes it, and e^r - 1, where x = n ln2 + r."""
     shift, ln2_high, ln2_low, _ = constants(x)
     shifted = fma(x, splat(x, LOG2_E), splat(x, shift))
     n = shifted - splat(x, shift)
     exact = fma(n, splat(x, -ln2_high), x)
     r = fma(n, splat(x, -ln2_low), exact)
     rest = fma(n, splat(x, -ln2_low), exact - r)  # what rounding r lost
-    return power_of_two(shifted), r + fma(tail(r), r, rest)
+    return shifted, r + fma(tail(r), r, rest)
 
 
 @jit
 def exp(x: Any) -> Any:
     """Return e^x for x <= 0."""
     lowest = splat(x, constants(x)[3])
-    scale, p = split(where_less(x, lowest, lowest, x))
+    shifted, p = split(where_less(x, lowest, lowest, x))
+    scale = power_of_two(shifted)
     return fma(scale, p, scale)
+
+
+@jit
+def exp_any(x: Any) -> Any:
+    """Return e^x for any x: where x > 0 as 2 (2^(n-1) e^r), since 2^n may be too large where e^x is not."""
+    zero, one, two, lowest = splat(x, 0.0), splat(x, 1.0), splat(x, 2.0), splat(x, constants(x)[3])
+    highest = one - lowest  # beyond the last number whose e^x is finite
+    x = where_less(x, lowest, lowest, where_less(highest, x, highest, x))
+    shifted, p = split(x)
+    scale = power_of_two(shifted - where_less(zero, x, one, zero))
+    return fma(scale, p, scale) * where_less(zero, x, two, one)
 
 
 @jit
@@ -125,7 +138,24 @@ def tanh(z: Any) -> Any:
     limit, one, two = splat(z, 20.0), splat(z, 1.0), splat(z, 2.0)  # tanh rounds to 1 from 9 (float32), 19.1 (float64)
     x = absolute(z)
     x = where_less(limit, x, limit, x)
-    scale, p = split(x + x)
+    shifted, p = split(x + x)
+    scale = power_of_two(shifted)
     t = fma(scale, p, scale - one)
     d = t + two
     return copysign(quotient(t, d, t - (d - two)), z)
+
+
+@jit
+def through(activation: int, slope: float, g: Any, A: Any) -> Any:
+    """Return g · f'(Z), with f' computed from A; softmax's f' is no product of elements and is left to the caller."""
+    one = splat(A, 1.0)
+    if activation == SIGMOID:
+        return g * (A * (one - A))
+    if activation == TANH:
+        return g * (one - A * A)
+    zero = splat(A, 0.0)
+    if activation == RELU:
+        return where_less(zero, A, g, zero)
+    if activation == LEAKY_RELU:
+        return where_less(zero, A, g, g * splat(A, slope))
+    return g

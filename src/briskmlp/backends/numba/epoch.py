@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.numba._options import entry, inline, jit
-from briskmlp.backends.numba.backward import backward_layer, loss_chunk, transpose
+from briskmlp.backends.numba.backward import backward_layer, transpose
 from briskmlp.backends.numba.forward import forward_chunk
+from briskmlp.backends.numba.losses import loss_chunk
 from briskmlp.backends.numba.order import draw_order
-from briskmlp.backends.numba.update import update_layer
+from briskmlp.backends.numba.update import clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.plan import RULE_SGD
 
@@ -28,7 +29,7 @@ def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, 
     layer, n = layers[layers.size - 1], rows.size
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
-        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True)
+        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True, -1, 0)
         for i in range(m):
             for j in range(layer.n_out):
                 out[start + i, j] = B[layer.at_Z + i * layer.columns + j]
@@ -44,7 +45,7 @@ def gradient(
     P = enter(k, layers, pointer(params), B, k.at_params)
     G = enter(k, layers, pointer(grad), B, k.at_grad) if wanted else B
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
-    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0)
+    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0, -1, 0)
     if wanted:
         leave(k, layers, G, pointer(grad))
     return loss_sum
@@ -73,7 +74,7 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
     visited, n = (pointer(order), order.size) if given else (pointer(own_order), own_order.size)
     first, n_batches = counts[0], (n + k.batch_size - 1) // k.batch_size
-    fused = k.rule == RULE_SGD and k.batch_size <= k.chunk
+    fused = k.rule == RULE_SGD and k.batch_size <= k.chunk and k.clip_norm == np.inf
     finite = True
     for _ in range(max_steps):
         epoch = counts[0]
@@ -94,14 +95,19 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
             else:
                 G = offset(B, k.at_grad)
                 clear(G, k.n_parameters)
-            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, rate if fused else 0.0)
+            fused_rate = rate if fused else 0.0
+            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, fused_rate, epoch, start)
             if not np.isfinite(loss_sum):
                 finite = False
                 break
             counts[2] += 1
             if not fused:
+                if k.clip_norm < np.inf:
+                    clip(G, k.n_parameters, k.clip_norm)
                 for l in range(layers.size):
                     update_layer(k, layers[l], P, G, S, k.n_parameters, counts[2], rate)
+            if k.report_rows:
+                loss_sum, batch_weight = loss_sum * scale * m, np.float64(m)
             sums[0] += loss_sum
             sums[1] += batch_weight
         counts[1] += 1
@@ -118,11 +124,13 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
 
 @inline
 def accumulate(
-    k: Any, layers: Any, B: Any, P: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int, scale: float, rate: float
-) -> float:
+    k: Any, layers: Any, B: Any, P: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int, scale: float, rate: float,
+    epoch: int, place: int,
+) -> float:  # fmt: skip
     """Add ``scale`` times the gradient of these rows and of the penalty to G, if it is wanted; return the loss.
 
     With a rate other than 0, G is the parameters and the rows are one chunk: make the step of gradient descent.
+    In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
     """
     X, step, Y, labels, weight, weighted = data
     loss_sum = 0.0
@@ -136,11 +144,12 @@ def accumulate(
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
         chunk = offset(rows, start)
-        forward_chunk(k, layers, B, P, X, step, chunk, m, False)
-        loss_sum += loss_chunk(k, layers[layers.size - 1], B, Y, labels, weight, weighted, chunk, m, scale)
+        forward_chunk(k, layers, B, P, X, step, chunk, m, False, epoch, place + start)
+        loss = loss_chunk(k, layers[layers.size - 1], B, Y, labels, weight, weighted, chunk, m, scale)
+        loss_sum += k.report_scale * loss
         if wanted:
             for l in range(layers.size - 1, -1, -1):
-                backward_layer(k, layers[l], B, P, G, m, rate, scale, l == 0)
+                backward_layer(k, layers[l], B, P, G, m, rate, scale, l == 0, epoch >= 0)
     return loss_sum
 
 

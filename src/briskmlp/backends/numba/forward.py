@@ -15,21 +15,29 @@ import numpy as np
 from numba import carray
 
 from briskmlp.backends.numba._options import inline, jit
-from briskmlp.backends.numba.activations import exp, sigmoid, tanh
+from briskmlp.backends.numba.activations import exp, exp_any, sigmoid, tanh
+from briskmlp.backends.numba.dropout import drop
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, where_less, width
-from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, RELU, SIGMOID, SOFTMAX, TANH
+from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, EXP, LEAKY_RELU, RELU, SIGMOID, SOFTMAX, TANH
 
 
 @inline
-def forward_chunk(job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool) -> None:
-    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``."""
+def forward_chunk(
+    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool, epoch: int, place: int
+) -> None:
+    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``.
+
+    In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
+    """
     gather(X, step, rows, m, buffer, layers[0].at_A, layers[0].n_in, layers[0].rows)
     for l in range(layers.size):
         layer = layers[l]
         forward_layer(job, layer, buffer, P, m)
         if last or l < layers.size - 1:
-            activate(layer.activation, buffer, layer.at_Z, m, layer.columns, layer.n_out)
+            activate(layer.activation, job.slope, buffer, layer.at_Z, m, layer.columns, layer.n_out)
+        if epoch >= 0 and layer.dropped > 0:
+            drop(job, layer, l, buffer, m, epoch, place)
 
 
 @jit
@@ -99,7 +107,7 @@ def add(init: Any, z: int, z_i: int, S: Any, s: int, C: Any, c: int, m: int, n: 
 
 
 @jit
-def activate(activation: int, A: Any, a: int, m: int, n_padded: int, n: int) -> None:
+def activate(activation: int, slope: float, A: Any, a: int, m: int, n_padded: int, n: int) -> None:
     """Write f(Z) in place of Z; zeros where a row is padded."""
     lanes = width(A)
     if activation == SOFTMAX:
@@ -116,6 +124,10 @@ def activate(activation: int, A: Any, a: int, m: int, n_padded: int, n: int) -> 
                 x = tanh(x)
             elif activation == RELU:
                 x = where_less(x, zero, zero, x)
+            elif activation == LEAKY_RELU:
+                x = where_less(zero, x, x, x * splat(A, slope))
+            elif activation == EXP:
+                x = exp_any(x)
             store(A, a + j, first(x, n - j, 0.0))
         a += n_padded
 

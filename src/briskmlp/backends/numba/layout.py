@@ -33,18 +33,19 @@ def _record(**fields: str) -> np.dtype[Any]:
 
 
 JOB = _record(
-    # bias … shuffle: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
-    int64="bias loss batch_size rule n_slots nesterov decoupled shuffle seed chunk n_parameters dense "
-    "at_params at_grad at_state at_row at_zeros at_product",
-    float64="loss_scale momentum beta1 beta2 epsilon",
+    # bias … seed, slope …: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
+    int64="bias loss report_rows batch_size rule n_slots nesterov rated_velocity raw_epsilon decoupled shuffle seed "
+    "chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
+    float64="slope loss_scale report_scale huber momentum beta1 beta2 epsilon clip_norm",
 )
 LAYER = _record(
     # n_in, n_out: true widths; rows, columns: padded. dense_W, dense_b, n_b: in the dense parameters; b_size: padded.
     # at_A (chunk, rows), at_Z and at_D (chunk, columns): the layer's input, output, and delta; at_below: delta's
-    # product with W.T. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS.
+    # product with W.T. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS. dropped: of 65536
+    # units of the output; below_kept: the share of the layer below's units that dropout keeps.
     int64="n_in n_out rows columns activation below_activation dense_W dense_b n_b W b b_size "
-    "at_A at_Z at_D at_below at_turned blas",
-    float64="rate_W rate_b decay_W decay_b l2",
+    "at_A at_Z at_D at_below at_turned blas dropped",
+    float64="rate_W rate_b decay_W decay_b l2 below_kept",
 )
 
 
@@ -107,6 +108,8 @@ def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
     layers["rate_W"], layers["rate_b"] = plan.rate_scale[::2], plan.rate_scale[1::2]
     layers["decay_W"], layers["decay_b"] = plan.decay[::2], plan.decay[1::2]
     layers["l2"] = plan.l2[::2]
+    layers["dropped"] = np.clip(np.rint(plan.dropout * 65536), 0, 65535)
+    layers["below_kept"], layers["below_kept"][1:] = 1.0, 1.0 - layers["dropped"][:-1] / 65536
     sizes = layers["rows"] * layers["columns"]
     ends = np.cumsum(sizes + layers["b_size"])
     layers["b"] = ends - layers["b_size"]

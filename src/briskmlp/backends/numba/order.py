@@ -28,9 +28,8 @@ def high_product(typing: Any, a: Any, b: Any) -> Any:
 
 
 @jit
-def philox(counter: Any, k0: Any, k1: Any) -> Any:
-    """Return the four words of counter (counter, 0, 0, 0) and key (k0, k1)."""
-    c0, c1, c2, c3 = counter, np.uint64(0), np.uint64(0), np.uint64(0)
+def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """Return the four words of counter (c0, c1, c2, c3) and key (k0, k1)."""
     for _ in range(10):
         high0, low0, high1, low1 = high_product(M0, c0), M0 * c0, high_product(M1, c2), M1 * c2
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
@@ -46,10 +45,10 @@ def draw_order(seed: int, epoch: int, shuffle: int, order: Any, n: int) -> None:
     if not shuffle:
         return
     i = n - 1
-    block = np.uint64(0)
+    block, zero = np.uint64(0), np.uint64(0)
     while i > 0:
         block += np.uint64(1)  # NumPy counts before each block
-        for word in philox(block, np.uint64(seed), np.uint64(epoch)):
+        for word in philox(block, zero, zero, zero, np.uint64(seed), np.uint64(epoch)):
             if i > 0:
                 j = np.int64(high_product(word, np.uint64(i + 1)))
                 order[i], order[j] = order[j], order[i]

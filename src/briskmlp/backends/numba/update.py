@@ -2,7 +2,9 @@
 
 SGD        w -= lr g
 momentum   v = μ v + g                             w -= lr v, or lr (g + μ v) with Nesterov
+           v = μ v - lr g, if rated                w += v, or μ v - lr g with Nesterov
 Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²   w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
+           with a raw ε, sqrt(v) + ε comes before the correction by sqrt(1-β2^t)
 RMSprop    v = β2 v + (1-β2) g²                    w -= lr g / (sqrt(v) + ε)
 
 A tensor is ``size`` numbers from ``at`` in P, G and each slot of S; the slots are ``n`` numbers apart. Loops this plain
@@ -45,11 +47,17 @@ def update_tensor(
         for i in range(at, at + size):
             P[i] -= rate * G[i]
     elif job.rule == RULE_MOMENTUM:
-        momentum(P, G, S, at, size, number(P, lr), number(P, job.momentum), job.nesterov)
+        mu, rate = number(P, job.momentum), number(P, lr)
+        if job.rated_velocity:
+            rated_momentum(P, G, S, at, size, rate, mu, job.nesterov)
+        else:
+            momentum(P, G, S, at, size, rate, mu, job.nesterov)
     elif job.rule == RULE_ADAM:
-        correction1, correction2 = 1.0 - job.beta1**step, 1.0 - job.beta2**step
+        lr, root = lr / (1.0 - job.beta1**step), np.sqrt(1.0 - job.beta2**step)
+        if job.raw_epsilon:
+            lr, root = lr * root, 1.0
         adam(
-            P, G, S, at, m, v, size, number(P, lr / correction1), number(P, np.sqrt(correction2)),
+            P, G, S, at, m, v, size, number(P, lr), number(P, root),
             number(P, 1.0 - job.beta1), number(P, job.beta2), number(P, 1.0 - job.beta2), number(P, job.epsilon),
         )  # fmt: skip
     else:
@@ -79,6 +87,19 @@ def momentum(P: Any, G: Any, S: Any, at: int, size: int, lr: float, mu: float, n
 
 
 @jit
+def rated_momentum(P: Any, G: Any, S: Any, at: int, size: int, lr: float, mu: float, nesterov: int) -> None:
+    """Move w by a velocity that holds the learning rates of its steps."""
+    for i in range(at, at + size):
+        S[i] = mu * S[i] - lr * G[i]
+    if nesterov:
+        for i in range(at, at + size):
+            P[i] += mu * S[i] - lr * G[i]
+    else:
+        for i in range(at, at + size):
+            P[i] += S[i]
+
+
+@jit
 def adam(
     P: Any, G: Any, S: Any, at: int, m: int, v: int, size: int,
     lr: float, root: float, rest1: float, beta2: float, rest2: float, epsilon: float,
@@ -98,3 +119,19 @@ def rmsprop(P: Any, G: Any, S: Any, at: int, size: int, lr: float, alpha: float,
         g = G[i]
         S[i] = alpha * S[i] + rest * (g * g)
         P[i] -= lr * g / (np.sqrt(S[i]) + epsilon)
+
+
+@jit
+def clip(G: Any, size: int, limit: float) -> None:
+    """Multiply a gradient whose norm is larger than ``limit`` so that it is ``limit``."""
+    s0 = s1 = s2 = s3 = 0.0  # four sums: one alone would wait for each addition
+    for i in range(0, size - 3, 4):
+        g0, g1, g2, g3 = np.float64(G[i]), np.float64(G[i + 1]), np.float64(G[i + 2]), np.float64(G[i + 3])
+        s0, s1, s2, s3 = s0 + g0 * g0, s1 + g1 * g1, s2 + g2 * g2, s3 + g3 * g3
+    for i in range(size - size % 4, size):
+        s0 += np.float64(G[i]) * np.float64(G[i])
+    norm = np.sqrt((s0 + s1) + (s2 + s3))
+    if norm > limit:
+        factor = number(G, limit / norm)
+        for i in range(size):
+            G[i] *= factor

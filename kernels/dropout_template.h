@@ -1,0 +1,115 @@
+/* Dropout after a hidden layer: while training, each unit of each example is dropped at random, and what is kept is
+ * multiplied by s, so that the sum expected stays the same.
+ *
+ *     A = keep ? s · A : 0        delta = keep ? s · delta · f'(Z) : 0        s = 65536 / (65536 - threshold)
+ *
+ * Unit u of the example that is the place-th of its epoch is dropped if its 16-bit number is below the layer's
+ * threshold. UNITS neighbours share a block of Philox: key (seed, epoch), counter (u / UNITS + 1, place, layer, 2). So
+ * masks depend neither on how rows are divided nor on who draws them.
+ *
+ * Backward needs no second draw: in A a dropped unit is -0, and a kept one that is 0 is +0. */
+
+enum {
+    UNITS = 16,
+    DRAWN = 32 /* rows whose numbers are drawn in one go: the vectors then find them in cache, not on their way there */
+};
+
+/* Of a chunk of rows. NULL stands for none dropped. */
+struct masks {
+    int64_t epoch, place; /* of the chunk's first row */
+};
+
+static bool drops(const struct brisk_layer* layer, const struct masks* masks) {
+    return masks != NULL && layer->threshold > 0;
+}
+
+static real kept_scale(const struct brisk_layer* layer) {
+    return (real)(65536.0 / (double)(65536 - layer->threshold));
+}
+
+/* One block's units of as many rows as are drawn in one go. */
+struct numbers {
+    uint16_t of[DRAWN][UNITS];
+};
+
+/* The numbers of one block of units, for rows i … i + n. */
+static void draw(const struct brisk_work* work, int64_t l, const struct masks* masks, int64_t block, int64_t i,
+                 int64_t n, struct numbers* numbers) {
+    for (int64_t r = 0; r < n; r++) {
+        uint64_t words[UNITS / 4];
+        brisk_philox((uint64_t)block + 1, (uint64_t)(masks->place + i + r), (uint64_t)l, BRISK_STREAM_DROPOUT,
+                     work->plan.seed, (uint64_t)masks->epoch, words);
+        memcpy(numbers->of[r], words, sizeof words); /* the lowest 16 bits come first: little-endian */
+    }
+}
+
+/* Panels j0 … j1 of rows i0 … i1 of A[l+1]. Where a panel is narrower than a block, several have one draw. */
+static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, real* A, int64_t j0,
+                      int64_t j1, int64_t i0, int64_t i1) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(kept_scale(layer));
+    const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
+    const int64_t first = j0 * PANEL, end = smaller(j1 * PANEL, layer->n_out);
+    struct numbers numbers;
+    for (int64_t block = first / UNITS; block * UNITS < end; block++)
+        for (int64_t i = i0; i < i1; i += DRAWN) {
+            const int64_t n = smaller(DRAWN, i1 - i);
+            draw(work, l, masks, block, i, n, &numbers);
+            for (int c = 0; c < UNITS; c += LANES) {
+                const int64_t unit = block * UNITS + c;
+                if (unit < first || unit >= end)
+                    continue;
+                real* a = A + column(unit, work->panel_stride) + i * PANEL;
+                for (int64_t r = 0; r < n; r++, a += PANEL) {
+                    real number[LANES];
+                    for (int u = 0; u < LANES; u++)
+                        number[u] = (real)(int)numbers.of[r][c + u];
+                    const vec kept = vec_load(a) * s + zero; /* +0 where it is -0 */
+                    vec_store(a, vec_where_less(vec_load(number), threshold, dropped, kept));
+                }
+            }
+        }
+}
+
+/* delta = s · delta · f'(Z) where A was kept, else 0, of rows of v vectors of a panel. */
+INLINE void through_kept(enum brisk_activation f, real slope, real s, real rest, const real* A, real* D, int64_t rows,
+                         int v) {
+    const vec zero = vec_splat(0), one = vec_splat(1), slopes = vec_splat(slope);
+    for (int64_t i = 0; i < rows * PANEL; i += PANEL)
+        for (int j = 0; j < v; j++) {
+            const vec a = vec_load(A + i + j * LANES), g = vec_load(D + i + j * LANES) * vec_splat(s);
+            const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
+            const vec d = through(f, g, a * vec_splat(rest), slopes);
+            vec_store(D + i + j * LANES, vec_where_less(sign, zero, zero, d));
+        }
+}
+
+/* Panels j0 … j1 of rows i0 … i1 of the delta of layer l, from the gradient with respect to what was kept of its A. */
+static void drop_delta(const struct brisk_work* work, int64_t l, const real* A, real* D, int64_t j0, int64_t j1,
+                       int64_t i0, int64_t i1) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const real slope = (real)work->plan.slope, s = kept_scale(layer);
+    const real rest = (real)(65536 - layer->threshold) / 65536; /* exact */
+    const int64_t rows = i1 - i0;
+    for (int64_t j = j0; j < j1; j++) {
+        const real* a = A + j * work->panel_stride + i0 * PANEL;
+        real* d = D + j * work->panel_stride + i0 * PANEL;
+        const int v = vectors_of(layer->n_out, j);
+        switch (layer->activation) {
+        case BRISK_SIGMOID:
+            through_kept(BRISK_SIGMOID, 0, s, rest, a, d, rows, v);
+            break;
+        case BRISK_TANH:
+            through_kept(BRISK_TANH, 0, s, rest, a, d, rows, v);
+            break;
+        case BRISK_RELU:
+            through_kept(BRISK_RELU, 0, s, rest, a, d, rows, v);
+            break;
+        case BRISK_LEAKY_RELU:
+            through_kept(BRISK_LEAKY_RELU, slope, s, rest, a, d, rows, v);
+            break;
+        default:
+            through_kept(BRISK_IDENTITY, 0, s, rest, a, d, rows, v);
+        }
+    }
+}

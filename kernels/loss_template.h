@@ -1,0 +1,243 @@
+/* The losses. `loss_rows` finishes the last layer of one chunk of rows: it writes delta[L] = ∂E/∂Z[L], times the
+ * batch's scale, and the losses.
+ *
+ * The deltas lie in the space, (rows, width) in panels; three buffers take turns, as one thread may still read
+ * delta[l+1] for dW while another reads delta[l] to write delta[l-1]. */
+
+INLINE real* D_of(const struct brisk_space* space, int64_t l) {
+    return space->D[l % 3];
+}
+
+/* --- the loss of one row: writes delta, returns E ---------------------------------------------------------------- */
+
+/* delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y); Σ (A - Y)². */
+static double softmax_squared_error(real* A, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+    double log_sum;
+    softmax_row(A, stride, n, &log_sum);
+    vec squares = vec_splat(0), along = vec_splat(0);
+    const vec twice = vec_splat((real)(2 * factor));
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t at = column(j, stride);
+        const vec a = vec_load(A + at), error = vec_first(a - vec_load_first(Y + j, n - j), n - j, 0);
+        const vec g = error * twice;
+        squares = vec_fma(error, error, squares);
+        along = vec_fma(g, vec_first(a, n - j, 0), along);
+        vec_store(D + at, g);
+    }
+    const vec mean = vec_splat(vec_sum(along));
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t at = column(j, stride);
+        vec_store(D + at, vec_load(A + at) * (vec_load(D + at) - mean));
+    }
+    return (double)vec_sum(squares);
+}
+
+/* delta = factor · (A - Y), where A = sigmoid(Z); Σ softplus(Z) - Y Z. */
+static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+    const vec zero = vec_splat(0), one = vec_splat(1), factors = vec_splat((real)factor);
+    vec losses = zero;
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t at = column(j, stride);
+        const vec z = vec_load(Z + at), y = vec_load_first(Y + j, n - j);
+        const vec e = vec_exp(-vec_abs(z));
+        const vec softplus = vec_where_less(z, zero, zero, z) + vec_log1p(e);
+        losses = losses + vec_first(softplus - y * z, n - j, 0);
+        const vec a = vec_where_less(z, zero, e, one) / (one + e);
+        vec_store(D + at, (a - y) * factors);
+    }
+    return (double)vec_sum(losses);
+}
+
+/* delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label; logsumexp(Z) - Z[label]. */
+static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor) {
+    if ((uint64_t)label >= (uint64_t)n) /* changed behind our back since it was checked */
+        return NAN;
+    const int64_t at_label = column(label, stride);
+    const double taken = (double)Z[at_label];
+    double log_sum;
+    const double highest = softmax_row(Z, stride, n, &log_sum);
+    const vec factors = vec_splat((real)factor);
+    for (int64_t j = 0; j < n; j += LANES)
+        vec_store(D + column(j, stride), vec_load(Z + column(j, stride)) * factors);
+    D[at_label] -= (real)factor;
+    return log_sum - (taken - highest);
+}
+
+/* delta = factor · (A - Y), where A = softmax(Z); Σ Y (logsumexp(Z) - Z). */
+static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+    double share = 0, taken = 0, log_sum;
+    for (int64_t j = 0; j < n; j++) {
+        share += (double)Y[j];
+        taken += (double)Y[j] * (double)Z[column(j, stride)];
+    }
+    const double highest = softmax_row(Z, stride, n, &log_sum);
+    const vec factors = vec_splat((real)factor);
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t at = column(j, stride);
+        vec_store(D + at, (vec_load(Z + at) - vec_load_first(Y + j, n - j)) * factors);
+    }
+    return log_sum * share - (taken - highest * share);
+}
+
+/* delta = factor · (A - Y), where A = e^Z; Σ A - Y - Y Z + Y log Y, half the deviance. Where A is near Y nearly all of
+ * it cancels: float64 keeps the digits that are left. */
+static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+    const vec factors = vec_splat((real)factor);
+    double losses = 0;
+    for (int64_t j = 0; j < n; j += LANES) {
+        const int64_t at = column(j, stride);
+        vec_store(D + at, (vec_exp_any(vec_load(Z + at)) - vec_load_first(Y + j, n - j)) * factors);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        const double z = (double)Z[column(j, stride)], y = (double)Y[j];
+        losses += exp(z) - y - y * z + (y == 0 ? 0 : y * log(y));
+    }
+    return losses;
+}
+
+/* --- the loss of rows, where it is a sum over outputs --------------------------------------------------------------
+ */
+
+/* Whether a loss is a function of each A - Y by itself. */
+static bool of_errors(enum brisk_loss loss, enum brisk_activation f) {
+    return (loss == BRISK_MSE && f != BRISK_SOFTMAX) || loss == BRISK_ABSOLUTE_ERROR || loss == BRISK_HUBER;
+}
+
+/* What the loss reads of the last layer: A for a loss of errors, else Z. */
+static enum brisk_activation loss_activation(const struct brisk_work* work) {
+    const enum brisk_activation f = work->layers[work->plan.n_layers - 1].activation;
+    return of_errors(work->plan.loss, f) ? f : BRISK_IDENTITY;
+}
+
+/* Rows i0 … i1 of the last layer. */
+struct outputs {
+    const real* A;
+    real* D;
+    int64_t stride, n;
+    const struct brisk_data* data;
+    const int64_t* rows;
+    int64_t i0, i1;
+    real factor, slope, huber;
+};
+
+/* With e = A - Y,
+ *
+ *     mse              Σ w e²                     delta = factor · w · 2 e f'(Z)
+ *     absolute error   Σ w |e|                    delta = factor · w · sign(e) f'(Z)
+ *     huber            Σ w |c| (|e| - |c|/2)      delta = factor · w · c f'(Z)          c = clip(e, -d, d)
+ */
+INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
+    const vec factor = vec_splat(loss == BRISK_MSE ? 2 * o->factor : o->factor), slope = vec_splat(o->slope);
+    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5), bound = vec_splat(o->huber);
+    const int64_t n = o->n;
+    vec losses = zero, w = one;
+    for (int64_t i = o->i0; i < o->i1; i++) {
+        const real* Y = (const real*)o->data->Y + o->rows[i] * n;
+        if (o->data->weight != NULL)
+            w = vec_splat(((const real*)o->data->weight)[o->rows[i]]);
+        for (int64_t j = 0; j < n; j += LANES) {
+            const int64_t at = column(j, o->stride) + i * PANEL;
+            const vec a = vec_load(o->A + at), error = vec_first(a - vec_load_first(Y + j, n - j), n - j, 0);
+            vec weighted;
+            if (loss == BRISK_MSE) {
+                weighted = w * error;
+                losses = vec_fma(weighted, error, losses);
+            } else if (loss == BRISK_ABSOLUTE_ERROR) {
+                weighted = w * vec_where_less(zero, error, one, vec_where_less(error, zero, -one, error));
+                losses = vec_fma(w, vec_abs(error), losses);
+            } else {
+                const vec clipped = vec_max(-bound, vec_min(bound, error)), size = vec_abs(clipped);
+                weighted = w * clipped;
+                losses = vec_fma(w * size, vec_fnma(half, size, vec_abs(error)), losses);
+            }
+            vec_store(o->D + at, through(f, weighted * factor, a, slope));
+        }
+    }
+    return (double)vec_sum(losses);
+}
+
+INLINE double errors_through(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
+    switch (f) {
+    case BRISK_SIGMOID:
+        return errors(loss, BRISK_SIGMOID, o);
+    case BRISK_TANH:
+        return errors(loss, BRISK_TANH, o);
+    case BRISK_RELU:
+        return errors(loss, BRISK_RELU, o);
+    case BRISK_LEAKY_RELU:
+        return errors(loss, BRISK_LEAKY_RELU, o);
+    default:
+        return errors(loss, BRISK_IDENTITY, o);
+    }
+}
+
+static double errors_of(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
+    switch (loss) {
+    case BRISK_MSE:
+        return errors_through(BRISK_MSE, f, o);
+    case BRISK_ABSOLUTE_ERROR:
+        return errors_through(BRISK_ABSOLUTE_ERROR, f, o);
+    default:
+        return errors_through(BRISK_HUBER, f, o);
+    }
+}
+
+/* --- the loss of rows -------------------------------------------------------------------------------------------- */
+
+/* The loss of row i of the data, of weight w, whose Z becomes A where that is softmax. */
+static double loss_row(const struct brisk_work* work, const struct brisk_data* data, int64_t i, real* Z, real* D,
+                       double w, double scale) {
+    const struct brisk_layer* layer = &work->layers[work->plan.n_layers - 1];
+    const int64_t n = layer->n_out, stride = work->panel_stride;
+    const real* Y = data->labels == NULL ? (const real*)data->Y + i * n : NULL;
+    const double factor = w * scale;
+    if (work->plan.loss == BRISK_MSE)
+        return w * softmax_squared_error(Z, Y, D, stride, n, factor);
+    if (work->plan.loss == BRISK_POISSON)
+        return w * poisson(Z, Y, D, stride, n, factor);
+    if (layer->activation == BRISK_SIGMOID)
+        return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor);
+    return w * (Y == NULL ? softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor)
+                          : softmax_cross_entropy(Z, Y, D, stride, n, factor));
+}
+
+/* Rows i0 … i1, of which i0 is a multiple of BRISK_LOSS_ROWS: the losses of each so many rows go to space->losses. */
+static void loss_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
+                      const int64_t* rows, int64_t i0, int64_t i1, double scale) {
+    const struct brisk_plan* plan = &work->plan;
+    const int64_t last = plan->n_layers - 1;
+    const enum brisk_activation f = work->layers[last].activation;
+    real *Z = space->A[last + 1], *D = D_of(space, last);
+    struct outputs outputs = {
+        .A = Z,
+        .D = D,
+        .stride = work->panel_stride,
+        .n = work->layers[last].n_out,
+        .data = data,
+        .rows = rows,
+        .factor = (real)(plan->loss_scale * scale),
+        .slope = (real)plan->slope,
+        .huber = (real)plan->huber,
+    };
+    for (int64_t start = i0; start < i1; start += BRISK_LOSS_ROWS) {
+        const int64_t end = smaller(i1, start + BRISK_LOSS_ROWS);
+        double loss = 0;
+        if (of_errors(plan->loss, f)) {
+            outputs.i0 = start, outputs.i1 = end;
+            loss = plan->loss_scale * errors_of(plan->loss, f, &outputs);
+        } else
+            for (int64_t i = start; i < end; i++) {
+                const double weight = data->weight == NULL ? 1 : (double)((const real*)data->weight)[rows[i]];
+                loss += loss_row(work, data, rows[i], Z + i * PANEL, D + i * PANEL, plan->loss_scale * weight, scale);
+            }
+        space->losses[start / BRISK_LOSS_ROWS] = loss;
+    }
+}
+
+/* Σ of the losses of m rows. */
+static double sum_losses(const struct brisk_space* space, int64_t m) {
+    double sum = 0;
+    for (int64_t i = 0; i < m; i += BRISK_LOSS_ROWS)
+        sum += space->losses[i / BRISK_LOSS_ROWS];
+    return sum;
+}

@@ -1,0 +1,40 @@
+/* Who of a team has which part of what there is to do. */
+#ifndef BRISK_PARTS_H
+#define BRISK_PARTS_H
+
+#include "brisk.h"
+#include "pool.h"
+
+/* A member's part of n things: from first to end. */
+struct part {
+    int64_t first, end;
+};
+
+static inline struct part part_of(const struct brisk_team* team, int64_t n) {
+    if (team->size == 1) /* spares the smallest networks two divisions, of which a step would have twenty */
+        return (struct part){0, n};
+    return (struct part){n * team->rank / team->size, n * (team->rank + 1) / team->size};
+}
+
+/* Whether panels divide evenly enough among a team that each member can have whole ones: then they stay in its cache
+ * from step to step. Else rows or blocks are divided. */
+static inline bool by_panels(const struct brisk_team* team, int64_t panels) {
+    return team->size == 1 || panels % team->size == 0 || panels >= 4 * team->size;
+}
+
+/* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */
+static inline struct part rows_of(const struct brisk_team* team, int64_t m) {
+    const struct part runs = part_of(team, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
+    return (struct part){smaller(m, runs.first * BRISK_LOSS_ROWS), smaller(m, runs.end * BRISK_LOSS_ROWS)};
+}
+
+/* What a member's part of all blocks of weights has of one layer's, whose first is 0: maybe nothing, end <= first. */
+static inline struct part blocks_of(const struct brisk_work* work, const struct brisk_team* team,
+                                    const struct brisk_layer* layer) {
+    const struct part all = part_of(team, work->n_blocks);
+    const int64_t first = all.first - layer->first_block;
+    return (struct part){first > 0 ? first : 0,
+                         smaller(all.end - layer->first_block, layer->panels_in * layer->panels)};
+}
+
+#endif

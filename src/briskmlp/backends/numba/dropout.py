@@ -1,0 +1,92 @@
+"""Dropout: which units of a hidden layer a training step leaves out.
+
+The unit u of the example at ``place`` in its epoch has a 16-bit number, and is dropped if that is below a threshold:
+number u of the words of Philox with key (seed, epoch) and counter (block + 1, place, layer, 2), 16 to a block, lowest
+bits first. What is kept is multiplied by 65536 / (65536 - threshold).
+
+A dropped unit's A is -0, and no other's is: so the backward pass tells them apart, and draws nothing again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from briskmlp.backends.numba._options import jit
+from briskmlp.backends.numba.order import philox
+from briskmlp.backends.numba.vector import load, offset, splat, store, width
+
+STREAM = 2  # of Philox; see briskmlp.random
+UNITS = 16  # numbers to a block
+NUMBERS = 2.0**16  # so many different ones there are
+
+
+@jit
+def drop(job: Any, layer: Any, l: int, buffer: Any, m: int, epoch: int, place: int) -> None:
+    """Drop units of A, (m, columns), the output of layer l; the first row is the example at ``place``."""
+    lanes, n, a = width(buffer), layer.columns, layer.at_Z
+    words = as_words(offset(buffer, job.at_row))
+    zero, minus_zero = splat(buffer, 0.0), splat(buffer, -0.0)
+    scale = splat(buffer, NUMBERS / (NUMBERS - layer.dropped))
+    for i in range(m):
+        draw(job.seed, epoch, place + i, l, words, (n + UNITS - 1) // UNITS)
+        for j in range(0, n, lanes):
+            kept = load(buffer, a + j) * scale + zero  # + 0 makes a -0 that is kept +0
+            store(buffer, a + j, where_below(words, j, layer.dropped, minus_zero, kept))
+        a += n
+
+
+@jit
+def draw(seed: int, epoch: int, place: int, l: int, words: Any, n_blocks: int) -> None:
+    """Write the numbers of one example."""
+    for block in range(n_blocks):
+        w0, w1, w2, w3 = philox(
+            np.uint64(block + 1), np.uint64(place), np.uint64(l), np.uint64(STREAM), np.uint64(seed), np.uint64(epoch)
+        )
+        words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
+
+
+@intrinsic
+def as_words(typing: Any, p: Any) -> Any:
+    """Return an address as that of 64-bit words."""
+    result = types.CPointer(types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(result))
+
+    return result(p), generate
+
+
+@intrinsic
+def where_below(typing: Any, words: Any, index: Any, threshold: Any, yes: Any, no: Any) -> Any:
+    """Return, lane by lane, ``yes`` where the 16-bit number at ``index`` of the words < ``threshold``, else ``no``."""
+    numbers = ir.VectorType(ir.IntType(16), yes.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        halves = builder.bitcast(arguments[0], ir.IntType(16).as_pointer())
+        address = builder.bitcast(builder.gep(halves, [arguments[1]]), numbers.as_pointer())
+        undefined = ir.Constant(numbers, ir.Undefined)
+        limit = builder.insert_element(undefined, builder.trunc(arguments[2], ir.IntType(16)), ir.IntType(32)(0))
+        limits = builder.shuffle_vector(limit, undefined, ir.Constant(ir.VectorType(ir.IntType(32), yes.lanes), None))
+        below = builder.icmp_unsigned("<", builder.load(address, align=2), limits)
+        return builder.select(below, arguments[3], arguments[4])
+
+    return yes(words, types.int64, types.int64, yes, no), generate
+
+
+@intrinsic
+def where_kept(typing: Any, x: Any, yes: Any, no: Any) -> Any:
+    """Return, lane by lane, ``no`` where x is -0, else ``yes``."""
+    bits = x.dtype.bitwidth
+    integers = ir.VectorType(ir.IntType(bits), x.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        minus_zero = ir.Constant(integers, [1 << (bits - 1)] * x.lanes)
+        kept = builder.icmp_signed("!=", builder.bitcast(arguments[0], integers), minus_zero)
+        return builder.select(kept, arguments[1], arguments[2])
+
+    return x(x, yes, no), generate

@@ -1,0 +1,58 @@
+"""The NumPy backend: the equations line by line. Every other backend is held to it, and it runs where none can.
+
+For layers l = 1…L, with A[0] = X[rows] of shape (n_batch, n_in) and f the layer's activation:
+
+    forward    Z[l] = A[l-1] @ W[l] + b[l]             A[l] = f(Z[l])
+    backward   delta[L] = ∂E/∂Z[L]                     delta[l] = (delta[l+1] @ W[l+1].T) * f'(Z[l])
+               dW[l] = A[l-1].T @ delta[l]             db[l] = delta[l].sum(axis=0)
+    update     W[l] -= lr * dW[l]                      and the other rules
+
+f' is computed from A alone, so no Z is kept. Lists here count from 0: ``weights[l]`` is W[l+1].
+Read ``activations.py``, ``forward.py``, ``losses.py``, ``backward.py``, ``update.py``, ``epoch.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from briskmlp.backends.contract import estimate_memory
+from briskmlp.backends.numpy.backward import gradient
+from briskmlp.backends.numpy.epoch import Workspace, train
+from briskmlp.backends.numpy.forward import forward
+from briskmlp.backends.numpy.update import update
+from briskmlp.plan import Plan
+
+__all__ = ["forward", "gradient", "train", "update"]
+
+NAME = "numpy"
+RESTORES = False
+USES_BLAS = True
+
+
+def isa() -> str | None:
+    """Return None: the instruction set is NumPy's choice."""
+    return None
+
+
+def unavailable() -> str | None:
+    """Return why this backend cannot run here, or None."""
+    return None
+
+
+def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
+    """Return why this backend cannot run this plan, or None."""
+    return None
+
+
+def workspace(
+    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+) -> Workspace:
+    """Allocate the gradient; NumPy allocates the rest as it goes."""
+    return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {})
+
+
+def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
+    """Return about how many bytes a workspace for training takes."""
+    return estimate_memory(plan, dtype)

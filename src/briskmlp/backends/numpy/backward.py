@@ -1,0 +1,82 @@
+"""The loss and the backward pass: delta[l] = (delta[l+1] @ W[l+1].T) * f'(Z[l]), dW[l] = A[l-1].T @ delta[l]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from briskmlp.backends.contract import LARGEST_CHUNK, Rows
+from briskmlp.backends.numpy.activations import through
+from briskmlp.backends.numpy.forward import Dropout, Places, activations, draw_dropouts, dropped
+from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.numpy.losses import loss_and_delta
+from briskmlp.network import FloatArray
+from briskmlp.plan import BIAS_LAYER, BIAS_NONE, Plan
+
+
+def gradient(
+    plan: Plan,
+    params: FloatArray,
+    X: FloatArray,
+    Y: Any,
+    weight: FloatArray | None,
+    rows: Rows,
+    scale: float,
+    grad: FloatArray | None,
+    work: Any,
+) -> float:
+    """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
+    return loss_and_gradient(plan, params, X, Y, weight, rows, scale, grad, None)
+
+
+@quiet
+def loss_and_gradient(
+    plan: Plan,
+    params: FloatArray,
+    X: FloatArray,
+    Y: Any,
+    weight: FloatArray | None,
+    rows: Rows,
+    scale: float,
+    grad: FloatArray | None,
+    places: Places | None,
+) -> float:
+    """Do what `gradient` does, with the dropout of these places in an epoch."""
+    penalty, data_loss = 0.0, 0.0
+    weights, _ = tensors(plan, params)
+    for l2, W in zip(plan.l2[::2], weights, strict=True):
+        penalty += l2 / 2 * float(np.sum(np.square(W, dtype=np.float64))) if l2 else 0.0
+    if grad is not None:
+        for l2, W, dW in zip(plan.l2[::2], weights, tensors(plan, grad)[0], strict=True):
+            dW += float(scale * l2) * W
+    for start in range(0, len(rows), LARGEST_CHUNK):
+        chunk = slice(start, start + LARGEST_CHUNK)
+        index = rows[chunk]
+        dropouts = draw_dropouts(plan, places and Places(places.epoch, places.places[chunk]))
+        A, Z = activations(plan, params, X[index], dropouts)
+        loss, delta = loss_and_delta(plan, A[-1], Z, Y[index], None if weight is None else weight[index])
+        data_loss += loss
+        if grad is not None:
+            _backward(plan, weights, A, dropouts, scale * delta, grad)
+    return plan.report_scale * data_loss + penalty
+
+
+def _backward(
+    plan: Plan,
+    weights: list[FloatArray],
+    A: list[FloatArray],
+    dropouts: list[Dropout | None],
+    delta: FloatArray,
+    grad: FloatArray,
+) -> None:
+    """Add every layer's dW and db, from the last layer to the first."""
+    for l, dW, db in reversed(list(zip(range(len(weights)), *tensors(plan, grad), strict=True))):
+        dW += dropped(A[l], dropouts[l]).T @ delta
+        if plan.bias == BIAS_LAYER:
+            db += delta.sum()
+        elif plan.bias != BIAS_NONE:
+            db += delta.sum(axis=0)
+        if l > 0:
+            dA = dropped(delta @ weights[l].T, dropouts[l])
+            delta = through(plan, dA, A[l], int(plan.activations[l - 1]))

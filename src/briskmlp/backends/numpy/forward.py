@@ -1,0 +1,74 @@
+"""The forward pass: Z[l] = A[l-1] @ W[l] + b[l], A[l] = f(Z[l]); and dropout after it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp.backends.contract import LARGEST_CHUNK, Rows
+from briskmlp.backends.numpy.activations import activate
+from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.network import FloatArray
+from briskmlp.plan import Ints, Plan
+from briskmlp.random import dropout_numbers
+
+NUMBERS = 2**16  # so many different ones there are of 16 bits
+
+
+class Places(NamedTuple):
+    """An epoch, and where in it examples come: what their dropout depends on."""
+
+    epoch: int
+    places: Ints
+
+
+class Dropout(NamedTuple):
+    """Which units of a layer's A are kept, (n_batch, n_out), and what these are multiplied by."""
+
+    kept: np.ndarray[Any, np.dtype[np.bool_]]
+    scale: float
+
+    def __call__(self, A: FloatArray) -> FloatArray:
+        """Return A, or a gradient with respect to what this returned, with 0 where units are dropped."""
+        return np.asarray(np.where(self.kept, self.scale * A, 0), dtype=A.dtype)
+
+
+@quiet
+def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Any) -> None:
+    """Write the last activations of ``X[rows]`` to ``out``."""
+    for start in range(0, len(rows), LARGEST_CHUNK):
+        chunk = slice(start, start + LARGEST_CHUNK)
+        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers))[0][-1]
+
+
+def activations(
+    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None]
+) -> tuple[list[FloatArray], FloatArray]:
+    """Return A[0]…A[L], before dropout, and the last Z, which some losses need."""
+    weights, biases = tensors(plan, params)
+    results, Z = [A], A
+    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        Z = dropped(results[l], dropouts[l]) @ W
+        if len(b):
+            Z += b
+        results.append(activate(plan, Z, int(plan.activations[l])))
+    return results, Z
+
+
+def dropped(A: FloatArray, dropout: Dropout | None) -> FloatArray:
+    """Return A after dropout, or a gradient with respect to that as one with respect to A."""
+    return A if dropout is None else dropout(A)
+
+
+def draw_dropouts(plan: Plan, places: Places | None) -> list[Dropout | None]:
+    """Return the dropout of A[0]…A[L]; none where ``places`` is None, as when nothing is trained."""
+    dropouts: list[Dropout | None] = [None] * len(plan.layers)
+    for layer, rate in enumerate(plan.dropout.tolist()):
+        threshold = min(max(round(rate * NUMBERS), 0), NUMBERS - 1)
+        if places is None or threshold == 0:
+            continue
+        n_units = int(plan.layers[layer + 1])
+        numbers = dropout_numbers(plan.seed % 2**64, places.epoch, places.places, layer, n_units)
+        dropouts[layer + 1] = Dropout(numbers >= threshold, NUMBERS / (NUMBERS - threshold))
+    return dropouts

@@ -1,0 +1,200 @@
+"""Clipping of a step's gradient on every backend: its norm, trajectories against the oracle, what it leaves alone."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from build import OPTIMIZERS, PAIRS, build
+from rounding import bounds
+
+from briskmlp import Trainer
+from briskmlp.backends.contract import Position
+from briskmlp.optimizers import SGD
+
+RATES = [0.05, 0.04, 0.05, 0.03, 0.05]
+
+
+def clipped_case(**arguments):
+    """23 rows in batches of 5, the last of 3; at the start every batch has a larger norm, later fewer have."""
+    case = build(**{"layers": [4, 9, 3], "n": 23, "l2": 0.1, **arguments})
+    norms = []
+    for start in range(0, case.n, 5):
+        rows = oracle.sample_order(case.plan.seed, 0, case.n)[start : start + 5]
+        weight = 5 if case.weight is None else case.weight[rows].sum()
+        norms.append(np.linalg.norm(case.oracle_gradient(rows)[1]) / weight)
+    return replace(case, plan=case.plan._replace(clip_norm=0.8 * float(min(norms))))
+
+
+def assert_trains_as_oracle(case, backend, rates):
+    params, _, losses = case.train(backend, rates)
+    expected, expected_losses = case.oracle_train(rates)
+    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
+    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
+    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_follows_the_oracle(backend, name):
+    case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name))
+    assert_trains_as_oracle(case, backend, RATES)
+    without = replace(case, plan=case.plan._replace(clip_norm=np.inf))
+    assert np.abs(case.oracle_train(RATES)[0] - without.oracle_train(RATES)[0]).max() > 1e-5  # some were clipped
+
+
+@pytest.mark.parametrize("bias", ["neuron", "layer", "none"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS, ids=str)
+def test_every_loss_and_bias(backend, dtype, loss, output, bias):
+    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden="leaky_relu", weighted=True)
+    assert_trains_as_oracle(case, backend, RATES)
+
+
+@pytest.mark.parametrize("layers", [[1, 1], [16, 32, 16], [5, 17, 1, 8, 2], [33, 7]], ids=str)
+def test_depths_and_widths(backend, dtype, layers):
+    assert_trains_as_oracle(clipped_case(layers=layers, dtype=dtype), backend, RATES)
+
+
+def test_with_dropout_and_batches_of_several_chunks(backend, dtype):
+    case = build([5, 20, 3], dtype=dtype, n=700, batch_size=300, weighted=True, dropout=(0.4,), clip_norm=0.5)
+    assert_trains_as_oracle(case, backend, [0.05] * 3)
+
+
+def test_rates_and_decay_of_tensors_come_after(backend):
+    case = clipped_case(optimizer=SGD(0.1, momentum=0.5, weight_decay=0.1), shuffle=False, batch_size=23, weighted=True)
+    plan = case.plan._replace(rate_scale=np.array([1, 0.5, 0, 2.0]), decay=np.array([0.1, 0.2, 0.3, 0.0]))
+    case = replace(case, plan=plan._replace(clip_norm=0.3))
+    params, state = case.params.copy(), case.state()
+    for step in range(1, 6):
+        _, grad = replace(case, params=params).gradient(backend, scale=1 / float(case.weight.sum()))
+        assert np.linalg.norm(grad) > 0.3
+        backend.update(case.plan, params, grad * 0.3 / np.linalg.norm(grad), state, step, 0.1)
+    np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], params, rtol=1e-12, atol=1e-13)
+
+
+# --- the norm --------------------------------------------------------------------------------------------------------
+
+
+def step_of_one_weight(backend, dtype, x, clip_norm):
+    """Return how far a step at rate 1 moves w = 0 on the loss |w x - 1|, whose gradient is -x."""
+    case = build([1, 1], loss="absolute_error", bias="none", dtype=dtype, n=1, batch_size=1, clip_norm=clip_norm)
+    case = replace(case, params=np.zeros(1, dtype), X=np.array([[x]], dtype), Y=np.ones((1, 1), dtype))
+    return float(case.train(backend, [1.0])[0][0])
+
+
+def test_a_gradient_of_the_largest_norm_is_left_alone(backend, dtype):
+    for clip_norm, expected in ((3.0, 3.0), (4.0, 3.0), (1e300, 3.0), (1.5, 1.5), (2.0**-100, 2.0**-100)):
+        assert step_of_one_weight(backend, dtype, 3.0, clip_norm) == pytest.approx(
+            expected, rel=2 * float(np.finfo(dtype).eps)
+        )
+    assert step_of_one_weight(backend, dtype, 3.0, 3.0) == 3.0
+
+
+@pytest.mark.parametrize("x", [1e25, 1e-25, 1e-30])
+def test_squares_that_float32_cannot_hold_are_summed_in_float64(backend, dtype, x):
+    """And products that lie in its range are not lost on the way."""
+    assert step_of_one_weight(backend, dtype, x, x / 4) == pytest.approx(x / 4, rel=4 * float(np.finfo(dtype).eps))
+
+
+def test_zero_gradients_stay_zero(backend, dtype):
+    case = build([3, 4, 2], dtype=dtype, bias="none", clip_norm=1e-3)
+    case.X[:] = 0
+    case.Y[:] = 0
+    np.testing.assert_array_equal(case.train(backend, [0.1])[0], case.params)
+
+
+# --- what it leaves alone --------------------------------------------------------------------------------------------
+
+
+def test_gradient_and_update_do_not_clip(backend, dtype):
+    case = clipped_case(dtype=dtype)
+    tight = replace(case, plan=case.plan._replace(clip_norm=1e-6))
+    free = replace(case, plan=case.plan._replace(clip_norm=np.inf))
+    (loss, grad), (free_loss, free_grad) = tight.gradient(backend), free.gradient(backend)
+    allowed = bounds(case)
+    assert abs(loss - free_loss) <= 2 * allowed[1]
+    assert (np.abs(grad - free_grad) <= 2 * allowed[2]).all()
+    moved = []
+    for each in (tight, free):
+        moved.append(each.params.copy())
+        backend.update(each.plan, moved[-1], grad, each.state(), 1, 0.1)
+    np.testing.assert_array_equal(*moved)
+
+
+def test_losses_are_those_of_the_weights(backend, dtype):
+    """Clipped to nearly nothing, every batch's loss is that of the weights at the start."""
+    case = build([4, 9, 3], dtype=dtype, n=23, clip_norm=1e-30, weighted=True)
+    losses = case.train(backend, [0.1] * 3)[2]
+    E = case.oracle_gradient()[0] / case.weight.sum(dtype=float)
+    np.testing.assert_allclose(losses, E, rtol=200 * np.finfo(dtype).eps)
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
+def test_identical_bits_wherever_calls_are_cut(backend, dtype, name):
+    case = clipped_case(dtype=dtype, optimizer=OPTIMIZERS[name])
+    expected = case.train(backend, RATES)
+    for steps, order in itertools.product((1, 3, 7), (None, "fresh", "given")):
+        for got, wanted in zip(case.train(backend, RATES, steps=steps, order=order), expected, strict=True):
+            assert got.tobytes() == wanted.tobytes(), (steps, order)
+
+
+def test_a_workspace_that_has_clipped_goes_on_unclipped(backend, dtype):
+    """The gradient of a batch far away is clipped, those of the others are not."""
+    case = build([4, 9, 3], dtype=dtype, n=20, shuffle=False, clip_norm=20.0)
+    case.X[:5] *= 100
+    assert_trains_as_oracle(case, backend, [0.01])
+
+
+def test_threads_do_not_change_the_bits(backend_name):
+    """Large enough for more than one thread, where a backend has threads of its own; the others' are BLAS's."""
+    if backend_name != "native":
+        return
+    rng = np.random.default_rng(0)
+    X, Y, bits = rng.normal(size=(600, 100)), rng.normal(size=(600, 10)), set()
+    for threads in (1, 2, 3):
+        kwargs = {"hidden": "relu", "output": "identity", "optimizer": SGD(0.1), "batch_size": 256, "seed": 0}
+        trainer = Trainer([100, 300, 200, 10], backend=backend_name, threads=threads, clip_norm=0.5, **kwargs)
+        trainer.fit(X, Y, epochs=1)
+        bits.add(trainer.parameters.tobytes())
+    assert len(bits) == 1
+
+
+@pytest.mark.torch
+def test_trajectory_equals_torchs(backend):
+    """clip_grad_norm_ divides by the norm + 1e-6; its norm and the formula without that are compared with."""
+    torch = pytest.importorskip("torch")
+    case = clipped_case(l2=0.0, hidden="tanh", optimizer=SGD(0.05, momentum=0.9))
+    case = replace(case, plan=case.plan._replace(clip_norm=2 * case.plan.clip_norm))
+    weights, biases = ([torch.tensor(a, requires_grad=True) for a in arrays] for arrays in case.tensors(case.params))
+    parameters, X, Y = [*weights, *biases], torch.tensor(case.X), torch.tensor(case.Y)
+    optimizer, clipped = torch.optim.SGD(parameters, 0.05, momentum=0.9), []
+    for epoch in range(5):
+        order = torch.tensor(oracle.sample_order(case.plan.seed, epoch, case.n))
+        for rows in order.split(5):
+            A = torch.tanh(X[rows] @ weights[0] + biases[0]) @ weights[1] + biases[1]
+            optimizer.zero_grad()
+            (((A - Y[rows]) ** 2).sum() / len(rows)).backward()
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+            clipped.append(bool(norm > case.plan.clip_norm))
+            for p in parameters:
+                p.grad *= min(1.0, case.plan.clip_norm / norm)
+            optimizer.step()
+    assert 3 < sum(clipped) < 25  # some, not all
+    expected = case.flat(*([a.detach().numpy() for a in arrays] for arrays in (weights, biases)))
+    np.testing.assert_allclose(case.train(backend, [0.05] * 5)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_position_within_an_epoch(backend, dtype):
+    """A call that begins in the middle clips by its own batch alone."""
+    case = clipped_case(dtype=dtype, shuffle=False)
+    params, position = case.params.copy(), Position(np.array([3, 2, 7]))
+    work = backend.workspace(case.plan, dtype, case.n)
+    args = None, None, position, np.array([0.1]), 1, np.empty(1), work
+    assert backend.train(case.plan, params, case.state(), case.X, case.Y, *args) is None
+    _, grad = case.oracle_gradient(np.arange(10, 15))
+    grad = oracle.clip([grad / 5], case.plan.clip_norm)[0]
+    np.testing.assert_allclose(params, case.params - 0.1 * grad, rtol=0, atol=200 * np.finfo(dtype).eps)

@@ -1,0 +1,317 @@
+"""Dropout on every backend: which units are dropped, trajectories against the oracle, and what it must not touch."""
+
+import itertools
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+import scipy.sparse
+from build import OPTIMIZERS, build
+from rounding import bounds
+from tasks import BACKENDS, data, described, everything, make
+
+from briskmlp import Adam, Trainer, configuration
+from briskmlp.backends.contract import Position
+from briskmlp.optimizers import SGD
+
+WIDTHS = (1, 15, 16, 17, 33, 130)  # around a block of 16 units, and a cache line of the narrowest numbers
+
+
+def assert_trains_as_oracle(case, backend, rates):
+    params, _, losses = case.train(backend, rates)
+    expected, expected_losses = case.oracle_train(rates)
+    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
+    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
+    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
+# --- which units are dropped -----------------------------------------------------------------------------------------
+
+
+def masks(backend, dtype, layer, width, *, rate, seed, epoch, n, batch_size):
+    """Read M of a hidden layer off what a step does to weights that are 0: lr · 2/n · M summed over its rows.
+
+    All of X and A is 1; W[L] is 0, so that nothing below it moves. A batch's rows weigh 1, 2, 4, …: a sum of them tells
+    which they are.
+    """
+    layers = [1, *[width] * (layer + 1), 1]
+    dropout = [0.0] * layer + [rate]
+    case = build(layers, hidden="identity", bias="none", dtype=dtype, n=n, batch_size=batch_size, shuffle=False,
+                 seed=seed, dropout=dropout)  # fmt: skip
+    case.X[:] = case.Y[:] = 1
+    for l, W in enumerate(case.network.weights(case.params)):
+        W[:] = 1 if l == 0 else np.eye(len(W)) if l <= layer else 0
+    work, start = backend.workspace(case.plan, dtype, n), case.params.copy()
+    weight = 2.0 ** (np.arange(n) % batch_size)
+    rows = []
+    for batch in range(-(-n // batch_size)):
+        params, position = start.copy(), Position(np.array([epoch, batch, 0]))
+        args = None, position, np.array([0.5]), 1, np.empty(1), work
+        assert backend.train(case.plan, params, case.state(), case.X, case.Y, weight.astype(dtype), *args) is None
+        moved = case.network.weights(params)[-1][:, 0].astype(float)
+        in_batch = weight[batch * batch_size :][:batch_size]
+        scale = 65536 / (65536 - round(rate * 65536))
+        np.testing.assert_array_equal(params[: -len(moved)], start[: -len(moved)])
+        summed = moved * in_batch.sum() / scale
+        np.testing.assert_allclose(summed, summed.round(), atol=0.01)
+        rows += [(summed.round().astype(int) // int(w)) % 2 * scale for w in in_batch]
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_units_are_dropped_by_their_philox_numbers(backend, dtype, width):
+    for (seed, epoch), (n, batch_size), layer, rate in zip(
+        [(0, 0), (7, 3), (2**63 - 1, 2**40), (2**64 - 1, 1)], [(5, 1), (5, 2), (7, 4), (9, 9)], [0, 1, 0, 2],
+        [0.5, 0.2, 0.75, 1 / 3], strict=True,
+    ):  # fmt: skip
+        got = masks(backend, dtype, layer, width, rate=rate, seed=seed, epoch=epoch, n=n, batch_size=batch_size)
+        expected = oracle.dropout_mask(seed, epoch, range(n), layer, width, rate)
+        np.testing.assert_allclose(got, expected, rtol=1e-15, err_msg=str((seed, epoch, layer)))
+
+
+def test_the_oracles_masks_are_fair():
+    """Units, places, layers, epochs and seeds are independent draws; the mean factor is 1."""
+    rate, shape = 0.3, (400, 48)
+    drawn = [
+        oracle.dropout_mask(seed, epoch, range(shape[0]), layer, shape[1], rate)
+        for seed, epoch, layer in itertools.product((0, 1), (0, 1), (0, 1))
+    ]
+    kept = np.array(drawn) > 0
+    deviation = np.sqrt(rate * (1 - rate))
+    assert abs(kept.mean() - (1 - rate)) < 5 * deviation / np.sqrt(kept.size)
+    assert np.abs(kept.mean(axis=(0, 1)) - (1 - rate)).max() < 5 * deviation / np.sqrt(8 * shape[0])
+    flat = kept.reshape(8, -1) - kept.mean()
+    assert np.abs(np.corrcoef(flat) - np.eye(8)).max() < 5 / np.sqrt(flat.shape[1])
+    assert np.unique(drawn).tolist() == [0, 65536 / (65536 - round(rate * 65536))]
+
+
+# --- trajectories ----------------------------------------------------------------------------------------------------
+
+CASES = {
+    "one-layer": {"layers": [4, 9, 3], "dropout": (0.5,)},
+    "relu-labels": {
+        "layers": [4, 17, 16, 3], "dropout": (0.2, 0.5), "hidden": "relu", "output": "softmax",
+        "loss": "cross_entropy", "labels": True, "l2": 0.1,
+    },
+    "some-layers": {"layers": [4, 9, 33, 8, 2], "dropout": (0.3, 0.0, 0.1), "hidden": "sigmoid", "bias": "layer"},
+    "weighted": {"layers": [4, 9, 5, 3], "dropout": (0.25, 0.25), "hidden": "leaky_relu", "weighted": True, "l2": 0.05},
+    "in-order": {
+        "layers": [4, 40, 3], "dropout": (0.5,), "hidden": "identity", "output": "tanh", "bias": "none",
+        "shuffle": False,
+    },
+    "poisson": {"layers": [4, 9, 3], "dropout": (0.1,), "output": "exp", "loss": "poisson", "l2": 0.1},
+    "huber": {"layers": [4, 16, 3], "dropout": (0.5,), "hidden": "relu", "output": "leaky_relu", "loss": "huber"},
+}  # fmt: skip
+
+
+def dropped_case(name, **arguments):
+    """23 rows in batches of 5, the last of 3."""
+    return build(**{"n": 23, "seed": list(CASES).index(name), **CASES[name], **arguments})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd-decay", "nesterov-decay", "adam", "adamw", "rmsprop-decay"])
+@pytest.mark.parametrize("name", CASES)
+def test_training_follows_the_oracle(backend, name, optimizer):
+    case = dropped_case(name, optimizer=OPTIMIZERS[optimizer])
+    assert_trains_as_oracle(case, backend, [case.optimizer.learning_rate * rate for rate in (0.3, 0.2, 0.3, 0.1, 0.2)])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_in_float32_follows_to_rounding(backend, name):
+    case = dropped_case(name, dtype="float32", optimizer=SGD(0.05))
+    assert_trains_as_oracle(case, backend, [0.05] * 5)
+
+
+def test_batches_of_several_chunks(backend, dtype):
+    case = build([5, 20, 3], dtype=dtype, n=700, batch_size=300, weighted=True, l2=0.1, dropout=(0.4,))
+    assert_trains_as_oracle(case, backend, [0.05] * 3)
+
+
+def test_one_batch_beyond_any_chunk(backend):
+    case = build([3, 9, 2], n=4100, batch_size=4100, dropout=(0.5,))
+    assert_trains_as_oracle(case, backend, [0.1] * 2)
+
+
+def test_a_kept_activation_of_0_learns_and_a_dropped_one_does_not(backend, dtype):
+    """A = 0 everywhere: db[1] is what came through M; and f' is that of A, not of what dropout made of it."""
+    for hidden in ("identity", "tanh", "sigmoid"):
+        case = build([2, 24, 1], hidden=hidden, dtype=dtype, n=1, batch_size=1, dropout=(0.5,), seed=3)
+        case.X[:] = 0
+        b1 = case.network.biases(case.params)[0]
+        b1[:] = 0
+        moved = case.network.biases(case.train(backend, [0.1])[0])[0]
+        expected = case.network.biases(case.oracle_train([0.1])[0])[0]
+        assert ((moved != 0) == (oracle.dropout_mask(3, 0, [0], 0, 24, 0.5)[0] > 0)).all(), hidden
+        np.testing.assert_allclose(moved, expected, rtol=100 * np.finfo(dtype).eps, atol=100 * np.finfo(dtype).eps)
+
+
+def test_rates_near_1_drop_all_but_few(backend, dtype):
+    """A rate that rounds to 1 keeps one number of 65536, so that the factor stays finite."""
+    case = build([3, 20, 2], dtype=dtype, n=20, l2=0.1, dropout=(np.nextafter(1.0, 0.0),))
+    assert_trains_as_oracle(case, backend, [0.1] * 3)
+
+
+# --- what it must not touch ------------------------------------------------------------------------------------------
+
+
+def test_a_rate_of_0_is_no_dropout(backend, dtype):
+    case = dropped_case("weighted", dtype=dtype)
+    plain = replace(case, plan=case.plan._replace(dropout=np.zeros(3)))
+    tiny = replace(case, plan=case.plan._replace(dropout=np.array([2.0**-18, 0.0, 0.0])))  # rounds to none of 65536
+    expected = plain.train(backend, [0.1] * 3)[0].tobytes()
+    assert tiny.train(backend, [0.1] * 3)[0].tobytes() == expected
+    assert case.train(backend, [0.1] * 3)[0].tobytes() != expected
+
+
+def test_only_train_drops(backend, dtype):
+    """Forward and gradient with a plan of dropout are those without, before and after the workspace has trained."""
+    case = dropped_case("weighted", dtype=dtype)
+    plain = replace(case, plan=case.plan._replace(dropout=np.zeros(3)))
+    allowed_out, allowed_loss, allowed_grad = (2 * bound for bound in bounds(case))
+    (loss, grad), out = plain.gradient(backend), plain.forward(backend)
+    work = backend.workspace(case.plan, dtype, case.n)
+    for _ in range(2):
+        assert (np.abs(case.forward(backend, work=work) - out) <= allowed_out).all()
+        dropped_loss, dropped_grad = case.gradient(backend, work=work)
+        assert abs(dropped_loss - loss) <= allowed_loss
+        assert (np.abs(dropped_grad - grad) <= allowed_grad).all()
+        args = None, Position(), np.array([0.1]), 3, np.empty(1), work
+        backend.train(case.plan, case.params.copy(), case.state(), case.X, case.Y, case.weight, *args)
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relu-labels", "some-layers", "in-order"])
+def test_identical_bits_wherever_calls_are_cut(backend, dtype, name):
+    case = dropped_case(name, dtype=dtype, optimizer=Adam(0.01))
+    rates = [0.01, 0.02, 0.03]
+    expected = case.train(backend, rates)
+    given = ("given",) if case.plan.shuffle else ()
+    for steps, order in itertools.product((1, 3, 7), (None, "fresh", *given)):
+        for got, wanted in zip(case.train(backend, rates, steps=steps, order=order), expected, strict=True):
+            assert got.tobytes() == wanted.tobytes(), (steps, order)
+
+
+def test_a_skipped_batch_leaves_the_others_their_places(backend):
+    case = dropped_case("in-order", weighted=True)
+    case.weight[5:10] = 0
+    assert_trains_as_oracle(case, backend, [0.1] * 3)
+
+
+@pytest.mark.parametrize("stage_rows", [1, 8, 10**6])
+@pytest.mark.parametrize("how", ["memory map", "csr"])
+def test_staged_data_drop_as_data_in_memory(backend_name, tmp_path, monkeypatch, how, stage_rows):
+    _, Y, weight = data("mse", 21)
+    source = np.random.default_rng(0).integers(0, 2, size=(21, 3)).astype("u1")
+    np.save(tmp_path / "X.npy", source)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r") if how == "memory map" else scipy.sparse.csr_matrix(source)
+    monkeypatch.setattr("briskmlp.engine.STAGE_BYTES", stage_rows * 5 * 4)
+
+    def run(X):
+        trainer = make("mse", backend=backend_name, batch_size=4, dropout=0.5, optimizer=Adam())
+        losses = trainer.fit(X, Y, epochs=3, sample_weight=weight).loss
+        return everything(trainer), losses
+
+    assert run(X) == run(source)
+
+
+def test_threads_do_not_change_the_bits(backend_name):
+    """Large enough for more than one thread, where a backend has threads of its own; the others' are BLAS's."""
+    if backend_name != "native":
+        return
+    rng = np.random.default_rng(0)
+    X, Y, bits = rng.normal(size=(600, 100)), rng.normal(size=(600, 10)), set()
+    for threads in (1, 2, 3):
+        kwargs = {"hidden": "relu", "output": "identity", "optimizer": SGD(1e-3), "batch_size": 256, "seed": 0}
+        trainer = Trainer([100, 300, 200, 10], backend=backend_name, threads=threads, dropout=(0.2, 0.5), **kwargs)
+        trainer.fit(X, Y, epochs=1)
+        bits.add(trainer.parameters.tobytes())
+    assert len(bits) == 1
+
+
+# --- the Trainer -----------------------------------------------------------------------------------------------------
+
+
+def test_one_rate_is_for_all_hidden_layers():
+    def dropout(rates, layers=(3, 5, 4, 2)):
+        trainer = Trainer(layers, dropout=rates, backend="numpy")
+        assert trainer._engine.plan.dropout.tolist() == [*trainer.dropout, 0]
+        return trainer.dropout
+
+    assert dropout(0.25) == (0.25, 0.25)
+    assert dropout([0, 0.5]) == (0, 0.5)
+    assert dropout(np.array([0.5, 0.25])) == (0.5, 0.25)
+    assert dropout(0.25, layers=(3, 2)) == dropout((), layers=(3, 2)) == ()
+
+
+def test_fit_follows_the_oracle(backend_name):
+    X, Y, weight = data("softmax", 23)
+    kwargs = {"dtype": "float64", "dropout": 0.4, "clip_norm": 0.5, "l2": 0.1, "batch_size": 5}
+    trainer = make("softmax", backend=backend_name, optimizer=SGD(0.1), **kwargs)
+    start = described(trainer)
+    losses = trainer.fit(X, Y, epochs=4, sample_weight=weight).loss
+    weights, biases, expected = oracle.train(
+        *start, oracle.SGD(learning_rate=0.1), X, Y, epochs=4, batch_size=5, seed=3, weight=weight, l2=0.1,
+        dropout=(0.4,), clip_norm=0.5,
+    )  # fmt: skip
+    np.testing.assert_allclose(losses, expected, rtol=1e-11)
+    for ours, theirs in zip(trainer.weights + trainer.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_evaluate_and_predict_drop_nothing(backend_name):
+    X, Y, _ = data("mse", 23)
+    trainer = make("mse", backend=backend_name, dropout=0.5, dtype="float64")
+    plain = make("mse", backend=backend_name, dtype="float64", initializer=trainer.parameters)
+    np.testing.assert_allclose(trainer.predict(X), plain.predict(X), rtol=1e-14)
+    assert trainer.evaluate(X, Y) == pytest.approx(plain.evaluate(X, Y), rel=1e-14)
+    (E, gradient), (expected_loss, expected) = (each.loss_and_gradient(X, Y) for each in (trainer, plain))
+    assert pytest.approx(expected_loss, rel=1e-14) == E
+    np.testing.assert_allclose(gradient.flat, expected.flat, rtol=1e-12, atol=1e-15)
+
+
+def test_save_load_and_pickle_keep_dropout_and_clipping(backend_name, tmp_path):
+    X, Y, _ = data("mse", 11)
+    kwargs = {"backend": backend_name, "dropout": [0.25], "clip_norm": 2, "batch_size": 4}
+    trainer, twin = (make("mse", **kwargs) for _ in range(2))
+    trainer.save(tmp_path / "model.safetensors")
+    loaded = Trainer.load(tmp_path / "model.safetensors", backend=backend_name)
+    copied = pickle.loads(pickle.dumps(trainer))
+    twin.fit(X, Y, epochs=2)
+    for other in (loaded, copied):
+        assert (other.dropout, other.clip_norm) == ((0.25,), 2.0)
+        other.fit(X, Y, epochs=2)
+        np.testing.assert_array_equal(other.parameters, twin.parameters)
+
+
+def test_files_that_know_no_dropout_are_read():
+    described = make("mse", backend="numpy", dropout=0.5, clip_norm=1.0).configuration
+    assert (described["dropout"], described["clip_norm"]) == ([0.5], 1.0)
+    del described["dropout"], described["clip_norm"]
+    arguments = configuration.restore(described)
+    trainer = Trainer([3, 4, 5, 2], backend="numpy", **arguments)
+    assert (trainer.dropout, trainer.clip_norm) == ((0.0, 0.0), None)
+
+
+def test_a_fit_that_is_cut_goes_on_with_the_same_masks(backend_name, monkeypatch):
+    X, Y, weight = data("mse", 23)
+    whole, cut = (make("mse", backend=backend_name, dropout=0.5, batch_size=4) for _ in range(2))
+    losses = whole.fit(X, Y, epochs=3, sample_weight=weight).loss
+    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)  # a call for each batch
+    assert [cut.fit(X, Y, epochs=1, sample_weight=weight).loss[0] for _ in range(3)] == losses
+    assert everything(cut) == everything(whole)
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_backends_agree(backend_name):
+    X, Y, weight = data("softmax", 40)
+    trained = [
+        make("softmax", backend=name, dtype="float64", dropout=0.5, batch_size=8) for name in (backend_name, "numpy")
+    ]
+    histories = [trainer.fit(X, Y, epochs=5, sample_weight=weight).loss for trainer in trained]
+    np.testing.assert_allclose(*histories, rtol=1e-11)
+    np.testing.assert_allclose(trained[0].parameters, trained[1].parameters, rtol=0, atol=1e-11)

@@ -1,0 +1,145 @@
+"""The losses and activations by hand on every backend: constants of the plan, kinks, and numbers that are hard."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import build
+from scipy.special import xlogy
+
+
+def single(output, loss, dtype, Z, Y, weight=None, **form):
+    """Return a Case of one layer without biases whose Z is the given column: n examples, one output."""
+    case = build([1, 1], output=output, loss=loss, bias="none", dtype=dtype, n=len(Z), batch_size=len(Z), **form)
+    case.params[:] = 1
+    X, Y = (np.array(column, dtype)[:, None] for column in (Z, Y))
+    return replace(case, X=X, Y=Y, weight=weight)
+
+
+def each(case, backend):
+    """Return E and ∂E/∂Z of each example by itself."""
+    found = [case.gradient(backend, rows=np.array([i])) for i in range(case.n)]
+    # X is Z, so that dW = Z · delta
+    return np.array([E for E, _ in found]), np.array([g[0] for _, g in found]) / case.X[:, 0]
+
+
+Z = np.array([-3.0, -1.5, -1.0, -0.5, 0.25, 1.0, 1.25, 2.0, 8.0])  # exact in both dtypes
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.25])
+def test_leaky_relu_has_the_plans_slope(backend, dtype, slope):
+    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, slope=slope, n=30)
+    (W1, W2), (b1, b2) = case.tensors(case.params)
+
+    def f(values):
+        return np.where(values > 0, values, slope * values)
+
+    Z1 = case.X @ W1 + b1
+    A1 = f(Z1)
+    Z2 = A1 @ W2 + b2
+    tolerance = {"rtol": 50 * np.finfo(dtype).eps, "atol": 50 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(case.forward(backend), f(Z2), **tolerance)
+    delta2 = 2 * (f(Z2) - case.Y) * np.where(Z2 > 0, 1, slope)
+    delta1 = delta2 @ W2.T * np.where(Z1 > 0, 1, slope)
+    expected = case.flat([case.X.T @ delta1, A1.T @ delta2], [delta1.sum(axis=0), delta2.sum(axis=0)])
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(case.gradient(backend)[1], expected, rtol=0, atol=300 * np.finfo(dtype).eps * scale)
+
+
+def test_leaky_relu_keeps_what_is_special(backend, dtype):
+    """NaN passes, infinities keep their signs, and 0 is 0."""
+    case = single("leaky_relu", "mse", dtype, [np.nan, np.inf, -np.inf, 0.0, -1e-30], [0.0] * 5)
+    out = case.forward(backend)[:, 0]
+    np.testing.assert_array_equal(out[:4], [np.nan, np.inf, -np.inf, 0])
+    assert out[4] == pytest.approx(-1e-32, rel=1e-5)
+
+
+@pytest.mark.parametrize("d", [1.0, 0.5, 2.0])
+def test_huber_has_the_plans_threshold(backend, dtype, d):
+    """Y = 0, so that the error is Z: a parabola up to d, there included, and a line beyond."""
+    case = single("identity", "huber", dtype, Z, np.zeros(len(Z)), huber=d)
+    losses, delta = each(case, backend)
+    expected = [z * z / 2 if abs(z) <= d else d * (abs(z) - d / 2) for z in Z.tolist()]
+    assert losses.tolist() == expected  # all exact
+    assert delta.tolist() == np.clip(Z, -d, d).tolist()
+
+
+def test_absolute_error_has_slope_0_where_there_is_no_error(backend, dtype):
+    case = single("identity", "absolute_error", dtype, [2.0, 2.0, 2.0], [2.0, 1.5, 3.0])
+    losses, delta = each(case, backend)
+    assert losses.tolist() == [0, 0.5, 1]
+    assert delta.tolist() == [0, 1, -1]
+
+
+def test_poisson_is_half_the_deviance(backend, dtype):
+    Y = np.array([0.0, 1.0, 0.0, 2.0, 3.0, 0.5, 17.0, 7.0, 3000.0])
+    losses, delta = each(single("exp", "poisson", dtype, Z, Y), backend)
+    A = np.exp(Z)
+    eps = np.finfo(dtype).eps
+    size = A + Y + np.abs(Y * Z) + np.abs(xlogy(Y, Y))  # what is added up, and may cancel
+    assert (np.abs(losses - (A - Y - Y * Z + xlogy(Y, Y))) <= 10 * eps * size).all()
+    assert (np.abs(delta - (A - Y)) <= 10 * eps * (A + Y)).all()
+
+
+def test_poisson_equals_scikit_learns(backend):
+    from sklearn.metrics import mean_poisson_deviance
+
+    case = build([4, 9, 1], output="exp", loss="poisson", n=40, weighted=True)
+    A = case.forward(backend)[:, 0]
+    deviance = mean_poisson_deviance(case.Y[:, 0], A, sample_weight=case.weight)
+    assert case.gradient(backend)[0] / case.weight.sum() == pytest.approx(deviance / 2, rel=1e-12)
+
+
+def test_poisson_of_a_count_of_0_and_of_a_rate_near_0(backend, dtype):
+    """0 log 0 is 0, whatever A; at z = -80 A is 1.8e-35, and E = A - Y + Y log(Y / A) = 80 - 1 for Y = 1."""
+    case = single("exp", "poisson", dtype, [-80.0, -80.0, -500.0], [0.0, 1.0, 0.0])
+    losses, delta = each(case, backend)
+    assert losses[0] == pytest.approx(math.exp(-80), abs=1e-30)
+    assert losses[1] == pytest.approx(79, rel=4 * float(np.finfo(dtype).eps))
+    assert losses[2] == pytest.approx(0, abs=1e-30)
+    np.testing.assert_allclose(delta, [0, -1, 0], rtol=float(np.finfo(dtype).eps), atol=1e-30)
+
+
+def test_a_rate_that_overflows_is_divergence(backend, dtype):
+    case = single("exp", "poisson", dtype, [1000.0], [1.0])
+    assert np.isinf(case.forward(backend)[0, 0])
+    assert not np.isfinite(case.gradient(backend)[0])
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber", "poisson"])
+def test_nan_comes_through(backend, dtype, loss):
+    output = "exp" if loss == "poisson" else "identity"
+    case = build([3, 9, 2], output=output, loss=loss, dtype=dtype, n=10)
+    case.X[4, 1] = np.nan
+    out = case.forward(backend)
+    assert np.isnan(out[4]).all()
+    assert np.isfinite(np.delete(out, 4, axis=0)).all()
+    assert np.isnan(case.gradient(backend)[0])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("loss", "output"), [
+    ("absolute_error", "tanh"), ("huber", "identity"), ("huber", "leaky_relu"), ("poisson", "exp"),
+    ("mse", "leaky_relu"),
+])  # fmt: skip
+def test_loss_and_gradient_equal_torchs(backend, loss, output):
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    case = build([5, 8, 7, 3], hidden="leaky_relu", output=output, loss=loss, n=17)
+    weights, biases = ([torch.tensor(a, requires_grad=True) for a in arrays] for arrays in case.tensors(case.params))
+    A = torch.tensor(case.X)
+    functions = {"leaky_relu": F.leaky_relu, "identity": lambda Z: Z, "tanh": torch.tanh, "exp": torch.exp}
+    for W, b, name in zip(weights, biases, case.network.activations, strict=True):
+        A = functions[name](A @ W + b)
+    Y = torch.tensor(case.Y)
+    E = {
+        "mse": F.mse_loss, "absolute_error": F.l1_loss, "huber": F.huber_loss,
+        "poisson": lambda A, Y, reduction: F.poisson_nll_loss(A, Y, log_input=False, eps=0, reduction=reduction),
+    }[loss](A, Y, reduction="sum")  # fmt: skip
+    E.backward()
+    constant = (xlogy(case.Y, case.Y) - case.Y).sum() if loss == "poisson" else 0.0  # PyTorch's has none of Y alone
+    found, grad = case.gradient(backend)
+    assert found == pytest.approx(E.item() + constant, rel=1e-12)
+    expected = case.flat(*([a.grad.numpy() for a in arrays] for arrays in (weights, biases)))
+    np.testing.assert_allclose(grad, expected, rtol=1e-10, atol=1e-11)
