@@ -221,9 +221,14 @@ class TestEarlyStopping:
 
     def test_bad_states(self):
         stopping = EarlyStopping()
-        with pytest.raises(ValueError, match="state has no best_epoch, best_parameters"):
+        with pytest.raises(ValueError, match="state has no best_epoch, best_parameters, monitor"):
             stopping.load_state_dict({"best": 1.0, "wait": 0})
-        stopping.load_state_dict({"best": 1.0, "best_epoch": 1, "wait": 0, "best_parameters": np.zeros(2)})
+        state = {"best": 1.0, "best_epoch": 1, "wait": 0, "best_parameters": np.zeros(2), "monitor": "val_loss"}
+        with pytest.raises(ValueError, match="state is of 'loss', but monitor is 'val_loss'"):
+            stopping.load_state_dict({**state, "monitor": "loss"})
+        with pytest.raises(ValueError, match="best_parameters with NaN or infinity"):
+            stopping.load_state_dict({**state, "best_parameters": np.array([0, np.nan])})
+        stopping.load_state_dict(state)
         with pytest.raises(ValueError, match=r"best_parameters of shape \(2,\)"):
             stopping.on_fit_begin(FakeTrainer())
 

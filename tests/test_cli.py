@@ -14,6 +14,7 @@ import pytest
 
 from briskmlp import Trainer, cli, network, optimizers, tabular, trainer
 from briskmlp.backends import dispatch
+from briskmlp.engine import Engine
 from briskmlp.random import sample_order
 
 COLOURS = ("red", "green", "blue")
@@ -247,6 +248,107 @@ def test_choices_are_the_librarys(names):
         "DTYPES": trainer.DTYPES,
     }
     assert getattr(cli, names) == library[names]
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Checkpoints after each batch or so."""
+    monkeypatch.setattr(tabular, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+
+
+def interrupted(run, monkeypatch, calls, *arguments):
+    """Run a command with Ctrl-C after so many kernel calls."""
+    made, advance = [], Engine.advance
+
+    def cut(*args):
+        made.append(1)
+        if len(made) == calls:
+            raise KeyboardInterrupt
+        return advance(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "advance", cut)
+        return run(*arguments)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 40])
+def test_resume_ends_with_the_same_bits(tmp_path, data, run, report, monkeypatch, often, calls):
+    command = ["train", data, "--target", "kind", "--ignore", "price", *FAST, "--epochs", 30]
+    report(*command, "--out", tmp_path / "whole")
+    resumable = [*command, "--checkpoint", tmp_path / "run", "--out", tmp_path / "model"]
+    code, _, err = interrupted(run, monkeypatch, calls, *resumable)
+    file = tmp_path / "run" / "checkpoint.safetensors"
+    assert code == 130
+    assert f"{file}: written; --resume goes on from it" in err
+    assert report("predict", file, data)["rows"] == 120  # a model as well
+    code, out, err = run(*resumable, "--resume", "--json")
+    done = (calls - 1) // 3  # of 96 rows in batches of 32
+    assert f"{file}: goes on after epoch {done}\n" in err
+    assert (json.loads(out)["epochs_resumed"], json.loads(out)["checkpoint"]) == (done, str(file))
+    whole, resumed = ((tmp_path / name).read_bytes() for name in ("whole", "model"))
+    assert whole == resumed
+
+    code, out, _ = run(*resumable, "--resume")  # complete: there is nothing to do
+    assert code == 0
+    assert "for 0 epochs" in out
+    assert f"resumable {file}" in out
+    assert (tmp_path / "model").read_bytes() == whole
+
+
+def test_resume_starts_where_there_is_nothing(tmp_path, data, run):
+    code, _, err = run("train", data, "--target", "kind", *FAST, "--checkpoint", tmp_path / "run", "--resume")
+    assert code == 0
+    assert "checkpoint.safetensors: no checkpoint yet" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--seed", "1"], "it has another seed, another data"),
+        (["--hidden", "9"], "it has another network"),
+        (["--batch-size", "7"], "it has another batch_size"),
+        (["--learning-rate", "0.5"], "it has another optimizer"),
+        (["--dtype", "float64"], "it has another dtype"),
+        (["--ignore", "price,weight"], "it has another network, another data"),
+        (["--epochs", "2"], "--epochs is 2, but "),
+    ],
+)
+def test_only_the_same_command_resumes(tmp_path, data, run, changed, message):
+    command = ["train", data, "--target", "kind", "--ignore", "price", *FAST, "--epochs", 3]
+    command += ["--checkpoint", tmp_path / "run"]
+    assert run(*command)[0] == 0
+    content = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    code, _, err = run(*command, *changed, "--resume")
+    assert code == 2
+    assert message in err
+    code, _, err = run(*command)
+    assert code == 2
+    assert "is there; --resume goes on from it" in err
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == content
+
+
+def test_other_rows_are_other_data(tmp_path, data, run):
+    command = ["train", data, "--target", "kind", "--ignore", "price", *FAST, "--checkpoint", tmp_path / "run"]
+    assert run(*command)[0] == 0
+    rewrite(data, lambda rows: [rows[0], *([str(float(row[0]) + 1e-9), *row[1:]] for row in rows[1:])])
+    code, _, err = run(*command, "--resume")
+    assert code == 2
+    assert "was not written by this command: it has another data" in err
+
+
+def test_where_checkpoints_cannot_be(tmp_path, data, run):
+    for arguments, message in (
+        (["--resume"], "--resume needs --checkpoint DIR"),
+        (["--checkpoint", tmp_path / "no" / "run"], "run: No such file or directory"),
+        (["--checkpoint", data], "data.csv: File exists"),
+    ):
+        code, _, err = run("train", data, "--target", "kind", *FAST, *arguments)
+        assert code == 2
+        assert message in err
 
 
 # Errors

@@ -297,7 +297,7 @@ def test_save_and_load(tmp_path, backend_name, dtype, task, optimizer):
     np.testing.assert_array_equal(loaded.parameters, trainer.parameters)
     assert (loaded.dtype, loaded.network, loaded.loss) == (dtype, trainer.network, trainer.loss)
     assert {name: getattr(loaded, name) for name in arguments} == arguments
-    assert (loaded.epoch, loaded.backend, loaded.threads) == (0, backend_name, 1)
+    assert (loaded.epoch, loaded.backend, loaded.threads) == (2, backend_name, 1)
     np.testing.assert_array_equal(loaded.predict(X), trainer.predict(X))
 
 

@@ -40,8 +40,21 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"l2": -0.1}, ValueError, "l2 is -0.1, but must be >= 0"),
     ({"l2": float("nan")}, ValueError, "l2 is nan"),
     ({"l2": "0.1"}, TypeError, "l2 must be a number, got '0.1'"),
-    ({"dropout": 0.5}, ValueError, "dropout is 0.5, but this version trains without it"),
-    ({"clip_norm": 1.0}, ValueError, "clip_norm is 1.0, but this version trains without it"),
+    ({"loss": "poisson", "output": "relu"}, ValueError, "cannot be trained with output 'relu'; .* poisson with exp;"),
+    ({"output": "exp"}, ValueError, "loss 'mse' cannot be trained with output 'exp'"),
+    ({"hidden": "exp"}, ValueError, "hidden is 'exp', but must be one of"),
+    ({"dropout": 1.0}, ValueError, "dropout is 1.0, but must be >= 0 and < 1"),
+    ({"dropout": -0.1}, ValueError, "dropout is -0.1, but must be >= 0"),
+    ({"dropout": float("nan")}, ValueError, "dropout is nan"),
+    ({"dropout": "0.5"}, TypeError, "dropout must be a number, got '0.5'"),
+    ({"dropout": None}, TypeError, "dropout must be a number, got None"),
+    ({"dropout": [0.1, 0.2]}, ValueError, "dropout has 2 rates, but layers has 1 hidden layer"),
+    ({"dropout": [1.5]}, ValueError, r"dropout\[0\] is 1.5, but must be >= 0 and < 1"),
+    ({"dropout": [True]}, TypeError, r"dropout\[0\] must be a number, got True"),
+    ({"clip_norm": 0}, ValueError, "clip_norm is 0, but must be > 0"),
+    ({"clip_norm": -1.0}, ValueError, "clip_norm is -1.0, but must be > 0"),
+    ({"clip_norm": float("inf")}, ValueError, "clip_norm is inf"),
+    ({"clip_norm": "1"}, TypeError, "clip_norm must be a number, got '1'"),
     ({"dtype": "float16"}, ValueError, "dtype is 'float16', but must be one of 'float32', 'float64'"),
     ({"dtype": int}, ValueError, "dtype is 'int64'"),
     ({"dtype": None}, TypeError, "dtype is None"),
@@ -100,7 +113,7 @@ X, Y, _ = data("mse", 10)
 LABELS, BINARY = np.arange(10) % 4, np.arange(10) % 2
 ONES = np.ones(10)
 FIT = [  # task, what differs from a good fit, the error, its message
-    ("mse", {"epochs": 0}, ValueError, "epochs is 0, but must be >= 1"),
+    ("mse", {"epochs": -1}, ValueError, "epochs is -1, but must be >= 0"),
     ("mse", {"epochs": -2}, ValueError, "epochs is -2"),
     ("mse", {"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
     ("mse", {"epochs": True}, TypeError, "epochs must be an integer, got True"),
@@ -217,9 +230,9 @@ def test_a_bad_rate_of_a_schedule_is_refused_between_epochs(backend_name, rate, 
     assert len(trainer.fit(X, Y, epochs=2)) == 2
 
 
-@pytest.mark.parametrize(
-    "name", ["network", "loss", "optimizer", "l2", "dtype", "precision", "shuffle", "seed", "threads"]
-)
+@pytest.mark.parametrize("name", [
+    "network", "loss", "optimizer", "l2", "dropout", "clip_norm", "dtype", "precision", "shuffle", "seed", "threads",
+])  # fmt: skip
 def test_what_the_plan_was_made_of_cannot_be_assigned(name):
     trainer = Trainer([2, 1], backend="numpy")
     before = getattr(trainer, name)
@@ -265,13 +278,32 @@ def test_labels_for_sigmoid_outputs_are_told_what_they_need():
         trainer.fit([1.0, 2.0, 3.0], [0, 1, 2], epochs=1)
 
 
+def test_counts_are_not_negative():
+    trainer = Trainer([1, 2], loss="poisson", backend="numpy")
+    X, counts = [1.0, 2.0], [[0, 3], [1, -2]]
+    message = r"^Y has -2\.0 at row 1, column 1; targets of this loss must be 0 or more$"
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(X, counts, epochs=1)
+    with pytest.raises(ValueError, match=message):
+        trainer.evaluate(X, counts)
+    with pytest.raises(ValueError, match=r"^validation Y has -2\.0 at row 1"):
+        trainer.fit(X, np.abs(counts), epochs=1, validation_data=(X, counts))
+    trainer.fit(X, np.abs(counts), epochs=1)
+
+
+@pytest.mark.parametrize("loss", ["mse", "absolute_error", "huber", "poisson"])
+def test_labels_need_cross_entropy(loss):
+    with pytest.raises(ValueError, match=r'class labels need loss="cross_entropy"$'):
+        Trainer([1, 3], loss=loss, backend="numpy").fit([1.0, 2.0, 3.0], [0, 1, 2], epochs=1)
+
+
 def test_validation_rows_are_compared_with_those_of_validation():
     data = np.ones((4, 1)), np.ones((4, 1))
     with pytest.raises(ValueError, match=r"^validation Y has 3 rows, but validation X has 2$"):
         Trainer([1, 1], backend="numpy").fit(*data, epochs=1, validation_data=(np.ones((2, 1)), np.ones((3, 1))))
 
 
-@pytest.mark.parametrize("arguments", [{"l2": 10**400}, {"l2": float("inf")}, {"dropout": np.ones(2)}])
+@pytest.mark.parametrize("arguments", [{"l2": 10**400}, {"l2": float("inf")}, {"clip_norm": 10**400}])
 def test_numbers_beyond_all_floats_and_arrays_are_refused_by_name(arguments):
     with pytest.raises(ValueError, match=rf"^{next(iter(arguments))} is .*, but "):
         Trainer([1, 1], **arguments)

@@ -19,7 +19,7 @@ from briskmlp._console import Result, abandon_stdout, note, write
 # Repeated here so that they are checked before anything is imported or read; tests hold them to the library's lists.
 BACKENDS = ("auto", "native", "numba", "numpy")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop")
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 DTYPES = ("float32", "float64")
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -169,6 +169,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--test-share", type=_share, default=0.2, metavar="SHARE", help="rows held out for the score; default: 0.2"
     )
     group.add_argument("--out", type=Path, metavar="FILE", help="write the model here, such as model.safetensors")
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end"
+    )
+    group.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint of the same command, if there is one"
+    )
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:

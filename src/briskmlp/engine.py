@@ -71,6 +71,7 @@ class Engine:
         self.position = Position()
         self._kept, self._kept_position = (self.parameters[:0], self.state[:0]), Position()
         self._unfinished: tuple[int, int] | None = None  # batch size and data of an epoch that was cut
+        self._training: Data | None = None  # what is being trained on
         self._work: tuple[Any, Any] | None = None
         self._idle: list[tuple[Any, Any]] = []  # the workspace of the last call that trained nothing
         self._staged: _Staged | None = None
@@ -142,7 +143,8 @@ class Engine:
         """Prepare for training on these data; drop an unfinished epoch unless it was of these."""
         self._idle = []  # its memory is not needed beside training's
         self.plan = self.plan._replace(batch_size=batch_size)
-        if self.position.batch and self._unfinished != (batch_size, data.checksum()):
+        n_batches = -(-data.inputs.n // batch_size)  # a file may claim any position
+        if self.position.batch and (self._unfinished != self._made_of(data) or self.position.batch >= n_batches):
             warnings.warn(
                 f"epoch {self.position.epoch} was cut after {self.position.batch} batches and is dropped, because "
                 "this fit has other data or another batch size; what its batches taught stays in the weights",
@@ -152,18 +154,24 @@ class Engine:
             self.position.drop_epoch()
         if not self.backend.RESTORES:
             self._kept = np.empty_like(self.parameters), np.empty_like(self.state)
+        self._training = data
+
+    def _made_of(self, data: Data) -> tuple[int, int] | None:
+        """Return what tells whether an unfinished epoch can be finished with these data."""
+        return (self.plan.batch_size, data.checksum()) if self.position.batch else None
 
     def end(self, data: Data) -> None:
         """Remember what an unfinished epoch is made of; free what only training needs."""
-        self._unfinished = (self.plan.batch_size, data.checksum()) if self.position.batch else None
+        self._unfinished, self._training = self._made_of(data), None
         self._kept, self._staged = (self.parameters[:0], self.state[:0]), None
 
-    def advance(self, data: Data, rates: Floats, steps: int, losses: Floats) -> float:
+    def advance(self, data: Data, rates: Floats, steps: int, losses: Floats, order: Ints | None = None) -> float:
         """Make one kernel call; whatever goes wrong, leave all as it was before it. Return its seconds.
 
+        ``order`` holds the rows of the epoch in progress, if it is not the built-in order of all rows.
         An interrupt comes before or after the call of a backend that restores, and then all has moved or nothing.
         """
-        X, Y, weight, order, steps = self._stage(data, steps)
+        X, Y, weight, order, steps = self._stage(data, steps, order)
         work = self._workspace(data.inputs.n)
         self._keep()
         start = perf_counter()
@@ -203,16 +211,19 @@ class Engine:
         """Hold BLAS to the number of threads, if it has any part in this."""
         return blas_threads(self.threads) if self.backend.USES_BLAS else nullcontext()
 
-    def _stage(self, data: Data, steps: int) -> tuple[FloatArray, Any, FloatArray | None, Ints | None, int]:
+    def _stage(
+        self, data: Data, steps: int, order: Ints | None
+    ) -> tuple[FloatArray, Any, FloatArray | None, Ints | None, int]:
         """Return arrays that a kernel can read, the order over them, and how many steps they serve."""
         inputs, Y, weight = data
         if inputs.array is not None:
-            return inputs.array, Y, weight, None, steps
-        n, plan, epoch = inputs.n, self.plan, self.position.epoch
+            return inputs.array, Y, weight, order, steps
+        n, plan, epoch = inputs.n if order is None else len(order), self.plan, self.position.epoch
         steps = max(1, min(steps, STAGE_BYTES // (plan.batch_size * int(plan.layers[0]) * self.dtype.itemsize)))
         start = self.position.batch * plan.batch_size
         if self._staged is None or self._staged.epoch != epoch:
-            order = sample_order(plan.seed % 2**64, epoch, n) if plan.shuffle else np.arange(n, dtype=np.int64)
+            if order is None:
+                order = sample_order(plan.seed % 2**64, epoch, n) if plan.shuffle else np.arange(n, dtype=np.int64)
             self._staged = _Staged(epoch, order, np.arange(-n, n, dtype=np.int64))
         rows = self._staged.order[start : start + steps * plan.batch_size]
         # Places in the epoch's order count from 0, rows of the stage from its first: place p holds row p - start.
@@ -264,10 +275,11 @@ class Engine:
     # --- keeping it --------------------------------------------------------------------------------------------------
 
     def learned(self) -> dict[str, Any]:
-        """Return all that training changes."""
+        """Return all that training changes, between two kernel calls."""
         position = self.position
+        unfinished = self._unfinished if self._training is None else self._made_of(self._training)
         arrays = {"parameters": self.parameters, "state": self.state, "counts": position.counts, "sums": position.sums}
-        return {**arrays, "unfinished": self._unfinished}
+        return {**arrays, "unfinished": unfinished}
 
     def take_over(self, learned: dict[str, Any]) -> None:
         """Take over what ``learned`` of an engine of the same plan returned."""

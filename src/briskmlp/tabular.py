@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from argparse import Namespace
 from collections.abc import Sequence
@@ -17,14 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import checkpoint, table
+from briskmlp import checkpoint, persistence, table
 from briskmlp._console import Result, note
+from briskmlp.callbacks import Checkpoint
 from briskmlp.optimizers import OPTIMIZERS
 from briskmlp.preparation import Preparation
 from briskmlp.random import sample_order
 from briskmlp.trainer import Trainer
 
 PREPARATION = "table"  # the key of the preparation in a model's configuration
+CHECKPOINT_SECONDS = 30.0  # as the help says
 SPLIT_STREAM = 2**64 - 1  # an epoch that no training reaches: its sample order splits the rows
 
 
@@ -34,6 +37,7 @@ def train(args: Namespace) -> Result:
     npz = args.data.suffix.lower() == ".npz"
     if args.target is None and not npz:
         raise ValueError("--target is missing: the name or index of the column to predict")
+    kept = _checkpoint_file(args)
     _check_folder(args.out)
     if args.out is not None and args.out.exists() and not args.out.is_file():
         raise ValueError(f"--out is {str(args.out)!r}, which is no regular file, and a model replaces what is there")
@@ -52,7 +56,7 @@ def train(args: Namespace) -> Result:
     _check_task(preparation, columns[target], args.task)
     X, Y = preparation.inputs(columns, args.dtype), preparation.targets(columns)
     classes = preparation.classes
-    trainer = Trainer(
+    given = Trainer(
         [preparation.n_in, *args.hidden, preparation.n_out],
         hidden=args.activation,
         output="softmax" if classes else "identity",
@@ -65,9 +69,17 @@ def train(args: Namespace) -> Result:
         threads=args.threads,
     )
     note(f"{args.data}: {n} rows, {n_test} of them held out; {_describe(preparation)}")
+    trainer = _resumed(given, preparation, kept, args) if kept is not None and args.resume else given
     note(f"training {' -> '.join(map(str, trainer.network.layers))} on the {trainer.backend} backend")
+    callbacks = [] if kept is None else [_ModelCheckpoint(kept, preparation)]
     start = perf_counter()
-    history = trainer.fit(X[training], Y[training], epochs=args.epochs)
+    try:
+        history = trainer.fit(X[training], Y[training], epochs=args.epochs - trainer.epoch, callbacks=callbacks)
+    except KeyboardInterrupt:
+        for callback in callbacks:
+            callback.save(trainer)
+            note(f"{kept}: written; --resume goes on from it")
+        raise
     seconds = perf_counter() - start
     if args.out is not None:
         configuration = {**trainer.configuration, PREPARATION: preparation.to_json()}
@@ -82,11 +94,13 @@ def train(args: Namespace) -> Result:
         "training_rows": len(training),
         "test_rows": n_test,
         "epochs": args.epochs,
+        "epochs_resumed": args.epochs - len(history),
         "seconds": round(seconds, 6),
-        "loss": history.loss[-1],
+        "loss": history.loss[-1] if history.loss else None,
         "test_loss": _finite(trainer.evaluate(X[test], Y[test])) if n_test else None,
         **_score(trainer, preparation, X[test], columns[target][test]),
         "model": None if args.out is None else str(args.out),
+        "checkpoint": None if kept is None else str(kept),
     }
     return Result(report, _training_text(report))
 
@@ -94,7 +108,7 @@ def train(args: Namespace) -> Result:
 def predict(args: Namespace) -> Result:
     """Predict the rows of a CSV or NPZ file with a model that `train` wrote, as CSV to ``args.out`` or stdout."""
     _check_folder(args.out)
-    configuration = checkpoint.read(args.model)[2]
+    configuration = checkpoint.read(args.model).config
     if PREPARATION not in configuration:
         raise ValueError(
             f"{args.model} has no columns: it is not from `briskmlp train`; Trainer.load reads it in Python"
@@ -149,6 +163,52 @@ def _check_folder(path: Path | None) -> None:
         raise ValueError(f"--out is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
 
 
+class _ModelCheckpoint(Checkpoint):
+    """A checkpoint that `predict` takes as a model: it knows its columns."""
+
+    def __init__(self, path: Path, preparation: Preparation) -> None:
+        super().__init__(path, every_seconds=CHECKPOINT_SECONDS)
+        self.preparation = preparation
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the file, with the columns."""
+        persistence.save(trainer, self.path, self.callbacks, {PREPARATION: self.preparation.to_json()})
+
+
+def _checkpoint_file(args: Namespace) -> Path | None:
+    """Return where the checkpoint is, in a folder that is there from now on; refuse to replace one unasked."""
+    if args.checkpoint is None:
+        if args.resume:
+            raise ValueError("--resume needs --checkpoint DIR, which tells where the checkpoint is")
+        return None
+    args.checkpoint.mkdir(exist_ok=True)
+    path: Path = args.checkpoint / "checkpoint.safetensors"
+    if path.exists() and not args.resume:
+        raise ValueError(f"{path} is there; --resume goes on from it, and without it the file must be removed first")
+    return path
+
+
+def _resumed(given: Trainer, preparation: Preparation, path: Path, args: Namespace) -> Trainer:
+    """Return the Trainer of a checkpoint if there is one, and if it has learned the same from the same data."""
+    if not path.exists():
+        note(f"{path}: no checkpoint yet")
+        return given
+    trainer = Trainer.load(path, backend=args.backend, threads=args.threads)
+    stored, wanted = (
+        {**trainer.configuration, "dtype": trainer.dtype.name, "network": trainer.network, "data": columns}
+        for trainer, columns in (
+            (trainer, checkpoint.read(path).config.get(PREPARATION)),
+            (given, json.loads(json.dumps(preparation.to_json()))),  # whose tuples become lists
+        )
+    )
+    if changed := [name for name in wanted if stored[name] != wanted[name]]:
+        raise ValueError(f"{path} was not written by this command: it has another {', another '.join(changed)}")
+    if trainer.epoch > args.epochs:
+        raise ValueError(f"--epochs is {args.epochs}, but {path} has {trainer.epoch} epochs already")
+    note(f"{path}: goes on after epoch {trainer.epoch}")
+    return trainer
+
+
 def _check_task(preparation: Preparation, column: table.Column, task: str | None) -> None:
     target, classes = preparation.target.name, preparation.classes
     if classes is not None and len(classes) < 2:
@@ -191,15 +251,18 @@ def _describe(preparation: Preparation) -> str:
 
 def _training_text(report: dict[str, Any]) -> str:
     unit = "" if report["classes"] else " (squared error of the standardised target)"
-    lines = [f"loss      {report['loss']:.4g} in the last epoch{unit}"]
+    lines = [f"loss      {report['loss']:.4g} in the last epoch{unit}"] if report["loss"] is not None else []
     if report["test_rows"]:
         scores = {"accuracy": "accuracy"} if report["classes"] else {"R2": "r2", "mae": "mae"}
         for label, name in {"": "test_loss", **scores}.items():
             value = report[name]
             told = "undefined" if value is None else f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
             lines.append(f"{label:<9} {told} on {report['test_rows']} held-out rows")
+    epochs = report["epochs"] - report["epochs_resumed"]
     lines += [
-        f"time      {report['seconds']:.2f} s for {report['epochs']} epochs, first loading of kernels included",
+        f"time      {report['seconds']:.2f} s for {epochs} epochs, first loading of kernels included",
         f"model     {report['model'] or 'not kept; --out FILE writes it'}",
     ]
+    if report["checkpoint"]:
+        lines.append(f"resumable {report['checkpoint']}")
     return "\n".join(lines) + "\n"

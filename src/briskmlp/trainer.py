@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from briskmlp import checkpoint, configuration
-from briskmlp._messages import check_choice, check_integer, check_number, describe_bytes
+from briskmlp import configuration, persistence
+from briskmlp._messages import check_choice, check_fraction, check_integer, check_number, describe_bytes
 from briskmlp.backends import dispatch
 from briskmlp.backends.threads import thread_limit
 from briskmlp.callbacks import Callbacks
@@ -31,7 +32,9 @@ from briskmlp.training import run
 
 DTYPES = ("float32", "float64")
 # what the plan and the backend were made of
-_FIXED = ("network", "loss", "optimizer", "l2", "dtype", "precision", "shuffle", "seed", "threads")
+_FIXED = (
+    "network", "loss", "optimizer", "l2", "dropout", "clip_norm", "dtype", "precision", "shuffle", "seed", "threads",
+)  # fmt: skip
 
 
 class Gradient:
@@ -60,20 +63,28 @@ class Trainer:
     layers : sequence of int
         Widths from input to output, such as ``[784, 100, 10]``.
     hidden : str or sequence of str
-        Activation of the hidden layers, ``"sigmoid" "tanh" "relu" "identity"``: one name, or one per layer.
+        Activation of the hidden layers, ``"sigmoid" "tanh" "relu" "leaky_relu" "identity"``: one name, or one per
+        layer. leaky_relu is z above 0 and 0.01 z below.
     output : str, optional
-        As ``hidden``, or ``"softmax"``. Default: with mse, as the last hidden layer; with cross_entropy, softmax for
-        two or more output neurons and sigmoid for one.
-    loss : {"mse", "cross_entropy"}
-        ``mse`` is E = 1/n Σ_examples Σ_outputs (A - Y)². PyTorch's MSELoss also divides by n_out, and scikit-learn
-        halves: multiply the learning rate by 1/n_out or 1/2 to follow them.
+        As ``hidden``, or ``"softmax"``, or ``"exp"``. Default: with cross_entropy, softmax for two or more output
+        neurons and sigmoid for one; with poisson, exp; with the others, as the last hidden layer.
+    loss : {"mse", "cross_entropy", "poisson", "absolute_error", "huber"}
+        E = 1/n Σ_examples Σ_outputs of: ``(A - Y)²`` for mse; ``-Y log A`` for cross_entropy with softmax,
+        ``-Y log A - (1-Y) log(1-A)`` with sigmoid; ``A - Y + Y log(Y/A)``, half the deviance, for poisson, whose Y are
+        counts >= 0 and whose output is exp; ``|A - Y|`` for absolute_error; for huber ``(A - Y)²/2`` where
+        ``|A - Y| <= 1``, and ``|A - Y| - 1/2`` beyond. PyTorch's MSELoss, L1Loss and HuberLoss also divide by n_out,
+        and scikit-learn halves the mse: multiply the learning rate by 1/n_out or 1/2 to follow them.
     optimizer : SGD, Adam, AdamW or RMSprop
     batch_size : int or None
         Clipped to the number of examples; None means all of them.
     l2 : float
         Adds l2/2 · Σ W² / n to the loss of each step (scikit-learn's alpha).
-    dropout, clip_norm
-        Not in this version: must be 0.0 and None.
+    dropout : float or sequence of float, in [0, 1)
+        The share of each hidden layer's activations that a step of training sets to 0, to multiples of 2**-16; the
+        others are divided by what is left. One for all hidden layers, or one each. Which ones follows from the seed,
+        the epoch and an example's place in it. ``predict``, ``evaluate`` and ``loss_and_gradient`` drop nothing.
+    clip_norm : float > 0, optional
+        A step whose whole gradient, l2 included, is longer is scaled to this length. None allows any.
     bias : {"neuron", "layer", "none"}
     initializer : {"glorot", "he"}, flat ndarray, sequence of (W, b), or None
         See `briskmlp.initializers.initialize`.
@@ -119,7 +130,7 @@ class Trainer:
         optimizer: Optimizer = SGD(0.1),  # noqa: B008 - frozen
         batch_size: int | None = 32,
         l2: float = 0.0,
-        dropout: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
         clip_norm: float | None = None,
         bias: str = "neuron",
         initializer: Initializer = None,
@@ -130,8 +141,6 @@ class Trainer:
         backend: str = "auto",
         threads: int | None = None,
     ) -> None:
-        _refuse("dropout", dropout, 0.0)
-        _refuse("clip_norm", clip_norm, None)
         if output is None:
             drawn = Network(layers, hidden)  # checks both
             last_hidden = hidden if isinstance(hidden, str) else (drawn.hidden or ("sigmoid",))[-1]
@@ -144,6 +153,8 @@ class Trainer:
         self.optimizer = optimizer
         self.batch_size = batch_size
         self.l2 = check_number("l2", l2, low=0.0)
+        self.dropout = _check_dropout(dropout, self.network.n_layers - 1)
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, low=0.0, open_low=True)
         self.dtype = _check_dtype(dtype)
         self.precision = check_choice("precision", precision, PRECISIONS)
         if not isinstance(shuffle, (bool, np.bool_)):
@@ -154,6 +165,8 @@ class Trainer:
         check_initializer(initializer)
         self._requested = backend
         self._process, self._busy = os.getpid(), threading.Lock()
+        self._thread: int | None = None  # that of a running fit
+        self._pending: Any = None  # what a loaded file holds for the next fit
         self._engine = self._make_engine()
         initialize(self.network, initializer, self.seed, self.parameters)
 
@@ -177,6 +190,8 @@ class Trainer:
             shuffle=self.shuffle,
             seed=self.seed,
             precision=self.precision,
+            dropout=self.dropout,
+            clip_norm=math.inf if self.clip_norm is None else self.clip_norm,
         )
         return Engine(plan, self.dtype, self._requested, self.threads)
 
@@ -204,13 +219,14 @@ class Trainer:
         X : array_like, shape (n,), (n, d) or (n, …)
             Scalars, features, or arrays that are flattened: of any real dtype and layout, memory-mapped or sparse too.
         Y : array_like, shape (n, n_out); or (n,) for one output, or for integer labels with cross_entropy
-        epochs : int
+        epochs : int, >= 0
+            0 trains nothing, as for a run that was found complete.
         sample_weight : array_like, shape (n,), optional
         validation_data : (X, Y) or (X, Y, sample_weight), optional
             Evaluated after each epoch into ``val_loss``, and with ``metrics`` into ``val_accuracy`` …
         callbacks : iterable
             Objects with some of ``on_fit_begin(trainer)``, ``on_epoch_end(trainer, record)``, which returns True to
-            stop, and ``on_fit_end(trainer, history)``.
+            stop, and ``on_fit_end(trainer, history)``: `EarlyStopping`, `Checkpoint`, and see `briskmlp.callbacks`.
         metrics : sequence of {"accuracy", "mae"}
             Computed after each epoch, on the validation data if there are any, else on X and Y.
         progress : bool, optional
@@ -227,12 +243,14 @@ class Trainer:
             Bad input; nothing has changed.
         FloatingPointError
             Training diverged; the weights are those from before the kernel call that did.
+        OSError
+            A `Checkpoint` cannot be written; the next ``fit`` goes on from there.
         KeyboardInterrupt
             On Ctrl-C, between two batches; the next ``fit`` goes on from there.
         RuntimeError
             Another ``fit`` of this Trainer is running.
         """
-        epochs = check_integer("epochs", epochs, low=1)
+        epochs = check_integer("epochs", epochs, low=0)
         data = self._check_data(X, Y, sample_weight)
         validation = self._check_validation(validation_data)
         metrics = check_metrics(metrics, labels=(data if validation is None else validation).Y.ndim == 1)
@@ -242,8 +260,9 @@ class Trainer:
         history = History()
         with self._exclusive(), progress_callback(progress, epochs) as bar:
             hooks.add(bar)
-            hooks.on_fit_begin(self)
-            run(self, self._engine, data, epochs, validation, metrics, hooks, history)
+            persistence.go_on(self, hooks)
+            if not hooks.on_fit_begin(self):
+                run(self, self._engine, data, epochs, validation, metrics, hooks, history)
             hooks.on_fit_end(self, history)
         return history
 
@@ -259,9 +278,11 @@ class Trainer:
             self._engine.recover()
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another fit of this Trainer is running; a Trainer trains in one thread at a time")
+        self._thread = threading.get_ident()
         try:
             yield
         finally:
+            self._thread = None
             self._busy.release()
 
     # --- what a trained network says ---------------------------------------------------------------------------------
@@ -364,60 +385,134 @@ class Trainer:
         """The constructor's arguments other than the architecture, as JSON values."""
         return configuration.describe(self)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write weights and configuration to a safetensors file, in place of what is there once it is whole.
+    def save(self, path: str | PathLike[str], *, callbacks: Iterable[Any] = ()) -> None:
+        """Write a safetensors file from which training goes on with the same bits, in place of what is there.
 
-        Optimizer state and ``epoch`` are not kept in this version.
+        It holds weights, configuration, seed, optimizer state and position, inside an epoch too; what was at ``path``
+        stays until all of it is on the disk. During a ``fit`` its callbacks may call this, and no other thread.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of a file. ``safetensors.torch.load_file`` reads it, and gives PyTorch the weights under its own names:
+            ``torch.nn.Sequential(…).load_state_dict(load_file(path), strict=False)``.
+        callbacks : iterable
+            Those of ``fit`` whose states are kept, as the callback `Checkpoint` does.
 
         Raises
         ------
         TypeError
-            The learning-rate schedule is the user's own and cannot be described.
+            The learning-rate schedule is the user's own, or a callback's state is of what cannot be kept.
         OSError
             The file cannot be written; an old one is still there.
+        RuntimeError
+            A ``fit`` is running in another thread, and the weights move.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> X, Y = [[0.0], [1.0], [2.0]], [0.0, 0.5, 1.0]
+        >>> whole = Trainer([1, 3, 1], seed=1, batch_size=2, backend="numpy")
+        >>> _ = whole.fit(X, Y, epochs=5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     cut = Trainer([1, 3, 1], seed=1, batch_size=2, backend="numpy")
+        ...     _ = cut.fit(X, Y, epochs=2)
+        ...     cut.save(path)
+        ...     resumed = Trainer.load(path, backend="numpy")
+        >>> history = resumed.fit(X, Y, epochs=5 - resumed.epoch)
+        >>> history["epoch"], resumed.parameters.tobytes() == whole.parameters.tobytes()
+        ([3, 4, 5], True)
         """
-        checkpoint.write(path, self.network, self.parameters, self.configuration)
+        with nullcontext() if self._thread == threading.get_ident() else self._exclusive():
+            persistence.save(self, path, callbacks)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
-        """Return a Trainer with the weights and configuration of a file that ``save`` wrote, at epoch 0.
+        """Return a Trainer that is where the one was that wrote this file; ``fit`` goes on from there.
+
+        ``trainer.fit(…, epochs=n - trainer.epoch)`` with the arguments of the run that was cut ends with the bits
+        that it would have ended with. Its callbacks go on as well: the k-th callback of a class that the first
+        ``fit`` is given gets the state that the k-th one of this class had. That ``fit`` warns if a state is left
+        over, and if backend or instruction set are not those that the file was trained on, as bits may then differ.
+        The numpy backend needs the same BLAS and number of threads as well, and numba the same processor.
+
+        Files of all older versions are read; what they do not hold starts afresh.
 
         Raises
         ------
         CheckpointError
             The file is not one of ours, is damaged, or comes from a newer version.
         """
-        network, parameters, described = checkpoint.read(path)
-        arguments = configuration.restore(described)
-        return cls(
-            network.layers,
-            hidden=network.hidden,
-            output=network.output,
-            bias=network.bias,
-            initializer=parameters,
-            dtype=parameters.dtype,
-            backend=backend,
-            threads=threads,
-            **arguments,
-        )
+        return persistence.load(cls, path, backend=backend, threads=threads)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_busy"}
         return state | {"_engine": self._engine.learned()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _process=os.getpid(), _busy=threading.Lock())
+        self.__dict__.update(state, _process=os.getpid(), _busy=threading.Lock(), _thread=None)
         self._engine = self._make_engine()
         self._engine.take_over(state["_engine"])
+
+    # --- in other formats ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_torch(cls, module: Any, **arguments: Any) -> Trainer:
+        """Return a Trainer of the network that a PyTorch module is, with a copy of its numbers and dropout rates.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            See `briskmlp.convert.torch.from_torch`; what is not supported is refused by name.
+        **arguments
+            Of the constructor, other than layers, hidden, bias and initializer. ``loss="cross_entropy"`` adds softmax
+            or sigmoid to a module that ends in a Linear, as PyTorch's losses of logits do.
+        """
+        from briskmlp.convert.torch import from_torch
+
+        network, parameters, dropout = from_torch(module)
+        logits = network.output == "identity" and arguments.get("loss") == "cross_entropy"
+        output = None if logits else network.output
+        arguments = {"output": output, "dtype": parameters.dtype, "dropout": dropout or 0.0, **arguments}
+        return cls(network.layers, hidden=network.hidden, bias=network.bias, initializer=parameters, **arguments)
+
+    def to_torch(self) -> Any:
+        """Return a torch.nn.Sequential with a copy of the parameters; see `briskmlp.convert.torch.to_torch`."""
+        from briskmlp.convert.torch import to_torch
+
+        return to_torch(self.network, self.parameters, self.dropout)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the parameters as tensors: ``"{2l}.weight"`` (n_out, n_in) and ``"{2l}.bias"`` (n_out,)."""
+        from briskmlp.convert.torch import state_dict
+
+        return state_dict(self.network, self.parameters)
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take over the parameters of a state dict, as ``state_dict`` returns it; nothing else changes.
+
+        Raises
+        ------
+        ValueError
+            A name, shape or number does not fit; nothing has changed.
+        """
+        from briskmlp.convert.torch import load_state_dict
+
+        load_state_dict(self.network, self.parameters, state)
+
+    def to_onnx(self, path: str | PathLike[str], *, classes: Sequence[Any] | None = None) -> None:
+        """Write an ONNX file of the network, with the names of its classes; see `briskmlp.convert.onnx.to_onnx`."""
+        from briskmlp.convert.onnx import to_onnx
+
+        to_onnx(self, path, classes=classes)
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def _check_data(self, X: Any, Y: Any, sample_weight: Any = None, *, prefix: str = "") -> Data:
-        n_labels, probabilities = target_rules(self.loss, self.network)
+        n_labels, domain = target_rules(self.loss, self.network)
         inputs = check_inputs(X, self.network.n_in, self.dtype, name=f"{prefix}X")
-        targets = check_targets(
-            Y, inputs.n, self.network.n_out, n_labels, self.dtype, name=f"{prefix}Y", probabilities=probabilities
-        )
+        targets = check_targets(Y, inputs.n, self.network.n_out, n_labels, self.dtype, name=f"{prefix}Y", domain=domain)
         return Data(inputs, targets, check_weight(sample_weight, inputs.n, self.dtype, f"{prefix}sample_weight"))
 
     def _check_validation(self, validation_data: Any) -> Data | None:
@@ -440,6 +535,10 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(check_choice("dtype", name, DTYPES))
 
 
-def _refuse(argument: str, value: Any, accepted: Any) -> None:
-    if not (value is accepted or (isinstance(value, (int, float)) and value == accepted)):
-        raise ValueError(f"{argument} is {value!r}, but this version trains without it; accepted is {accepted!r}")
+def _check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return a rate for each hidden layer."""
+    if not isinstance(dropout, (Sequence, np.ndarray)) or isinstance(dropout, str):
+        return (check_fraction("dropout", dropout),) * n_hidden
+    if len(dropout) != n_hidden:
+        raise ValueError(f"dropout has {len(dropout)} rates, but layers has {n_hidden} hidden layers")
+    return tuple(check_fraction(f"dropout[{layer}]", rate) for layer, rate in enumerate(dropout))

@@ -38,13 +38,13 @@ def run(
     try:
         while position.epoch < end:
             first, first_batch = position.epoch, position.batch
-            last = min(end, first + (1 if one_by_one else 1 + steps // n_batches))
+            last = min(end, hooks.next_stop(first), first + (1 if one_by_one else 1 + steps // n_batches))
             rates = trainer.optimizer.rates(first, last)
             losses = np.empty(last - first)
             seconds = engine.advance(data, rates, steps, losses)
             elapsed += seconds
             done = position.epoch - first
-            steps = _next_steps(done * n_batches + position.batch - first_batch, seconds)
+            steps = next_steps(done * n_batches + position.batch - first_batch, seconds)
             if done:
                 history.extend(
                     {
@@ -58,6 +58,7 @@ def run(
                 elapsed = 0.0
                 if hooks.callbacks and hooks.on_epochs(trainer, history.last(done)):
                     return
+            hooks.on_pause(trainer)
     finally:
         engine.end(data)
 
@@ -72,6 +73,6 @@ def _scores(engine: Engine, data: Data, validation: Data | None, metrics: tuple[
     return scores
 
 
-def _next_steps(made: int, seconds: float) -> int:
+def next_steps(made: int, seconds: float) -> int:
     """Return how many steps the next kernel call may make, so that it lasts about SLICE_SECONDS."""
     return max(1, min(made * 8, int(made * SLICE_SECONDS / max(seconds, 1e-9))))

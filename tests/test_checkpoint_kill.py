@@ -1,0 +1,278 @@
+"""Processes that are killed for good, disks that are full: the file is whole, and training ends with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from tasks import BACKENDS
+
+from briskmlp import Trainer
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, fork and resource limits")
+
+# What a user's script would be.
+RUN = """
+import os, sys
+import numpy as np
+import briskmlp.training
+from briskmlp import SGD, Adam, AdamW, Checkpoint, Cosine, EarlyStopping, RMSprop, StepDecay, Trainer
+
+RUNS = [
+    {"optimizer": Adam(Cosine(0.01, epochs=30)), "dropout": 0.25},
+    {"optimizer": SGD(0.02, momentum=0.9, nesterov=True), "dtype": "float64"},
+    {"optimizer": AdamW(StepDecay(0.005, every=4)), "clip_norm": 1.0},
+    {"optimizer": RMSprop(0.001), "l2": 0.01, "shuffle": False},
+    {"optimizer": SGD(0.05)},
+]
+EPOCHS = 30
+
+def train(which, path=None):
+    rng = np.random.default_rng(which)
+    X, Y = rng.normal(size=(1500, 20)), rng.normal(size=(1500, 2))
+    callbacks = [EarlyStopping(patience=5, restore_best=False)] if which % 2 else []
+    validation = {"validation_data": (X[:200], Y[:200])} if which % 2 else {}
+    if path is not None:
+        callbacks.append(Checkpoint(path, every_epochs=1) if which % 2 else Checkpoint(path, every_seconds=0))
+    if path is not None and os.path.exists(path):
+        trainer = Trainer.load(path)
+    else:
+        trainer = Trainer([20, 150, 100, 2], hidden="tanh", output="identity", batch_size=50, seed=which, **RUNS[which])
+    print("training", flush=True)
+    trainer.fit(X, Y, epochs=EPOCHS - trainer.epoch, callbacks=callbacks, progress=False, **validation)
+    position = trainer._engine.position
+    return b"".join(part.tobytes() for part in (trainer.parameters, trainer._engine.state, position.counts))
+"""
+
+# The kernels' calls are short, so that many a kill falls into a write.
+KILLED = """
+briskmlp.training.SLICE_SECONDS = 0.005
+result = train(int(sys.argv[1]), sys.argv[2])
+with open(sys.argv[3], "wb") as file:
+    file.write(result)
+"""
+
+
+def start(code, *arguments):
+    """Start a process in which warnings are what they are for users."""
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Return what runs that nobody kills end with: a function of the run, whose answers are kept."""
+    names, known = {}, {}
+    exec(RUN, names)
+
+    def answer(which, backend):
+        if (which, backend) not in known:
+            known[which, backend] = names["train"](which)
+        return known[which, backend]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("kills", "backends"), [(5, ["auto"]), pytest.param(50, BACKENDS, marks=pytest.mark.slow)], ids=["5", "50"]
+)
+def test_a_run_that_is_killed_ends_with_the_same_bits(
+    tmp_path, expected, kills, backends, record_property, monkeypatch
+):
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    seed = random.SystemRandom().randrange(2**32)
+    record_property("seed", seed)
+    rng, killed, trial = random.Random(seed), 0, 0
+    code = RUN + KILLED
+    while killed < kills:
+        which, backend, trial = trial % 5, backends[trial % len(backends)], trial + 1
+        monkeypatch.setenv("BRISKMLP_BACKEND", backend)  # of this process, and of those that it starts
+        path, result = tmp_path / f"{trial}.safetensors", tmp_path / f"{trial}.result"
+        status = None
+        while status != 0:
+            process = start(code, which, path, result)
+            began = process.stdout.readline()
+            if killed < kills:
+                try:
+                    process.wait(timeout=rng.uniform(0.0, 0.2))
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+            status, _, err = finish(process)
+            assert status in (0, -signal.SIGKILL), f"seed {seed}: {began}{err}"
+            killed += status != 0
+            if path.exists():
+                Trainer.load(path)
+        assert result.read_bytes() == expected(which, backend), f"seed {seed}, run {which} on {backend}"
+
+
+# Forks for each line of the module that writes, and kills the child there.
+EVERY_LINE = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from briskmlp import tensors
+
+path = Path(sys.argv[1])
+old, new = ({"x": np.full(3, value)} for value in (1.0, 2.0))
+tensors.write(path, old, {})
+before = path.read_bytes()
+tensors.write(path, new, {})
+after = path.read_bytes()
+
+def kill_at(line):
+    count = 0
+    def trace(frame, event, argument):
+        nonlocal count
+        if not frame.f_code.co_filename.endswith("tensors.py"):
+            return None
+        count += event == "line"
+        if count == line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(trace)
+    tensors.write(path, new, {})
+    os._exit(0)
+
+outcomes = []
+for line in range(1, 10_000):
+    tensors.write(path, old, {})
+    child = os.fork()
+    if not child:
+        kill_at(line)
+    status = os.waitpid(child, 0)[1]
+    outcomes.append({before: "old", after: "new"}[path.read_bytes()])
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, status
+switch = outcomes.index("new")
+assert outcomes == ["old"] * switch + ["new"] * (len(outcomes) - switch)
+print(switch, len(outcomes))
+"""
+
+
+def test_a_kill_at_any_line_leaves_the_old_file_or_the_new_one(tmp_path):
+    status, out, err = finish(start(EVERY_LINE, tmp_path / "file"))
+    assert status == 0, err
+    old, all_lines = map(int, out.split())
+    assert 20 < old < all_lines
+
+
+# --- disks that are full ---------------------------------------------------------------------------------------------
+
+FULL = (
+    RUN
+    + """
+trainer = Trainer([20, 150, 100, 2], seed=0, optimizer=Adam(0.01))
+rng = np.random.default_rng(0)
+X, Y = rng.uniform(size=(100, 20)), rng.uniform(size=(100, 2))
+path = sys.argv[1]
+
+class Fill:
+    def on_epoch_end(self, trainer, record):
+        if trainer.epoch == 3:
+            fill()
+
+try:
+    trainer.fit(X, Y, epochs=5, callbacks=[Fill(), Checkpoint(path)])
+except OSError as error:
+    print(error)
+stored = Trainer.load(path)
+make_room()
+whole = Trainer([20, 150, 100, 2], seed=0, optimizer=Adam(0.01))
+whole.fit(X, Y, epochs=5)
+print(trainer.epoch, stored.epoch, len(os.listdir(os.path.dirname(path))))
+for survivor in (trainer, stored):
+    survivor.fit(X, Y, epochs=5 - survivor.epoch, callbacks=[Checkpoint(path)])
+    assert survivor.parameters.tobytes() == whole.parameters.tobytes()
+"""
+)
+
+
+def told(out, path, reason):
+    """Check what the script above has printed."""
+    message, epochs = out.splitlines()
+    assert message.endswith(f"{reason}; the file that was there is unchanged: {str(path)!r}")
+    assert epochs == "3 2 1"  # what the trainer has, what the file has, and no other file
+
+
+def test_a_process_that_may_write_no_more(tmp_path):
+    """A limit on the size of files, which the kernel enforces in the middle of a write."""
+    limits = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+def fill(): resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+def make_room(): resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+"""
+    path = tmp_path / "run"
+    status, out, err = finish(start(limits + FULL, path))
+    assert status == 0, err
+    told(out, path, "File too large")
+    assert path.stat().st_size > 100_000
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_full(small_disk):
+    space = """
+def fill():
+    with open(path + ".filler", "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)): pass
+        except OSError: pass
+def make_room(): os.remove(path + ".filler")
+"""
+    path = small_disk / "run"
+    status, out, err = finish(start(space + FULL, path))
+    assert status == 0, err
+    told(out, path, "No space left on device")
+
+
+# --- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_hostile_file_takes_no_memory(tmp_path):
+    """Under a limit of 2 GiB of address space, files of a kilobyte that claim 2**40 neurons are refused."""
+    trainer = Trainer([3, 2], backend="numpy", seed=0)
+    trainer.save(tmp_path / "good")
+    content = (tmp_path / "good").read_bytes()
+    for i, (old, new) in enumerate(
+        [(b"[3, 2]", b"[9, 9]"), (b'"shape": [2, 3]', b'"shape": [2, 9]'), (b"[3, 2]", b"[1099511627776, 2]")]
+    ):
+        changed = content[8:].replace(old, new)
+        length = int.from_bytes(content[:8], "little") + len(changed) - len(content) + 8
+        (tmp_path / f"bad{i}").write_bytes(length.to_bytes(8, "little") + changed)
+    code = """
+import resource, sys
+from briskmlp import CheckpointError, Trainer
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+for path in sys.argv[1:]:
+    try:
+        Trainer.load(path, backend="numpy")
+    except CheckpointError as error:
+        print(error)
+"""
+    status, out, err = finish(start(code, *sorted(tmp_path.glob("bad*"))))
+    assert status == 0, err
+    assert len(out.splitlines()) == 3

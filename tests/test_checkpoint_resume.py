@@ -1,0 +1,416 @@
+"""Checkpoints taken at any batch: training that goes on from one ends with the bits of the run that was never cut."""
+
+import copy
+import errno
+import os
+import pickle
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from tasks import data, everything, make
+
+from briskmlp import (
+    SGD,
+    Adam,
+    AdamW,
+    Checkpoint,
+    CheckpointError,
+    Cosine,
+    EarlyStopping,
+    InverseScaling,
+    RMSprop,
+    StepDecay,
+    Trainer,
+    checkpoint,
+)
+from briskmlp.backends import dispatch
+
+X, Y, WEIGHT = data("mse", 23)
+BATCH = 4  # six batches, the last of 3 rows
+HELD_OUT = data("mse", 9, seed=1)[:2]
+
+OPTIMIZERS = {
+    "sgd": SGD(0.1),
+    "momentum": SGD(StepDecay(0.1, every=2), momentum=0.9, nesterov=True),
+    "adam": Adam(Cosine(0.1, epochs=5)),
+    "adamw": AdamW(0.05),
+    "rmsprop": RMSprop(InverseScaling(0.01)),
+}
+
+
+class Recording(Checkpoint):
+    """Keeps each file that was written."""
+
+    def save(self, trainer):
+        super().save(trainer)
+        with open(self.path, "rb") as file:  # noqa: PTH123
+            self.files = [*getattr(self, "files", []), file.read()]
+
+
+@pytest.fixture(autouse=True)
+def _one_batch_per_call(monkeypatch):
+    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+
+
+def resume(path, content, backend, inputs, epochs, callbacks=(), **arguments):
+    """Go on from a file; return the trainer and the history."""
+    path.write_bytes(content)
+    trainer = Trainer.load(path, backend=backend)
+    return trainer, trainer.fit(*inputs, epochs=epochs - trainer.epoch, callbacks=callbacks, **arguments)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_every_batch_of_every_optimizer(tmp_path, backend_name, dtype, optimizer):
+    whole = make("mse", backend=backend_name, dtype=dtype, optimizer=optimizer, batch_size=BATCH, l2=0.01)
+    keep = Recording(tmp_path / "run", every_seconds=0)
+    history = whole.fit(X, Y, epochs=3, sample_weight=WEIGHT, callbacks=[keep])
+    assert len(keep.files) == 1 + 3 * 6 + 1  # before, after each batch, and at the end
+    for done, content in enumerate(keep.files[:-1]):
+        trainer, rest = resume(tmp_path / "cut", content, backend_name, (X, Y), 3, sample_weight=WEIGHT)
+        assert everything(trainer) == everything(whole)
+        assert rest.loss == history.loss[done // 6 :]
+        assert (trainer.seed, trainer.optimizer, trainer.batch_size) == (whole.seed, optimizer, BATCH)
+
+
+def everywhere(tmp_path, backend_name, inputs, arguments, fit):
+    """Cut a run of four epochs after each batch, and compare what comes of it."""
+    whole = make("mse", backend=backend_name, batch_size=BATCH, optimizer=Adam(0.02), **arguments)
+    keep = Recording(tmp_path / "run", every_seconds=0)
+    whole.fit(*inputs, epochs=4, callbacks=[keep], **fit)
+    for content in keep.files:
+        trainer, _ = resume(tmp_path / "cut", content, backend_name, inputs, 4, **fit)
+        assert everything(trainer) == everything(whole)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"dropout": 0.5},
+        {"clip_norm": 0.1},
+        {"shuffle": False},
+        {"bias": "layer"},
+        {"bias": "none"},
+        {"seed": 2**64 - 1},
+    ],
+    ids=str,
+)
+def test_every_option(tmp_path, backend_name, arguments):
+    everywhere(tmp_path, backend_name, (X, Y), arguments, {})
+
+
+def test_data_that_are_staged(tmp_path, backend_name):
+    everywhere(tmp_path, backend_name, (sparse.csr_array(X), Y), {}, {"sample_weight": WEIGHT})
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+@pytest.mark.parametrize("patience", [1, 3])
+def test_early_stopping(tmp_path, backend_name, patience, restore_best):
+    """A rate this high makes the loss rise and fall, so that epochs before the cut decide when training stops."""
+
+    def callbacks(*more):
+        return [*more, EarlyStopping(patience=patience, restore_best=restore_best), Count()]
+
+    whole = make("mse", backend=backend_name, optimizer=SGD(1.5, momentum=0.5), batch_size=BATCH)
+    keep = Recording(tmp_path / "run", every_epochs=1)
+    first = callbacks(keep)  # called last all the same
+    history = whole.fit(X, Y, epochs=60, validation_data=HELD_OUT, callbacks=first)
+    assert 2 <= len(history) < 60
+    assert len(keep.files) == 1 + len(history) + 1
+    for done, content in enumerate(keep.files):
+        second = callbacks()
+        with warnings.catch_warnings():
+            stopped = done >= len(history)
+            warnings.filterwarnings("ignore" if stopped else "error", "EarlyStopping had stopped")
+            trainer, rest = resume(
+                tmp_path / "cut", content, backend_name, (X, Y), 60, second, validation_data=HELD_OUT
+            )
+        assert everything(trainer) == everything(whole)
+        assert rest.val_loss == history.val_loss[done:]
+        assert (second[0].best, second[0].wait) == (first[1].best, first[1].wait)
+        assert second[1].epochs == len(history)
+
+
+class Count:
+    """A user's callback with a state."""
+
+    def __init__(self):
+        self.epochs, self.losses = 0, np.empty(0)
+
+    def on_epoch_end(self, trainer, record):
+        self.epochs += 1
+        self.losses = np.append(self.losses, record["loss"])
+
+    def state_dict(self):
+        return {"epochs": self.epochs, "losses": self.losses}
+
+    def load_state_dict(self, state):
+        self.epochs, self.losses = state["epochs"], state["losses"]
+
+
+def test_a_stopped_training_says_that_it_is(tmp_path):
+    trainer = make("mse", backend="numpy", batch_size=BATCH, shuffle=False, optimizer=SGD(0.0))
+    trainer.fit(X, Y, epochs=9, callbacks=[EarlyStopping("loss", patience=2), Checkpoint(tmp_path / "run")])
+    assert trainer.epoch == 3
+    loaded = Trainer.load(tmp_path / "run", backend="numpy")
+    with pytest.warns(UserWarning, match="had stopped this training 2 epochs after the best, 1, so nothing is trained"):
+        assert len(loaded.fit(X, Y, epochs=9, callbacks=[EarlyStopping("loss", patience=2)])) == 0
+    loaded = Trainer.load(tmp_path / "run", backend="numpy")
+    assert len(loaded.fit(X, Y, epochs=9, callbacks=[EarlyStopping("loss", patience=5)])) == 3
+
+
+def test_callbacks_are_matched_by_class_and_order(tmp_path):
+    def callbacks():
+        return [EarlyStopping("loss", 50), EarlyStopping("mae", 50), Count()]
+
+    trainer, first = make("mse", backend="numpy"), callbacks()
+    trainer.fit(X, Y, epochs=3, metrics=["mae"], callbacks=[*first, Checkpoint(tmp_path / "run")])
+    loaded = Trainer.load(tmp_path / "run", backend="numpy")
+    loaded.save(tmp_path / "again")  # before any fit: the states are kept
+    for path in (tmp_path / "run", tmp_path / "again"):
+        loaded = pickle.loads(pickle.dumps(copy.deepcopy(Trainer.load(path, backend="numpy"))))
+        loss, mae, count = second = callbacks()
+        loaded.fit(X, Y, epochs=1, metrics=["mae"], callbacks=[count, loss, mae])
+        trainer = Trainer.load(path, backend="numpy")
+        trainer.fit(X, Y, epochs=1, metrics=["mae"], callbacks=second[:0] + callbacks())
+        assert [loss.best_epoch, mae.best_epoch] == [4, 4]
+        assert count.epochs == 4
+        assert len(count.losses) == 4
+    loaded.fit(X, Y, epochs=1, callbacks=[count])
+    assert count.epochs == 5  # only the first fit is given states
+
+
+def test_what_is_left_over_is_told(tmp_path):
+    make("mse", backend="numpy").fit(X, Y, epochs=1, callbacks=[Count(), Checkpoint(tmp_path / "run")])
+    trainer = Trainer.load(tmp_path / "run", backend="numpy")
+    with pytest.warns(UserWarning, match="run holds the state of Count, but this fit has no such callback"):
+        trainer.fit(X, Y, epochs=1)
+    trainer.fit(X, Y, epochs=1)
+
+
+def test_states_that_do_not_fit(tmp_path):
+    stopping = EarlyStopping("loss")
+    make("mse", backend="numpy").fit(X, Y, epochs=1, callbacks=[stopping, Checkpoint(tmp_path / "run")])
+    trainer = Trainer.load(tmp_path / "run", backend="numpy")
+    before = everything(trainer)
+    with pytest.raises(CheckpointError, match=r"run: the state of a callback is not usable: .*monitor is 'mae'"):
+        trainer.fit(X, Y, epochs=1, metrics=["mae"], callbacks=[EarlyStopping("mae")])
+    assert everything(trainer) == before
+    trainer.fit(X, Y, epochs=1, callbacks=[stopping])  # still there
+    assert stopping.best_epoch == 2
+
+
+def test_complete_runs_train_nothing(tmp_path, backend_name):
+    trainer = make("mse", backend=backend_name)
+    trainer.fit(X, Y, epochs=3, callbacks=[Checkpoint(tmp_path / "run")])
+    loaded = Trainer.load(tmp_path / "run", backend=backend_name)
+    assert len(loaded.fit(X, Y, epochs=3 - loaded.epoch)) == 0
+    assert everything(loaded) == everything(trainer)
+
+
+@pytest.mark.parametrize("other", [(X + 1, Y), (X, Y + 0.5), (X[:-1], Y[:-1])], ids=["X", "Y", "n"])
+def test_other_data_drop_a_cut_epoch(tmp_path, other):
+    keep = Recording(tmp_path / "run", every_seconds=0)
+    make("mse", backend="numpy", batch_size=BATCH).fit(X, Y, epochs=1, callbacks=[keep])
+    with pytest.warns(UserWarning, match="epoch 0 was cut after 2 batches and is dropped"):
+        resume(tmp_path / "cut", keep.files[2], "numpy", other, 1)
+
+
+def test_a_batch_that_the_epoch_does_not_have_is_never_trained(tmp_path, backend_name):
+    """A file may claim any position; the checksum of the data is no secret."""
+    keep = Recording(tmp_path / "run", every_seconds=0)
+    make("mse", backend=backend_name, batch_size=BATCH).fit(X, Y, epochs=1, callbacks=[keep])
+    (tmp_path / "cut").write_bytes(keep.files[2])
+    stored = checkpoint.read(tmp_path / "cut")
+    for batch in (6, 10**9, 2**53):
+        training = stored.training._replace(batch=batch)
+        checkpoint.write(
+            tmp_path / "hostile",
+            stored.network,
+            stored.parameters,
+            stored.config,
+            slots=stored.slots,
+            training=training,
+        )
+        trainer = Trainer.load(tmp_path / "hostile", backend=backend_name)
+        with pytest.warns(UserWarning, match=f"cut after {batch} batches and is dropped"):
+            trainer.fit(X, Y, epochs=1)
+
+
+def test_the_optimizers_state_must_be_there(tmp_path):
+    trainer = make("mse", backend="numpy", optimizer=Adam(0.1))
+    trainer.save(tmp_path / "run")
+    stored = checkpoint.read(tmp_path / "run")
+    del stored.slots["exp_avg"]
+    checkpoint.write(
+        tmp_path / "run", stored.network, stored.parameters, stored.config, slots=stored.slots, training=stored.training
+    )
+    with pytest.raises(CheckpointError, match=r"run: Adam\(.*needs the state exp_avg, exp_avg_sq, not exp_avg_sq"):
+        Trainer.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"l2": -1.0}, {"dropout": [2.0]}, {"loss": "poisson"}, {"seed": -1}, {"l2": 10**400}]
+)
+def test_a_configuration_of_no_trainer(tmp_path, changed):
+    trainer = make("mse", backend="numpy")
+    checkpoint.write(tmp_path / "run", trainer.network, trainer.parameters, trainer.configuration | changed)
+    with pytest.raises(CheckpointError, match="run: no Trainer can be made of it: "):
+        Trainer.load(tmp_path / "run")
+
+
+# --- another backend -------------------------------------------------------------------------------------------------
+
+AVAILABLE = [name for name, reason in dispatch.backends().items() if reason is None]
+
+
+@pytest.mark.skipif(len(AVAILABLE) < 2, reason="only one backend can run here")
+def test_another_backend_warns_once_that_bits_may_differ(tmp_path):
+    first, second = AVAILABLE[:2]
+    trainer = make("mse", backend=first)
+    trainer.save(tmp_path / "new")
+    Trainer.load(tmp_path / "new", backend=second).fit(X, Y, epochs=1)  # nothing was trained before
+    trainer.fit(X, Y, epochs=1)
+    trainer.save(tmp_path / "run")
+    loaded = Trainer.load(tmp_path / "run", backend=second)
+    loaded.predict(X)
+    with pytest.warns(
+        UserWarning, match=f"trained on the backend {first}.* and goes on on {second}.*the last bits may"
+    ):
+        loaded.fit(X, Y, epochs=1)
+    loaded.fit(X, Y, epochs=1)
+
+
+@pytest.mark.skipif("native" not in AVAILABLE, reason="the native backend cannot run here")
+def test_another_isa_warns(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRISKMLP_ISA", "portable")
+    trainer = make("mse", backend="native")
+    trainer.fit(X, Y, epochs=1)
+    trainer.save(tmp_path / "run")
+    monkeypatch.delenv("BRISKMLP_ISA")
+    loaded = Trainer.load(tmp_path / "run", backend="native")
+    if loaded.isa == "portable":
+        pytest.skip("this processor has one instruction set only")
+    with pytest.warns(UserWarning, match=f"native with portable and goes on on native with {loaded.isa}"):
+        loaded.fit(X, Y, epochs=1)
+
+
+# --- the callback ----------------------------------------------------------------------------------------------------
+
+
+def test_every_epochs_counts_the_trainers_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.05)  # many epochs in a call
+    trainer = make("mse", backend="numpy")
+    trainer.fit(X, Y, epochs=2)
+    keep = Recording(tmp_path / "run", every_epochs=5)
+    trainer.fit(X, Y, epochs=15, callbacks=[keep])
+    epochs = []
+    for content in keep.files:
+        (tmp_path / "cut").write_bytes(content)
+        epochs.append(Trainer.load(tmp_path / "cut", backend="numpy").epoch)
+    assert epochs == [2, 5, 10, 15, 17]
+
+
+def test_every_seconds_waits(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("briskmlp.callbacks.time.monotonic", lambda: now[0])
+
+    class Clock:
+        def on_pause(self, trainer):
+            now[0] += 1.0
+
+    keep = Recording(tmp_path / "run", every_seconds=4)
+    make("mse", backend="numpy", batch_size=BATCH).fit(X, Y, epochs=2, callbacks=[keep, Clock()])
+    assert len(keep.files) == 1 + 12 // 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"path": 3}, TypeError, "path must be that of a file, got 3"),
+        ({"every_epochs": 0}, ValueError, "every_epochs is 0, but must be >= 1"),
+        ({"every_epochs": 1.5}, TypeError, "every_epochs must be an integer, got 1.5"),
+        ({"every_seconds": -1}, ValueError, "every_seconds is -1, but must be >= 0"),
+        ({"every_epochs": 1, "every_seconds": 1}, ValueError, "every_epochs is 1 and every_seconds 1, but one alone"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Checkpoint(**{"path": "run", **arguments})
+
+
+class Unkeepable(Count):
+    def state_dict(self):
+        return {"callable": print}
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "callbacks", "error"),
+    [
+        ("no/run", {}, [], FileNotFoundError),
+        (".", {}, [], OSError),
+        ("run", {"optimizer": SGD(lambda epoch: 0.1)}, [], TypeError),
+        ("run", {}, [Unkeepable()], TypeError),
+    ],
+)
+def test_what_cannot_be_kept_is_found_out_before_training(tmp_path, path, arguments, callbacks, error):
+    trainer = make("mse", backend="numpy", **arguments)
+    before = everything(trainer)
+    with pytest.raises(error):
+        trainer.fit(X, Y, epochs=1, callbacks=[*callbacks, Checkpoint(tmp_path / path)])
+    assert everything(trainer) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_other_thread_saves_while_weights_move(tmp_path, backend_name):
+    trainer, caught = make("mse", backend=backend_name), []
+
+    def save():
+        try:
+            trainer.save(tmp_path / "other")
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    class Save:
+        def on_epoch_end(self, trainer, record):
+            trainer.save(tmp_path / "own", callbacks=[self])
+            thread = threading.Thread(target=save)
+            thread.start()
+            thread.join()
+
+        def state_dict(self):
+            return {}
+
+    trainer.fit(X, Y, epochs=1, callbacks=[Save()])
+    assert caught == ["another fit of this Trainer is running; a Trainer trains in one thread at a time"]
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+    assert everything(Trainer.load(tmp_path / "own", backend=backend_name)) == everything(trainer)
+    trainer.save(tmp_path / "other")
+
+
+# --- a disk that is full ---------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_keeps_the_file_and_what_was_learned(tmp_path, backend_name, monkeypatch):
+    whole = make("mse", backend=backend_name, batch_size=BATCH, optimizer=Adam(0.1))
+    whole.fit(X, Y, epochs=4)
+    trainer = make("mse", backend=backend_name, batch_size=BATCH, optimizer=Adam(0.1))
+    path, written = tmp_path / "run", []
+
+    def fsync(descriptor):
+        written.append(descriptor)
+        if len(written) == 7:  # each file takes two: its own, and its directory's
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match=r"No space left on device; the file that was there is unchanged: .*run"):
+            trainer.fit(X, Y, epochs=4, callbacks=[Checkpoint(path)])
+    assert list(tmp_path.iterdir()) == [path]
+    loaded = Trainer.load(path, backend=backend_name)
+    assert (trainer.epoch, loaded.epoch) == (3, 2)
+    for survivor in (trainer, loaded):
+        survivor.fit(X, Y, epochs=4 - survivor.epoch, callbacks=[Checkpoint(path)])
+        assert everything(survivor) == everything(whole)
