@@ -158,6 +158,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .beta2 = read_double(object, "beta2"),
         .epsilon = read_double(object, "epsilon"),
         .clip_norm = read_double(object, "clip_norm"),
+        .least_probability = read_double(object, "least_probability"),
     };
 }
 

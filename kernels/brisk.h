@@ -67,7 +67,8 @@ struct brisk_plan {
     bool nesterov, rated_velocity, raw_epsilon, decoupled, shuffle, report_rows;
     uint64_t seed;
     double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
-    double clip_norm; /* INFINITY for none */
+    double clip_norm;         /* INFINITY for none */
+    double least_probability; /* p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly */
 };
 
 /* One layer of weights. Offsets count numbers: dense_ ones in the user's flat parameters, the others in packed ones. */

@@ -32,8 +32,29 @@ static double softmax_squared_error(real* A, const real* Y, real* D, int64_t str
     return (double)vec_sum(squares);
 }
 
+/* -log A, from A in least … 1 - least. */
+static double told_of(double A, double least) {
+    return -log(A < least ? least : A > 1 - least ? 1 - least : A);
+}
+
+/* -Σ Y log A + (1-Y) log(1-A), from A where delta will be; and factor · (A - Y) there. */
+static double told_of_both(const real* Y, real* D, int64_t stride, int64_t n, double factor, double least) {
+    double losses = 0;
+    for (int64_t j = 0; j < n; j++) {
+        real* d = D + column(j, stride);
+        const double a = (double)*d, y = (double)Y[j];
+        if (y != 0)
+            losses += y * told_of(a, least);
+        if (y != 1)
+            losses += (1 - y) * told_of(1 - a, least);
+        *d = (*d - Y[j]) * (real)factor;
+    }
+    return losses;
+}
+
 /* delta = factor · (A - Y), where A = sigmoid(Z); Σ softplus(Z) - Y Z. */
-static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
+                                    double least) {
     const vec zero = vec_splat(0), one = vec_splat(1), factors = vec_splat((real)factor);
     vec losses = zero;
     for (int64_t j = 0; j < n; j += LANES) {
@@ -43,13 +64,17 @@ static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64
         const vec softplus = vec_where_less(z, zero, zero, z) + vec_log1p(e);
         losses = losses + vec_first(softplus - y * z, n - j, 0);
         const vec a = vec_where_less(z, zero, e, one) / (one + e);
-        vec_store(D + at, (a - y) * factors);
+        if (least > 0)
+            vec_store(D + at, a);
+        else
+            vec_store(D + at, (a - y) * factors);
     }
-    return (double)vec_sum(losses);
+    return least > 0 ? told_of_both(Y, D, stride, n, factor, least) : (double)vec_sum(losses);
 }
 
 /* delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label; logsumexp(Z) - Z[label]. */
-static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor) {
+static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor,
+                                          double least) {
     if ((uint64_t)label >= (uint64_t)n) /* changed behind our back since it was checked */
         return NAN;
     const int64_t at_label = column(label, stride);
@@ -60,11 +85,12 @@ static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64
     for (int64_t j = 0; j < n; j += LANES)
         vec_store(D + column(j, stride), vec_load(Z + column(j, stride)) * factors);
     D[at_label] -= (real)factor;
-    return log_sum - (taken - highest);
+    return least > 0 ? told_of((double)Z[at_label], least) : log_sum - (taken - highest);
 }
 
 /* delta = factor · (A - Y), where A = softmax(Z); Σ Y (logsumexp(Z) - Z). */
-static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
+                                    double least) {
     double share = 0, taken = 0, log_sum;
     for (int64_t j = 0; j < n; j++) {
         share += (double)Y[j];
@@ -76,7 +102,12 @@ static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t str
         const int64_t at = column(j, stride);
         vec_store(D + at, (vec_load(Z + at) - vec_load_first(Y + j, n - j)) * factors);
     }
-    return log_sum * share - (taken - highest * share);
+    if (least == 0)
+        return log_sum * share - (taken - highest * share);
+    double told = 0;
+    for (int64_t j = 0; j < n; j++)
+        told += (double)Y[j] * told_of((double)Z[column(j, stride)], least);
+    return told;
 }
 
 /* delta = factor · (A - Y), where A = e^Z; Σ A - Y - Y Z + Y log Y, half the deviance. Where A is near Y nearly all of
@@ -190,15 +221,15 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
     const struct brisk_layer* layer = &work->layers[work->plan.n_layers - 1];
     const int64_t n = layer->n_out, stride = work->panel_stride;
     const real* Y = data->labels == NULL ? (const real*)data->Y + i * n : NULL;
-    const double factor = w * scale;
+    const double factor = w * scale, least = work->plan.least_probability;
     if (work->plan.loss == BRISK_MSE)
         return w * softmax_squared_error(Z, Y, D, stride, n, factor);
     if (work->plan.loss == BRISK_POISSON)
         return w * poisson(Z, Y, D, stride, n, factor);
     if (layer->activation == BRISK_SIGMOID)
-        return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor);
-    return w * (Y == NULL ? softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor)
-                          : softmax_cross_entropy(Z, Y, D, stride, n, factor));
+        return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor, least);
+    return w * (Y == NULL ? softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor, least)
+                          : softmax_cross_entropy(Z, Y, D, stride, n, factor, least));
 }
 
 /* Rows i0 … i1, of which i0 is a multiple of BRISK_LOSS_ROWS: the losses of each so many rows go to space->losses. */

@@ -72,6 +72,34 @@ def test_absolute_error_has_slope_0_where_there_is_no_error(backend, dtype):
     assert delta.tolist() == [0, 1, -1]
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_cross_entropy_told_as_scikit_learn_does(backend, dtype, output, labelled):
+    """With ``least_probability`` the loss comes from A, clipped; delta is A - Y as ever."""
+    least, z = 0.01, np.array([-40.0, -5.0, -1.0, 0.5, 3.0, 40.0, np.nan])
+    Y = np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0]) if labelled else np.array([1.0, 0.25, 0.5, 0.0, 0.9, 0.0, 1.0])
+    A = 1 / (1 + np.exp(-z))
+    clipped = np.clip(A, least, 1 - least)
+    expected = -Y * np.log(clipped) - (1 - Y) * np.log(1 - clipped)
+    if output == "sigmoid":
+        case = single("sigmoid", "cross_entropy", dtype, z, Y, least_probability=least)
+        W = [1.0]
+    else:  # Z = (0, z): the second of two outputs has the sigmoid of z
+        case = build(
+            [1, 2], output="softmax", loss="cross_entropy", bias="none", dtype=dtype, n=len(z), least_probability=least
+        )
+        W = [0.0, 1.0]
+        targets = Y.astype(np.int64) if labelled else np.stack([1 - Y, Y], axis=1).astype(dtype)
+        case = replace(case, X=z.astype(dtype)[:, None], Y=targets)
+    case.params[:] = W
+    found = [case.gradient(backend, rows=np.array([i])) for i in range(len(z))]
+    losses, slopes = np.array([E for E, _ in found]), np.array([g[-1] for _, g in found])
+    eps = np.finfo(dtype).eps
+    # 1 - A, of which the logarithm is taken, is off by 2 eps of at least ``least``
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=2 * eps / least + 4 * eps * 5)
+    np.testing.assert_allclose(slopes, z * (A - Y), rtol=4 * eps, atol=40 * 4 * eps)
+
+
 def test_poisson_is_half_the_deviance(backend, dtype):
     Y = np.array([0.0, 1.0, 0.0, 2.0, 3.0, 0.5, 17.0, 7.0, 3000.0])
     losses, delta = each(single("exp", "poisson", dtype, Z, Y), backend)

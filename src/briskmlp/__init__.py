@@ -9,8 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from briskmlp.callbacks import EarlyStopping
+    from briskmlp.callbacks import Checkpoint, EarlyStopping
     from briskmlp.checkpoint import CheckpointError
+    from briskmlp.estimators import (
+        MLPClassifier,
+        MLPRegressor,
+        from_sklearn,
+        patch_sklearn,
+        to_sklearn,
+        unpatch_sklearn,
+    )
     from briskmlp.history import History
     from briskmlp.network import Network
     from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
@@ -21,6 +29,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Checkpoint",
     "CheckpointError",
     "Constant",
     "Cosine",
@@ -28,16 +37,30 @@ __all__ = [
     "Gradient",
     "History",
     "InverseScaling",
+    "MLPClassifier",
+    "MLPRegressor",
     "Network",
     "RMSprop",
     "StepDecay",
     "Trainer",
     "__version__",
+    "from_sklearn",
+    "patch_sklearn",
+    "to_sklearn",
+    "unpatch_sklearn",
 ]
 
 _HOMES = {
-    "callbacks": ("EarlyStopping",),
+    "callbacks": ("Checkpoint", "EarlyStopping"),
     "checkpoint": ("CheckpointError",),
+    "estimators": (
+        "MLPClassifier",
+        "MLPRegressor",
+        "from_sklearn",
+        "patch_sklearn",
+        "to_sklearn",
+        "unpatch_sklearn",
+    ),
     "history": ("History",),
     "network": ("Network",),
     "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),

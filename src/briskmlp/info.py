@@ -15,7 +15,7 @@ def info() -> Result:
     from briskmlp.backends import dispatch, native
     from briskmlp.backends.threads import thread_limit
 
-    names = ("briskmlp", "numpy", "numba", "scipy", "scikit-learn", "safetensors")
+    names = ("briskmlp", "numpy", "numba", "scipy", "scikit-learn")
     versions = {name: installed(name) for name in names}
     report = {
         "version": versions["briskmlp"],

@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     report_scale: float  # multiplies the loss once more where it is told, not its gradient nor the l2 term
     report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
     huber: float  # where huber's parabola ends
+    least_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
     batch_size: int
     rule: int  # RULE_SGD …
     n_slots: int  # numbers of optimizer state per parameter
@@ -96,6 +97,7 @@ def make_plan(
         report_scale=1.0,
         report_rows=0,
         huber=HUBER_THRESHOLD,
+        least_probability=0.0,
         batch_size=batch_size,
         **_rule(optimizer),
         rate_scale=np.ones(2 * n_layers),

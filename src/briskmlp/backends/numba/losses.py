@@ -65,11 +65,11 @@ def loss_chunk(
         elif job.loss == POISSON:
             E = poisson(buffer, z, d, n, w * scale)
         elif layer.activation == SIGMOID:
-            E = sigmoid_cross_entropy(buffer, z, d, n, w * scale)
+            E = sigmoid_cross_entropy(buffer, z, d, n, w * scale, job.least_probability)
         elif labelled:
-            E = softmax_cross_entropy_label(buffer, z, d, labels[rows[i]], n, w * scale)
+            E = softmax_cross_entropy_label(buffer, z, d, labels[rows[i]], n, w * scale, job.least_probability)
         else:
-            E = softmax_cross_entropy(buffer, z, d, n, w * scale)
+            E = softmax_cross_entropy(buffer, z, d, n, w * scale, job.least_probability)
         loss_sum += w * E
     return loss_sum
 
@@ -125,32 +125,55 @@ def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) ->
 
 
 @jit
-def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
+def told_of(A: Any, least: float) -> Any:
+    """Return -log A, clipped as scikit-learn does."""
+    a: Any = np.float64(A)
+    if a < least:
+        a = least
+    elif a > 1.0 - least:
+        a = 1.0 - least
+    return -np.log(a)
+
+
+@jit
+def told_of_both(A: Any, Y: Any, least: float) -> Any:
+    """Return -Y log A - (1-Y) log(1-A), clipped as scikit-learn does."""
+    y = np.float64(Y)
+    E = y * told_of(A, least) if y != 0.0 else 0.0
+    return E + (1.0 - y) * told_of(1.0 - np.float64(A), least) if y != 1.0 else E
+
+
+@jit
+def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, least: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ softplus(Z) - Y Z."""
     zero, one = splat(buffer, 0.0), splat(buffer, 1.0)
-    losses = zero
+    losses, told = zero, 0.0
     for j in range(0, n, width(buffer)):
         Z, Y = load(buffer, z + j), load(buffer, d + j)
         e = exp(zero - absolute(Z))
         softplus = where_less(Z, zero, zero, Z) + log1p(e)
         losses = losses + first(softplus - Y * Z, n - j, 0.0)
         A = where_less(Z, zero, e, one) / (one + e)
+        if least > 0.0:
+            store(buffer, z + j, A)
+            for k in range(j, min(j + width(buffer), n)):
+                told += told_of_both(buffer[z + k], buffer[d + k], least)
         store(buffer, d + j, first((A - Y) * splat(buffer, factor), n - j, 0.0))
-    return np.float64(total(losses))
+    return told if least > 0.0 else np.float64(total(losses))
 
 
 @jit
-def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int, factor: float) -> Any:
+def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int, factor: float, least: float) -> Any:
     """Write delta = factor · (A - Y) of one row, where Y is one-hot; return logsumexp(Z) - Z[label]."""
     taken = np.float64(buffer[z + label])
     highest, log_sum = softmax_row(buffer, z, n)
     scale_row(buffer, z, d, n, factor)
     buffer[d + label] -= number(buffer, factor)
-    return log_sum - (taken - highest)
+    return told_of(buffer[z + label], least) if least > 0.0 else log_sum - (taken - highest)
 
 
 @jit
-def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
+def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, least: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ Y (logsumexp(Z) - Z)."""
     share, taken = 0.0, 0.0
     for j in range(n):
@@ -158,10 +181,16 @@ def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float) ->
         share += Y
         taken += Y * np.float64(buffer[z + j])
     highest, log_sum = softmax_row(buffer, z, n)
+    if least > 0.0:
+        told = 0.0
+        for j in range(n):
+            told += np.float64(buffer[d + j]) * told_of(buffer[z + j], least)
+    else:
+        told = log_sum * share - (taken - highest * share)
     for j in range(0, n, width(buffer)):
         delta = (load(buffer, z + j) - load(buffer, d + j)) * splat(buffer, factor)
         store(buffer, d + j, first(delta, n - j, 0.0))
-    return log_sum * share - (taken - highest * share)
+    return told
 
 
 @jit

@@ -1,4 +1,7 @@
-"""The losses E of each row, and delta[L] = ∂E/∂Z[L]. Logarithms are of Z, not of an A that has been rounded."""
+"""The losses E of each row, and delta[L] = ∂E/∂Z[L].
+
+Logarithms are of Z, not of an A that has been rounded, unless the plan's ``least_probability`` asks for scikit-learn's.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ def loss_and_delta(
     elif plan.loss == POISSON:
         losses, delta = _poisson(Z.astype(np.float64), Y.astype(np.float64)).sum(axis=1), A - Y
     elif activation == SOFTMAX:
-        losses, delta = _softmax_cross_entropy(A, Z.astype(np.float64), Y)
+        losses, delta = _softmax_cross_entropy(plan, A, Z.astype(np.float64), Y)
     else:
-        losses, delta = _sigmoid_cross_entropy(Z.astype(np.float64), Y).sum(axis=1), A - Y
+        losses, delta = _sigmoid_cross_entropy(plan, A, Z.astype(np.float64), Y).sum(axis=1), A - Y
     if weight is not None:
         losses, delta = losses * weight, delta * weight[:, None]
     return plan.loss_scale * float(losses.sum()), np.asarray(plan.loss_scale * delta, dtype=A.dtype)
@@ -47,17 +50,27 @@ def _poisson(Z: Floats, Y: Floats) -> Floats:
     return np.asarray(np.exp(Z) - Y - Y * Z + Y * np.log(np.where(Y == 0, 1, Y)))
 
 
-def _softmax_cross_entropy(A: FloatArray, Z: Floats, Y: Any) -> tuple[Floats, FloatArray]:
+def _softmax_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: Any) -> tuple[Floats, FloatArray]:
     """Return per row ``-Σ Y log A = Σ Y (logsumexp(Z) - Z)``, and ``A - Y``; labels stand for one-hot rows."""
-    Z -= Z.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(Z).sum(axis=1))
+    if plan.least_probability:
+        each_loss = -np.log(_clipped(plan, A), dtype=np.float64)
+    else:
+        Z -= Z.max(axis=1, keepdims=True)
+        each_loss = np.log(np.exp(Z).sum(axis=1, keepdims=True)) - Z
     if Y.ndim == 2:
-        return np.asarray((Y * (log_sum[:, None] - Z)).sum(axis=1)), A - Y
+        return np.asarray((Y * each_loss).sum(axis=1)), A - Y
     each, delta = np.arange(len(Y)), A.copy()
     delta[each, Y] -= 1
-    return log_sum - Z[each, Y], delta
+    return each_loss[each, Y], delta
 
 
-def _sigmoid_cross_entropy(Z: Floats, Y: FloatArray) -> Floats:
+def _sigmoid_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: FloatArray) -> Floats:
     """Return ``-Y log A - (1-Y) log(1-A) = softplus(Z) - Y Z`` of each output."""
+    if plan.least_probability:
+        A = _clipped(plan, A)
+        return np.asarray(-Y * np.log(A, dtype=np.float64) - (1 - Y) * np.log(1 - A, dtype=np.float64))
     return np.asarray(np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z))) - Y * Z)
+
+
+def _clipped(plan: Plan, A: FloatArray) -> FloatArray:
+    return np.clip(A, plan.least_probability, 1 - plan.least_probability)

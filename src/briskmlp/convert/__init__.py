@@ -1,0 +1,1 @@
+"""Networks in other formats and back: `briskmlp.convert.torch`, `briskmlp.convert.onnx`; import them by these names."""

@@ -1,0 +1,76 @@
+"""ONNX files from networks. Importing this package imports ONNX (extra ``onnx``).
+
+Operators of opset 17: a layer is ``Gemm`` and its activation, ``Y = f(X W + b)``. Numbers are float32, whatever the
+network was trained in. Class names and the columns of a table are in the file, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+try:
+    import onnx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("this needs ONNX: pip install 'briskmlp[onnx]'", name="onnx") from error
+
+from briskmlp.convert.onnx.graph import build
+from briskmlp.convert.onnx.model import read_model
+
+__all__ = ["to_onnx"]
+
+LARGEST = 2**31 - 2**20  # bytes: protobuf's limit, without what the graph around the weights takes
+
+
+def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] | None = None) -> None:
+    """Write a network to an ONNX file, for any number of rows.
+
+    Parameters
+    ----------
+    model : Trainer, MLPClassifier, MLPRegressor, str or path-like
+        A path is that of a file that ``briskmlp train`` or ``Trainer.save`` wrote.
+    path : str or path-like
+        Replaced if it exists.
+    classes : sequence of int or of str, optional
+        Of a Trainer: the names of its outputs, or of 0 and 1 where it has one output. Trained with cross_entropy, it
+        has the classes 0, 1, … if none are given. Estimators and models of ``briskmlp train`` have their own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``model`` is none of these or is not fitted, ``classes`` do not fit, or the numbers are too many or too large.
+    OSError
+        The file cannot be written.
+
+    Notes
+    -----
+    Inputs: ``X``, float32 (N, n_in). A model of ``briskmlp train`` has an input for each column of the table instead,
+    with its name: double or string, (N, 1). An unknown text becomes zeros.
+
+    Outputs of classifiers: ``label`` (N,), a class, and ``probabilities`` (N, n_classes), as predict and predict_proba
+    return; with several sigmoid outputs and cross_entropy, where a row may have several classes, ``label``
+    (N, n_classes) of 0 and 1. Outputs of others: ``prediction``, as predict returns; of a model of ``briskmlp train``,
+    double (N,), in the target's own units.
+
+    A bias shared by a layer becomes one per neuron, all alike: the tie is lost. Dropout has no part in predictions.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from briskmlp import Network, checkpoint
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file, model = Path(folder, "digits.safetensors"), Path(folder, "digits.onnx")
+    ...     checkpoint.write(file, Network([2, 3, 1], output="identity"), np.zeros(13), {})
+    ...     to_onnx(file, model)
+    ...     [node.op_type for node in onnx.load(model).graph.node]
+    ['Gemm', 'Sigmoid', 'Gemm']
+    """
+    described = read_model(model, classes)
+    size = 4 * sum(W.size + W.shape[1] for W in described.weights)
+    if size > LARGEST:
+        raise ValueError(f"model has {size} bytes of parameters, but an ONNX file holds at most 2 GiB")
+    made = build(described)
+    onnx.checker.check_model(made, full_check=True)
+    Path(path).write_bytes(made.SerializeToString())

@@ -1,0 +1,170 @@
+"""An ONNX graph from a `Model`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from briskmlp.convert.onnx.model import BINARY, MULTILABEL, VALUES, Model
+from briskmlp.network import FloatArray
+from briskmlp.plan import LEAK
+
+OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # of the same time, 2022: what runtimes of today read
+N = "N"  # the number of rows, free
+OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "relu": ("Relu", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": LEAK}),
+    "softmax": ("Softmax", {"axis": -1}),
+    "exp": ("Exp", {}),
+}
+
+
+def build(model: Model) -> Any:
+    """Return an onnx.ModelProto."""
+    graph = Graph()
+    X = graph.add_input("X", (N, len(model.weights[0]))) if model.columns is None else _prepare(graph, model)
+    _finish(graph, model, _layers(graph, model, X))
+    return graph.proto()
+
+
+class Graph:
+    """A graph in the making; it names what is between inputs and outputs."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.inputs: dict[str, Any] = {}
+        self.outputs: list[Any] = []
+        self.domains = {"": OPSET}
+
+    def add_input(self, name: str, shape: tuple[Any, ...], dtype: int = TensorProto.FLOAT) -> str:
+        """Add an input; return its name."""
+        if not name:
+            raise ValueError("a column has no name, but inputs of ONNX need one")
+        self.inputs[name] = helper.make_tensor_value_info(name, dtype, shape)
+        return name
+
+    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        name = self._new(operator.lower())
+        self.nodes.append(helper.make_node(operator, inputs, [name], name, domain=domain, **attributes))
+        self.domains.setdefault(domain, ML_OPSET)
+        return name
+
+    def constant(self, name: str, array: Any) -> str:
+        """Add an array; return its name, which begins with ``name``."""
+        name = self._new(name)
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def add_output(self, name: str, value: str, shape: tuple[Any, ...], dtype: int) -> None:
+        """Make the output of a node, under a name of the user's, one of the graph's."""
+        while name in self.inputs:  # a column has this name
+            name += "_"
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if other == value else other for other in names]
+        self.outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def _new(self, name: str) -> str:
+        name = f"{name}_{len(self.nodes) + len(self.constants)}"
+        while name in self.inputs:
+            name += "_"
+        return name
+
+    def proto(self) -> Any:
+        """Return the onnx.ModelProto."""
+        graph = helper.make_graph(self.nodes, "briskmlp", list(self.inputs.values()), self.outputs, self.constants)
+        opsets = [helper.make_opsetid(domain, version) for domain, version in self.domains.items()]
+        return helper.make_model(graph, producer_name="briskmlp", opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def _prepare(graph: Graph, model: Model) -> str:
+    """Add an input for each column, and what makes the network's inputs of them, in float64 as training did."""
+    assert model.columns is not None  # noqa: S101 - for the type checker
+    features, parts = model.columns["features"], []
+    for feature in features:
+        text = feature["categories"] is not None
+        graph.add_input(feature["name"], (N, 1), TensorProto.STRING if text else TensorProto.DOUBLE)
+    axis = graph.constant("axis", np.array([1], dtype=np.int64))
+    for feature in features:
+        name, categories = feature["name"], feature["categories"]
+        if categories is None:
+            centred = graph.add("Sub", name, graph.constant("mean", np.float64(feature["mean"])))
+            scaled = graph.add("Div", centred, graph.constant("scale", np.float64(feature["scale"])))
+            parts.append(graph.add("Cast", scaled, to=TensorProto.FLOAT))
+        else:
+            encoder: dict[str, Any] = {"domain": "ai.onnx.ml", "cats_strings": list(categories), "zeros": 1}
+            parts.append(graph.add("Squeeze", graph.add("OneHotEncoder", name, **encoder), axis))
+    return graph.add("Concat", *parts, axis=1)
+
+
+def _layers(graph: Graph, model: Model, A: str) -> str:
+    for W, b, activation in zip(model.weights, model.biases, model.activations, strict=True):
+        tensors = [graph.constant("W", _float32(W))]
+        if b.size:
+            tensors.append(graph.constant("b", np.broadcast_to(_float32(b), W.shape[1:])))
+        A = graph.add("Gemm", A, *tensors)
+        if activation != "identity":
+            operator, attributes = OPERATORS[activation]
+            A = graph.add(operator, A, **attributes)
+    return A
+
+
+def _finish(graph: Graph, model: Model, A: str) -> None:
+    """Add what makes the outputs of the last activations."""
+    n_out = model.weights[-1].shape[1]
+    if model.task == VALUES:
+        _finish_values(graph, model, A, n_out)
+        return
+    half = graph.constant("half", np.float32(0.5))
+    if model.task == MULTILABEL:
+        label = graph.add("Cast", graph.add("Greater", A, half), to=TensorProto.INT64)
+        graph.add_output("label", label, (N, n_out), TensorProto.INT64)
+        graph.add_output("probabilities", A, (N, n_out), TensorProto.FLOAT)
+        return
+    if model.task == BINARY:
+        index = graph.add("Squeeze", graph.add("Greater", A, half), graph.constant("axis", np.array([1], np.int64)))
+        index = graph.add("Cast", index, to=TensorProto.INT64)
+        A = graph.add("Concat", graph.add("Sub", graph.constant("one", np.float32(1)), A), A, axis=1)
+    else:
+        index = graph.add("ArgMax", A, axis=1, keepdims=0)
+    classes = _classes(model.classes)
+    label = graph.add("Gather", graph.constant("classes", classes), index)
+    graph.add_output("label", label, (N,), helper.np_dtype_to_tensor_dtype(classes.dtype))
+    graph.add_output("probabilities", A, (N, max(n_out, 2)), TensorProto.FLOAT)
+
+
+def _finish_values(graph: Graph, model: Model, A: str, n_out: int) -> None:
+    dtype, shape = TensorProto.FLOAT, (N, n_out)
+    if model.columns is not None:
+        target, dtype = model.columns["target"], TensorProto.DOUBLE
+        A = graph.add("Cast", A, to=dtype)
+        A = graph.add("Mul", A, graph.constant("scale", np.float64(target["scale"])))
+        A = graph.add("Add", A, graph.constant("mean", np.float64(target["mean"])))
+    if model.flat and n_out == 1:
+        A = graph.add("Squeeze", A, graph.constant("axis", np.array([1], np.int64)))
+    graph.add_output("prediction", A, (N,) if model.flat and n_out == 1 else shape, dtype)
+
+
+def _classes(classes: Any) -> Any:
+    """Return the classes as an array of int64, float64, bool or text."""
+    names = list(classes)
+    if all(isinstance(name, str) for name in names):
+        return np.array(names, dtype=object)
+    for kinds, dtype in (("b", np.bool_), ("iu", np.int64), ("iuf", np.float64)):
+        if all(np.ndim(name) == 0 and np.asarray(name).dtype.kind in kinds for name in names):
+            return np.array(names, dtype=dtype)
+    raise TypeError(f"classes are {names}; accepted: all integers, numbers, bools or strings")
+
+
+def _float32(array: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(array, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("model has NaN or numbers beyond float32, which is what an ONNX file is written in")
+    return numbers

@@ -1,0 +1,93 @@
+"""What an ONNX file is made of, taken from a Trainer, an estimator or a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from briskmlp import checkpoint
+from briskmlp.network import FloatArray
+
+SKLEARN = {"logistic": "sigmoid"}  # its other names are ours
+TABLE = "table"  # where `briskmlp train` keeps in a configuration how columns become inputs
+BINARY, MULTICLASS, MULTILABEL, VALUES = "binary", "multiclass", "multilabel", "values"
+
+
+class Model(NamedTuple):
+    """What a file is made of."""
+
+    weights: Sequence[FloatArray]  # (n_in, n_out)
+    biases: Sequence[FloatArray]  # (n_out,), (1,) or (0,)
+    activations: Sequence[str]
+    task: str  # BINARY …
+    classes: Any = None
+    flat: bool = False  # VALUES of one target are (N,)
+    columns: Mapping[str, Any] | None = None  # how the columns of a table become inputs
+
+
+def read_model(model: Any, classes: Sequence[Any] | None) -> Model:
+    """Return what `to_onnx` is given as a `Model`."""
+    if isinstance(model, (str, os.PathLike)):
+        stored = checkpoint.read(model)
+        columns = stored.config.get(TABLE)
+        if columns is not None:
+            return _read_table(stored.network, stored.parameters, columns, classes)
+        return _read_network(stored.network, stored.parameters, str(stored.config.get("loss")), classes)
+    if hasattr(model, "network") and hasattr(model, "parameters"):
+        return _read_network(model.network, model.parameters, model.loss, classes)
+    if hasattr(model, "hidden_layer_sizes"):
+        return _read_estimator(model, classes)
+    raise TypeError(f"model is a {type(model).__name__}; accepted: a Trainer, MLPClassifier, MLPRegressor or a path")
+
+
+def _read_network(network: Any, parameters: FloatArray, loss: str, classes: Sequence[Any] | None) -> Model:
+    read = Model(network.weights(parameters), network.biases(parameters), network.activations, VALUES)
+    n_out = network.n_out
+    if classes is not None:
+        if len(classes) != max(n_out, 2) or len(set(classes)) != len(classes):
+            raise ValueError(f"classes are {list(classes)}; accepted: {max(n_out, 2)} different ones")
+        return read._replace(task=MULTICLASS if n_out > 1 else BINARY, classes=classes)
+    if loss != "cross_entropy":
+        return read
+    if network.output == "sigmoid" and n_out > 1:
+        return read._replace(task=MULTILABEL)
+    return read._replace(task=MULTICLASS if n_out > 1 else BINARY, classes=range(max(n_out, 2)))
+
+
+def _read_table(network: Any, parameters: FloatArray, columns: Any, classes: Sequence[Any] | None) -> Model:
+    if classes is not None:
+        raise ValueError("classes are given, but the model has its own")
+    read = _read_network(network, parameters, "", None)._replace(columns=columns, flat=True)
+    try:
+        names = columns["target"]["categories"]
+        features = [(str(feature["name"]), feature["categories"]) for feature in columns["features"]]
+        n_in = sum(1 if categories is None else len(categories) for _, categories in features)
+        n_out = 1 if names is None else len(names)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the model's preparation of columns is damaged: {error!r}") from None
+    if (n_in, n_out) != (network.n_in, network.n_out):
+        raise ValueError("the model is damaged: its columns do not fit its network")
+    return read if names is None else read._replace(task=MULTICLASS, classes=names)
+
+
+def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
+    name = type(estimator).__name__
+    if classes is not None:
+        raise ValueError(f"classes are given, but an {name} has its own")
+    if not hasattr(estimator, "coefs_"):
+        raise ValueError(f"model is an {name} that is not fitted; call its fit first")
+    hidden = estimator.activation
+    n_hidden = len(estimator.coefs_) - 1
+    names = [*([hidden] * n_hidden if isinstance(hidden, str) else hidden), estimator.out_activation_]
+    activations = [SKLEARN.get(activation, activation) for activation in names]
+    read = Model(estimator.coefs_, estimator.intercepts_, activations, VALUES, flat=estimator.n_outputs_ == 1)
+    if not hasattr(estimator, "classes_"):
+        return read
+    if activations[-1] == "softmax":
+        return read._replace(task=MULTICLASS, classes=estimator.classes_)
+    if estimator.n_outputs_ > 1:
+        return read._replace(task=MULTILABEL)
+    if len(estimator.classes_) != 2:
+        raise ValueError(f"model is an {name} of {len(estimator.classes_)} class; accepted: 2 or more")
+    return read._replace(task=BINARY, classes=estimator.classes_)

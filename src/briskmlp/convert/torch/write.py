@@ -1,0 +1,127 @@
+"""A network and its parameters as a PyTorch module, and as a state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from briskmlp.convert.torch.read import ACTIVATIONS, views
+from briskmlp.network import FloatArray, Network
+from briskmlp.plan import LEAK
+
+
+def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] = ()) -> nn.Sequential:
+    """Return an ``nn.Sequential`` that computes what the network does, with a copy of its parameters.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : ndarray, shape (n_parameters,), float32 or float64
+        ``Linear`` l has index 2l and these numbers. A bias shared by a layer becomes one per neuron, all alike: the
+        tie is lost.
+    dropout : sequence of float, optional
+        One rate for each hidden layer: its activation, at index 2l+1, becomes ``Sequential(activation, Dropout)``.
+
+    Returns
+    -------
+    nn.Sequential
+        In training mode. A network for cross-entropy ends in Softmax or Sigmoid; drop this last layer for
+        ``CrossEntropyLoss`` or ``BCEWithLogitsLoss``, which take what comes before it.
+
+    Examples
+    --------
+    >>> to_torch(Network([3, 2, 1], output="identity"), np.zeros(11, np.float32))
+    Sequential(
+      (0): Linear(in_features=3, out_features=2, bias=True)
+      (1): Sigmoid()
+      (2): Linear(in_features=2, out_features=1, bias=True)
+      (3): Identity()
+    )
+    """
+    made: dict[str, Any] = {name: layer for layer, name in ACTIVATIONS.items()} | {"identity": nn.Identity}
+    arguments: dict[str, dict[str, Any]] = {"leaky_relu": {"negative_slope": LEAK}, "softmax": {"dim": 1}}
+    dtype = getattr(torch, parameters.dtype.name)
+    layers: list[nn.Module] = []
+    rates = [*(dropout or [0.0] * (network.n_layers - 1)), 0.0]
+    for l, (name, rate) in enumerate(zip(network.activations, rates, strict=True)):
+        n_in, n_out = network.layers[l : l + 2]
+        # PyTorch's own initial weights would be drawn from, and move, the user's random state.
+        with_bias = network.bias != "none"
+        layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out, with_bias, dtype=dtype))  # type: ignore[no-untyped-call]
+        activation = made[name](**arguments.get(name, {}))
+        layers.append(nn.Sequential(activation, nn.Dropout(rate)) if rate else activation)
+    module = nn.Sequential(*layers)
+    module.load_state_dict(state_dict(network, parameters))
+    return module
+
+
+def state_dict(network: Network, parameters: FloatArray) -> dict[str, Tensor]:
+    """Return a copy of the parameters with PyTorch's names and shapes.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``"{2l}.weight"`` (n_out, n_in) and, unless there are none, ``"{2l}.bias"`` (n_out,).
+
+    Examples
+    --------
+    >>> {name: tuple(tensor.shape) for name, tensor in state_dict(Network([3, 2]), np.zeros(8)).items()}
+    {'0.weight': (2, 3), '0.bias': (2,)}
+    """
+    state = {}
+    for position, view in enumerate(views(network, parameters)):
+        l, kind = position // 2, ("weight", "bias")[position % 2]
+        if view.numel():
+            shape = (network.layers[l + 1],) if kind == "bias" else view.shape
+            state[f"{2 * l}.{kind}"] = view.expand(shape).clone(memory_format=torch.contiguous_format)
+    return state
+
+
+def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str, Any]) -> None:
+    """Write a state dict to the parameters.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : ndarray, shape (n_parameters,)
+        Written to, if everything fits.
+    state : mapping of str to Tensor or ndarray
+        With the names and shapes of `state_dict`.
+
+    Raises
+    ------
+    ValueError
+        A name is missing or unknown, a shape differs, a number is not finite, or the biases of a layer that shares
+        one differ; nothing is written then.
+
+    Examples
+    --------
+    >>> parameters = np.zeros(3, np.float32)
+    >>> load_state_dict(Network([2, 1]), parameters, {"0.weight": np.array([[1, 2]]), "0.bias": np.array([3])})
+    >>> parameters
+    array([1., 2., 3.], dtype=float32)
+    """
+    expected = state_dict(network, parameters)
+    if state.keys() != expected.keys():
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        raise ValueError(f"state has no {missing} and unknown {unknown}; accepted: {list(expected)}")
+    loaded = np.empty_like(parameters)
+    with torch.no_grad():
+        for position, view in enumerate(views(network, loaded)):
+            if not view.numel():
+                continue
+            name = f"{2 * (position // 2)}.{('weight', 'bias')[position % 2]}"
+            tensor = torch.as_tensor(state[name])
+            if tensor.shape != expected[name].shape:
+                wanted = tuple(expected[name].shape)
+                raise ValueError(f"state's {name} has shape {tuple(tensor.shape)}, but must have {wanted}")
+            if view.shape != tensor.shape and not bool((tensor == tensor[0]).all()):
+                raise ValueError(f"state's {name} has different numbers, but the network's layers have one bias each")
+            view.copy_(tensor[: len(view)] if tensor.ndim == 1 else tensor)
+    if not np.isfinite(loaded).all():
+        raise ValueError("state has NaN or infinity, or numbers that overflow the parameters' dtype")
+    np.copyto(parameters, loaded)

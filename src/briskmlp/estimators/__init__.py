@@ -1,0 +1,8 @@
+"""scikit-learn's multilayer perceptrons on the kernels: the same classes, parameters and results, faster."""
+
+from briskmlp.estimators.adoption import from_sklearn, to_sklearn
+from briskmlp.estimators.classifier import MLPClassifier
+from briskmlp.estimators.patch import patch_sklearn, unpatch_sklearn
+from briskmlp.estimators.regressor import MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "patch_sklearn", "to_sklearn", "unpatch_sklearn"]

@@ -1,0 +1,72 @@
+"""From scikit-learn's estimators to these and back, with all that they have learned."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from sklearn.neural_network import _multilayer_perceptron as stock
+
+from briskmlp.estimators.classifier import MLPClassifier
+from briskmlp.estimators.lowering import ACTIVATIONS
+from briskmlp.estimators.regressor import MLPRegressor
+
+_PAIRS = ((MLPClassifier, stock.MLPClassifier), (MLPRegressor, stock.MLPRegressor))
+
+
+def from_sklearn(estimator: Any) -> Any:
+    """Return a copy of scikit-learn's MLPClassifier or MLPRegressor, fitted or not, of this library's class.
+
+    ``partial_fit`` and warm starts go on with the state of its optimizer.
+
+    Raises
+    ------
+    TypeError
+        It is neither of the two.
+
+    Examples
+    --------
+    >>> from sklearn.neural_network import _multilayer_perceptron as stock
+    >>> from_sklearn(stock.MLPRegressor(alpha=0.5))
+    MLPRegressor(alpha=0.5)
+    """
+    for own, theirs in _PAIRS:
+        if isinstance(estimator, theirs):
+            return _with_state(own, estimator)
+    raise _not_ours(estimator)
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """Return a copy of an estimator of this library, fitted or not, of scikit-learn's own class.
+
+    Parameters that scikit-learn does not have and that only matter to training, such as ``dropout``, are left out.
+
+    Raises
+    ------
+    TypeError
+        It is not of this library.
+    ValueError
+        Its activations or loss are none of scikit-learn's.
+    """
+    theirs = next((theirs for own, theirs in _PAIRS if isinstance(estimator, own)), None)
+    if theirs is None:
+        raise _not_ours(estimator)
+    if estimator.activation not in ACTIVATIONS:
+        raise ValueError(f"scikit-learn has no activation {estimator.activation!r}; it has {', '.join(ACTIVATIONS)}")
+    if estimator.loss in ("absolute_error", "huber"):
+        raise ValueError(f"scikit-learn has no loss {estimator.loss!r}; it has squared_error and poisson")
+    twin = _with_state(theirs, estimator)
+    for name in estimator.get_params(deep=False).keys() - twin.get_params(deep=False).keys():
+        del twin.__dict__[name]
+    return twin
+
+
+def _with_state(cls: Any, estimator: Any) -> Any:
+    twin = cls()
+    state = {name: value for name, value in vars(estimator).items() if name != "_model"}
+    twin.__dict__.update(copy.deepcopy(state))
+    return twin
+
+
+def _not_ours(estimator: Any) -> TypeError:
+    return TypeError(f"estimator must be an MLPClassifier or MLPRegressor, got {type(estimator).__name__}")

@@ -1,0 +1,104 @@
+"""One epoch of an estimator's training: by the kernels, or by scikit-learn's own backpropagation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from briskmlp.engine import Data
+from briskmlp.estimators.model import Model
+from briskmlp.plan import Ints
+from briskmlp.training import next_steps
+
+Backpropagation = Callable[[Any, Any, Any], tuple[float, list[Any], list[Any]]]
+
+
+class Epochs:
+    """Trains a model epoch by epoch, each in an order of rows that the caller gives.
+
+    Parameters
+    ----------
+    model : Model
+    data : Data or None
+        What kernels read; None leaves all epochs to scikit-learn's backpropagation.
+    rows : (X, y, sample_weight)
+        What scikit-learn reads.
+    batch_size : int
+    backpropagate : callable
+        scikit-learn's: a batch of ``rows`` → its loss, and the gradients of ``coefs_`` and of ``intercepts_``.
+    must : bool
+        Whether scikit-learn's cannot replace the kernels.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Data | None,
+        rows: tuple[Any, Any, Any],
+        batch_size: int,
+        backpropagate: Backpropagation,
+        *,
+        must: bool,
+    ) -> None:
+        self.model, self.data, self.rows, self.batch_size = model, data, rows, batch_size
+        self.backpropagate, self.must = backpropagate, must
+        self.steps = 1  # of the next kernel call
+
+    def begin(self, epochs_done: int, steps_done: int) -> None:
+        """Prepare for training; the counts are those from earlier calls of ``fit``."""
+        engine = self.model.engine
+        engine.position.counts[:] = epochs_done, 0, steps_done
+        engine.position.sums[:] = 0
+        if self.data is not None:
+            engine.begin(self.batch_size, self.data)
+
+    def end(self) -> None:
+        """Drop an epoch that was interrupted, and free what only training needs."""
+        self.model.engine.position.drop_epoch()
+        if self.data is not None:
+            self.model.engine.end(self.data)
+
+    def train(self, order: Ints, rate: float) -> np.float64:
+        """Train one epoch; return its loss, the mean of the batches' by their rows."""
+        if self.data is None:
+            return self._without_kernels(order, rate)
+        try:
+            return self._with_kernels(order, rate, self.data)
+        except FloatingPointError as error:
+            if self.must:
+                raise ValueError(str(error).replace("learning rate", "learning_rate_init or scale X")) from None
+            self.model.engine.end(self.data)
+            self.data = None  # scikit-learn goes on with numbers that are not finite, and so do we
+            return self._without_kernels(order, rate)
+
+    def _with_kernels(self, order: Ints, rate: float, data: Data) -> np.float64:
+        engine, rates, losses = self.model.engine, np.array([rate]), np.empty(1)
+        position, epoch = engine.position, engine.position.epoch
+        n_batches = -(-len(order) // self.batch_size)
+        while position.epoch == epoch:
+            done = position.batch
+            seconds = engine.advance(data, rates, self.steps, losses, order)
+            self.steps = next_steps((position.batch or n_batches) - done, seconds)
+        return np.float64(losses[0])
+
+    def _without_kernels(self, order: Ints, rate: float) -> np.float64:
+        """Go on from the engine's position with scikit-learn's gradients; the updates are the kernels'."""
+        engine, position = self.model.engine, self.model.engine.position
+        grad = np.empty_like(engine.parameters)
+        own = (*self.model.network.weights(grad), *self.model.network.biases(grad))
+        X, y, weight = self.rows
+        for start in range(position.batch * self.batch_size, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            batch = X[rows], y[rows], None if weight is None else weight[rows]
+            loss, coef_grads, intercept_grads = self.backpropagate(*batch)
+            for view, given in zip(own, (*coef_grads, *intercept_grads), strict=True):
+                view[...] = given
+            position.counts[1:] += 1
+            position.sums += (loss * len(rows), len(rows))
+            engine.backend.update(engine.plan, engine.parameters, grad, engine.state, position.step, rate)
+        total = np.float64(position.sums[0])
+        position.counts[0] += 1
+        position.drop_epoch()
+        return np.float64(total / len(order))

@@ -1,0 +1,82 @@
+"""The model: an engine whose flat buffers are an estimator's ``coefs_``, ``intercepts_`` and optimizer state."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from briskmlp.engine import Engine
+from briskmlp.estimators.lowering import inputs_of, lower
+from briskmlp.network import FloatArray, Network
+
+_STATE = {"SGDOptimizer": ("velocities",), "AdamOptimizer": ("ms", "vs")}
+
+
+class Model:
+    """An engine, and views of its parameters in scikit-learn's order.
+
+    Attributes
+    ----------
+    engine : Engine
+    coefs, intercepts : tuple of ndarray
+        Views of the engine's parameters, (n_in, n_out) and (n_out,) of each layer.
+    """
+
+    def __init__(self, network: Network, engine: Engine, key: Any) -> None:
+        self.network, self.engine, self.key = network, engine, key
+        self.coefs = tuple(network.weights(engine.parameters))
+        self.intercepts = tuple(network.biases(engine.parameters))
+
+    @classmethod
+    def of(cls, estimator: Any, output: str, optimizer: Any = None, *, seed: int = 0, dtype: Any = None) -> Model:
+        """Return the model that trains an estimator: the one it has, if that still fits, else a new one.
+
+        Its parameters and state are the estimator's, those that the user may have assigned included, in the dtype of
+        ``coefs_``. With another ``dtype``, float32 or float64, the model is always new.
+        """
+        coefs = [np.asarray(coef) for coef in estimator.coefs_]
+        layers = [len(coefs[0]), *(coef.shape[1] for coef in coefs)]
+        new, dtype = dtype is not None, dtype or (coefs[0].dtype if coefs[0].dtype == np.float32 else np.dtype(float))
+        network, plan = lower(estimator, layers, output, optimizer, seed, dtype)
+        n_threads = estimator.n_threads
+        key = dtype, n_threads, *(field.tobytes() if isinstance(field, np.ndarray) else field for field in plan)
+        model: Model | None = vars(estimator).get("_model")
+        if new or model is None or model.key != key or not model.has(estimator):
+            model = cls(network, Engine(plan, dtype, "auto", n_threads), key)
+        model.take(estimator.coefs_, estimator.intercepts_)
+        model._take_state(optimizer)
+        return model
+
+    def has(self, estimator: Any) -> bool:
+        """Return whether the estimator's parameters are this model's, not arrays that were assigned since."""
+        own = chain(self.coefs, self.intercepts)
+        return all(a is b for a, b in zip(own, chain(estimator.coefs_, estimator.intercepts_), strict=True))
+
+    def take(self, coefs: Any, intercepts: Any) -> None:
+        """Copy parameters from elsewhere."""
+        for own, given in zip(chain(self.coefs, self.intercepts), chain(coefs, intercepts), strict=True):
+            if given is not own:
+                own[...] = given
+
+    def _take_state(self, optimizer: Any) -> None:
+        """Copy an optimizer's state, and let the optimizer have it as views."""
+        names = _STATE.get(type(optimizer).__name__, ())
+        for name, row in zip(names, self.engine.state, strict=False):  # without momentum there is no state
+            views = self.network.weights(row) + self.network.biases(row)
+            for own, given in zip(views, getattr(optimizer, name), strict=True):
+                if own.ctypes.data != np.asarray(given).ctypes.data:
+                    own[...] = given
+            setattr(optimizer, name, views)
+
+    def variant(self, estimator: Any, output: str, dtype: np.dtype[Any]) -> Model:
+        """Return a model for predictions with the same parameters, another output activation and maybe dtype."""
+        network, plan = lower(estimator, self.network.layers, output, None, 0, dtype)
+        engine = Engine(plan, dtype, "auto", estimator.n_threads)
+        engine.parameters[...] = self.engine.parameters
+        return Model(network, engine, None)
+
+    def predict(self, X: Any) -> FloatArray:
+        """Return the outputs (n, n_out) for validated rows."""
+        return self.engine.predict(inputs_of(X, self.engine.dtype))

@@ -1,0 +1,86 @@
+"""Who looks on while an estimator trains: functions, scikit-learn's callbacks, and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from briskmlp.progress import progress_callback
+
+try:  # from scikit-learn 1.9
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback._callback_support import callback_management_context as managed
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """What stands for scikit-learn's class where that has no callbacks."""
+
+    def managed(estimator: Any) -> AbstractContextManager[None]:
+        """Do nothing: there are no callbacks to end."""
+        return nullcontext()
+
+
+__all__ = ["CallbackSupportMixin", "fit_task", "managed", "observers"]
+Logs = dict[str, float]
+
+
+def functions(callbacks: Any) -> list[Callable[[Any, int, Logs], Any]]:
+    """Return callbacks as a list of functions."""
+    listed = [] if callbacks is None else [callbacks] if callable(callbacks) else callbacks
+    if not isinstance(listed, (list, tuple)) or not all(map(callable, listed)):
+        raise TypeError(f"callbacks must be a function (estimator, epoch, logs) or a list of them, got {callbacks!r}")
+    return list(listed)
+
+
+@contextmanager
+def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterator[Callable[[], bool]]:
+    """Tell scikit-learn's callbacks, if there are any, of the beginning and end of ``fit``.
+
+    Gives a function that tells them of an epoch, and returns whether one of them wants to stop. X, y and weight may be
+    functions that return what callbacks are shown.
+    """
+    if not (hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")):
+        yield lambda: False
+        return
+    metadata = None if weight is None else {"sample_weight": weight}
+    shown = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+    context = estimator._init_callback_context(max_subtasks=epochs)
+    context.call_on_fit_task_begin(**shown)
+
+    def trained() -> dict[str, Any]:
+        """Return what makes a copy of the estimator as if training stopped here."""
+        copies = {name: [np.array(own) for own in getattr(estimator, name)] for name in ("coefs_", "intercepts_")}
+        return {**copies, "loss_curve_": list(estimator.loss_curve_)}
+
+    def after_epoch() -> bool:
+        epoch = context.subcontext(task_name="epoch")
+        epoch.call_on_fit_task_begin(**shown)
+        return bool(epoch.call_on_fit_task_end(**shown, reconstruction_attributes=trained))
+
+    yield after_epoch
+    context.call_on_fit_task_end(**shown, reconstruction_attributes={})
+
+
+@contextmanager
+def observers(estimator: Any, tell: Callable[[], bool]) -> Iterator[Callable[[Logs], bool]]:
+    """Give a function to call after each epoch, which says whether one of the observers wants to stop.
+
+    ``tell`` is that of `fit_task`.
+    """
+    listening = functions(estimator.callbacks)
+    with progress_callback(estimator.progress, estimator.max_iter) as bar:
+        if bar is not None:
+            bar.on_fit_begin(estimator)
+
+        def after_epoch(logs: Logs) -> bool:
+            answers = [function(estimator, estimator.n_iter_, dict(logs)) for function in listening]
+            if bar is not None:
+                bar.on_epochs(estimator, [logs])
+            # only True stops, so that a lambda's accidental value does not
+            stop = any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+            return tell() or stop
+
+        yield after_epoch

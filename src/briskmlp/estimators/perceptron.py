@@ -1,0 +1,197 @@
+"""What both estimators do otherwise than scikit-learn: training, loss and gradient, and predictions, by kernels.
+
+All else is scikit-learn's: validation, initial weights, random numbers, schedules, stopping, messages, attributes.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
+
+from briskmlp.engine import Data
+from briskmlp.estimators.lowering import ACTIVATIONS, data_of, is_sparse, left_to_scikit_learn, needs_kernels
+from briskmlp.estimators.model import Model
+from briskmlp.estimators.observers import fit_task, managed
+from briskmlp.estimators.stochastic import StochasticSolver
+from briskmlp.network import FloatArray
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+# What the parameters may be that scikit-learn does not have, and activation, which may be more here.
+CONSTRAINTS = {
+    "activation": [StrOptions({*ACTIVATIONS, "leaky_relu"}), list, tuple],
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "initial_coefs": ["array-like", None],
+    "initial_intercepts": ["array-like", None],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "callbacks": [callable, list, tuple, None],
+    "progress": ["boolean", None],
+}
+
+
+class Perceptron(StochasticSolver):
+    """The base of MLPClassifier and MLPRegressor; it precedes scikit-learn's own class among theirs."""
+
+    # --- fit ---------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Any:
+        """Fit the model to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or real numbers in regression.
+        sample_weight : array-like of shape (n_samples,), default=None
+        validation_data : (X, y) or (X, y, sample_weight), default=None
+            Its loss after each epoch, without the l2 term, is kept in ``validation_loss_curve_``; with
+            ``early_stopping`` it is scored in place of a part of X.
+
+        Returns
+        -------
+        self : object
+        """
+        self._validation_data = validation_data
+        try:
+            with managed(self):
+                return super().fit(X, y, sample_weight)
+        finally:
+            del self._validation_data
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        X, y = super()._validate_input(X, y, incremental, reset)
+        if self.dtype is not None and X.dtype != self.dtype:
+            with np.errstate(all="ignore"):
+                X = X.astype(self.dtype)
+                assert_all_finite(X, input_name="X")
+        return X, y
+
+    def _initialize(self, y: Any, layer_units: list[int], dtype: Any) -> None:
+        super()._initialize(y, layer_units, dtype)
+        for name in ("coefs", "intercepts"):
+            given, drawn = getattr(self, f"initial_{name}"), getattr(self, f"{name}_")
+            if given is None:
+                continue
+            shapes = [np.shape(each) for each in given]
+            if shapes != [each.shape for each in drawn]:
+                raise ValueError(f"initial_{name} has shapes {shapes}, but needs {[each.shape for each in drawn]}")
+            for own, each in zip(drawn, given, strict=True):
+                own[...] = each
+            setattr(self, f"_best_{name}", [own.copy() for own in drawn])
+        self.__dict__.pop("validation_loss_curve_", None)
+
+    def _weights(self, y: Any, sample_weight: Any, incremental: bool = False) -> Any:
+        """Return the weights of the examples; MLPClassifier multiplies them by those of their classes."""
+        return sample_weight
+
+    # --- lbfgs -------------------------------------------------------------------------------------------------------
+
+    def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, *buffers: Any) -> None:
+        epochs_need = {
+            "dropout": self.dropout if np.any(self.dropout) else None,
+            "clip_norm": self.clip_norm,
+            "callbacks": self.callbacks,
+            "validation_data": vars(self).get("_validation_data"),
+        }
+        if given := [name for name, value in epochs_need.items() if value is not None]:
+            raise ValueError(f"{given[0]} needs solver 'sgd' or 'adam'; 'lbfgs' has no epochs")
+        weight = self._weights(y, sample_weight)
+        try:
+            self._batch = self._prepare(X, y, weight)
+            with fit_task(self, X, lambda: self._as_given(y), sample_weight, 0):
+                super()._fit_lbfgs(X, y, weight, *buffers)
+        finally:
+            self.__dict__.pop("_batch", None)
+        self._bind()
+
+    def _prepare(self, X: Any, y: Any, weight: Any) -> tuple[Any, Model | None, Data | None]:
+        """Return what the loss and gradient of these examples take; no model where scikit-learn computes them."""
+        if left_to_scikit_learn(self, X, weight):
+            return X, None, None
+        double = np.dtype(np.float64)  # SciPy's, and so scikit-learn's, for float32 too
+        model = Model.of(self, self.out_activation_, dtype=double)
+        return X, model, data_of(X, y, weight, self.out_activation_, double)
+
+    def _loss_grad_lbfgs(
+        self, packed_coef_inter: Any, X: Any, y: Any, sample_weight: Any, *buffers: Any
+    ) -> tuple[float, FloatArray]:
+        batch = vars(self).get("_batch")
+        _, model, data = batch if batch is not None and batch[0] is X else self._prepare(X, y, sample_weight)
+        if model is None or data is None:
+            loss_and_gradient: tuple[float, FloatArray] = super()._loss_grad_lbfgs(
+                packed_coef_inter, X, y, sample_weight, *buffers
+            )
+            return loss_and_gradient
+        self._unpack(packed_coef_inter)
+        model.take(self.coefs_, self.intercepts_)
+        loss, flat = model.engine.gradient(data)
+        tensors = model.network.weights(flat) + model.network.biases(flat)
+        return np.float64(loss), np.concatenate([tensor.ravel() for tensor in tensors])
+
+    # --- predictions -------------------------------------------------------------------------------------------------
+
+    def _check_is_fitted(self) -> None:
+        if "_model" not in vars(self):  # with one it is, and scikit-learn takes long to say so
+            check_is_fitted(self)
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True, output: str | None = None) -> FloatArray:
+        """Return the last activations; with ``output``, with that activation in place of the network's."""
+        if check_input and not self._is_plain(X):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        model = vars(self).get("_model") or self._bind()
+        if not model.has(self):  # the user's own arrays: they stay theirs
+            model = Model.of(self, self.out_activation_)
+        must = needs_kernels(self) or output is not None
+        dtype = model.engine.dtype if self.dtype is not None else np.result_type(X.dtype, model.engine.dtype)
+        if (is_sparse(X) or dtype not in _FLOATS) and not must:
+            A: FloatArray = super()._forward_pass_fast(X, check_input=False)
+            return A
+        if output is not None or dtype != model.engine.dtype:
+            model = model.variant(self, output or self.out_activation_, dtype if dtype in _FLOATS else _FLOATS[1])
+        return model.predict(X)
+
+    def _is_plain(self, X: Any) -> bool:
+        """Return whether X is an array that scikit-learn's validation would return as it is."""
+        if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in _FLOATS or X.shape[0] == 0:
+            return False
+        if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(X.sum()))  # an overflow is looked into by scikit-learn
+
+    def to_onnx(self, path: Any) -> None:
+        """Write the fitted model to an ONNX file; see `briskmlp.convert.onnx.to_onnx`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced if it exists.
+        """
+        from briskmlp.convert.onnx import to_onnx
+
+        check_is_fitted(self)
+        to_onnx(self, path)
+
+    # --- the model ---------------------------------------------------------------------------------------------------
+
+    def _bind(self, optimizer: Any = None) -> Model:
+        """Return the model with this estimator's parameters, which are views of the model's from now on."""
+        seed = int(self._random_state.randint(2**31)) if optimizer is not None and np.any(self.dropout) else 0
+        model = Model.of(self, self.out_activation_, optimizer, seed=seed)
+        bound = {"coefs_": list(model.coefs), "intercepts_": list(model.intercepts), "_model": model}
+        for best, own in (("_best_coefs", "coefs_"), ("_best_intercepts", "intercepts_")):
+            if best in vars(self) and getattr(self, best) is getattr(self, own):  # one list, as in scikit-learn
+                bound[best] = bound[own]
+        self.__dict__.update(bound)  # at once, for other threads that predict
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_model", None)
+        return state

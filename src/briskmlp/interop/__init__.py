@@ -1,0 +1,1 @@
+"""Work for other libraries: `briskmlp.interop.torch` trains PyTorch modules in place."""

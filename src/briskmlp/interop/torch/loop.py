@@ -1,0 +1,159 @@
+"""The work of a PyTorch training loop, by briskmlp's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn, optim
+
+from briskmlp._messages import check_integer
+from briskmlp.convert.torch.read import Dense, check_no_hooks, read_module
+from briskmlp.engine import Data
+from briskmlp.history import History
+from briskmlp.inputs import check_inputs
+from briskmlp.interop.torch import loss
+from briskmlp.interop.torch import optimizer as rules
+from briskmlp.interop.torch.order import Visits
+from briskmlp.interop.torch.run import Run
+from briskmlp.network import MAX_SIZE
+
+
+def fit(
+    module: nn.Module,
+    loss_fn: nn.Module,
+    optimizer: optim.Optimizer,
+    X: Any,
+    Y: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool = False,
+    generator: torch.Generator | None = None,
+    order: Sequence[Any] | None = None,
+    drop_last: bool = False,
+    scheduler: Any = None,
+) -> History:
+    """Train a PyTorch module in place, as a PyTorch loop over the same batches would, on the fastest backend present.
+
+    The loop is::
+
+        for epoch in range(epochs):
+            for rows in order.split(batch_size):
+                optimizer.zero_grad()
+                loss_fn(module(X[rows]), Y[rows]).backward()
+                optimizer.step()
+            scheduler.step()
+
+    The module's own tensors and the optimizer's own state end as this loop leaves them, to rounding, on every way out:
+    PyTorch can take over at any point, and hand over again. They are copied in and out once per call, which takes about
+    as long as a few steps.
+
+    Parameters
+    ----------
+    module : nn.Module
+        An nn.Sequential, nested ones too, of Linear, Sigmoid, Tanh, ReLU, LeakyReLU, Softmax, Flatten, Identity and
+        Dropout, on the CPU, in float32 or float64. Dropout in evaluation mode does nothing; in training mode its
+        masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate is rounded to
+        1/65536.
+    loss_fn : nn.Module
+        MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss or CrossEntropyLoss (after Linear), with
+        reduction "mean" or "sum". The weight of CrossEntropyLoss is that of classes; of the others it must be
+        the same for all outputs. A pos_weight needs one output.
+    optimizer : torch.optim.Optimizer
+        SGD, Adam, AdamW or RMSprop (this without momentum) of exactly the module's parameters. Groups may differ in
+        lr and weight_decay. Gradients end as after ``optimizer.zero_grad()``.
+    X : Tensor or array_like, shape (n, n_in), or (n, …) where the module begins with Flatten
+    Y : Tensor or array_like
+        Of the outputs' shape, (n, n_out); for CrossEntropyLoss also labels (n,).
+    epochs, batch_size : int
+    shuffle : bool
+        Take the order of each epoch from one ``torch.randperm(n, generator=generator)``.
+    generator : torch.Generator, optional
+        None is PyTorch's global one. That one also gives the seed of dropout masks, where there are any.
+    order : sequence of Tensor or array_like, optional
+        For each epoch the rows that it visits, up to n of them, from 0 to n-1.
+    drop_last : bool
+        Leave out the last batch of an epoch if it is short.
+    scheduler : torch.optim.lr_scheduler.LRScheduler, optional
+        Stepped after each epoch; ReduceLROnPlateau with the epoch's loss.
+
+    Returns
+    -------
+    History
+        "epoch" counts from 1, "loss" is the mean of the batches' losses, by their rows or by their class weights, each
+        taken before its update; "learning_rate" is the largest of the groups'; "time" is in seconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something is not supported or does not fit; the message names it, and nothing has changed.
+    FloatingPointError
+        Training diverged; everything is as some batches before, of which the message tells the place.
+    KeyboardInterrupt
+        On Ctrl-C, between two batches.
+
+    Notes
+    -----
+    A reduction of "sum" whose last batch is short, class weights with "sum" or with probabilities, and pos_weight are
+    trained batch by batch, at a higher price; they refuse Dropout.
+
+    A batch whose labels all have class weight 0 is skipped; PyTorch's mean is NaN then.
+
+    PyTorch's BCELoss bounds the logarithm where Sigmoid has saturated to exactly 0 or 1, and its gradient vanishes
+    there; here it does not.
+
+    Examples
+    --------
+    >>> module = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    >>> adam = optim.Adam(module.parameters(), lr=0.02)
+    >>> X = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> Y = torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    >>> history = fit(module, nn.BCEWithLogitsLoss(), adam, X, Y, epochs=500, batch_size=4)
+    >>> (module(X) > 0).flatten().tolist(), int(adam.state[module[0].weight]["step"])
+    ([False, True, True, False], 500)
+    """
+    epochs = check_integer("epochs", epochs, low=1)
+    batch_size = check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
+    dense = read_module(module, training=True)
+    _check_trainable(dense)
+    rules.check(optimizer, dense)
+    _check_scheduler(scheduler, optimizer)
+    _check_on_cpu(X, "X")
+    _check_on_cpu(Y, "Y")
+    shape = tuple(np.shape(X))
+    if len(shape) != 2 and not (dense.flatten and len(shape) > 2):
+        raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
+    inputs = check_inputs(X, dense.network.n_in, dense.dtype)
+    task = loss.lower(loss_fn, dense, Y, inputs.n)
+    visits = Visits(order, shuffle, generator, inputs.n, batch_size, drop_last)
+    visits.check(epochs)
+    run = Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), visits)
+    return run.train(epochs, scheduler)
+
+
+def _check_trainable(dense: Dense) -> None:
+    check_no_hooks(nn.modules.module, "torch.nn")
+    for name, tensor in zip(dense.names, dense.tensors, strict=True):
+        if tensor is None:
+            continue
+        if not tensor.requires_grad:
+            raise ValueError(f"{name} has requires_grad=False, which is not supported")
+        if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
+            raise ValueError(f"{name} has hooks, which would not be called; remove them")
+
+
+def _check_scheduler(scheduler: Any, optimizer: optim.Optimizer) -> None:
+    if scheduler is None:
+        return
+    if not isinstance(scheduler, optim.lr_scheduler.LRScheduler):
+        raise TypeError(f"scheduler is a {type(scheduler).__name__}; accepted: a torch.optim.lr_scheduler.LRScheduler")
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError("scheduler is of another optimizer")
+
+
+def _check_on_cpu(array: Any, name: str) -> None:
+    if isinstance(array, torch.Tensor) and array.device.type != "cpu":
+        raise ValueError(f"{name} is on {array.device}; accepted: CPU tensors")

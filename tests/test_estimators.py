@@ -1,0 +1,292 @@
+"""The estimators among scikit-learn's tools: copies, searches, pipelines, data frames, scikit-learn's own models."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+import sklearn.neural_network
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.neural_network import _multilayer_perceptron as stock
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from briskmlp import MLPClassifier, MLPRegressor, Trainer, from_sklearn, patch_sklearn, to_sklearn, unpatch_sklearn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, y = load_iris(return_X_y=True)
+PAIRS = [(stock.MLPClassifier, MLPClassifier), (stock.MLPRegressor, MLPRegressor)]
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 5, "random_state": 0}
+
+
+def through_pickle(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def through_joblib(estimator):
+    buffer = io.BytesIO()
+    joblib.dump(estimator, buffer)
+    buffer.seek(0)
+    return joblib.load(buffer)
+
+
+def assert_equal_models(a, b):
+    for own, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def assert_close_models(a, b):
+    for own, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
+        np.testing.assert_allclose(own, other, rtol=0, atol=1e-9 * np.linalg.norm(other))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), PAIRS)
+def test_is_scikit_learn_s_class_with_more_parameters(theirs, ours):
+    assert issubclass(ours, theirs)
+    parameters = theirs().get_params()
+    assert parameters.items() <= ours().get_params().items()
+    assert repr(ours(alpha=0.5)) == repr(theirs(alpha=0.5))
+    positional = [4] if theirs is stock.MLPClassifier else ["poisson", 4]
+    assert ours(*positional, "tanh").get_params().items() >= theirs(*positional, "tanh").get_params().items()
+
+
+@pytest.mark.parametrize("ours", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_parameters_are_views_of_one_buffer(ours, solver):
+    estimator = ours(**SMALL, solver=solver, early_stopping=solver == "sgd").fit(X, y)
+    flat = estimator._model.engine.parameters
+    assert all(np.shares_memory(own, flat) for own in estimator.coefs_ + estimator.intercepts_)
+    assert sum(own.size for own in estimator.coefs_ + estimator.intercepts_) == flat.size
+
+
+@pytest.mark.parametrize("ours", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("copied", [through_pickle, through_joblib, copy.deepcopy, copy.copy], ids=lambda f: f.__name__)
+def test_copies_predict_and_resume(ours, solver, copied):
+    estimator = ours(**SMALL, solver=solver).fit(X, y)
+    twin = copied(estimator)
+    np.testing.assert_array_equal(twin.predict(X), estimator.predict(X))
+    before = estimator.predict(X)
+    if solver == "lbfgs":
+        return
+    twin.partial_fit(X, y)
+    if copied is not copy.copy:  # which shares the lists, and so does scikit-learn's
+        np.testing.assert_array_equal(estimator.predict(X), before)
+    estimator = ours(**SMALL, solver=solver).fit(X, y).partial_fit(X, y)
+    assert_equal_models(twin, estimator)
+
+
+def test_threads_that_predict_with_a_loaded_model_agree():
+    estimator = MLPClassifier(**SMALL).fit(X, y)
+    expected = estimator.predict_proba(X)
+    for _ in range(5):
+        loaded = through_pickle(estimator)
+        with ThreadPoolExecutor(8) as pool:
+            for found in pool.map(lambda _, model=loaded: model.predict_proba(X), range(32)):
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_clone_has_nothing_learned():
+    twin = clone(MLPClassifier(**SMALL, dropout=[0.1], callbacks=[print]).fit(X, y))
+    assert twin.get_params() == {**MLPClassifier(**SMALL).get_params(), "dropout": [0.1], "callbacks": [print]}
+    assert not any(name.startswith("_") or name.endswith("_") for name in vars(twin))
+
+
+def test_warm_start_after_early_stopping_and_pickle():
+    parameters = {**SMALL, "early_stopping": True, "warm_start": True}
+    pair = [cls(**parameters).fit(X, y) for cls in (stock.MLPClassifier, MLPClassifier)]
+    pair = [through_pickle(estimator).fit(X, y) for estimator in pair]
+    assert_close_models(*pair)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_grid_search(backend):
+    grid = {"alpha": [1e-4, 10.0], "solver": ["adam", "sgd"]}
+    results = []
+    for cls in (stock.MLPClassifier, MLPClassifier):
+        with joblib.parallel_backend(backend, n_jobs=2):
+            search = GridSearchCV(cls(**SMALL, learning_rate_init=0.01), grid, cv=2).fit(X, y)
+        results.append(search)
+    np.testing.assert_allclose(results[0].cv_results_["mean_test_score"], results[1].cv_results_["mean_test_score"])
+    assert results[0].best_params_ == results[1].best_params_
+
+
+def test_pipeline_and_calibration():
+    predictions = []
+    for cls in (stock.MLPClassifier, MLPClassifier):
+        pipeline = make_pipeline(StandardScaler(), cls(**SMALL, learning_rate_init=0.05))
+        predictions.append(cross_val_predict(pipeline, X, y, cv=3))
+    np.testing.assert_array_equal(*predictions)
+    calibrated = CalibratedClassifierCV(make_pipeline(StandardScaler(), MLPClassifier(max_iter=100)), cv=2).fit(X, y)
+    assert calibrated.score(X, y) > 0.9
+
+
+def test_metadata_routing():
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = MLPClassifier(**SMALL).set_fit_request(sample_weight=True, validation_data=False)
+        estimator.set_score_request(sample_weight=True)
+        GridSearchCV(estimator, {"alpha": [0.1]}, cv=2).fit(X, y, sample_weight=np.ones(len(y)))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize(("theirs", "ours"), PAIRS)
+def test_data_frames(library, theirs, ours):
+    frames = pytest.importorskip(library)
+    frame = frames.DataFrame({name: X[:, j] for j, name in enumerate("abcd")})
+    expected = theirs(**SMALL, early_stopping=True).fit(frame, frames.Series(y))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="X does not have valid feature names")
+        estimator = ours(**SMALL, early_stopping=True).fit(frame, frames.Series(y))
+        np.testing.assert_allclose(estimator.predict(frame), expected.predict(frame), rtol=1e-9)
+    if library == "polars" and not hasattr(expected, "feature_names_in_"):
+        return  # older versions of scikit-learn take no names from it
+    assert list(estimator.feature_names_in_) == list("abcd")
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        estimator.predict(X)
+
+
+# --- what predict refuses, as scikit-learn does -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("theirs", "ours"), PAIRS)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.full((1, 4), np.nan),
+        np.array([[1.0, 2.0, np.inf, -np.inf]]),
+        np.full((2, 4), np.inf, dtype=np.float32),
+        np.ones((3, 5)),
+        np.ones(4),
+        np.ones((0, 4)),
+        np.ones((1, 4), dtype=complex),
+        [["a", "b", "c", "d"]],
+    ],
+    ids=["nan", "inf", "float32", "wide", "flat", "empty", "complex", "text"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_predict_refuses_what_scikit_learn_refuses(theirs, ours, bad):
+    messages = []
+    for cls in (theirs, ours):
+        estimator = cls(**SMALL).fit(X, y)
+        with pytest.raises(ValueError, match=r".") as caught:
+            estimator.predict(bad)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_predict_takes_values_whose_sum_overflows():
+    huge = np.full((2, 4), 1e308)
+    assert MLPRegressor(**SMALL).fit(X, y).predict(huge).shape == (2,)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "predict_log_proba"])
+def test_unfitted(method):
+    with pytest.raises(sklearn.exceptions.NotFittedError, match="not fitted yet"):
+        getattr(MLPClassifier(), method)(X)
+
+
+def test_presets_without_fit_predict():
+    theirs = stock.MLPClassifier(**SMALL).fit(X, y)
+    ours = MLPClassifier()
+    for name, value in vars(theirs).items():
+        if name.endswith("_") or name == "_label_binarizer":
+            setattr(ours, name, value)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("target", [y, y > 1, y * 0, np.eye(3, dtype=int)[y], np.array(["u", "v", "w"])[y]])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_predicted_classes(target):
+    theirs, ours = (cls(**SMALL).fit(X, target) for cls in (stock.MLPClassifier, MLPClassifier))
+    predicted = ours.predict(X)
+    np.testing.assert_array_equal(predicted, theirs.predict(X))
+    assert predicted.dtype == theirs.predict(X).dtype
+
+
+# --- from scikit-learn and back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("theirs", "ours"), PAIRS)
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_scikit_learn_s_models_are_continued(theirs, ours, solver):
+    fitted = theirs(**SMALL, solver=solver).fit(X, y)
+    adopted = from_sklearn(fitted)
+    assert type(adopted) is ours
+    assert_equal_models(adopted, fitted)
+    np.testing.assert_allclose(adopted.predict(X), fitted.predict(X), rtol=1e-12)
+    before = [coef.copy() for coef in fitted.coefs_]
+    adopted.partial_fit(X, y)
+    for own, kept in zip(fitted.coefs_, before, strict=True):
+        np.testing.assert_array_equal(own, kept)
+    assert_close_models(adopted, fitted.partial_fit(X, y))
+
+    returned = to_sklearn(adopted)
+    assert type(returned) is theirs
+    assert vars(returned).keys() == vars(fitted).keys()
+    assert_close_models(returned.partial_fit(X, y), adopted.partial_fit(X, y))
+
+
+def test_unfitted_models_are_taken_too():
+    assert from_sklearn(stock.MLPRegressor(alpha=0.5)).get_params()["alpha"] == 0.5
+    assert to_sklearn(MLPRegressor(alpha=0.5, dropout=0.5)).get_params() == stock.MLPRegressor(alpha=0.5).get_params()
+
+
+def test_conversions_refuse_what_they_cannot_convert():
+    with pytest.raises(TypeError, match="must be an MLPClassifier or MLPRegressor, got Trainer"):
+        from_sklearn(Trainer([1, 1]))
+    with pytest.raises(TypeError, match="got MLPClassifier"):
+        to_sklearn(stock.MLPClassifier())
+    with pytest.raises(ValueError, match="no activation 'leaky_relu'"):
+        to_sklearn(MLPClassifier(activation="leaky_relu"))
+    with pytest.raises(ValueError, match="no loss 'huber'"):
+        to_sklearn(MLPRegressor(loss="huber"))
+
+
+# --- patching ---------------------------------------------------------------------------------------------------------
+
+
+def test_patch_and_unpatch():
+    assert sklearn.neural_network.MLPClassifier is stock.MLPClassifier
+    try:
+        patch_sklearn()
+        patch_sklearn()
+        assert sklearn.neural_network.MLPClassifier is MLPClassifier
+        assert sklearn.neural_network.MLPRegressor is MLPRegressor
+        through_pickle(stock.MLPClassifier())
+    finally:
+        unpatch_sklearn()
+    assert sklearn.neural_network.MLPClassifier is stock.MLPClassifier
+    assert sklearn.neural_network.MLPRegressor is stock.MLPRegressor
+
+
+SCRIPT = """
+import sys
+import neighbour
+from sklearn.neural_network import MLPClassifier
+print(__name__, sys.argv[1:], MLPClassifier.__module__, neighbour.NUMBER)
+"""
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_patched_script(tmp_path, by_name):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "neighbour.py").write_text("NUMBER = 7")
+    named = ["-m", "script"] if by_name else [str(tmp_path / "script.py")]
+    command = [sys.executable, "-m", "briskmlp.patch", *named, "-v", "x"]
+    done = subprocess.run(command, cwd=tmp_path if by_name else None, capture_output=True, text=True, check=True)
+    assert done.stdout == "__main__ ['-v', 'x'] briskmlp.estimators.classifier 7\n"
+
+
+def test_patched_script_usage():
+    done = subprocess.run([sys.executable, "-m", "briskmlp.patch"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:6]) == (2, "usage:")

@@ -1,0 +1,357 @@
+"""scikit-learn's estimators and ours from one random_state: parameters, loss curves, stopping and predictions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_wine, make_classification, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import _multilayer_perceptron as stock
+
+from briskmlp import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+TOLERANCE = 1e-9  # norm-wise, after 20 epochs in float64
+N, D = 130, 7
+
+
+def make_task(task):
+    """Return (scikit-learn's class, ours, X, y) of a small task."""
+    rng = np.random.default_rng(3)
+    if task in ("binary", "multiclass"):
+        n_classes = 2 if task == "binary" else 4
+        X, y = make_classification(N, D, n_informative=5, n_classes=n_classes, flip_y=0.1, random_state=5)
+        return stock.MLPClassifier, MLPClassifier, X, np.array([3, 7, 2, 9])[y]
+    if task == "multilabel":
+        X, y = make_multilabel_classification(N, D, n_classes=3, random_state=5)
+        return stock.MLPClassifier, MLPClassifier, X - X.mean(axis=0), y
+    X = rng.standard_normal((N, D))
+    y = np.sin(X @ rng.standard_normal((D, 3))) + 0.1 * rng.standard_normal((N, 3))
+    y = {"regression": y[:, 0], "multioutput": y, "poisson": rng.poisson(np.exp(y[:, 0])).astype(float)}[task]
+    return stock.MLPRegressor, MLPRegressor, X, y
+
+
+TASKS = ("binary", "multiclass", "multilabel", "regression", "multioutput", "poisson")
+SOLVERS = {
+    "adam": {"solver": "adam", "learning_rate_init": 0.01},
+    "plain": {"solver": "sgd", "learning_rate_init": 0.05, "momentum": 0.0},
+    "momentum": {"solver": "sgd", "learning_rate_init": 0.02, "nesterovs_momentum": False},
+    "nesterov": {"solver": "sgd", "learning_rate_init": 0.02},
+    "invscaling": {"solver": "sgd", "learning_rate_init": 0.05, "learning_rate": "invscaling", "power_t": 0.4},
+    "adaptive": {"solver": "sgd", "learning_rate_init": 0.02, "learning_rate": "adaptive"},
+    "lbfgs": {"solver": "lbfgs"},
+}
+COMMON = {
+    "hidden_layer_sizes": (9, 5),
+    "batch_size": 32,  # does not divide N: the last batch is short
+    "alpha": 0.01,
+    "max_iter": 20,
+    "tol": 3e-3,
+    "n_iter_no_change": 3,
+    "random_state": 11,
+}
+
+
+def fit_both(task, sample_weight=None, **parameters):
+    """Return scikit-learn's and our estimator, both fitted, and X."""
+    theirs, ours, X, y = make_task(task)
+    parameters = {**COMMON, **parameters} | ({"loss": "poisson"} if task == "poisson" else {})
+    return theirs(**parameters).fit(X, y, sample_weight), ours(**parameters).fit(X, y, sample_weight), X
+
+
+def assert_close(theirs, ours, tolerance=TOLERANCE):
+    theirs, ours = np.asarray(theirs), np.asarray(ours)
+    assert ours.shape == theirs.shape
+    assert np.linalg.norm(ours - theirs) <= tolerance * np.linalg.norm(theirs)
+
+
+def assert_same(theirs, ours, X, tolerance=TOLERANCE):
+    """Compare all that fitting leaves."""
+    fitted = {name for name in vars(theirs) if name.endswith("_") and not name.startswith("_")}
+    assert fitted == {name for name in vars(ours) if name.endswith("_") and not name.startswith("_")}
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "n_features_in_", "out_activation_"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
+        assert_close(a, b, tolerance)
+    assert_close(theirs.loss_, ours.loss_, tolerance)
+    if theirs.solver != "lbfgs":
+        assert_close(theirs.loss_curve_, ours.loss_curve_, tolerance)
+        assert ours._no_improvement_count == theirs._no_improvement_count
+        assert ours._optimizer.learning_rate == pytest.approx(theirs._optimizer.learning_rate, rel=1e-15)
+        if theirs.early_stopping:
+            assert_close(theirs.validation_scores_, ours.validation_scores_, tolerance)
+    if hasattr(theirs, "classes_"):
+        np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+        assert_close(theirs.predict_proba(X), ours.predict_proba(X), tolerance)
+    else:
+        assert_close(theirs.predict(X), ours.predict(X), tolerance)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_same_as_scikit_learn(solver, activation, task):
+    for early_stopping in (False, True)[: 1 if solver == "lbfgs" else 2]:
+        theirs, ours, X = fit_both(task, activation=activation, early_stopping=early_stopping, **SOLVERS[solver])
+        assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "plain"])
+@pytest.mark.parametrize("task", ["multiclass", "multioutput", "poisson"])
+def test_every_backend_is_the_same_as_scikit_learn(backend_name, monkeypatch, solver, task):
+    monkeypatch.setenv("BRISKMLP_BACKEND", backend_name)
+    theirs, ours, X = fit_both(task, **SOLVERS[solver])
+    assert backend_name == ours._model.engine.choice.backend.NAME
+    assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
+@pytest.mark.parametrize("task", TASKS)
+def test_sample_weight(solver, task):
+    weight = np.random.default_rng(1).uniform(0.1, 3, N)
+    theirs, ours, X = fit_both(task, weight, **SOLVERS[solver])
+    assert_same(theirs, ours, X)
+
+
+def test_sample_weight_and_early_stopping():
+    weight = np.random.default_rng(1).uniform(0.1, 3, N)
+    theirs, ours, X = fit_both("binary", weight, early_stopping=True, learning_rate_init=0.01)
+    assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
+def test_saturated_probabilities(load, solver):
+    """Features of hundreds, unscaled: probabilities are 0 and 1 to the last bit, where scikit-learn clips them."""
+    X, y = load(return_X_y=True)
+    parameters = {"solver": solver, "max_iter": 20, "random_state": 0}
+    theirs, ours = stock.MLPClassifier(**parameters).fit(X, y), MLPClassifier(**parameters).fit(X, y)
+    assert_same(theirs, ours, X)
+
+
+def test_negative_weights_are_left_to_scikit_learn():
+    weight = np.random.default_rng(1).uniform(-0.2, 3, N)
+    for solver in ("adam", "lbfgs"):
+        theirs, ours, X = fit_both("regression", weight, solver=solver)
+        assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"shuffle": False},
+        {"batch_size": "auto"},
+        {"batch_size": 1, "max_iter": 3},
+        {"hidden_layer_sizes": 4},
+        {"hidden_layer_sizes": []},
+        {"hidden_layer_sizes": (3, 4, 5, 6)},
+        {"alpha": 0.0, "n_iter_no_change": np.inf},
+        {"beta_1": 0.0, "beta_2": 0.9, "epsilon": 1e-3},
+        {"solver": "sgd", "momentum": 1.0, "learning_rate_init": 1e-4},
+    ],
+    ids=str,
+)
+def test_parameters(parameters):
+    theirs, ours, X = fit_both("multiclass", **parameters)
+    assert_same(theirs, ours, X)
+
+
+def test_a_random_state_that_goes_on():
+    theirs, ours, X, y = make_task("multiclass")
+    pair = [cls(**{**COMMON, "random_state": np.random.RandomState(4)}) for cls in (theirs, ours)]
+    for estimator in pair:
+        estimator.fit(X, y).partial_fit(X, y)
+    assert_same(*pair, X)
+    assert pair[0].random_state.randint(2**31) == pair[1].random_state.randint(2**31)
+
+
+def test_clipped_batch_size_warns_as_scikit_learn_does():
+    with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than"):
+        theirs, ours, X = fit_both("binary", batch_size=1000)
+    assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("parameters", [SOLVERS["adam"], SOLVERS["adaptive"], {"early_stopping": True}], ids=str)
+def test_messages(capsys, parameters, verbose):
+    theirs, ours, X, y = make_task("binary")
+    parameters = {**COMMON, "max_iter": 60, "tol": 0.05, "verbose": verbose, **parameters}
+    printed = []
+    for cls in (theirs, ours):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cls(**parameters).fit(X, y)
+        printed.append((capsys.readouterr().out, [(w.category, str(w.message)) for w in caught]))
+    assert printed[0] == printed[1]
+    assert bool(printed[0][0]) == verbose
+
+
+def test_unconverged_warns_as_scikit_learn_does():
+    theirs, ours, X, y = make_task("binary")
+    messages = []
+    for cls in (theirs, ours):
+        with pytest.warns(ConvergenceWarning) as caught:
+            cls(max_iter=2).fit(X, y)
+        messages.append([str(warning.message) for warning in caught])
+    assert messages[0] == messages[1]
+
+
+# --- more than one fit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "invscaling"])
+def test_partial_fit(solver, task):
+    theirs, ours, X, y = make_task(task)
+    parameters = {**COMMON, **SOLVERS[solver]} | ({"loss": "poisson"} if task == "poisson" else {})
+    pair = theirs(**parameters), ours(**parameters)
+    for estimator in pair:
+        classes = (
+            {"classes": [0, 1, 2] if task == "multilabel" else np.unique(y)}
+            if hasattr(estimator, "predict_proba")
+            else {}
+        )
+        for rows in (slice(0, 90), slice(90, 130), slice(0, 130), slice(20, 70)):
+            estimator.partial_fit(X[rows], y[rows], **classes)
+    assert_same(*pair, X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["adam", "adaptive", "lbfgs"])
+def test_warm_start(solver, early_stopping):
+    theirs, ours, X, y = make_task("regression")
+    parameters = {**COMMON, **SOLVERS[solver], "early_stopping": early_stopping, "warm_start": True, "max_iter": 6}
+    pair = theirs(**parameters), ours(**parameters)
+    for estimator in pair:
+        for _ in range(4):
+            estimator.fit(X, y)
+    assert_same(*pair, X)
+
+
+def test_partial_fit_after_fit_and_fit_after_partial_fit():
+    theirs, ours, X, y = make_task("multiclass")
+    pair = theirs(**COMMON), ours(**COMMON)
+    for estimator in pair:
+        estimator.fit(X, y).partial_fit(X, y).partial_fit(X[:50], y[:50])
+    assert_same(*pair, X)
+    for estimator in pair:
+        estimator.fit(X, y)
+    assert_same(*pair, X)
+
+
+def test_partial_fit_of_a_regressor_with_lbfgs():  # which scikit-learn lets pass
+    theirs, ours, X, y = make_task("regression")
+    pair = theirs(**COMMON, solver="lbfgs"), ours(**COMMON, solver="lbfgs")
+    for estimator in pair:
+        estimator.partial_fit(X[:60], y[:60]).partial_fit(X[60:], y[60:])
+    assert_same(*pair, X)
+
+
+def test_assigned_parameters_are_taken():
+    theirs, ours, X, y = make_task("binary")
+    pair = theirs(**COMMON), ours(**COMMON)
+    for estimator in pair:
+        estimator.fit(X, y)
+        estimator.coefs_ = [np.round(coef, 1) for coef in estimator.coefs_]
+    np.testing.assert_array_equal(pair[0].predict(X), pair[1].predict(X))
+    for estimator in pair:
+        estimator.intercepts_[0] = np.full(9, 0.25)  # a single one, in the list
+        estimator.coefs_[1][:, 2] = 0.5  # in place
+        estimator.partial_fit(X, y)
+    assert_same(*pair, X)
+
+
+def test_a_second_fit_leaves_the_arrays_of_the_first():
+    _, ours, X, y = make_task("regression")
+    estimator = ours(**COMMON).fit(X, y)
+    first = estimator.coefs_[0]
+    before = first.copy()
+    estimator.set_params(random_state=1).fit(X, y)
+    second = estimator.set_params(solver="lbfgs", warm_start=True).fit(X, y).coefs_[0]
+    kept = second.copy()
+    estimator.fit(X, y)
+    np.testing.assert_array_equal(second, kept)
+    np.testing.assert_array_equal(first, before)
+    assert estimator.coefs_[0] is not first
+
+
+def test_divergence_ends_as_in_scikit_learn():
+    theirs, ours, X, y = make_task("regression")
+    messages = []
+    for cls in (theirs, ours):
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite") as caught:
+            cls(solver="sgd", learning_rate_init=100.0, momentum=0.0, activation="identity", random_state=0).fit(X, y)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_divergence_with_early_stopping_keeps_the_best_as_in_scikit_learn():
+    with np.errstate(all="ignore"):
+        theirs, ours, _ = fit_both(
+            "regression", solver="sgd", learning_rate_init=5.0, momentum=0.0, activation="identity", early_stopping=True
+        )
+    assert np.isnan(theirs.validation_scores_[-1])
+    finite = np.isfinite(theirs.loss_curve_)
+    np.testing.assert_array_equal(np.isfinite(ours.loss_curve_), finite)
+    np.testing.assert_array_equal(np.isnan(ours.validation_scores_), np.isnan(theirs.validation_scores_))
+    for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+        assert_close(a, b)
+
+
+# --- other inputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
+@pytest.mark.parametrize("density", [0.01, 0.3])  # below and above where dense kernels take over
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_sparse(container, density, solver):
+    rng = np.random.default_rng(2)
+    X = container(sparse.random_array((N, 40), density=density, rng=rng))
+    y = rng.integers(0, 3, N)
+    for early_stopping in (False, True)[: 1 if solver == "lbfgs" else 2]:
+        parameters = {**COMMON, "solver": solver, "early_stopping": early_stopping}
+        assert_same(stock.MLPClassifier(**parameters).fit(X, y), MLPClassifier(**parameters).fit(X, y), X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_float32(solver, task):
+    theirs, ours, X, y = make_task(task)
+    X = X.astype(np.float32)
+    parameters = {**COMMON, **SOLVERS[solver], "activation": "tanh"}
+    pair = theirs(**parameters).fit(X, y), ours(**parameters).fit(X, y)
+    assert [coef.dtype for coef in pair[1].coefs_] == [coef.dtype for coef in pair[0].coefs_]
+    # A step rounds each number to 2**-24 of itself, in another order of summation; some 100 steps carry that along.
+    for a, b in zip(pair[0].coefs_ + pair[0].intercepts_, pair[1].coefs_ + pair[1].intercepts_, strict=True):
+        assert_close(a, b, 1e-4)
+    assert_close(
+        pair[0].loss_curve_ if solver != "lbfgs" else pair[0].loss_,
+        pair[1].loss_curve_ if solver != "lbfgs" else pair[1].loss_,
+        1e-4,
+    )
+
+
+@pytest.mark.parametrize("fitted", [np.float32, np.float64])
+@pytest.mark.parametrize("given", [np.float32, np.float64, np.float16, np.int64, np.longdouble])
+def test_predictions_have_scikit_learn_s_dtype(fitted, given):
+    theirs, ours, X, y = make_task("regression")
+    pair = [cls(**COMMON).fit(X.astype(fitted), y) for cls in (theirs, ours)]
+    pair[1].coefs_, pair[1].intercepts_ = pair[0].coefs_, pair[0].intercepts_
+    a, b = (estimator.predict((3 * X).astype(given)) for estimator in pair)
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(
+        b, a, rtol=1e-4 if a.dtype == np.float32 else 1e-12, atol=1e-6 if a.dtype == np.float32 else 0
+    )
+
+
+def test_layouts():
+    theirs, ours, X, y = make_task("multiclass")
+    expected = theirs(**COMMON).fit(X, y)
+    wide = np.zeros((N, 2 * D))
+    wide[:, ::2] = X
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    for same in (np.asfortranarray(X), wide[:, ::2], X[::-1].copy()[::-1], read_only, X.tolist()):
+        assert_same(expected, ours(**COMMON).fit(same, y), same)

@@ -1,0 +1,271 @@
+"""What fit(module, …) does not support is refused by name, before anything moves."""
+
+import copy
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch_loop import data, network, nn, numbers, optim, torch
+
+from briskmlp.interop.torch import fit
+
+pytestmark = pytest.mark.torch
+X, Y = data()
+LABELS = data(targets="labels")[1]
+
+
+def sequential(*layers):
+    return nn.Sequential(*layers).double()
+
+
+class Doubled(nn.Linear):
+    pass
+
+
+def tied():
+    module = sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    module[2].weight = module[0].weight
+    return module
+
+
+def hooked():
+    module = network(nn.Tanh())
+    module[1].register_forward_hook(lambda *args: None)
+    return module
+
+
+def hooked_tensor():
+    module = network(nn.Tanh())
+    module[0].weight.register_hook(lambda grad: grad)
+    return module
+
+
+def frozen():
+    module = network(nn.Tanh())
+    module[0].bias.requires_grad_(False)
+    return module
+
+
+def forwarded():
+    module = network(nn.Tanh())
+    module[1].forward = lambda X: X
+    return module
+
+
+def mixed():
+    return nn.Sequential(nn.Linear(4, 3).double(), nn.Linear(3, 3).float())
+
+
+def expanded():
+    module = network(nn.Tanh())
+    module[0].weight = nn.Parameter(torch.ones(1, 4).double().expand(6, 4))
+    return module
+
+
+MODULES = {
+    "module is a Doubled": lambda: Doubled(4, 3).double(),
+    "module's layer 1 is a GELU": lambda: network(nn.GELU()),
+    "module's layer 1 is a BatchNorm1d": lambda: network(nn.BatchNorm1d(6)),
+    "module's layer 1.0 is a SiLU": lambda: network(nn.Sequential(nn.SiLU())),
+    "module has no Linear": lambda: sequential(nn.Flatten()),
+    "module's layer 0, ReLU.., comes before the first Linear": lambda: sequential(nn.ReLU(), nn.Linear(4, 3)),
+    "module's layer 0, Dropout.*, comes before": lambda: sequential(nn.Dropout(0.1), nn.Linear(4, 3)),
+    "module's layer 2, Sigmoid.., follows another activation, relu": lambda: sequential(
+        nn.Linear(4, 3), nn.ReLU(), nn.Sigmoid()
+    ),
+    "Softmax or Exp in a hidden layer": lambda: network(nn.Softmax(1)),
+    "Softmax.dim=0., is not over the neurons": lambda: network(nn.Tanh(), nn.Softmax(0)),
+    "negative_slope 0.01, 0.1; accepted: one for all": lambda: network(nn.LeakyReLU(), nn.LeakyReLU(0.1)),
+    "negative_slope -0.1; accepted: one for all, 0 or more": lambda: network(nn.LeakyReLU(-0.1)),
+    "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
+    "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
+    "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),
+    "layer 0, Flatten.*, is not supported; accepted: Flatten.start_dim=1": lambda: sequential(
+        nn.Flatten(0), nn.Linear(4, 3)
+    ),
+    "follows one with 5 outputs": lambda: sequential(nn.Linear(4, 5), nn.Linear(6, 3)),
+    "2.weight is tied to 0.weight": tied,
+    "module's layer 1 has forward_hooks, which would not be called": hooked,
+    "0.weight has hooks": hooked_tensor,
+    "module's layer 1 has forward, which would not be called": forwarded,
+    "0.bias has requires_grad=False": frozen,
+    "1.weight has dtype torch.float32": mixed,
+    "0.weight has dtype torch.bfloat16": lambda: network(nn.Tanh()).bfloat16(),
+    "0.weight is on meta": lambda: network(nn.Tanh()).to("meta"),
+    "0.weight is an expanded tensor": expanded,
+}
+
+
+@pytest.mark.parametrize("message", MODULES)
+def test_modules(message):
+    module = MODULES[message]()
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1) if list(module.parameters()) else None, X, Y,
+            epochs=1, batch_size=5)  # fmt: skip
+
+
+def test_what_is_no_module():
+    with pytest.raises(TypeError, match="module is a list"):
+        fit([], nn.MSELoss(), None, X, Y, epochs=1, batch_size=5)
+
+
+def test_hooks_of_all_modules():
+    module = network(nn.Tanh())
+    handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
+    try:
+        with pytest.raises(ValueError, match=r"torch\.nn has global_forward_hooks"):
+            fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1), X, Y, epochs=1, batch_size=5)
+    finally:
+        handle.remove()
+
+
+def refused(message, module=None, loss_fn=None, optimizer=None, X=X, Y=Y, **arguments):
+    """Call fit, which refuses with this message and leaves module and optimizer as they were."""
+    module = network(nn.Tanh()) if module is None else module
+    optimizer = optim.Adam(module.parameters()) if optimizer is None else optimizer(module)
+    before = copy.deepcopy(numbers(module, optimizer))
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(module, loss_fn or nn.MSELoss(), optimizer, X, Y, **{"epochs": 1, "batch_size": 5, **arguments})
+    np.testing.assert_equal(numbers(module, optimizer), before)
+
+
+OPTIMIZERS = {
+    "optimizer is a Adagrad": lambda m: optim.Adagrad(m.parameters()),
+    "optimizer has amsgrad=True": lambda m: optim.Adam(m.parameters(), amsgrad=True),
+    "optimizer has maximize=True": lambda m: optim.SGD(m.parameters(), 0.1, maximize=True),
+    "optimizer has dampening=0.5": lambda m: optim.SGD(m.parameters(), 0.1, momentum=0.9, dampening=0.5),
+    "optimizer has centered=True": lambda m: optim.RMSprop(m.parameters(), centered=True),
+    "optimizer has momentum=0.9": lambda m: optim.RMSprop(m.parameters(), momentum=0.9),
+    "optimizer has differentiable=True": lambda m: optim.SGD(m.parameters(), 0.1, differentiable=True),
+    "optimizer does not have the module's 2.bias": lambda m: optim.Adam(list(m.parameters())[:-1]),
+    "optimizer has 1 parameters that are not the module's": lambda m: optim.Adam(
+        [*m.parameters(), nn.Parameter(torch.zeros(1))]
+    ),
+    "optimizer's groups differ in beta1; accepted: in lr and weight_decay": lambda m: optim.Adam(
+        [{"params": m[0].parameters()}, {"params": m[2].parameters(), "betas": (0.8, 0.999)}]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", OPTIMIZERS)
+def test_optimizers(message):
+    refused(message, optimizer=OPTIMIZERS[message])
+
+
+def test_hooks_of_an_optimizer():
+    def hooked(module):
+        optimizer = optim.Adam(module.parameters())
+        optimizer.register_step_pre_hook(lambda *args: None)
+        return optimizer
+
+    refused("optimizer has optimizer_step_pre_hooks", optimizer=hooked)
+
+
+def test_hooks_of_all_optimizers():
+    handle = register_optimizer_step_pre_hook(lambda *args: None)
+    try:
+        refused("torch.optim has global_optimizer_pre_hooks")
+    finally:
+        handle.remove()
+
+
+def test_steps_that_differ():
+    def unequal(module):
+        optimizer = optim.Adam(module.parameters())
+        module[0].weight.grad = torch.ones_like(module[0].weight)
+        optimizer.step()
+        return optimizer
+
+    refused("optimizer's parameters have seen .0, 1. steps", optimizer=unequal)
+
+
+def test_a_state_of_another_dtype():
+    def narrow(module):
+        optimizer = optim.SGD(module.parameters(), 0.1, momentum=0.9)
+        optimizer.state[module[0].weight]["momentum_buffer"] = torch.zeros(6, 4)
+        return optimizer
+
+    refused("optimizer's momentum_buffer of 0.weight has another shape, dtype or device", optimizer=narrow)
+
+
+LOSSES = {
+    "loss_fn is SmoothL1Loss": nn.SmoothL1Loss(),
+    "loss_fn is <function mse_loss": nn.functional.mse_loss,
+    "loss_fn has reduction='none'": nn.MSELoss(reduction="none"),
+    "CrossEntropyLoss, but the module ends in sigmoid; accepted: one that ends in a Linear": nn.CrossEntropyLoss(),
+    "BCEWithLogitsLoss, but the module ends in sigmoid": nn.BCEWithLogitsLoss(),
+    "loss_fn has a weight that differs between outputs": nn.BCELoss(weight=torch.tensor([1.0, 2.0, 3.0])),
+    "loss_fn has a weight below 0": nn.BCELoss(weight=torch.tensor(-1.0)),
+}
+
+
+@pytest.mark.parametrize("message", LOSSES)
+def test_losses(message):
+    refused(message, network(nn.Tanh(), nn.Sigmoid()), LOSSES[message], Y=Y.sigmoid())
+
+
+LOGITS = {
+    "BCELoss, but the module ends in identity; accepted: one that ends in Sigmoid": (nn.BCELoss(), Y.sigmoid()),
+    "label_smoothing=0.1": (nn.CrossEntropyLoss(label_smoothing=0.1), LABELS),
+    "ignore_index=0": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
+    "Y has label -100 at row 0": (nn.CrossEntropyLoss(), torch.full((23,), -100)),
+    "loss_fn has a weight below 0 or not finite": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 1.0])), LABELS),
+    "every row of Y the weight 0": (nn.CrossEntropyLoss(weight=torch.zeros(3)), LABELS),
+    "pos_weight, which is not supported with 3 outputs": (
+        nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 1.0])),
+        Y.sigmoid(),
+    ),
+    r"Y has shape \(23, 3, 1\); accepted: labels": (nn.CrossEntropyLoss(), Y[:, :, None]),
+    "Y has .* targets of this loss must be from 0 to 1": (nn.BCEWithLogitsLoss(), Y),
+}
+
+
+@pytest.mark.parametrize("message", LOGITS)
+def test_losses_of_logits(message):
+    loss_fn, targets = LOGITS[message]
+    refused(message, None, loss_fn, Y=targets)
+
+
+def test_one_class():
+    module = network(nn.Tanh(), n_out=1)
+    refused("the module has 1 output; accepted: 2 or more", module, nn.CrossEntropyLoss(), Y=torch.zeros(23).long())
+
+
+def test_softmax_with_a_loss_that_has_none():
+    refused("L1Loss, but the module ends in softmax", network(nn.Tanh(), nn.Softmax(1)), nn.L1Loss())
+
+
+ARGUMENTS = {
+    "epochs is 0": {"epochs": 0},
+    "batch_size is 0": {"batch_size": 0},
+    r"Y has shape \(23,\), but must have the shape of the outputs, \(23, 3\)": {"Y": Y[:, 0]},
+    r"X has shape \(23, 2, 2\), but the module takes rows": {"X": X.reshape(23, 2, 2)},
+    "X has nan at row 0": {"X": X * torch.nan},
+    "X is on meta": {"X": X.to("meta")},
+    "order is given and shuffle is True": {"order": [range(23)], "shuffle": True},
+    "generator is given, but shuffle is False": {"generator": torch.Generator()},
+    "order has 2 epochs, but epochs is 1": {"order": [np.arange(3), np.arange(3)]},
+    r"order\[0\] has 1 to 23; accepted: 0 to 22": {"order": [torch.arange(1, 24)]},
+    r"order\[0\] is int64 of shape \(24,\); accepted: integers, \(m,\) with m from 1 to 23": {"order": [[0] * 24]},
+    r"order\[0\] is float": {"order": [[0.5]]},
+    "drop_last leaves no batch of 23 rows": {"drop_last": True, "batch_size": 24},
+    "scheduler is a int; accepted: a torch.optim.lr_scheduler": {"scheduler": 3},
+}
+
+
+@pytest.mark.parametrize("message", ARGUMENTS)
+def test_arguments(message):
+    refused(message, **ARGUMENTS[message])
+
+
+def test_the_scheduler_of_another_optimizer():
+    other = optim.SGD(network(nn.Tanh()).parameters(), 0.1)
+    refused("scheduler is of another optimizer", scheduler=optim.lr_scheduler.StepLR(other, 1))
+
+
+def test_dropout_where_batches_are_made_one_by_one():
+    module = sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3))
+    refused("Dropout, which is not supported with this reduction and weight", module, nn.MSELoss(reduction="sum"))
