@@ -215,10 +215,11 @@ def test_an_activation_for_each_layer(run):
     np.testing.assert_allclose(run(estimator, X)["probabilities"], estimator.predict_proba(X), atol=2e-6)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimators_write_themselves(tmp_path):
     ours = pytest.importorskip("briskmlp.estimators")
     X, y = classification([0, 1], 2)
-    estimator = ours.MLPClassifier((4,), max_iter=500, random_state=0)
+    estimator = ours.MLPClassifier((4,), max_iter=5, random_state=0)
     with pytest.raises(NotFittedError):
         estimator.to_onnx(tmp_path / "model.onnx")
     estimator.fit(X, y).to_onnx(tmp_path / "one.onnx")
