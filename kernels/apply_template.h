@@ -83,6 +83,8 @@ static real clip_factor(const struct brisk_work* work) {
     for (int64_t block = 0; block < work->n_blocks; block++)
         sum += work->squares[block];
     const double norm = sqrt(sum);
+    if (isinf(norm)) /* not a step of 0: training has diverged, and NaN says so */
+        return NAN;
     return (real)(norm > work->plan.clip_norm ? work->plan.clip_norm / norm : 1);
 }
 

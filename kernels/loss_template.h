@@ -121,7 +121,10 @@ static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int
     }
     for (int64_t j = 0; j < n; j++) {
         const double z = (double)Z[column(j, stride)], y = (double)Y[j];
-        losses += exp(z) - y - y * z + (y == 0 ? 0 : y * log(y));
+        const double a = exp(z);
+        if (isinf((real)a)) /* as delta is, where float64 would go on */
+            losses = INFINITY;
+        losses += a - y - y * z + (y == 0 ? 0 : y * log(y));
     }
     return losses;
 }

@@ -184,7 +184,9 @@ def oracle_optimizer(optimizer, plan=None):
             return kind(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
         case Adam():
             kind = oracle.AdamW if isinstance(optimizer, AdamW) else oracle.Adam
-            kind = oracle.RawAdam if plan is not None and plan.raw_epsilon else kind
+            if plan is not None and plan.raw_epsilon:
+                assert kind is oracle.Adam, "scikit-learn's form has no decoupled decay"
+                kind = oracle.RawAdam
             return kind(betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, **fields)
         case RMSprop():
             return oracle.RMSprop(alpha=optimizer.alpha, eps=optimizer.epsilon, **fields)

@@ -198,3 +198,14 @@ def test_a_position_within_an_epoch(backend, dtype):
     _, grad = case.oracle_gradient(np.arange(10, 15))
     grad = oracle.clip([grad / 5], case.plan.clip_norm)[0]
     np.testing.assert_allclose(params, case.params - 0.1 * grad, rtol=0, atol=200 * np.finfo(dtype).eps)
+
+
+def test_a_norm_that_overflows_is_divergence_and_no_step_of_0(backend_name):
+    """Of gradients of 1e160 no float64 holds the squares."""
+    trainer = Trainer(
+        [1, 1], hidden="identity", loss="huber", dtype="float64", clip_norm=1.0, backend=backend_name, batch_size=1
+    )
+    before = trainer.parameters.copy()
+    with pytest.raises(FloatingPointError, match="diverged"):
+        trainer.fit([1e160], [0.0], epochs=1)
+    np.testing.assert_array_equal(trainer.parameters, before)

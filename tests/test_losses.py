@@ -110,6 +110,20 @@ def test_poisson_is_half_the_deviance(backend, dtype):
     assert (np.abs(delta - (A - Y)) <= 10 * eps * (A + Y)).all()
 
 
+def test_poisson_keeps_what_large_counts_leave(backend, dtype):
+    """A near Y: of sums of 10^7 some hundredths remain, which float32 would not see."""
+    z = np.log([1e6, 1e7, 3e7]).astype(dtype).astype(np.float64)
+    y = (np.exp(z) * [1, 1.0003, 0.9999]).astype(dtype).astype(np.float64)
+    losses, _ = each(single("exp", "poisson", dtype, z, y), backend)
+    expected = np.exp(z) - y - y * z + xlogy(y, y)
+    assert (np.abs(losses - expected) <= 10 * np.finfo(np.float64).eps * (y * z)).all()
+
+
+def test_poisson_is_infinite_where_its_prediction_is(backend):
+    losses, _ = each(single("exp", "poisson", "float32", [88.0, 89.0, 700.0], [1.0] * 3), backend)
+    assert np.isfinite(losses).tolist() == [True, False, False]
+
+
 def test_poisson_equals_scikit_learns(backend):
     from sklearn.metrics import mean_poisson_deviance
 

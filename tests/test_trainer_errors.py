@@ -47,6 +47,8 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"dropout": -0.1}, ValueError, "dropout is -0.1, but must be >= 0"),
     ({"dropout": float("nan")}, ValueError, "dropout is nan"),
     ({"dropout": "0.5"}, TypeError, "dropout must be a number, got '0.5'"),
+    ({"dropout": np.array("a")}, TypeError, "dropout must be a number"),
+    ({"dropout": b"ab"}, TypeError, "dropout must be a number, got b'ab'"),
     ({"dropout": None}, TypeError, "dropout must be a number, got None"),
     ({"dropout": [0.1, 0.2]}, ValueError, "dropout has 2 rates, but layers has 1 hidden layer"),
     ({"dropout": [1.5]}, ValueError, r"dropout\[0\] is 1.5, but must be >= 0 and < 1"),

@@ -537,7 +537,7 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
 
 def _check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Return a rate for each hidden layer."""
-    if not isinstance(dropout, (Sequence, np.ndarray)) or isinstance(dropout, str):
+    if isinstance(dropout, (str, bytes)) or not isinstance(dropout, (Sequence, np.ndarray)) or np.ndim(dropout) == 0:
         return (check_fraction("dropout", dropout),) * n_hidden
     if len(dropout) != n_hidden:
         raise ValueError(f"dropout has {len(dropout)} rates, but layers has {n_hidden} hidden layers")

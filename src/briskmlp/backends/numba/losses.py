@@ -196,17 +196,17 @@ def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, le
 @jit
 def poisson(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ e^Z - Y - Y Z + Y log Y."""
-    rest = 0.0
+    losses = 0.0  # where A is near Y nearly all of it cancels: float64 keeps the digits that are left
     for j in range(n):
-        Y = np.float64(buffer[d + j])
-        if Y != 0.0:
-            rest += Y * (np.log(Y) - np.float64(buffer[z + j]) - 1.0)
-    sums = splat(buffer, 0.0)
+        Y, Z = np.float64(buffer[d + j]), np.float64(buffer[z + j])
+        A = np.exp(Z)
+        if np.isinf(number(buffer, A)):
+            losses = np.inf  # as delta is, where float64 would go on
+        losses += A - Y - Y * Z + (Y * np.log(Y) if Y != 0.0 else 0.0)
     for j in range(0, n, width(buffer)):
-        A = first(exp_any(load(buffer, z + j)), n - j, 0.0)
-        sums = sums + A
-        store(buffer, d + j, first(A - load(buffer, d + j), n - j, 0.0) * splat(buffer, factor))
-    return np.float64(total(sums)) + rest
+        delta = first(exp_any(load(buffer, z + j)) - load(buffer, d + j), n - j, 0.0)
+        store(buffer, d + j, delta * splat(buffer, factor))
+    return losses
 
 
 @jit

@@ -123,7 +123,7 @@ def rmsprop(P: Any, G: Any, S: Any, at: int, size: int, lr: float, alpha: float,
 
 @jit
 def clip(G: Any, size: int, limit: float) -> None:
-    """Multiply a gradient whose norm is larger than ``limit`` so that it is ``limit``."""
+    """Multiply a gradient whose norm is larger than ``limit`` so that it is ``limit``, or NaN, if it overflows."""
     s0 = s1 = s2 = s3 = 0.0  # four sums: one alone would wait for each addition
     for i in range(0, size - 3, 4):
         g0, g1, g2, g3 = np.float64(G[i]), np.float64(G[i + 1]), np.float64(G[i + 2]), np.float64(G[i + 3])
@@ -132,6 +132,6 @@ def clip(G: Any, size: int, limit: float) -> None:
         s0 += np.float64(G[i]) * np.float64(G[i])
     norm = np.sqrt((s0 + s1) + (s2 + s3))
     if norm > limit:
-        factor = number(G, limit / norm)
+        factor = number(G, limit / norm if norm < np.inf else np.nan)
         for i in range(size):
             G[i] *= factor

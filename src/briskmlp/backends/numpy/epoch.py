@@ -58,8 +58,10 @@ def train(
                 clip(work.grad, plan.clip_norm)
             counts[2] += 1
             update(plan, params, work.grad, state, position.step, rates[epoch - first])
-            share = len(rows) / batch_weight if plan.report_rows else 1.0
-            position.sums += (share * loss, share * batch_weight)
+            if plan.report_rows:
+                position.sums += (loss / batch_weight * len(rows), len(rows))
+            else:
+                position.sums += (loss, batch_weight)
         counts[1] += 1
         if counts[1] == n_batches:
             losses[epoch - first] = position.sums[0] / position.sums[1]

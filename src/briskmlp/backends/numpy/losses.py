@@ -23,7 +23,7 @@ def loss_and_delta(
         losses, dA = _of_error(plan, A - Y)
         delta = through(plan, dA, A, activation)
     elif plan.loss == POISSON:
-        losses, delta = _poisson(Z.astype(np.float64), Y.astype(np.float64)).sum(axis=1), A - Y
+        losses, delta = _poisson(A, Z.astype(np.float64), Y.astype(np.float64)).sum(axis=1), A - Y
     elif activation == SOFTMAX:
         losses, delta = _softmax_cross_entropy(plan, A, Z.astype(np.float64), Y)
     else:
@@ -45,9 +45,10 @@ def _of_error(plan: Plan, error: FloatArray) -> tuple[Floats, FloatArray]:
     return losses.sum(axis=1), np.clip(error, -d, d)
 
 
-def _poisson(Z: Floats, Y: Floats) -> Floats:
+def _poisson(A: FloatArray, Z: Floats, Y: Floats) -> Floats:
     """Return ``A - Y + Y log(Y / A) = exp(Z) - Y - Y Z + Y log Y`` of each output: half the deviance."""
-    return np.asarray(np.exp(Z) - Y - Y * Z + Y * np.log(np.where(Y == 0, 1, Y)))
+    # infinite where A is, and so delta: float64 would go on
+    return np.where(np.isinf(A), np.inf, np.exp(Z) - Y - Y * Z + Y * np.log(np.where(Y == 0, 1, Y)))
 
 
 def _softmax_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: Any) -> tuple[Floats, FloatArray]:

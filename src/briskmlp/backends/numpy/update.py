@@ -11,9 +11,11 @@ from briskmlp.plan import RULE_ADAM, RULE_MOMENTUM, RULE_SGD, Plan
 
 @quiet
 def clip(grad: FloatArray, largest: float) -> None:
-    """Scale ``grad`` so that its norm is at most ``largest``."""
+    """Scale ``grad`` so that its norm is at most ``largest``; make it NaN, which is seen, if the norm overflows."""
     norm = float(np.sqrt(np.square(grad, dtype=np.float64).sum()))
-    if norm > largest:
+    if np.isinf(norm):
+        grad.fill(np.nan)
+    elif norm > largest:
         grad *= largest / norm
 
 
