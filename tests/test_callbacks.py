@@ -214,6 +214,21 @@ class TestEarlyStopping:
         for owner in (stopping, other):
             assert owner.state_dict()["best_parameters"].tolist() == [1, 1, 1]
 
+    def test_a_loaded_state_waits_until_something_is_trained(self):
+        class Fails:
+            def on_fit_begin(self, trainer):
+                raise OSError
+
+        first, stopping = EarlyStopping(), EarlyStopping()
+        fit(FakeTrainer(), first, [1, 2])
+        stopping.load_state_dict(first.state_dict())
+        with pytest.raises(OSError):  # noqa: PT011 - it says nothing
+            Callbacks([stopping, Fails()]).on_fit_begin(FakeTrainer())
+        fit(FakeTrainer(), stopping, [3])
+        assert (stopping.best, stopping.wait) == (1, 2)
+        fit(FakeTrainer(), stopping, [3])
+        assert (stopping.best, stopping.wait) == (3, 0)
+
     def test_an_empty_state_round_trips(self):
         stopping = EarlyStopping()
         stopping.load_state_dict(EarlyStopping().state_dict())

@@ -189,6 +189,7 @@ whole = Trainer([20, 150, 100, 2], seed=0, optimizer=Adam(0.01))
 whole.fit(X, Y, epochs=5)
 print(trainer.epoch, stored.epoch, len(os.listdir(os.path.dirname(path))))
 for survivor in (trainer, stored):
+    os.remove(path)
     survivor.fit(X, Y, epochs=5 - survivor.epoch, callbacks=[Checkpoint(path)])
     assert survivor.parameters.tobytes() == whole.parameters.tobytes()
 """

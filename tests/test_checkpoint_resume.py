@@ -261,6 +261,77 @@ def test_a_configuration_of_no_trainer(tmp_path, changed):
         Trainer.load(tmp_path / "run")
 
 
+@pytest.mark.parametrize("layers", [[3, 5, 2], [7, 3]], ids=["untrained", "another network"])
+def test_a_checkpoint_that_was_not_loaded_is_not_replaced(tmp_path, layers):
+    path = tmp_path / "run"
+    trainer = make("mse", backend="numpy", batch_size=BATCH)
+    trainer.fit(X, Y, epochs=2, callbacks=[Checkpoint(path)])
+    content = path.read_bytes()
+    other = Trainer(layers, hidden="tanh", seed=1, backend="numpy")
+    before = everything(other)
+    with pytest.raises(
+        ValueError, match=r"run is a checkpoint of (12 steps|Network\(.*\)), but this trainer has made 0"
+    ):
+        other.fit(np.ones((4, layers[0])), np.ones((4, layers[-1])), epochs=9, callbacks=[Checkpoint(path)])
+    assert path.read_bytes() == content
+    assert everything(other) == before
+    for going_on in (trainer, Trainer.load(path, backend="numpy")):  # both have made as many steps
+        path.write_bytes(content)
+        going_on.fit(X, Y, epochs=1, callbacks=[Checkpoint(path)])
+    path.write_bytes(b"no checkpoint")
+    other.fit(np.ones((4, layers[0])), np.ones((4, layers[-1])), epochs=1, callbacks=[Checkpoint(path)])
+    assert Trainer.load(path, backend="numpy").epoch == 1
+
+
+def test_a_fit_that_fails_to_begin_loses_no_state(tmp_path):
+    make("mse", backend="numpy").fit(X, Y, epochs=3, callbacks=[EarlyStopping("loss"), Checkpoint(tmp_path / "run")])
+    trainer, stopping = Trainer.load(tmp_path / "run", backend="numpy"), EarlyStopping("loss")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            trainer.fit(X, Y, epochs=1, callbacks=[stopping, Checkpoint(tmp_path / "no" / "run")])
+    trainer.fit(X, Y, epochs=0, callbacks=[stopping])
+    assert stopping.best_epoch == 3
+    trainer.fit(X, Y, epochs=0, callbacks=[stopping])
+    assert stopping.best_epoch == 0  # only the first fit is given states
+
+
+def test_best_parameters_of_another_shape(tmp_path):
+    make("mse", backend="numpy").fit(X, Y, epochs=1, callbacks=[EarlyStopping("loss"), Checkpoint(tmp_path / "run")])
+    stored = checkpoint.read(tmp_path / "run")
+    [(kind, state)] = stored.callbacks
+    state["best_parameters"] = state["best_parameters"][None]
+    fields = {"slots": stored.slots, "training": stored.training, "callbacks": [(kind, state)]}
+    checkpoint.write(tmp_path / "run", stored.network, stored.parameters, stored.config, **fields)
+    trainer = Trainer.load(tmp_path / "run", backend="numpy")
+    with pytest.raises(
+        CheckpointError, match=r"run: the state of a callback is not usable: .* best_parameters of shape"
+    ):
+        trainer.fit(X, Y, epochs=1, callbacks=[EarlyStopping("loss")])
+
+
+def test_a_state_that_nothing_loads_is_told(tmp_path):
+    class OneWay(Count):
+        load_state_dict = property()  # as if it had none
+
+    make("mse", backend="numpy").fit(X, Y, epochs=1, callbacks=[OneWay(), Checkpoint(tmp_path / "run")])
+    trainer = Trainer.load(tmp_path / "run", backend="numpy")
+    with pytest.warns(UserWarning, match="of OneWay, but this fit has no such callback with load_state_dict") as told:
+        trainer.fit(X, Y, epochs=1, callbacks=[OneWay()])
+    assert told[0].filename == __file__
+
+
+def test_the_directory_may_change(tmp_path, monkeypatch):
+    class Move:
+        def on_epoch_end(self, trainer, record):
+            (tmp_path / "other").mkdir(exist_ok=True)
+            os.chdir(tmp_path / "other")
+
+    monkeypatch.chdir(tmp_path)
+    make("mse", backend="numpy").fit(X, Y, epochs=2, callbacks=[Move(), Checkpoint("run")])
+    assert Trainer.load(tmp_path / "run", backend="numpy").epoch == 2
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 # --- another backend -------------------------------------------------------------------------------------------------
 
 AVAILABLE = [name for name, reason in dispatch.backends().items() if reason is None]
@@ -412,5 +483,6 @@ def test_a_write_that_fails_keeps_the_file_and_what_was_learned(tmp_path, backen
     loaded = Trainer.load(path, backend=backend_name)
     assert (trainer.epoch, loaded.epoch) == (3, 2)
     for survivor in (trainer, loaded):
+        path.unlink(missing_ok=True)
         survivor.fit(X, Y, epochs=4 - survivor.epoch, callbacks=[Checkpoint(path)])
         assert everything(survivor) == everything(whole)

@@ -313,6 +313,7 @@ def test_resume_starts_where_there_is_nothing(tmp_path, data, run):
         (["--batch-size", "7"], "it has another batch_size"),
         (["--learning-rate", "0.5"], "it has another optimizer"),
         (["--dtype", "float64"], "it has another dtype"),
+        (["--test-share", "0.5"], "it has another test_share, another data"),
         (["--ignore", "price,weight"], "it has another network, another data"),
         (["--epochs", "2"], "--epochs is 2, but "),
     ],
@@ -338,6 +339,47 @@ def test_other_rows_are_other_data(tmp_path, data, run):
     code, _, err = run(*command, "--resume")
     assert code == 2
     assert "was not written by this command: it has another data" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"), [([], "another data"), (["--test-share", "0.5"], "another test_share")]
+)
+def test_texts_alone_tell_rows_apart(tmp_path, run, changed, message):
+    """Such columns are the same whatever the order of the rows, and whichever of them are held out."""
+    random = np.random.RandomState(0)
+    rows = [[random.choice(list("abc")), random.choice(["yes", "no"])] for _ in range(200)]
+    path = tmp_path / "data.csv"
+
+    def write(rows):
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([["letter", "answer"], *rows])
+
+    write(rows)
+    command = ["train", path, "--target", "answer", *FAST, "--epochs", 1, "--checkpoint", tmp_path / "run"]
+    assert run(*command)[0] == 0
+    assert run(*command, "--resume")[0] == 0
+    if not changed:
+        write(rows[::-1])
+    code, _, err = run(*command, *changed, "--resume")
+    assert code == 2
+    assert f"was not written by this command: it has {message}" in err
+
+
+def test_a_command_that_fails_leaves_no_folder(tmp_path, data, run):
+    assert run("train", data, "--target", "nope", "--checkpoint", tmp_path / "run")[0] == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_lines_for_people(tmp_path, data, run, monkeypatch):
+    command = ["train", data, "--target", "kind", *FAST, "--checkpoint", tmp_path / "run"]
+    assert run(*command, "--epochs", 1)[0] == 0
+    monkeypatch.setattr("briskmlp.backends.numpy.NAME", "other")
+    code, _, err = run(*command, "--epochs", 2, "--resume")
+    assert code == 0
+    assert "\nwarning: " in err
+    assert "goes on on other: the last bits may differ" in err
+    assert ".py" not in err
 
 
 def test_where_checkpoints_cannot_be(tmp_path, data, run):

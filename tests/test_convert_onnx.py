@@ -108,6 +108,13 @@ def test_classes_of_a_trainer(run, n_out, classes, loss):
     np.testing.assert_allclose(outputs["probabilities"][:, -n_out:], A, atol=1e-6)  # some 10 u of numbers up to 1
 
 
+@pytest.mark.parametrize(("output", "n_out"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 3)])
+def test_every_constant_is_used(tmp_path, n_out, output):  # onnxruntime warns of others
+    to_onnx(Trainer([4, 6, n_out], output=output, loss="cross_entropy", seed=0), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
 def test_the_tie_of_shared_biases_is_lost(tmp_path):
     trainer = Trainer([2, 3, 1], bias="layer", initializer=np.arange(11.0))
     to_onnx(trainer, tmp_path / "model.onnx")
@@ -303,6 +310,9 @@ def test_errors(tmp_path, monkeypatch):
         to_onnx(trainer, path, classes=["a", "a", "b"])
     with pytest.raises(TypeError, match="accepted: all integers, numbers, bools or strings"):
         to_onnx(trainer, path, classes=[(1,), None, "a"])
+    for large in (2**63, np.uint64(2**63), -(2**63) - 1):
+        with pytest.raises((TypeError, ValueError), match=r"classes are .*accepted: .*integers"):
+            to_onnx(trainer, path, classes=[0, 1, large])
     with pytest.raises(ValueError, match="MLPClassifier that is not fitted"):
         to_onnx(stock.MLPClassifier(), path)
     with pytest.raises(ValueError, match="beyond float32"):

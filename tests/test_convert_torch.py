@@ -10,7 +10,7 @@ import torch
 from build import build
 from torch import nn
 
-from briskmlp import Adam, Network, Trainer
+from briskmlp import Adam, Checkpoint, EarlyStopping, Network, Trainer
 from briskmlp.convert.torch import from_torch, load_state_dict, read_module, state_dict, to_torch
 
 pytestmark = pytest.mark.torch
@@ -143,6 +143,17 @@ def test_what_a_module_decides_and_what_arguments_do():
     assert Trainer.from_torch(nn.Linear(2, 1)).network.layers == (2, 1)
     with pytest.raises(TypeError, match="hidden"):
         Trainer.from_torch(module, hidden="tanh")
+
+
+@pytest.mark.parametrize("bias", ["neuron", "layer", "none"])
+def test_a_checkpoint_is_a_state_dict(tmp_path, bias):
+    library = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    arguments = {"optimizer": Adam(0.01), "bias": bias, "backend": "numpy"}
+    trainer, other = (Trainer([3, 4, 2], seed=seed, **arguments) for seed in (1, 2))
+    keep = [EarlyStopping("loss"), Checkpoint(tmp_path / "run")]
+    trainer.fit(np.eye(3), np.eye(3)[:, :2], epochs=2, callbacks=keep)
+    other.load_state_dict(library.load_file(tmp_path / "run"))
+    np.testing.assert_array_equal(other.parameters, trainer.parameters)
 
 
 def test_a_state_dict_of_a_trainer():

@@ -315,6 +315,26 @@ def test_modules_of_many_shapes():
 
 
 @pytest.mark.usefixtures("numpy_backend")
+def test_a_learning_rate_that_is_a_tensor():
+    X, Y = data()
+    ours, theirs = twins(network(nn.Tanh()), lambda m: optim.Adam(m.parameters(), lr=torch.tensor(0.01).double()))
+    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=4, batch_size=5)
+    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 4, 5)
+    assert_same(ours, theirs)
+
+
+@pytest.mark.usefixtures("numpy_backend")
+def test_a_scheduler_may_be_stepped_outside():
+    """PyTorch's warning that no step was made, an error in tests, is not raised."""
+    X, Y = data()
+    module = network(nn.Tanh())
+    optimizer = adam(module)
+    scheduler = schedulers.StepLR(optimizer, 1)
+    fit(module, nn.MSELoss(), optimizer, X, Y, epochs=1, batch_size=5)
+    scheduler.step()
+
+
+@pytest.mark.usefixtures("numpy_backend")
 def test_one_activation_in_many_places():
     tanh = nn.Tanh()
     ours, theirs = twins(nn.Sequential(nn.Linear(4, 5), tanh, nn.Linear(5, 5), tanh, nn.Linear(5, 3)).double(), adam)

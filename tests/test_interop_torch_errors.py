@@ -65,6 +65,23 @@ def expanded():
     return module
 
 
+def overlapping():
+    module, memory = network(nn.Tanh()), torch.zeros(8).double()
+    module[0].bias, module[2].bias = nn.Parameter(memory[:6]), nn.Parameter(memory[5:])
+    return module
+
+
+def overlapping_itself():
+    module = network(nn.Tanh())
+    module[0].weight = nn.Parameter(torch.ones(9).double().as_strided((6, 4), (1, 1)))
+    return module
+
+
+def inferred():
+    with torch.inference_mode():
+        return network(nn.Tanh())
+
+
 MODULES = {
     "module is a Doubled": lambda: Doubled(4, 3).double(),
     "module's layer 1 is a GELU": lambda: network(nn.GELU()),
@@ -96,6 +113,9 @@ MODULES = {
     "0.weight has dtype torch.bfloat16": lambda: network(nn.Tanh()).bfloat16(),
     "0.weight is on meta": lambda: network(nn.Tanh()).to("meta"),
     "0.weight is an expanded tensor": expanded,
+    "0.weight is an expanded tensor; accepted": overlapping_itself,
+    "2.bias is tied to 0.bias or overlaps it": overlapping,
+    "0.weight was made in torch.inference_mode": inferred,
 }
 
 
@@ -105,6 +125,29 @@ def test_modules(message):
     with pytest.raises((TypeError, ValueError), match=message):
         fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1) if list(module.parameters()) else None, X, Y,
             epochs=1, batch_size=5)  # fmt: skip
+
+
+def test_views_of_one_buffer_that_do_not_overlap():
+    module, memory = network(nn.Tanh()), torch.zeros(9).double()
+    module[0].bias, module[2].bias = nn.Parameter(memory[3:]), nn.Parameter(memory[:3])
+    fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1), X, Y, epochs=1, batch_size=5)
+    assert (memory != 0).all()
+
+
+def test_inference_mode():
+    module = network(nn.Tanh())
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"fit is called in torch\.inference_mode"):
+        fit(module, nn.MSELoss(), optim.Adam(module.parameters()), X, Y, epochs=1, batch_size=5)
+
+
+def test_a_state_made_in_inference_mode():
+    def inferred(module):
+        optimizer = optim.SGD(module.parameters(), 0.1, momentum=0.9)
+        with torch.inference_mode():
+            optimizer.state[module[0].weight]["momentum_buffer"] = torch.zeros(6, 4).double()
+        return optimizer
+
+    refused("optimizer's momentum_buffer of 0.weight was made in inference mode", optimizer=inferred)
 
 
 def test_what_is_no_module():
@@ -143,6 +186,12 @@ OPTIMIZERS = {
     "optimizer does not have the module's 2.bias": lambda m: optim.Adam(list(m.parameters())[:-1]),
     "optimizer has 1 parameters that are not the module's": lambda m: optim.Adam(
         [*m.parameters(), nn.Parameter(torch.zeros(1))]
+    ),
+    "optimizer has lr=tensor.*of torch.float32, but the module is of torch.float64": lambda m: optim.Adam(
+        m.parameters(), lr=torch.tensor(0.01)
+    ),
+    "optimizer has betas=tensor": lambda m: optim.Adam(
+        m.parameters(), lr=torch.tensor(0.01).double(), betas=(torch.tensor(0.9), torch.tensor(0.99)), capturable=False
     ),
     "optimizer's groups differ in beta1; accepted: in lr and weight_decay": lambda m: optim.Adam(
         [{"params": m[0].parameters()}, {"params": m[2].parameters(), "betas": (0.8, 0.999)}]
@@ -245,6 +294,8 @@ ARGUMENTS = {
     r"X has shape \(23, 2, 2\), but the module takes rows": {"X": X.reshape(23, 2, 2)},
     "X has nan at row 0": {"X": X * torch.nan},
     "X is on meta": {"X": X.to("meta")},
+    "X has requires_grad=True, but would get no gradient": {"X": X.clone().requires_grad_()},
+    "Y has dtype torch.bfloat16, which NumPy has not": {"Y": Y.bfloat16()},
     "order is given and shuffle is True": {"order": [range(23)], "shuffle": True},
     "generator is given, but shuffle is False": {"generator": torch.Generator()},
     "order has 2 epochs, but epochs is 1": {"order": [np.arange(3), np.arange(3)]},

@@ -24,15 +24,16 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
-from briskmlp.checkpoint import CallbackState
+from briskmlp.checkpoint import CallbackState, CheckpointError, read_position
 from briskmlp.history import History, Record
 from briskmlp.network import MAX_SIZE, FloatArray
-from briskmlp.tensors import remove_leftovers
+from briskmlp.tensors import remove_leftovers, shortened
 
 if TYPE_CHECKING:
     from briskmlp.trainer import Trainer
@@ -97,18 +98,23 @@ class Callbacks:
         intervals = [c.every_epochs for c in self.callbacks if isinstance(c, Checkpoint) and c.every_epochs is not None]
         return min((epoch - epoch % interval + interval for interval in intervals), default=MAX_SIZE)
 
-    def load_states(self, states: Sequence[CallbackState]) -> list[str]:
+    def load_states(self, states: Sequence[CallbackState], trainer: Trainer) -> list[str]:
         """Give the k-th callback of each class the k-th state of this class; return the classes of those left over."""
         left = list(states)
         for callback in self.callbacks:
             kinds = [kind for kind, _ in left]
             if type(callback).__name__ in kinds and hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))[1])
+                if isinstance(callback, EarlyStopping):
+                    callback.check_shape(trainer)
         return [kind for kind, _ in left]
 
     def on_fit_begin(self, trainer: Trainer) -> bool:
         """Tell all callbacks that training begins; return whether one of them said True, as there is nothing to do."""
-        return _any_true([hook(trainer) for hook in self._hooks("on_fit_begin")])
+        answers = []
+        for hook in self._hooks("on_fit_begin"):
+            answers.append(hook(trainer))  # noqa: PERF401 - a comprehension is a frame more, before Python 3.12
+        return _any_true(answers)
 
     def on_pause(self, trainer: Trainer) -> None:
         """Tell all callbacks that a kernel call has ended."""
@@ -201,28 +207,33 @@ class EarlyStopping:
 
     def on_fit_begin(self, trainer: Trainer) -> bool:
         """Start afresh, unless a state has just been loaded; return True if that state has stopped training."""
-        if not self._loaded:
+        if not self._loaded:  # which stays until something is trained: another callback may fail
             self._reset()
-        self._loaded = False
-        stored = self._best_parameters
-        if stored is not None and stored.shape != trainer.parameters.shape:
-            raise ValueError(
-                f"EarlyStopping's state has best_parameters of shape {stored.shape}, "
-                f"but the trainer's parameters have shape {trainer.parameters.shape}"
-            )
+        self.check_shape(trainer)
         if self.wait < self.patience:
             return False
         warnings.warn(
             f"EarlyStopping had stopped this training {self.wait} epochs after the best, {self.best_epoch}, so nothing "
             "is trained; a larger patience trains on",
             UserWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
         return True
+
+    def check_shape(self, trainer: Trainer) -> None:
+        """Refuse, and forget, a state of another network."""
+        stored = self._best_parameters
+        if stored is not None and stored.shape != trainer.parameters.shape:
+            self._loaded = False
+            raise ValueError(
+                f"EarlyStopping's state has best_parameters of shape {stored.shape}, "
+                f"but the trainer's parameters have shape {trainer.parameters.shape}"
+            )
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool:
         """Compare with the best epoch; return True when patience is at its end."""
         _check_monitor(self.monitor, record)
+        self._loaded = False
         value = record[self.monitor]
         if not self._improves(value):
             self.wait += 1
@@ -234,6 +245,7 @@ class EarlyStopping:
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Restore the best parameters."""
+        self._loaded = False
         if self.restore_best and self._best_parameters is not None:
             trainer.parameters[...] = self._best_parameters
 
@@ -285,7 +297,7 @@ class Checkpoint:
     Parameters
     ----------
     path : str or path-like
-        Of the file, such as ``"run.safetensors"``.
+        Of the file, such as ``"run.safetensors"``; relative to the directory of the moment.
     every_epochs : int, >= 1, optional
         Write after the epochs that are multiples of it. Default: 1, unless ``every_seconds`` is given.
     every_seconds : float, >= 0, optional
@@ -294,8 +306,9 @@ class Checkpoint:
     Raises
     ------
     ValueError, TypeError
-        For bad arguments, and in ``fit``, before any weight moves, if the configuration or the state of a callback
-        cannot be kept.
+        For bad arguments. In ``fit``, before any weight moves, if the configuration or the state of a callback cannot
+        be kept, or if the checkpoint at ``path`` is of another network or has made more steps than the trainer: one
+        that should have been loaded. Later, if a callback's state has become one that cannot be kept.
     OSError
         In ``fit``, if the file cannot be written, as on a full disk. The file before is unchanged, and the trainer
         has what it had learned; the next ``fit`` goes on from there.
@@ -329,7 +342,7 @@ class Checkpoint:
             raise ValueError(
                 f"every_epochs is {every_epochs} and every_seconds {every_seconds}, but one alone is accepted"
             )
-        self.path = os.fspath(path)
+        self.path = os.fspath(Path(path).absolute())  # a callback may change the directory
         self.every_epochs, self.every_seconds = None, None
         if every_seconds is not None:
             self.every_seconds = check_number("every_seconds", every_seconds, low=0.0)
@@ -341,6 +354,7 @@ class Checkpoint:
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Write the first file: whatever cannot be kept is found out now, and not after hours."""
         remove_leftovers(self.path)
+        self._check_older(trainer)
         self.save(trainer)
         self._last = time.monotonic()
 
@@ -358,6 +372,21 @@ class Checkpoint:
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Write what ``fit`` leaves, such as the weights that `EarlyStopping` has restored."""
         self.save(trainer)
+
+    def _check_older(self, trainer: Trainer) -> None:
+        """Refuse to replace what the trainer has not come from: most often, a script that forgot to load it."""
+        try:
+            network, step = read_position(self.path)
+        except (CheckpointError, FileNotFoundError):
+            return  # nothing there that could be loaded
+        made = trainer._engine.position.step
+        if network == trainer.network and step <= made:
+            return
+        found = f"of {step} steps" if network == trainer.network else f"of {shortened(repr(network))}"
+        raise ValueError(
+            f"{self.path} is a checkpoint {found}, but this trainer has made {made} steps of {trainer.network!r}; "
+            "go on from it with Trainer.load, or choose another path, or remove the file"
+        )
 
     def save(self, trainer: Trainer) -> None:
         """Write the file now."""

@@ -4,8 +4,8 @@ The weights are there under the names that PyTorch gives those of ``nn.Sequentia
 layer l is ``"{2l}.weight"`` (n_out, n_in) and ``"{2l}.bias"`` (n_out,). A bias shared by the layer is (1,), none is
 absent. Training adds ``"optimizer.{slot}"`` (n_parameters,), laid out as ``Trainer.parameters`` is, with PyTorch's
 names of the slots, and ``"callbacks.{i}.{name}"`` for arrays in the state of the i-th callback. PyTorch reads the
-weights with ``module.load_state_dict(safetensors.torch.load_file(path), strict=False)``; where nothing was added,
-strictly too.
+weights with ``module.load_state_dict({k: v for k, v in safetensors.torch.load_file(path).items() if k[0].isdigit()})``,
+unless a layer shares its bias, which PyTorch's layers cannot.
 
 The metadata has "format" = "briskmlp", "format_version" and "config", which is JSON:
 ``{"network": {"layers", "hidden", "output", "bias"}, "trainer": …, "training": …, "callbacks": […]}``; the last two
@@ -144,7 +144,7 @@ def read(path: str | os.PathLike[str]) -> Stored:
         If there is no such file, or it cannot be read.
     """
     with tensors.opened(path) as file:
-        network, config = _parse_metadata(file.metadata)
+        network, config = _parse_metadata(file)
         # first of all, so that no hostile width reaches a product, a message or an allocation
         there = sum(math.prod(entry.shape) for entry in file.tensors.values())
         require(network.n_parameters <= there, "the network of its config needs more bytes than the file has")
@@ -161,6 +161,20 @@ def read(path: str | os.PathLike[str]) -> Stored:
             stored.slots = {name.removeprefix(OPTIMIZER): _finite(file, name) for name in names}
         stored.callbacks = _parse_callbacks(file, config.get("callbacks", []))
         return stored
+    raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
+
+
+def read_position(path: str | os.PathLike[str]) -> tuple[Network, int]:
+    """Return the network of a checkpoint and the steps of its training, 0 if it has none; no weights are read.
+
+    Raises
+    ------
+    CheckpointError, OSError
+        As those of `read`.
+    """
+    with tensors.opened(path) as file:
+        network, config = _parse_metadata(file)
+        return network, _parse_training(config["training"]).step if "training" in config else 0
     raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
 
 
@@ -206,7 +220,8 @@ def _as_lists(value: Any) -> Any:
     return list(map(_as_lists, value)) if isinstance(value, (tuple, list)) else value
 
 
-def _parse_metadata(metadata: Any) -> tuple[Network, dict[str, Any]]:
+def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
+    metadata = file.metadata
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise CheckpointError(f"not a checkpoint of {FORMAT}: its metadata lacks format = {FORMAT!r}")
     version = metadata.get("format_version")
@@ -218,6 +233,9 @@ def _parse_metadata(metadata: Any) -> tuple[Network, dict[str, Any]]:
     described, given = config.get("network"), config.get("trainer")
     if not isinstance(described, dict) or not isinstance(given, dict):
         raise CheckpointError("config lacks the objects 'network' and 'trainer'")
+    n = len(described["layers"]) - 1 if isinstance(described.get("layers"), list) else 0
+    # before a Network checks millions of them, because each layer has a tensor
+    require(n <= len(file.tensors), f"the network of config has {n} layers, more than the file has tensors")
     try:
         network = Network(described["layers"], described["hidden"], described["output"], described["bias"])
     except KeyError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from briskmlp import checkpoint, configuration
 from briskmlp.callbacks import Callbacks, states_of
 from briskmlp.checkpoint import CallbackState, CheckpointError, Training
+from briskmlp.tensors import shortened
 
 if TYPE_CHECKING:
     from briskmlp.trainer import Trainer
@@ -66,12 +67,12 @@ def load(cls: type[AnyTrainer], path: str | PathLike[str], *, backend: str, thre
             **configuration.restore(stored.config),
         )
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: no Trainer can be made of it: {error}") from error
+        raise CheckpointError(f"{file}: no Trainer can be made of it: {shortened(error)}") from error
     if (training := stored.training) is None:  # a model alone
         return trainer
     names, state = configuration.slot_names(trainer.optimizer), trainer._engine.state
     if set(names) != set(stored.slots):
-        found = ", ".join(stored.slots) or "none"
+        found = shortened(", ".join(stored.slots)) or "none"
         raise CheckpointError(
             f"{file}: {trainer.optimizer!r} needs the state {', '.join(names) or 'none'}, not {found}"
         )
@@ -90,22 +91,30 @@ def load(cls: type[AnyTrainer], path: str | PathLike[str], *, backend: str, thre
     return trainer
 
 
-def go_on(trainer: Trainer, hooks: Callbacks) -> None:
-    """Give the callbacks of the first ``fit`` after loading their states; warn if it cannot go on as it was."""
-    pending: Pending | None = trainer._pending
-    if pending is None:
-        return
-    try:
-        unclaimed = hooks.load_states(pending.callbacks)
-    except Exception as error:
-        raise CheckpointError(f"{pending.path}: the state of a callback is not usable: {error}") from error
+def begin(trainer: Trainer, hooks: Callbacks) -> bool:
+    """Tell the callbacks that training begins; those of the first ``fit`` after loading get their states before.
+
+    Returns whether one of them said that there is nothing to do. If one of them fails, the next ``fit`` is the first.
+    """
+    if trainer._pending is not None:
+        _go_on(trainer, trainer._pending, hooks)
+    stopped = hooks.on_fit_begin(trainer)
     trainer._pending = None
+    return stopped
+
+
+def _go_on(trainer: Trainer, pending: Pending, hooks: Callbacks) -> None:
+    """Give callbacks their states; warn if training cannot go on as it was."""
+    try:
+        unclaimed = hooks.load_states(pending.callbacks, trainer)
+    except Exception as error:
+        raise CheckpointError(f"{pending.path}: the state of a callback is not usable: {shortened(error)}") from error
     if unclaimed:
         warnings.warn(
-            f"{pending.path} holds the state of {', '.join(unclaimed)}, but this fit has no such callback: it goes on "
-            "without",
+            f"{pending.path} holds the state of {shortened(', '.join(unclaimed))}, but this fit has no such callback "
+            "with load_state_dict: it goes on without",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if pending.trained_on not in (None, (trainer.backend, trainer.isa)):
         then, now = (
@@ -115,5 +124,5 @@ def go_on(trainer: Trainer, hooks: Callbacks) -> None:
             f"{pending.path} was trained on the backend {then} and goes on on {now}: the last bits may differ from "
             "those of a run that was never cut",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

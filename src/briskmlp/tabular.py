@@ -9,8 +9,11 @@ import csv
 import io
 import json
 import os
+import warnings
+import zlib
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -69,12 +72,18 @@ def train(args: Namespace) -> Result:
         threads=args.threads,
     )
     note(f"{args.data}: {n} rows, {n_test} of them held out; {_describe(preparation)}")
-    trainer = _resumed(given, preparation, kept, args) if kept is not None and args.resume else given
+    seen = X[training], Y[training]
+    configuration = {PREPARATION: preparation.to_json(), "test_share": args.test_share, "checksum": _checksum(*seen)}
+    trainer = _resumed(given, configuration, kept, args) if kept is not None and args.resume else given
     note(f"training {' -> '.join(map(str, trainer.network.layers))} on the {trainer.backend} backend")
-    callbacks = [] if kept is None else [_ModelCheckpoint(kept, preparation)]
+    callbacks = []
+    if kept is not None:
+        kept.parent.mkdir(exist_ok=True)
+        callbacks.append(_ModelCheckpoint(kept, configuration))
     start = perf_counter()
     try:
-        history = trainer.fit(X[training], Y[training], epochs=args.epochs - trainer.epoch, callbacks=callbacks)
+        with _noted_warnings():
+            history = trainer.fit(*seen, epochs=args.epochs - trainer.epoch, callbacks=callbacks)
     except KeyboardInterrupt:
         for callback in callbacks:
             callback.save(trainer)
@@ -82,8 +91,8 @@ def train(args: Namespace) -> Result:
         raise
     seconds = perf_counter() - start
     if args.out is not None:
-        configuration = {**trainer.configuration, PREPARATION: preparation.to_json()}
-        checkpoint.write(args.out, trainer.network, trainer.parameters, configuration)
+        model = {**trainer.configuration, PREPARATION: preparation.to_json()}
+        checkpoint.write(args.out, trainer.network, trainer.parameters, model)
     report = {
         "task": "classification" if classes else "regression",
         "target": target,
@@ -164,41 +173,61 @@ def _check_folder(path: Path | None) -> None:
 
 
 class _ModelCheckpoint(Checkpoint):
-    """A checkpoint that `predict` takes as a model: it knows its columns."""
+    """A checkpoint that `predict` takes as a model: it knows its columns, and the rows that it has seen."""
 
-    def __init__(self, path: Path, preparation: Preparation) -> None:
+    def __init__(self, path: Path, configuration: dict[str, Any]) -> None:
         super().__init__(path, every_seconds=CHECKPOINT_SECONDS)
-        self.preparation = preparation
+        self.configuration = configuration
 
     def save(self, trainer: Trainer) -> None:
-        """Write the file, with the columns."""
-        persistence.save(trainer, self.path, self.callbacks, {PREPARATION: self.preparation.to_json()})
+        """Write the file, with columns and rows."""
+        persistence.save(trainer, self.path, self.callbacks, self.configuration)
+
+
+@contextmanager
+def _noted_warnings() -> Iterator[None]:
+    """Print warnings as lines for people, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
+        yield
+
+
+def _checksum(*parts: NDArray[Any]) -> int:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(np.ascontiguousarray(part).data, zlib.crc32(repr(part.shape).encode(), checksum))
+    return checksum
 
 
 def _checkpoint_file(args: Namespace) -> Path | None:
-    """Return where the checkpoint is, in a folder that is there from now on; refuse to replace one unasked."""
+    """Return where the checkpoint is to be; refuse to replace one unasked."""
     if args.checkpoint is None:
         if args.resume:
             raise ValueError("--resume needs --checkpoint DIR, which tells where the checkpoint is")
         return None
-    args.checkpoint.mkdir(exist_ok=True)
     path: Path = args.checkpoint / "checkpoint.safetensors"
     if path.exists() and not args.resume:
         raise ValueError(f"{path} is there; --resume goes on from it, and without it the file must be removed first")
     return path
 
 
-def _resumed(given: Trainer, preparation: Preparation, path: Path, args: Namespace) -> Trainer:
+def _resumed(given: Trainer, configuration: dict[str, Any], path: Path, args: Namespace) -> Trainer:
     """Return the Trainer of a checkpoint if there is one, and if it has learned the same from the same data."""
     if not path.exists():
         note(f"{path}: no checkpoint yet")
         return given
     trainer = Trainer.load(path, backend=args.backend, threads=args.threads)
     stored, wanted = (
-        {**trainer.configuration, "dtype": trainer.dtype.name, "network": trainer.network, "data": columns}
-        for trainer, columns in (
-            (trainer, checkpoint.read(path).config.get(PREPARATION)),
-            (given, json.loads(json.dumps(preparation.to_json()))),  # whose tuples become lists
+        {
+            **trainer.configuration,
+            "dtype": trainer.dtype.name,
+            "network": trainer.network,
+            "test_share": kept.get("test_share"),
+            "data": [kept.get(PREPARATION), kept.get("checksum")],
+        }
+        for trainer, kept in (
+            (trainer, checkpoint.read(path).config),
+            (given, json.loads(json.dumps(configuration))),  # whose tuples become lists
         )
     )
     if changed := [name for name in wanted if stored[name] != wanted[name]]:

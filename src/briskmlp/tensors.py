@@ -3,6 +3,9 @@
 The layout, https://huggingface.co/docs/safetensors: 8 bytes, little-endian, give the length of a JSON header, which
 maps each name to ``{"dtype", "shape", "data_offsets"}`` and "__metadata__" to strings; then the data, without gaps.
 A file may come from anywhere, so nothing in it is believed before it is checked, and nothing in it can run.
+
+The package safetensors is not used: its ``safe_open`` dies of SIGBUS when a file is truncated while it is open, and its
+``save_file`` needs contiguous copies of all tensors and syncs nothing to the disk.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +33,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER = 2**24  # bytes; the format allows 10^8, of which Python makes gigabytes. Ours have some thousands.
 MAX_DIMENSIONS = 32
 ABANDONED = 3600.0  # seconds; a temporary file that nobody has written to for so long is a killed process's
+MAX_REASON = 400  # characters of a message, as it may quote a hostile file
 
 
 class CheckpointError(ValueError):
@@ -48,7 +54,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     Parameters
     ----------
     path : str or path-like
-        Replaced if it exists; a symbolic link is followed.
+        Replaced if it exists, with its permissions; a symbolic link is followed.
     tensors : mapping of str to ndarray
         Of a dtype in `DTYPES`, any layout; one is copied at a time, if it is not contiguous.
     metadata : mapping of str to str
@@ -100,6 +106,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         try:
             with temporary.open("xb") as file:
+                if os.name == "posix" and path.exists():
+                    with _unless_unsupported():
+                        os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -112,26 +121,48 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         kept = "; the file that was there is unchanged" if path.exists() else ""
         raise OSError(error.errno, f"{error.strerror or error}{kept}", str(path)) from error
     if os.name == "posix":
-        with contextlib.suppress(OSError):  # some file systems cannot sync a directory
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+        _sync_directory(path)
+
+
+def _sync_directory(path: Path) -> None:
+    """Bring the new name to the disk."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY)
+    except PermissionError:  # one may write to a directory that one may not read
+        return
+    try:
+        with _unless_unsupported():
+            os.fsync(directory)
+    except OSError as error:
+        told = f"{error.strerror or error}; the new file is there, but may be lost when the power fails"
+        raise OSError(error.errno, told, str(path)) from error
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _unless_unsupported() -> Iterator[None]:
+    """Go on where a file system has no such thing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EPERM):
+            raise
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what processes that were killed while they wrote ``path`` have left beside it, an hour later or more."""
     target = Path(os.path.realpath(path))
+    ours = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{16}\.tmp")
     with contextlib.suppress(OSError):  # no reason to fail: they only take space
         for file in os.scandir(target.parent):
-            ours = file.name.startswith(_prefix(target)) and file.name.endswith(".tmp")
-            if ours and file.is_file() and time.time() - file.stat().st_mtime > ABANDONED:
+            if ours.fullmatch(file.name) and file.is_file() and time.time() - file.stat().st_mtime > ABANDONED:
                 Path(file.path).unlink(missing_ok=True)
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name[:200]}."  # a file's name has at most 255 bytes on most systems
+    kept = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name has at most 255 bytes on most systems
+    return f".{kept}."
 
 
 class Reader:
@@ -168,10 +199,14 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
     Raises
     ------
     CheckpointError
-        The file is damaged or is none of this kind; also for one that is raised while it is open.
+        The file is damaged or is none of this kind, or a pipe or device, which might never answer; also for one that
+        is raised while it is open.
     OSError
         There is no such file, or it cannot be read.
     """
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that of a directory is an OSError
+        raise CheckpointError(f"{os.fspath(path)}: not a regular file")
     with Path(path).open("rb") as file:
         try:
             yield Reader(file, os.fstat(file.fileno()).st_size)
@@ -181,9 +216,13 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
             reason = "its JSON is nested too deeply"
         else:
             return
-    if len(reason) > 400:  # it quotes a hostile file
-        reason = reason[:400] + "…"
-    raise CheckpointError(f"{os.fspath(path)}: {reason}")
+    raise CheckpointError(f"{os.fspath(path)}: {shortened(reason)}")
+
+
+def shortened(reason: object) -> str:
+    """Return a text for a message, of bounded length."""
+    text = str(reason)
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "…"
 
 
 def require(condition: bool, message: str) -> None:
@@ -251,6 +290,9 @@ def _entry(name: str, entry: dict[str, Any], start: int) -> Entry:
         or any(type(length) is not int or not 0 <= length < 2**63 for length in shape)  # or their product takes hours
     ):
         raise CheckpointError(f"tensor {name!r} has no valid shape")
-    n_bytes = math.prod(shape) * DTYPES[code].itemsize
+    size = DTYPES[code].itemsize
+    # NumPy counts the bytes without a length of 0, too
+    require(math.prod(filter(None, shape)) * size < 2**63, f"tensor {name!r} has no valid shape")
+    n_bytes = math.prod(shape) * size
     require(stop - begin == n_bytes, f"tensor {name!r} has {stop - begin} bytes, but its shape needs {n_bytes}")
     return Entry(code, tuple(shape), start + begin)

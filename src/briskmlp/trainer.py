@@ -260,8 +260,7 @@ class Trainer:
         history = History()
         with self._exclusive(), progress_callback(progress, epochs) as bar:
             hooks.add(bar)
-            persistence.go_on(self, hooks)
-            if not hooks.on_fit_begin(self):
+            if not persistence.begin(self, hooks):
                 run(self, self._engine, data, epochs, validation, metrics, hooks, history)
             hooks.on_fit_end(self, history)
         return history
@@ -395,7 +394,8 @@ class Trainer:
         ----------
         path : str or path-like
             Of a file. ``safetensors.torch.load_file`` reads it, and gives PyTorch the weights under its own names:
-            ``torch.nn.Sequential(…).load_state_dict(load_file(path), strict=False)``.
+            ``module.load_state_dict({k: v for k, v in load_file(path).items() if k[0].isdigit()})``, except with
+            ``bias="layer"``, whose one bias per layer PyTorch has not; ``to_torch`` repeats it.
         callbacks : iterable
             Those of ``fit`` whose states are kept, as the callback `Checkpoint` does.
 

@@ -47,7 +47,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     Notes
     -----
     Inputs: ``X``, float32 (N, n_in). A model of ``briskmlp train`` has an input for each column of the table instead,
-    with its name: double or string, (N, 1). An unknown text becomes zeros.
+    with its name: double or string, (N, 1). An unknown text becomes zeros. ``briskmlp predict`` strips spaces around
+    the cells of a CSV file; a graph cannot, so pass texts without them.
 
     Outputs of classifiers: ``label`` (N,), a class, and ``probabilities`` (N, n_classes), as predict and predict_proba
     return; with several sigmoid outputs and cross_entropy, where a row may have several classes, ``label``

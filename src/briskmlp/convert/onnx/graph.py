@@ -121,14 +121,13 @@ def _finish(graph: Graph, model: Model, A: str) -> None:
     if model.task == VALUES:
         _finish_values(graph, model, A, n_out)
         return
-    half = graph.constant("half", np.float32(0.5))
     if model.task == MULTILABEL:
-        label = graph.add("Cast", graph.add("Greater", A, half), to=TensorProto.INT64)
+        label = graph.add("Cast", _above_half(graph, A), to=TensorProto.INT64)
         graph.add_output("label", label, (N, n_out), TensorProto.INT64)
         graph.add_output("probabilities", A, (N, n_out), TensorProto.FLOAT)
         return
     if model.task == BINARY:
-        index = graph.add("Squeeze", graph.add("Greater", A, half), graph.constant("axis", np.array([1], np.int64)))
+        index = graph.add("Squeeze", _above_half(graph, A), graph.constant("axis", np.array([1], np.int64)))
         index = graph.add("Cast", index, to=TensorProto.INT64)
         A = graph.add("Concat", graph.add("Sub", graph.constant("one", np.float32(1)), A), A, axis=1)
     else:
@@ -137,6 +136,10 @@ def _finish(graph: Graph, model: Model, A: str) -> None:
     label = graph.add("Gather", graph.constant("classes", classes), index)
     graph.add_output("label", label, (N,), helper.np_dtype_to_tensor_dtype(classes.dtype))
     graph.add_output("probabilities", A, (N, max(n_out, 2)), TensorProto.FLOAT)
+
+
+def _above_half(graph: Graph, A: str) -> str:
+    return graph.add("Greater", A, graph.constant("half", np.float32(0.5)))
 
 
 def _finish_values(graph: Graph, model: Model, A: str, n_out: int) -> None:
@@ -158,6 +161,8 @@ def _classes(classes: Any) -> Any:
         return np.array(names, dtype=object)
     for kinds, dtype in (("b", np.bool_), ("iu", np.int64), ("iuf", np.float64)):
         if all(np.ndim(name) == 0 and np.asarray(name).dtype.kind in kinds for name in names):
+            if dtype is np.int64 and any(not -(2**63) <= int(name) < 2**63 for name in names):
+                raise ValueError(f"classes are {names}; accepted: integers from -2**63 to 2**63 - 1, or strings")
             return np.array(names, dtype=dtype)
     raise TypeError(f"classes are {names}; accepted: all integers, numbers, bools or strings")
 

@@ -182,7 +182,7 @@ def check_no_hooks(owner: Any, where: str) -> None:
 
 
 def _check_tensors(dense: Dense) -> None:
-    seen: dict[int, str] = {}
+    placed: list[tuple[int, int, str]] = []  # first byte, the byte after the last, name
     for name, tensor in zip(dense.names, dense.tensors, strict=True):
         if tensor is None:
             continue
@@ -190,10 +190,27 @@ def _check_tensors(dense: Dense) -> None:
             raise ValueError(f"{name} is on {tensor.device}, {tensor.layout}; accepted: dense CPU tensors")
         if tensor.dtype not in DTYPES or DTYPES[tensor.dtype] != dense.dtype:
             raise TypeError(f"{name} has dtype {tensor.dtype}; accepted: torch.float32 or torch.float64, for all alike")
-        if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+        extent = _extent(tensor)
+        if not extent:
             raise ValueError(f"{name} is an expanded tensor; accepted: one with memory for each number")
-        if (other := seen.setdefault(tensor.data_ptr(), name)) != name:
-            raise ValueError(f"{name} is tied to {other}, which is not supported: they would be trained apart")
+        placed.append((tensor.data_ptr(), tensor.data_ptr() + extent * tensor.element_size(), name))
+    end, other = 0, ""
+    for begin, stop, name in sorted(placed, key=lambda place: place[0]):
+        if begin < end:
+            raise ValueError(
+                f"{name} is tied to {other} or overlaps it, which is not supported: they would be trained apart"
+            )
+        end, other = stop, name
+
+
+def _extent(tensor: Tensor) -> int:
+    """Return how many numbers lie from a tensor's first to its last; 0 where its axes overlap."""
+    extent = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < extent:
+            return 0
+        extent += stride * (size - 1)
+    return extent
 
 
 def views(network: Network, flat: FloatArray) -> list[Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from briskmlp.checkpoint import CALLBACKS, OPTIMIZER
 from briskmlp.convert.torch.read import ACTIVATIONS, views
 from briskmlp.network import FloatArray, Network
 from briskmlp.plan import LEAK
@@ -90,7 +91,8 @@ def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str
     parameters : ndarray, shape (n_parameters,)
         Written to, if everything fits.
     state : mapping of str to Tensor or ndarray
-        With the names and shapes of `state_dict`.
+        With the names and shapes of `state_dict`, or what ``safetensors.torch.load_file`` reads of a checkpoint: what
+        the optimizer and callbacks keep there is left out.
 
     Raises
     ------
@@ -105,6 +107,7 @@ def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str
     >>> parameters
     array([1., 2., 3.], dtype=float32)
     """
+    state = {name: value for name, value in state.items() if not name.startswith((OPTIMIZER, CALLBACKS))}
     expected = state_dict(network, parameters)
     if state.keys() != expected.keys():
         missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -116,7 +119,7 @@ def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str
                 continue
             name = f"{2 * (position // 2)}.{('weight', 'bias')[position % 2]}"
             tensor = torch.as_tensor(state[name])
-            if tensor.shape != expected[name].shape:
+            if tensor.shape not in (expected[name].shape, view.shape):  # (1,) of a shared bias in a checkpoint
                 wanted = tuple(expected[name].shape)
                 raise ValueError(f"state's {name} has shape {tuple(tensor.shape)}, but must have {wanted}")
             if view.shape != tensor.shape and not bool((tensor == tensor[0]).all()):

@@ -115,14 +115,16 @@ def fit(
     >>> (module(X) > 0).flatten().tolist(), int(adam.state[module[0].weight]["step"])
     ([False, True, True, False], 500)
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("fit is called in torch.inference_mode, in which PyTorch trains nothing; call it outside")
     epochs = check_integer("epochs", epochs, low=1)
     batch_size = check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
     dense = read_module(module, training=True)
     _check_trainable(dense)
     rules.check(optimizer, dense)
     _check_scheduler(scheduler, optimizer)
-    _check_on_cpu(X, "X")
-    _check_on_cpu(Y, "Y")
+    _check_readable(X, "X")
+    _check_readable(Y, "Y")
     shape = tuple(np.shape(X))
     if len(shape) != 2 and not (dense.flatten and len(shape) > 2):
         raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
@@ -141,6 +143,8 @@ def _check_trainable(dense: Dense) -> None:
             continue
         if not tensor.requires_grad:
             raise ValueError(f"{name} has requires_grad=False, which is not supported")
+        if tensor.is_inference():
+            raise ValueError(f"{name} was made in torch.inference_mode, and cannot be written to; accepted: a clone")
         if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
             raise ValueError(f"{name} has hooks, which would not be called; remove them")
 
@@ -154,6 +158,12 @@ def _check_scheduler(scheduler: Any, optimizer: optim.Optimizer) -> None:
         raise ValueError("scheduler is of another optimizer")
 
 
-def _check_on_cpu(array: Any, name: str) -> None:
-    if isinstance(array, torch.Tensor) and array.device.type != "cpu":
+def _check_readable(array: Any, name: str) -> None:
+    if not isinstance(array, torch.Tensor):
+        return
+    if array.device.type != "cpu":
         raise ValueError(f"{name} is on {array.device}; accepted: CPU tensors")
+    if array.requires_grad:
+        raise ValueError(f"{name} has requires_grad=True, but would get no gradient; accepted: {name}.detach()")
+    if array.dtype == torch.bfloat16:
+        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy has not; accepted: {name}.float()")

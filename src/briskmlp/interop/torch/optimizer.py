@@ -59,6 +59,7 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
         for option in REFUSED:
             if group.get(option):
                 raise ValueError(f"optimizer has {option}={group[option]!r}, which is not supported")
+        _check_tensors(group, dense)
     rules = [_rule(optimizer, group) for group in groups]
     for rule in rules[1:]:
         if rule != rules[0]:
@@ -70,6 +71,24 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
     rate = float(rates[abs(rates).argmax()])
     scale = rates / rate if rate else np.ones_like(rates)
     return {**rules[0], "rate_scale": scale, "decay": np.array([float(group["weight_decay"]) for group in of])}, rate
+
+
+def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
+    """Refuse numbers that PyTorch would compute with in less than the module's precision."""
+    if dense.dtype != np.float64:
+        return
+    for option, value in group.items():
+        for number in value if option == "betas" else [value]:
+            if isinstance(number, Tensor) and number.dtype != torch.float64:
+                raise ValueError(
+                    f"optimizer has {option}={number!r}, of {number.dtype}, but the module is of torch.float64; "
+                    "accepted: a number, or a tensor of torch.float64"
+                )
+
+
+def note_steps(optimizer: optim.Optimizer) -> None:
+    """Tell schedulers that the optimizer has made steps; else they warn of none."""
+    vars(optimizer)["_opt_called"] = True
 
 
 def _rule(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +135,8 @@ def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: Float
                     tensor.device,
                 ):
                     raise ValueError(f"optimizer's {name} of {label} has another shape, dtype or device than it")
+                elif kept.is_inference():
+                    raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
                 else:
                     view.copy_(kept)
     return max(seen) if rule == RULE_ADAM else 0

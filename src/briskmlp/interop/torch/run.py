@@ -76,7 +76,7 @@ class Run:
             together = scheduler is None and order is None
             self._advance(epochs if together else position.epoch + 1, order)
             if scheduler is not None:
-                vars(self.optimizer)["_opt_called"] = True  # else the scheduler warns that no step was made
+                rules.note_steps(self.optimizer)
                 plateau = isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau)
                 scheduler.step(*([self.history.loss[-1]] if plateau else []))
 
@@ -126,3 +126,4 @@ class Run:
                     tensor.grad = None
             plan, state = self.engine.plan, self.engine.state
             rules.write_state(self.optimizer, self.dense, plan.rule, state, self.seen, made)
+        rules.note_steps(self.optimizer)
