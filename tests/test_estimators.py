@@ -5,6 +5,7 @@ import io
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.neural_network import _multilayer_perceptron as stock
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -86,6 +88,27 @@ def test_copies_predict_and_resume(ours, solver, copied):
     assert_equal_models(twin, estimator)
 
 
+@pytest.mark.parametrize("copied", [through_pickle, copy.deepcopy, to_sklearn], ids=lambda f: f.__name__)
+def test_a_copy_made_in_a_callback_knows_nothing_of_the_fit_in_progress(copied):
+    copies = []
+
+    def keep(estimator, epoch, logs):
+        copies.append(copied(estimator.set_params(callbacks=None)))
+
+    estimator = MLPClassifier(**{**SMALL, "max_iter": 1}, callbacks=keep).fit(X, y, validation_data=(X, y))
+    assert not any(name in vars(copies[0]) for name in ("_model", "_validation_data", "_batch"))
+    kept = list(copies[0].validation_loss_curve_)
+    assert_close_models(copies[0].partial_fit(X, y), estimator.partial_fit(X, y))
+    assert copies[0].validation_loss_curve_ == kept
+
+
+def test_a_callback_may_fit_its_estimator():
+    def refit(estimator, epoch, logs):
+        estimator.set_params(callbacks=None).fit(X, y)
+
+    assert MLPClassifier(**SMALL, callbacks=refit).fit(X, y, validation_data=(X, y)).predict(X).shape == y.shape
+
+
 def test_threads_that_predict_with_a_loaded_model_agree():
     estimator = MLPClassifier(**SMALL).fit(X, y)
     expected = estimator.predict_proba(X)
@@ -121,14 +144,28 @@ def test_grid_search(backend):
     assert results[0].best_params_ == results[1].best_params_
 
 
-def test_pipeline_and_calibration():
+def test_pipeline():
     predictions = []
     for cls in (stock.MLPClassifier, MLPClassifier):
         pipeline = make_pipeline(StandardScaler(), cls(**SMALL, learning_rate_init=0.05))
         predictions.append(cross_val_predict(pipeline, X, y, cv=3))
     np.testing.assert_array_equal(*predictions)
-    calibrated = CalibratedClassifierCV(make_pipeline(StandardScaler(), MLPClassifier(max_iter=100)), cv=2).fit(X, y)
-    assert calibrated.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("tool", "method"), [(CalibratedClassifierCV, "predict_proba"), (OneVsOneClassifier, "decision_function")]
+)
+def test_tools_that_prefer_a_decision_function_give_scikit_learn_s_results(tool, method):
+    theirs, ours, with_logits = (
+        getattr(tool(estimator).fit(X, y), method)(X)
+        for estimator in (
+            stock.MLPClassifier(**SMALL),
+            MLPClassifier(**SMALL),
+            MLPClassifier(**SMALL, logits=True),
+        )
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
+    assert np.abs(with_logits - theirs).max() > 1e-3
 
 
 def test_metadata_routing():
@@ -192,7 +229,7 @@ def test_predict_takes_values_whose_sum_overflows():
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "predict_log_proba"])
 def test_unfitted(method):
     with pytest.raises(sklearn.exceptions.NotFittedError, match="not fitted yet"):
-        getattr(MLPClassifier(), method)(X)
+        getattr(MLPClassifier(logits=True), method)(X)
 
 
 def test_presets_without_fit_predict():
@@ -202,6 +239,31 @@ def test_presets_without_fit_predict():
         if name.endswith("_") or name == "_label_binarizer":
             setattr(ours, name, value)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+    del ours.n_features_in_
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["tanh", ["tanh"], ["leaky_relu"]], ids=str)
+def test_an_activation_set_after_fit_is_that_of_predictions(activation):
+    estimator = MLPClassifier(**SMALL).fit(X, y)
+    before = estimator.predict_proba(X)
+    parameters = estimator.coefs_[0]
+    np.testing.assert_array_equal(
+        estimator.set_params(activation=activation).predict_proba(X), through_pickle(estimator).predict_proba(X)
+    )
+    if "tanh" in activation:
+        theirs = to_sklearn(estimator.set_params(activation="tanh"))
+        np.testing.assert_allclose(estimator.predict_proba(X), theirs.predict_proba(X), rtol=1e-12)
+    assert np.abs(estimator.predict_proba(X) - before).max() > 1e-3
+    assert estimator.coefs_[0] is parameters
+    np.testing.assert_array_equal(estimator.set_params(activation="relu").predict_proba(X), before)
+
+
+def test_threads_set_after_fit_are_those_of_predictions():
+    estimator = MLPClassifier(**SMALL).fit(X, y)
+    before = estimator.predict_proba(X)
+    np.testing.assert_array_equal(estimator.set_params(n_threads=1).predict_proba(X), before)
+    assert estimator._model.engine.threads == 1
 
 
 @pytest.mark.parametrize("target", [y, y > 1, y * 0, np.eye(3, dtype=int)[y], np.array(["u", "v", "w"])[y]])
@@ -239,6 +301,14 @@ def test_scikit_learn_s_models_are_continued(theirs, ours, solver):
 def test_unfitted_models_are_taken_too():
     assert from_sklearn(stock.MLPRegressor(alpha=0.5)).get_params()["alpha"] == 0.5
     assert to_sklearn(MLPRegressor(alpha=0.5, dropout=0.5)).get_params() == stock.MLPRegressor(alpha=0.5).get_params()
+
+
+def test_what_scikit_learn_lacks_need_not_be_copied():
+    lock = threading.Lock()
+    estimator = MLPClassifier(**SMALL, callbacks=lambda *_: lock.locked()).fit(X, y)
+    estimator.callbacks.lock = lock
+    estimator.callbacks = [estimator.callbacks, lock.locked]  # a method of what cannot be copied
+    np.testing.assert_array_equal(to_sklearn(estimator).predict(X), estimator.predict(X))
 
 
 def test_conversions_refuse_what_they_cannot_convert():

@@ -1,5 +1,6 @@
 """What the estimators have beyond scikit-learn's."""
 
+import re
 import warnings
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_a_list_of_one_activation_is_that_activation(solver):
 
 
 def test_leaky_relu():
-    classifier = MLPClassifier(**SMALL, activation="leaky_relu").fit(X, y)
+    classifier = MLPClassifier(**SMALL, activation="leaky_relu", logits=True).fit(X, y)
     np.testing.assert_allclose(
         classifier.decision_function(X), outputs(classifier, X, ["leaky_relu"] * 2), rtol=1e-12, atol=1e-13
     )
@@ -130,8 +131,9 @@ def test_what_scikit_learn_lacks_refuses_negative_weights():
 def test_bad_activations():
     with pytest.raises(ValueError, match="activation has 1 values, but hidden_layer_sizes has 2 layers"):
         MLPClassifier(**SMALL, activation=["relu"]).fit(X, y)
-    with pytest.raises(ValueError, match="'rleu'"):
-        MLPClassifier(**SMALL, activation=["relu", "rleu"]).fit(X, y)
+    for bad in ("rleu", "sigmoid", 1, ["relu"]):
+        with pytest.raises(ValueError, match=re.escape(f"activation has {bad!r}, but takes identity, logistic")):
+            MLPClassifier(**SMALL, activation=["relu", bad]).fit(X, y)
     with pytest.raises(ValueError, match="The 'activation' parameter of MLPClassifier must be"):
         MLPClassifier(**SMALL, activation="rleu").fit(X, y)
 
@@ -163,6 +165,12 @@ def test_class_weight_in_partial_fit():
     weights = {0: 1.0, 1: 2.0, 2: 3.0}
     a = MLPClassifier(**SMALL, class_weight=weights).partial_fit(X, y, classes=[0, 1, 2])
     b = stock.MLPClassifier(**SMALL).partial_fit(X, y, compute_sample_weight(weights, y), classes=[0, 1, 2])
+    assert_same_model(a, b, 1e-9)
+    parts = [slice(60, 90), slice(90, 150), slice(0, 60)]  # none has all classes
+    a, b = MLPClassifier(**SMALL, class_weight={0: 2.0}), stock.MLPClassifier(**SMALL)
+    for rows in parts:
+        a.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        b.partial_fit(X[rows], y[rows], np.where(y[rows] == 0, 2.0, 1.0), classes=[0, 1, 2])
     assert_same_model(a, b, 1e-9)
     with pytest.raises(ValueError, match="class_weight='balanced' needs all of y at once"):
         MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
@@ -275,6 +283,9 @@ def test_dtype():
     assert double.coefs_[0].dtype == np.float64
     with pytest.raises(ValueError, match="X contains infinity"):
         MLPClassifier(**SMALL, dtype="float32").fit(X * 1e300, y)
+    for rows in (np.full((1, 4), 1e300), sparse.csr_array(np.full((1, 4), 1e300)), [[1e300] * 4]):
+        with pytest.raises(ValueError, match="X contains infinity"):
+            single.predict_proba(rows)
 
 
 def test_threads_change_nothing():
@@ -289,15 +300,15 @@ def test_threads_change_nothing():
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_decision_function(solver):
-    classifier = MLPClassifier(**SMALL, solver=solver).fit(X, y)
+    classifier = MLPClassifier(**SMALL, solver=solver, logits=True).fit(X, y)
     Z = classifier.decision_function(X)
     np.testing.assert_allclose(Z, outputs(classifier, X, ["relu"] * 2), rtol=1e-12, atol=1e-13)
     e = np.exp(Z)
     np.testing.assert_allclose(e / e.sum(axis=1, keepdims=True), classifier.predict_proba(X), rtol=1e-12)
-    binary = MLPClassifier(**SMALL, solver=solver).fit(X, y > 1)
+    binary = MLPClassifier(**SMALL, solver=solver, logits=True).fit(X, y > 1)
     assert binary.decision_function(X).shape == (len(X),)
     np.testing.assert_array_equal(binary.decision_function(X) > 0, binary.predict(X))
-    lists = MLPClassifier(**SMALL).fit(X, np.eye(3, dtype=int)[y])
+    lists = MLPClassifier(**SMALL, logits=True).fit(X, np.eye(3, dtype=int)[y])
     np.testing.assert_array_equal(lists.decision_function(sparse.csr_array(X)) > 0, lists.predict(X) == 1)
 
 
@@ -325,6 +336,17 @@ def test_validation_data_of_a_regressor():
     regressor = MLPRegressor(**SMALL).fit(X, T, validation_data=(X[:20], T[:20]))
     expected = 0.5 * ((regressor.predict(X[:20]) - T[:20]) ** 2).mean()
     assert regressor.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_validation_data_with_sparse_labels(early_stopping):
+    labels = np.eye(3, dtype=int)[y]
+    dense, rare = (
+        MLPClassifier(**SMALL, early_stopping=early_stopping).fit(X, labels, validation_data=(X[::3], given))
+        for given in (labels[::3], sparse.csr_array(labels[::3]))
+    )
+    assert rare.validation_loss_curve_ == dense.validation_loss_curve_
+    assert rare.validation_scores_ == dense.validation_scores_
 
 
 def test_validation_data_stops_early():

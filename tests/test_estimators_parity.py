@@ -1,5 +1,6 @@
 """scikit-learn's estimators and ours from one random_state: parameters, loss curves, stopping and predictions."""
 
+import re
 import warnings
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_messages(capsys, parameters, verbose):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             cls(**parameters).fit(X, y)
-        printed.append((capsys.readouterr().out, [(w.category, str(w.message)) for w in caught]))
+        printed.append((capsys.readouterr().out, [(w.category, str(w.message), w.filename) for w in caught]))
     assert printed[0] == printed[1]
     assert bool(printed[0][0]) == verbose
 
@@ -196,6 +197,19 @@ def test_unconverged_warns_as_scikit_learn_does():
             cls(max_iter=2).fit(X, y)
         messages.append([str(warning.message) for warning in caught])
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("ours", [MLPClassifier, MLPRegressor])
+def test_warnings_are_scikit_learn_s_to_filters_by_module(ours):
+    def interrupt(estimator, epoch, logs):
+        raise KeyboardInterrupt
+
+    _, _, X, y = make_task("binary")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="sklearn")
+        ours(max_iter=2, batch_size=1000).fit(X, y)  # clips, and does not converge
+        ours(callbacks=interrupt).fit(X, y)
 
 
 # --- more than one fit ------------------------------------------------------------------------------------------------
@@ -247,6 +261,20 @@ def test_partial_fit_of_a_regressor_with_lbfgs():  # which scikit-learn lets pas
     for estimator in pair:
         estimator.partial_fit(X[:60], y[:60]).partial_fit(X[60:], y[60:])
     assert_same(*pair, X)
+
+
+@pytest.mark.parametrize(
+    ("solver", "sizes"), [("lbfgs", (9, 6)), ("lbfgs", (9,)), ("lbfgs", (9, 5, 5)), ("adam", (9,)), ("sgd", (9, 5, 5))]
+)
+@pytest.mark.parametrize("density", [0.01, 1.0])
+def test_warm_start_refuses_other_layers(solver, sizes, density):
+    rng = np.random.default_rng(0)
+    X, y = sparse.random_array((N, 40), density=density, rng=rng, format="csr"), rng.standard_normal(N)
+    estimator = MLPRegressor(**COMMON, solver=solver, warm_start=True).fit(X, y)
+    asked = re.escape(str([40, *sizes, 1]))
+    with pytest.raises(ValueError, match=rf"coefs_ are those of layers \[40, 9, 5, 1\], but .* ask for {asked}"):
+        estimator.set_params(hidden_layer_sizes=sizes).fit(X, y)
+    assert estimator.set_params(warm_start=False).fit(X, y).n_layers_ == len(sizes) + 2
 
 
 def test_assigned_parameters_are_taken():
@@ -331,6 +359,38 @@ def test_float32(solver, task):
         pair[1].loss_curve_ if solver != "lbfgs" else pair[1].loss_,
         1e-4,
     )
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3])  # below and above where dense kernels take over
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
+def test_sparse_float32(solver, density):
+    rng = np.random.default_rng(2)
+    X = sparse.random_array((N, 40), density=density, rng=rng, format="csr", dtype=np.float32)
+    y = rng.integers(0, 3, N)
+    parameters = {**COMMON, **SOLVERS[solver], "activation": "tanh"}
+    theirs, ours = (cls(**parameters).fit(X, y) for cls in (stock.MLPClassifier, MLPClassifier))
+    assert [coef.dtype for coef in ours.coefs_] == [coef.dtype for coef in theirs.coefs_]
+    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
+        assert_close(a, b, 1e-4)
+    assert ours.predict_proba(X).dtype == theirs.predict_proba(X).dtype
+    assert_close(theirs.predict_proba(X), ours.predict_proba(X), 1e-4)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3])
+def test_a_batch_without_weight_is_skipped(density):
+    """Half of the batches have weight 0: scikit-learn, which cannot take them, trains on the others alone."""
+    rng = np.random.default_rng(2)
+    X = sparse.random_array((128, 40), density=density, rng=rng, format="csr")
+    y, weight = rng.standard_normal(128), np.repeat([1.0, 0.0, 0.0, 2.0], 32)
+    parameters = {**COMMON, "shuffle": False, "n_iter_no_change": 100}
+    kept = weight > 0
+    with pytest.raises(ZeroDivisionError):
+        stock.MLPRegressor(**parameters).fit(X, y, weight)
+    theirs = stock.MLPRegressor(**parameters).fit(X[kept], y[kept], weight[kept])
+    ours = MLPRegressor(**parameters).fit(X, y, weight)
+    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
+        assert_close(a, b)
+    assert_close(theirs.loss_curve_, ours.loss_curve_)
 
 
 @pytest.mark.parametrize("fitted", [np.float32, np.float64])

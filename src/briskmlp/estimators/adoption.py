@@ -9,6 +9,7 @@ from sklearn.neural_network import _multilayer_perceptron as stock
 
 from briskmlp.estimators.classifier import MLPClassifier
 from briskmlp.estimators.lowering import ACTIVATIONS
+from briskmlp.estimators.perceptron import PASSING
 from briskmlp.estimators.regressor import MLPRegressor
 
 _PAIRS = ((MLPClassifier, stock.MLPClassifier), (MLPRegressor, stock.MLPRegressor))
@@ -55,15 +56,13 @@ def to_sklearn(estimator: Any) -> Any:
         raise ValueError(f"scikit-learn has no activation {estimator.activation!r}; it has {', '.join(ACTIVATIONS)}")
     if estimator.loss in ("absolute_error", "huber"):
         raise ValueError(f"scikit-learn has no loss {estimator.loss!r}; it has squared_error and poisson")
-    twin = _with_state(theirs, estimator)
-    for name in estimator.get_params(deep=False).keys() - twin.get_params(deep=False).keys():
-        del twin.__dict__[name]
-    return twin
+    extras = estimator.get_params(deep=False).keys() - theirs().get_params(deep=False).keys()
+    return _with_state(theirs, estimator, leave_out=extras)
 
 
-def _with_state(cls: Any, estimator: Any) -> Any:
+def _with_state(cls: Any, estimator: Any, leave_out: Any = ()) -> Any:
     twin = cls()
-    state = {name: value for name, value in vars(estimator).items() if name != "_model"}
+    state = {name: value for name, value in vars(estimator).items() if name not in {*PASSING, *leave_out}}
     twin.__dict__.update(copy.deepcopy(state))
     return twin
 

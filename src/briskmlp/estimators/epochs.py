@@ -91,6 +91,9 @@ class Epochs:
         X, y, weight = self.rows
         for start in range(position.batch * self.batch_size, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
+            if weight is not None and not weight[rows].any() and weight.any():
+                position.counts[1] += 1  # skipped, as by the kernels
+                continue
             batch = X[rows], y[rows], None if weight is None else weight[rows]
             loss, coef_grads, intercept_grads = self.backpropagate(*batch)
             for view, given in zip(own, (*coef_grads, *intercept_grads), strict=True):
@@ -98,7 +101,7 @@ class Epochs:
             position.counts[1:] += 1
             position.sums += (loss * len(rows), len(rows))
             engine.backend.update(engine.plan, engine.parameters, grad, engine.state, position.step, rate)
-        total = np.float64(position.sums[0])
+        total, n = position.sums.copy()
         position.counts[0] += 1
         position.drop_epoch()
-        return np.float64(total / len(order))
+        return np.float64(total / n)

@@ -20,6 +20,7 @@ from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
+HIDDEN_ACTIVATIONS = (*ACTIVATIONS, "leaky_relu")
 _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many times as long for a number as a dense kernel
 
 
@@ -44,6 +45,9 @@ def lower(
     """
     n_hidden = len(layers) - 2
     hidden = _per_layer("activation", estimator.activation, n_hidden)
+    for activation in hidden:
+        if activation not in HIDDEN_ACTIVATIONS:
+            raise ValueError(f"activation has {activation!r}, but takes {', '.join(HIDDEN_ACTIVATIONS)}")
     network = Network(layers, [_name(activation) for activation in hidden], _name(output))
     plan = make_plan(
         network,
@@ -104,6 +108,15 @@ def data_of(X: Any, y: Any, weight: Any, output: str, dtype: np.dtype[Any]) -> D
     Y = y.argmax(axis=1).astype(np.int64) if output == "softmax" else np.ascontiguousarray(y, dtype=dtype)
     weight = None if weight is None else np.ascontiguousarray(weight, dtype=dtype)
     return Data(inputs_of(X, dtype), Y, weight)
+
+
+def other_layers(coefs: Sequence[Any], layer_units: Sequence[int]) -> ValueError:
+    """Return the error for a warm start or ``partial_fit`` of a network with other layers than its parameters."""
+    learned = [np.shape(coefs[0])[0], *(np.shape(coef)[1] for coef in coefs)]
+    return ValueError(
+        f"coefs_ are those of layers {learned}, but hidden_layer_sizes, X and y ask for {list(layer_units)}; fit with "
+        "warm_start=False for a new network"
+    )
 
 
 def _name(activation: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
 from typing import Any
 
@@ -20,9 +21,13 @@ class Model:
     Attributes
     ----------
     engine : Engine
+    activation : str or list of str
+        The estimator's for which this is the model.
     coefs, intercepts : tuple of ndarray
         Views of the engine's parameters, (n_in, n_out) and (n_out,) of each layer.
     """
+
+    activation: Any = None
 
     def __init__(self, network: Network, engine: Engine, key: Any) -> None:
         self.network, self.engine, self.key = network, engine, key
@@ -40,11 +45,12 @@ class Model:
         layers = [len(coefs[0]), *(coef.shape[1] for coef in coefs)]
         new, dtype = dtype is not None, dtype or (coefs[0].dtype if coefs[0].dtype == np.float32 else np.dtype(float))
         network, plan = lower(estimator, layers, output, optimizer, seed, dtype)
-        n_threads = estimator.n_threads
-        key = dtype, n_threads, *(field.tobytes() if isinstance(field, np.ndarray) else field for field in plan)
+        key = dtype, *(field.tobytes() if isinstance(field, np.ndarray) else field for field in plan)
         model: Model | None = vars(estimator).get("_model")
         if new or model is None or model.key != key or not model.has(estimator):
-            model = cls(network, Engine(plan, dtype, "auto", n_threads), key)
+            model = cls(network, Engine(plan, dtype, "auto", None), key)
+        model.engine.threads = estimator.n_threads
+        model.activation = copy.copy(estimator.activation)  # a list may change
         model.take(estimator.coefs_, estimator.intercepts_)
         model._take_state(optimizer)
         return model

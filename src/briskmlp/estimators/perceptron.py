@@ -5,6 +5,7 @@ All else is scikit-learn's: validation, initial weights, random numbers, schedul
 
 from __future__ import annotations
 
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,7 +14,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from briskmlp.engine import Data
-from briskmlp.estimators.lowering import ACTIVATIONS, data_of, is_sparse, left_to_scikit_learn, needs_kernels
+from briskmlp.estimators.lowering import (
+    HIDDEN_ACTIVATIONS,
+    data_of,
+    is_sparse,
+    left_to_scikit_learn,
+    needs_kernels,
+    other_layers,
+)
 from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
@@ -23,7 +31,7 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # What the parameters may be that scikit-learn does not have, and activation, which may be more here.
 CONSTRAINTS = {
-    "activation": [StrOptions({*ACTIVATIONS, "leaky_relu"}), list, tuple],
+    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "initial_coefs": ["array-like", None],
@@ -33,6 +41,8 @@ CONSTRAINTS = {
     "callbacks": [callable, list, tuple, None],
     "progress": ["boolean", None],
 }
+
+PASSING = ("_model", "_validation_data", "_batch")  # attributes that no copy has: the model, and what fit is at work on
 
 
 class Perceptron(StochasticSolver):
@@ -62,15 +72,11 @@ class Perceptron(StochasticSolver):
             with managed(self):
                 return super().fit(X, y, sample_weight)
         finally:
-            del self._validation_data
+            self.__dict__.pop("_validation_data", None)  # gone if a callback called fit
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         X, y = super()._validate_input(X, y, incremental, reset)
-        if self.dtype is not None and X.dtype != self.dtype:
-            with np.errstate(all="ignore"):
-                X = X.astype(self.dtype)
-                assert_all_finite(X, input_name="X")
-        return X, y
+        return X if self.dtype is None else _cast(X, np.dtype(self.dtype)), y
 
     def _initialize(self, y: Any, layer_units: list[int], dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)
@@ -93,6 +99,9 @@ class Perceptron(StochasticSolver):
     # --- lbfgs -------------------------------------------------------------------------------------------------------
 
     def _fit_lbfgs(self, X: Any, y: Any, sample_weight: Any, *buffers: Any) -> None:
+        layer_units = buffers[-1]
+        if [np.shape(coef) for coef in self.coefs_] != list(pairwise(layer_units)):
+            raise other_layers(self.coefs_, layer_units)
         epochs_need = {
             "dropout": self.dropout if np.any(self.dropout) else None,
             "clip_norm": self.clip_norm,
@@ -145,10 +154,13 @@ class Perceptron(StochasticSolver):
         if check_input and not self._is_plain(X):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         model = vars(self).get("_model") or self._bind()
-        if not model.has(self):  # the user's own arrays: they stay theirs
+        if not model.has(self) or model.activation != self.activation:  # the user's own arrays stay the user's
             model = Model.of(self, self.out_activation_)
+        model.engine.threads = self.n_threads
         must = needs_kernels(self) or output is not None
         dtype = model.engine.dtype if self.dtype is not None else np.result_type(X.dtype, model.engine.dtype)
+        if self.dtype is not None:
+            X = _cast(X, dtype)
         if (is_sparse(X) or dtype not in _FLOATS) and not must:
             A: FloatArray = super()._forward_pass_fast(X, check_input=False)
             return A
@@ -160,7 +172,7 @@ class Perceptron(StochasticSolver):
         """Return whether X is an array that scikit-learn's validation would return as it is."""
         if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in _FLOATS or X.shape[0] == 0:
             return False
-        if X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
+        if X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_"):
             return False
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(X.sum()))  # an overflow is looked into by scikit-learn
@@ -192,6 +204,14 @@ class Perceptron(StochasticSolver):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("_model", None)
-        return state
+        return {name: value for name, value in super().__getstate__().items() if name not in PASSING}
+
+
+def _cast(X: Any, dtype: np.dtype[Any]) -> Any:
+    """Return validated rows in that dtype, in which they must be finite too."""
+    if X.dtype == dtype:
+        return X
+    with np.errstate(all="ignore"):
+        X = X.astype(dtype)
+        assert_all_finite(X, input_name="X")
+    return X

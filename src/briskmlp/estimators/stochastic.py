@@ -18,15 +18,19 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from briskmlp.engine import Data
 from briskmlp.estimators.epochs import Epochs
-from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels
+from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels, other_layers
 from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import CallbackSupportMixin, fit_task, observers
 from briskmlp.plan import Ints
+
+FROM_SCIKIT_LEARN = 3  # stacklevel: warnings name scikit-learn's _fit, as its own do, so that filters by module apply
 
 
 class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type: ignore[misc] # scikit-learn has no types
     """``_fit_stochastic`` with its order of random numbers, schedules, stopping and messages as in scikit-learn."""
 
+    coefs_: Any
+    intercepts_: Any
     _best_coefs: Any
     _best_intercepts: Any
     _no_improvement_count: int
@@ -43,6 +47,8 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         layer_units: list[int],
         incremental: bool,
     ) -> None:
+        if len(self.coefs_) != len(layer_units) - 1:  # other widths alone go unheeded, as in scikit-learn
+            raise other_layers(self.coefs_, layer_units)
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = self._new_optimizer()
         if self.early_stopping and incremental:
@@ -63,8 +69,6 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         output, dtype = self.out_activation_, model.engine.dtype
         data = None if left_to_scikit_learn(self, X, weight) else data_of(X, y, weight, output, dtype)
         watched = None if validation is None else data_of(*validation[:3], output, dtype)
-        if watched is not None and not hasattr(self, "validation_loss_curve_"):
-            self.validation_loss_curve_: list[float] = []
         epochs = Epochs(model, data, (X, y, weight), batch_size, backpropagate, must=needs_kernels(self))
         epochs.begin(len(self.loss_curve_), getattr(self._optimizer, "t", 0))
         try:
@@ -116,17 +120,17 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
                         "hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=2,
+                        stacklevel=FROM_SCIKIT_LEARN,
                     )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+            warnings.warn("Training interrupted by user.", stacklevel=FROM_SCIKIT_LEARN)
 
     def _validate(self, model: Model, held_out: Any, watched: Data | None) -> dict[str, float]:
         """Look at what was held out: for stopping, and for the user."""
         logs = {}
         if watched is not None:
             logs["val_loss"] = model.engine.loss(watched)
-            self.validation_loss_curve_.append(logs["val_loss"])
+            self.__dict__.setdefault("validation_loss_curve_", []).append(logs["val_loss"])
         self._update_no_improvement_count(self.early_stopping, *held_out)
         if self.early_stopping:
             logs["val_score"] = self.validation_scores_[-1]
@@ -162,7 +166,8 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             return min(200, n)
         if self.batch_size > n:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=FROM_SCIKIT_LEARN,
             )
         return int(min(self.batch_size, n))
 
@@ -199,11 +204,12 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         checks = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": dtype, "reset": False}
         X, y = validate_data(self, *given[:2], y_numeric=not is_classifier(self), **checks)
         weight = _check_sample_weight(given[2], X) if len(given) == 3 else None
-        targets = y.reshape(len(y), -1)
         if is_classifier(self):
             if len(unknown := np.setdiff1d(unique_labels(y), self.classes_)):
                 raise ValueError(f"validation_data has classes {unknown}, which y does not have")
             targets = self._label_binarizer.transform(y).astype(bool)
+        else:
+            targets = y.reshape(len(y), -1)
         if targets.shape[1] != self.n_outputs_:
             raise ValueError(f"validation_data has {targets.shape[1]} outputs, but y has {self.n_outputs_}")
         return X, targets, weight, y
