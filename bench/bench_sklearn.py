@@ -184,7 +184,7 @@ def overhead(pairs: int) -> None:
         return call
 
     Perceptron._fit_stochastic = timed(Perceptron._fit_stochastic, "ours")
-    Engine.advance = timed(Engine.advance, "kernels")  # type: ignore[method-assign]
+    Engine.advance = timed(Engine.advance, "kernels")  # type: ignore[method-assign] # a clock around it, in this process alone
     costs = []
     for _ in range(20 * pairs):
         spent.update(ours=0.0, kernels=0.0)

@@ -49,7 +49,7 @@ def _installed() -> None:
     code = "from briskmlp import Trainer"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(done.stderr.strip().rpartition("\n")[2])
+        pytest.skip(done.stderr.strip().rpartition("\n")[2])  # its last line: the module that is missing
 
 
 def bench_import(benchmark: Any) -> None:

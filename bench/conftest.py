@@ -32,7 +32,7 @@ def start() -> Iterator[Callable[[str], Contestant]]:
                     started[name] = reason
             contestant = started[name]
             if isinstance(contestant, MissingError):
-                pytest.skip(str(contestant))
+                pytest.skip(str(contestant))  # names the rival that is not installed
             return contestant
 
         yield start

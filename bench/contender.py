@@ -7,6 +7,7 @@ imported by its own class only, because a contender's process must hold no secon
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from workloads import Array, Workload
 
 
-class Contender:
+class Contender(ABC):
     """One library, ready to train one workload."""
 
-    library: ClassVar[str]
+    package: ClassVar[str]
     same_work: ClassVar[bool] = True  # takes part in the equality check
 
     def __init__(
@@ -39,17 +40,17 @@ class Contender:
         self.rng = np.random.default_rng(0)
         self.prepare([W.astype(self.dtype) for W in weights], [b.astype(self.dtype) for b in biases])
 
+    @abstractmethod
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         """Build the library's model from these arrays, which it may keep."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, epochs: int) -> float:
         """Train `epochs` more epochs; the last one's loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self) -> list[Array]:
         """The current weights, one (n_in, n_out) array per layer."""
-        raise NotImplementedError
 
     def order(self) -> NDArray[np.int64]:
         """Row numbers of one epoch, (examples,)."""
@@ -58,13 +59,13 @@ class Contender:
 
     @classmethod
     def version(cls) -> str:
-        return f"{cls.library} {version(cls.library)}"
+        return f"{cls.package} {version(cls.package)}"
 
 
 class Briskmlp(Contender):
     """Our own Trainer; the subclasses name its backend."""
 
-    library = "briskmlp"
+    package = "briskmlp"
     backend: ClassVar[str]
 
     @classmethod
@@ -74,7 +75,7 @@ class Briskmlp(Contender):
         try:
             return super().version()
         except PackageNotFoundError:  # run from the source tree
-            return cls.library
+            return cls.package
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         from briskmlp import SGD, Adam, Trainer

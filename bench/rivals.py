@@ -21,7 +21,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class NumPy(Contender):
     """What one writes by hand: the equations, one array expression each. In float64 it is the reference."""
 
-    library = "numpy"
+    package = "numpy"
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         self.W, self.b, self.t = W, b, 0
@@ -79,7 +79,7 @@ class NumPy(Contender):
 class Torch(Contender):
     """PyTorch eager, as its tutorials write it, without a DataLoader (which costs more than the training)."""
 
-    library = "torch"
+    package = "torch"
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         import torch
@@ -122,7 +122,7 @@ class Torch(Contender):
 class Jax(Contender):
     """JAX with everything in one jitted call: a scan over the epoch's batches inside a loop over epochs."""
 
-    library = "jax"
+    package = "jax"
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
         import jax
@@ -194,7 +194,7 @@ class Sklearn(Contender):
     used (no time depends on it), and the result is not compared.
     """
 
-    library = "scikit-learn"
+    package = "scikit-learn"
     same_work = False
 
     def prepare(self, W: list[Array], b: list[Array]) -> None:
