@@ -60,8 +60,8 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
     }
 }
 
-/* Write softmax(Z) in place of one row of Z; return max(Z), and log Σ e^(Z - max) to log_sum. */
-static double softmax_row(real* Z, int64_t stride, int64_t n, double* log_sum) {
+/* Write softmax(Z) in place of one row of Z; return max(Z), and Σ e^(Z - max) to `sums_to`. */
+static double softmax_row(real* Z, int64_t stride, int64_t n, double* sums_to) {
     vec largest = vec_splat(-(real)INFINITY), sums = vec_splat(0);
     for (int64_t j = 0; j < n; j += LANES) {
         const vec z = vec_first(vec_load(Z + column(j, stride)), n - j, -(real)INFINITY);
@@ -79,7 +79,7 @@ static double softmax_row(real* Z, int64_t stride, int64_t n, double* log_sum) {
         real* z = Z + column(j, stride);
         vec_store(z, vec_load(z) / vec_splat(sum));
     }
-    *log_sum = log((double)sum);
+    *sums_to = (double)sum;
     return (double)highest;
 }
 
@@ -100,9 +100,9 @@ static void write_rows(const struct brisk_work* work, const struct brisk_space* 
     const struct brisk_layer* layer = &work->layers[n_layers - 1];
     for (int64_t i = 0; i < m; i++, out += layer->n_out) {
         real* A = (real*)space->A[n_layers] + i * PANEL;
-        double log_sum;
+        double sum;
         if (layer->activation == BRISK_SOFTMAX)
-            softmax_row(A, stride, layer->n_out, &log_sum);
+            softmax_row(A, stride, layer->n_out, &sum);
         for (int64_t j = 0; j < layer->n_out; j += LANES)
             vec_store_first(out + j, vec_load(A + column(j, stride)), layer->n_out - j);
     }

@@ -16,10 +16,12 @@ static inline struct part part_of(const struct brisk_team* team, int64_t n) {
     return (struct part){n * team->rank / team->size, n * (team->rank + 1) / team->size};
 }
 
-/* Whether panels divide evenly enough among a team that each member can have whole ones: then they stay in its cache
- * from step to step. Else rows or blocks are divided. */
-static inline bool by_panels(const struct brisk_team* team, int64_t panels) {
-    return team->size == 1 || panels % team->size == 0 || panels >= 4 * team->size;
+/* Whether panels, of which the last may have one vector, divide so evenly among a team that each member can have whole
+ * ones: then they stay in its cache from step to step. Else rows or blocks are divided, which for 100 columns of
+ * float32, 4 and 3 vectors, makes a step 5 % shorter. */
+static inline bool by_panels(const struct brisk_team* team, int64_t panels, int64_t vectors) {
+    const int64_t most = 2 * ((panels + team->size - 1) / team->size);
+    return team->size == 1 || 8 * most * team->size <= 9 * vectors;
 }
 
 /* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */

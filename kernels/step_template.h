@@ -78,11 +78,17 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
     };
 }
 
+/* Whether a team divides a layer's outputs, or, `below`, its inputs, by panels. */
+static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below) {
+    const int64_t n = below ? layer->n_in : layer->n_out;
+    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES);
+}
+
 /* A member's part of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
                          const struct sink* sink) {
     const struct brisk_layer* layer = &work->layers[l];
-    if (by_panels(team, layer->panels)) {
+    if (divides(team, layer, false)) {
         const struct part panels = part_of(team, layer->panels);
         weights_layer(work, &work->spaces[team->rank], l, m, panels.first, panels.end, 0, layer->panels_in, sink);
     } else {
@@ -108,11 +114,12 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             gather(work, space, data, rows, 0, m);
         else {
             gather(work, space, data, rows, own_rows.first, own_rows.end);
-            brisk_wait(team);
+            if (last > 0 && divides(team, &work->layers[0], false)) /* else each goes on with its own rows */
+                brisk_wait(team);
         }
         for (int64_t l = 0; l < last; l++) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (by_panels(team, layer->panels)) {
+            if (divides(team, layer, false)) {
                 const struct part panels = part_of(team, layer->panels);
                 forward_layer(work, space, l, layer->activation, masks, panels.first, panels.end, 0, m);
             } else
@@ -139,7 +146,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
          */
         for (int64_t l = last; l > 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (by_panels(team, layer->panels_in)) {
+            if (divides(team, layer, true)) {
                 const struct part panels = part_of(team, layer->panels_in);
                 backward_layer(work, space, l, masks, panels.first, panels.end, 0, m);
             } else
