@@ -103,8 +103,9 @@ def serve(library: str, requests: Any) -> None:
         start = time.perf_counter()
         for _ in range(repeats):
             call()
-        requests.send((time.perf_counter() - start) / repeats)
-        time.sleep(0.12)  # pools' threads spin for as long
+        seconds = time.perf_counter() - start
+        time.sleep(0.12)  # OpenBLAS's threads spin for as long, and the other's turn begins with our answer
+        requests.send(seconds / repeats)
 
 
 def prepare(library: str, case: Case) -> tuple[Callable[[], Any], int]:

@@ -72,6 +72,7 @@ class Engine:
         self._kept, self._kept_position = (self.parameters[:0], self.state[:0]), Position()
         self._unfinished: tuple[int, int] | None = None  # batch size and data of an epoch that was cut
         self._training: Data | None = None  # what is being trained on
+        self._limit = 1  # of threads, as it was when that began: to ask takes 10 µs
         self._work: tuple[Any, Any] | None = None
         self._idle: list[tuple[Any, Any]] = []  # the workspace of the last call that trained nothing
         self._staged: _Staged | None = None
@@ -154,7 +155,7 @@ class Engine:
             self.position.drop_epoch()
         if not self.backend.RESTORES:
             self._kept = np.empty_like(self.parameters), np.empty_like(self.state)
-        self._training = data
+        self._training, self._limit = data, thread_limit(self.threads)
 
     def _made_of(self, data: Data) -> tuple[int, int] | None:
         """Return what tells whether an unfinished epoch can be finished with these data."""
@@ -232,7 +233,7 @@ class Engine:
 
     def _workspace(self, n: int) -> Any:
         """Return the training workspace, allocated at first use and kept for the next training of this shape."""
-        threads = thread_limit(self.threads)
+        threads = self._limit if self._training is not None else thread_limit(self.threads)
         key = self.plan.batch_size, n, threads
         if self._work is None or self._work[0] != key:
             self._work = None  # free the old one first

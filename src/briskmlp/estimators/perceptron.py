@@ -5,6 +5,7 @@ All else is scikit-learn's: validation, initial weights, random numbers, schedul
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
+from briskmlp.backends.threads import blas_threads
 from briskmlp.engine import Data
 from briskmlp.estimators.lowering import (
     HIDDEN_ACTIVATIONS,
@@ -113,7 +115,10 @@ class Perceptron(StochasticSolver):
         weight = self._weights(y, sample_weight)
         try:
             self._batch = self._prepare(X, y, weight)
-            with fit_task(self, X, lambda: self._as_given(y), sample_weight, 0):
+            # Between evaluations L-BFGS wants little of BLAS, whose threads then spin where the kernels' are to run.
+            model = self._batch[1]
+            alone = nullcontext() if model is None or model.engine.backend.USES_BLAS else blas_threads(1)
+            with alone, fit_task(self, X, lambda: self._as_given(y), sample_weight, 0):
                 super()._fit_lbfgs(X, y, weight, *buffers)
         finally:
             self.__dict__.pop("_batch", None)
