@@ -7,7 +7,10 @@ import pytest
 
 import briskmlp
 
-HEAVY = "{'scipy', 'numba', 'llvmlite', 'sklearn', 'tqdm', 'safetensors', 'threadpoolctl', 'pandas', 'onnx', 'torch'}"
+HEAVY = (
+    "{'scipy', 'numba', 'llvmlite', 'sklearn', 'tqdm', 'safetensors', 'threadpoolctl', 'pandas', 'onnx', 'torch', "
+    "'matplotlib'}"
+)
 
 
 def run(code):

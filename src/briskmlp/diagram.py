@@ -1,4 +1,7 @@
-"""The diagrams that textbooks draw, as Mermaid text: GitHub, Jupyter and most wikis turn it into a picture."""
+"""The diagrams that textbooks draw, as Mermaid text: GitHub, Jupyter and most wikis turn it into a picture.
+
+Which neurons of a wide layer are drawn, and what neurons and layers are called, `briskmlp.plotting` has from here.
+"""
 
 from __future__ import annotations
 
@@ -57,18 +60,16 @@ def mermaid(network: Network, kind: str = "network", parameters: FloatArray | No
 
 
 def _network(network: Network, parameters: FloatArray | None) -> Iterator[str]:
-    last = network.n_layers
-    names = ["x", *(_hidden_name(network, layer) for layer in range(1, last)), "o"]
+    names = layer_names(network)
     columns = [_column(width) for width in network.layers]
 
-    for layer, (name, column, width) in enumerate(zip(names, columns, network.layers, strict=True)):
-        title = {0: "input layer", last: "output layer"}.get(layer, f"hidden layer {layer}")
-        activation = f", {network.activations[layer - 1]}" if layer else ""
-        yield f'subgraph layer{layer}["{title}: {width} neuron{"s" * (width > 1)}{activation}"]'
+    for layer, (name, column) in enumerate(zip(names, columns, strict=True)):
+        title, *rest = layer_title(network, layer)
+        yield f'subgraph layer{layer}["{title}: {", ".join(rest)}"]'
         yield from (f"    {_circle(name, neuron)}" for neuron in column)
         yield "end"
 
-    for layer in range(last):
+    for layer in range(network.n_layers):
         bias = f"B{layer + 1}"
         if network.bias != "none":
             yield f'{bias}["{bias}"]'
@@ -91,12 +92,32 @@ def _neuron(network: Network, parameters: FloatArray | None) -> Iterator[str]:
     yield _arrow("f", 'a(("a"))')
 
 
-def _hidden_name(network: Network, layer: int) -> str:
-    return "h" if network.n_layers == 2 else f"h{layer}_"
+def layer_names(network: Network) -> list[str]:
+    """Return what the neurons of each layer are called, before their number: x, h or h1_, h2_ …, o."""
+    last = network.n_layers
+    return ["x", *("h" if last == 2 else f"h{layer}_" for layer in range(1, last)), "o"]
+
+
+def layer_title(network: Network, layer: int) -> list[str]:
+    """Return what a layer is, its width, and its activation, if it has one."""
+    width = network.layers[layer]
+    title = {0: "input layer", network.n_layers: "output layer"}.get(layer, f"hidden layer {layer}")
+    return [title, f"{width} neuron{'s' * (width > 1)}", *network.activations[layer - 1 : layer]]
+
+
+def elide(width: int, most: int, first: int, last: int) -> Column:
+    """Return the neurons to draw of a layer: all if they are not more than ``most``, else its first and last.
+
+    Examples
+    --------
+    >>> elide(100, most=5, first=2, last=2)
+    [0, 1, None, 98, 99]
+    """
+    return list(range(width)) if width <= most else [*range(first), None, *range(width - last, width)]
 
 
 def _column(width: int) -> Column:
-    return list(range(width)) if width <= MAX_DRAWN else [0, 1, 2, None, width - 1]
+    return elide(width, MAX_DRAWN, first=3, last=1)
 
 
 def _id(name: str, neuron: int | None) -> str:

@@ -1,0 +1,42 @@
+"""What the pictures need to know of a Trainer or of a fitted estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from briskmlp.network import FloatArray, Network
+from briskmlp.trainer import Trainer
+
+_SIGMOID = {"logistic": "sigmoid"}  # scikit-learn's name: ours
+
+
+def check_trainer(trainer: Any) -> Trainer:
+    """Return a Trainer, or refuse what is none."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must be a Trainer, got {type(trainer).__name__}")
+    return trainer
+
+
+def fitted_attribute(estimator: Any, name: str, why: str = "") -> Any:
+    """Return what ``fit`` has left in an estimator, this library's or scikit-learn's."""
+    if not hasattr(estimator, "coefs_"):
+        if not hasattr(estimator, "hidden_layer_sizes"):
+            raise TypeError(f"estimator must be an MLPClassifier or MLPRegressor, got {type(estimator).__name__}")
+        raise ValueError(f"estimator is not fitted: call fit of this {type(estimator).__name__} first")
+    if not hasattr(estimator, name):
+        raise ValueError(f"estimator has no {name}{why}")
+    return getattr(estimator, name)
+
+
+def network_of(estimator: Any) -> tuple[Network, FloatArray]:
+    """Return the network that a fitted estimator is, and a flat copy of its parameters."""
+    coefs, intercepts = fitted_attribute(estimator, "coefs_"), estimator.intercepts_
+    widths = [len(coefs[0]), *(W.shape[1] for W in coefs)]
+    given = estimator.activation
+    names = [given] * (len(coefs) - 1) if isinstance(given, str) else given
+    output = estimator.out_activation_
+    network = Network(widths, [_SIGMOID.get(name, name) for name in names], _SIGMOID.get(output, output))
+    parts = [part.ravel() for pair in zip(coefs, intercepts, strict=True) for part in pair]
+    return network, np.concatenate(parts)

@@ -1,0 +1,64 @@
+"""The confusion matrix of a Trainer; scikit-learn draws it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from briskmlp.plotting._figures import axes
+from briskmlp.plotting._models import check_trainer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_confusion_matrix(trainer: Any, X: Any, Y: Any, *, ax: Axes | None = None, **kwargs: Any) -> Any:
+    """Draw which classes a Trainer takes for which, as a ``sklearn.metrics.ConfusionMatrixDisplay``.
+
+    For an MLPClassifier there is ``ConfusionMatrixDisplay.from_estimator(classifier, X, y)``.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    X : array_like, as in ``Trainer.predict``
+    Y : array_like, shape (n,) or (n, n_out)
+        Labels 0…n_out-1, or 0 and 1 for one output; or a row of targets each, whose largest is the class.
+    ax : Axes, optional
+    **kwargs
+        Of ``ConfusionMatrixDisplay.from_predictions``: ``normalize``, ``display_labels``, ``cmap``, ``colorbar`` …
+
+    Returns
+    -------
+    sklearn.metrics.ConfusionMatrixDisplay
+        ``confusion_matrix`` has a row for each true class and a column for each predicted one, that of the largest
+        output, or, of a single one, whether it is at least 0.5. ``ax_``, ``figure_``, ``im_`` and ``text_`` were drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``trainer`` is no Trainer, or ``Y`` is no classes of its outputs.
+
+    Examples
+    --------
+    >>> from briskmlp import Trainer
+    >>> trainer = Trainer([1, 1], initializer=[([[1.0]], [0.0])], backend="numpy")
+    >>> plot_confusion_matrix(trainer, [-2.0, -1.0, 3.0], [0, 1, 1]).confusion_matrix
+    array([[1, 0],
+           [1, 1]])
+    """
+    n_out = check_trainer(trainer).network.n_out
+    A = trainer.predict(X)
+    classes = np.arange(max(n_out, 2))
+    predicted = (A[:, 0] >= 0.5).astype(int) if n_out == 1 else A.argmax(axis=1)
+    true = np.asarray(Y)
+    if true.ndim == 2 and true.shape[1] == n_out:
+        true = true[:, 0] if n_out == 1 else true.argmax(axis=1)
+    if true.shape != predicted.shape:
+        raise ValueError(f"Y has shape {true.shape}, but must have ({len(A)},) or ({len(A)}, {n_out})")
+    if (strange := ~np.isin(true, classes)).any():
+        raise ValueError(f"Y has {true[strange][0]!r}, but the classes are 0…{classes[-1]}")
+    ax = axes(ax)
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    return ConfusionMatrixDisplay.from_predictions(true, predicted, ax=ax, **{"labels": classes, **kwargs})
