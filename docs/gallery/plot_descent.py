@@ -1,18 +1,43 @@
 """
 The path of gradient descent
 ============================
+
+All weights but two stand still: then the loss is a surface over these two, and training walks down on it, each step at
+right angles to the contour that it starts from.
 """
 
+# %%
+# Exclusive or. The network has been trained; two of its weights are put back to 0 and find their way again, over a
+# plateau, along a slope, and into the valley.
+
+import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.datasets import load_diabetes
+from sklearn.preprocessing import scale
 
 from briskmlp import SGD, Trainer
 from briskmlp.plotting import DescentDisplay
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 Y = X[:, 0] ^ X[:, 1]
-trainer = Trainer([2, 2, 1], hidden="tanh", output="sigmoid", optimizer=SGD(1.0), batch_size=None, seed=3)
-trainer.fit(X, Y, epochs=3000)
-print(trainer.evaluate(X, Y), trainer.weights)
-DescentDisplay.from_trainer(
-    trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=60, start=(-3, -1.0)
-)
+trainer = Trainer([2, 2, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.5), batch_size=None, seed=3)
+trainer.fit(X, Y, epochs=800)
+two = ((0, 0, 0), (0, 1, 1))  # trainer.weights[0][0, 0] and trainer.weights[0][1, 1]
+display = DescentDisplay.from_trainer(trainer, X, Y, weights=two, start=(0, 0), epochs=60, n_points=81)
+display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
+
+# %%
+# A valley. In the diabetes data two of the blood values say almost the same, so that many pairs of weights do almost as
+# well. Plain gradient descent leaps from side to side; momentum makes the way along the valley shorter.
+
+diabetes = load_diabetes()
+columns = [diabetes.feature_names.index(name) for name in ("s1", "s2")]
+X, Y = scale(diabetes.data[:, columns]), scale(diabetes.target)
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True)
+for ax, optimizer in zip(axes, (SGD(0.48), SGD(0.1, momentum=0.6)), strict=True):
+    trainer = Trainer([2, 1], hidden="identity", optimizer=optimizer, initializer=[([[-1.5], [-0.5]], [0.0])])
+    DescentDisplay.from_trainer(
+        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=25, limits=((-2, 2), (-1.5, 2)), ax=ax
+    )
+    ax.set(aspect="equal", title=f"learning rate {optimizer.learning_rate}, momentum {optimizer.momentum}")
+    ax.set(xlabel="weight of s1, total cholesterol", ylabel="weight of s2, LDL cholesterol")

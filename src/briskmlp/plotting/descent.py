@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from briskmlp._messages import check_integer, check_number
+from briskmlp._messages import check_integer
 from briskmlp.plotting._figures import VERMILLION, axes, pyplot
 from briskmlp.plotting._models import check_trainer
-from briskmlp.trainer import Trainer
+from briskmlp.plotting._slice import Floats, Pair, Slice, Weight, around, check_limits, check_pair, check_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-Floats = NDArray[np.float64]
-Weight = tuple[int, int, int]  # layer, i, j: trainer.weights[layer][i, j]
-Range = tuple[float, float]
-
-MARGIN = 0.35  # of the path's extent, on each side of it
-_COPIED = ("loss", "optimizer", "l2", "clip_norm", "dtype", "precision", "seed", "backend", "threads")
 
 
 class DescentDisplay:
@@ -90,8 +82,8 @@ class DescentDisplay:
         *,
         weights: Sequence[Weight],
         epochs: int,
-        start: tuple[float, float] | None = None,
-        limits: tuple[Range, Range] | None = None,
+        start: Pair | None = None,
+        limits: tuple[Pair, Pair] | None = None,
         n_points: int = 41,
         ax: Axes | None = None,
         **kwargs: Any,
@@ -135,23 +127,17 @@ class DescentDisplay:
             The descent diverged.
         """
         check_trainer(trainer)
-        first, second = _check_weights(trainer, weights)
+        first, second = check_weights(trainer, weights)
         check_integer("epochs", epochs, low=1)
         check_integer("n_points", n_points, low=2)
         pyplot()  # before the work, if it is missing
-        copy = _copy(trainer)
-        own = _read(copy, first, second)
-        origin = own if start is None else _check_pair("start", start)
-        path = _descend(copy, X, Y, first, second, origin, epochs)
-        x_range, y_range = _around(np.vstack([path, own])) if limits is None else _check_limits(limits)
+        part = Slice(trainer, X, Y, first, second)
+        own = part.place
+        path = part.descend(own if start is None else check_pair("start", start), epochs)
+        x_range, y_range = around(np.vstack([path, own])) if limits is None else check_limits(limits)
         x, y = np.linspace(*x_range, n_points), np.linspace(*y_range, n_points)
-
-        def loss(x: float, y: float) -> float:
-            _write(copy, first, second, (x, y))
-            return copy.loss_and_gradient(X, Y)[0] if copy.l2 else copy.evaluate(X, Y)  # evaluate leaves l2 out
-
-        surface = np.array([[loss(u, v) for u in x] for v in y])
-        losses = np.array([loss(u, v) for u, v in path])
+        surface = np.array([[part.loss(u, v) for u in x] for v in y])
+        losses = np.array([part.loss(u, v) for u, v in path])
         names = tuple(f"weights[{layer}][{i}, {j}]" for layer, i, j in (first, second))
         return cls(x, y, surface, path, losses, (names[0], names[1])).plot(ax, **kwargs)
 
@@ -164,7 +150,8 @@ class DescentDisplay:
         ----------
         ax : Axes, optional
         levels : int or sequence of float
-            About how many contours, or the losses that have one.
+            How many contours, or the losses that have one. A number of them is spaced evenly in the square root of
+            what the loss is above its least, so that a bowl's are evenly spaced in the picture.
         cmap : str or Colormap
             Of the surface.
         **kwargs
@@ -175,104 +162,37 @@ class DescentDisplay:
         DescentDisplay
             Itself.
         """
+        from matplotlib.colors import BoundaryNorm
+
         self.ax_ = ax = axes(ax, (6.4, 5.0))
         self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
         surface = np.ma.masked_invalid(self.surface)  # exp may have overflowed
-        self.contours_ = ax.contourf(self.x, self.y, surface, levels=levels, cmap=cmap)
-        ax.contour(self.x, self.y, surface, levels=self.contours_.levels, colors="white", linewidths=0.5, alpha=0.6)
-        self.colorbar_ = self.figure_.colorbar(self.contours_, ax=ax, label="loss")
+        chosen = np.asarray(levels) if isinstance(levels, Sequence | np.ndarray) else _levels(surface, levels)
+        norm = BoundaryNorm(chosen.tolist(), 256)  # a colour of its own for each
+        self.contours_ = ax.contourf(self.x, self.y, surface, levels=chosen, cmap=cmap, norm=norm)
+        ax.contour(self.x, self.y, surface, levels=chosen, colors="white", linewidths=0.5, alpha=0.6)
+        self.colorbar_ = self.figure_.colorbar(self.contours_, ax=ax, label="loss", format="%.3g")
         style = {"color": "white", "marker": "o", "markersize": 4, "linewidth": 1.5, "markeredgecolor": "black",
                  "markeredgewidth": 0.6}  # fmt: skip
         (self.path_,) = ax.plot(*self.path.T, **{**style, **kwargs})
         n_steps = len(self.path) - 1
-        ends = (("s", "start", 0), ("*", f"after {n_steps} step{'s' * (n_steps > 1)}", -1))
-        for marker, name, at in ends:
+        ends = (("s", 8, "start", 0), ("*", 14, f"after {n_steps} step{'s' * (n_steps > 1)}", -1))
+        for marker, size, name, at in ends:
             label = f"{name}: {self.losses[at]:.3g}"
-            ax.plot(*self.path[at], marker, color=VERMILLION, markeredgecolor="black", label=label, zorder=3,
-                    markersize=14 if marker == "*" else 8)  # fmt: skip
+            x, y = self.path[at]
+            ax.plot(x, y, marker, markersize=size, color=VERMILLION, markeredgecolor="black", label=label, zorder=3)
         ax.set(xlabel=self.labels[0], ylabel=self.labels[1])
         ax.legend(title="loss")
         return self
 
 
-def _copy(trainer: Trainer) -> Trainer:
-    """Return a Trainer with the same parameters that makes one step an epoch, with a new state of the optimizer."""
-    network = trainer.network
-    arguments = {name: getattr(trainer, name) for name in _COPIED}
-    return Trainer(
-        network.layers,
-        hidden=network.hidden,
-        output=network.output,
-        bias=network.bias,
-        initializer=trainer.parameters,
-        batch_size=None,
-        shuffle=False,
-        **arguments,
-    )
-
-
-def _descend(
-    copy: Trainer, X: Any, Y: Any, first: Weight, second: Weight, start: tuple[float, float], epochs: int
-) -> Floats:
-    """Return the path (epochs + 1, 2); all parameters but two are as before at the end."""
-    kept = copy.parameters.copy()
-    _write(copy, first, second, start)
-    path = [_read(copy, first, second)]
-    for _ in range(epochs):
-        copy.fit(X, Y, epochs=1, progress=False)
-        path.append(_read(copy, first, second))
-        copy.parameters[...] = kept  # the others have moved, too
-        _write(copy, first, second, path[-1])
-    return np.array(path)
-
-
-def _read(trainer: Trainer, first: Weight, second: Weight) -> tuple[float, float]:
-    (layer, i, j), (other, k, m) = first, second
-    return float(trainer.weights[layer][i, j]), float(trainer.weights[other][k, m])
-
-
-def _write(trainer: Trainer, first: Weight, second: Weight, values: tuple[float, float]) -> None:
-    for (layer, i, j), value in zip((first, second), values, strict=True):
-        trainer.weights[layer][i, j] = value
-
-
-def _around(points: Floats) -> tuple[Range, Range]:
-    """Return a range for each weight that holds the points and a margin; neither is much shorter than the other."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    extent = high - low
-    extent = np.maximum(extent, extent.max() / 3 or 1.0)
-    middle, half = (low + high) / 2, extent * (0.5 + MARGIN)
-    (x0, y0), (x1, y1) = (middle - half).tolist(), (middle + half).tolist()
-    return (x0, x1), (y0, y1)
-
-
-def _check_weights(trainer: Trainer, weights: Any) -> tuple[Weight, Weight]:
-    try:
-        first, second = ((layer, i, j) for layer, i, j in weights)
-    except (TypeError, ValueError):
-        raise ValueError(f"weights is {weights!r}, but must be two weights: ((layer, i, j), (layer, i, j))") from None
-    shapes = [W.shape for W in trainer.weights]
-    for layer, i, j in (first, second):
-        check_integer("the layer of weights", layer, low=0, high=len(shapes) - 1)
-        n_in, n_out = shapes[layer]
-        check_integer(f"the i of weights in layer {layer}", i, low=0, high=n_in - 1)
-        check_integer(f"the j of weights in layer {layer}", j, low=0, high=n_out - 1)
-    if first == second:
-        raise ValueError(f"weights has {first} twice, but must be two different weights")
-    return first, second
-
-
-def _check_pair(argument: str, values: Any) -> tuple[float, float]:
-    if np.shape(values) != (2,):
-        raise ValueError(f"{argument} is {values!r}, but must be two numbers")
-    return check_number(argument, values[0]), check_number(argument, values[1])
-
-
-def _check_limits(limits: Any) -> tuple[Range, Range]:
-    if np.shape(limits) != (2, 2):
-        raise ValueError(f"limits is {limits!r}, but must be ((low, high), (low, high))")
-    x_range, y_range = _check_pair("limits", limits[0]), _check_pair("limits", limits[1])
-    for low, high in (x_range, y_range):
-        if low >= high:
-            raise ValueError(f"limits has ({low}, {high}), but the first must be below the second")
-    return x_range, y_range
+def _levels(surface: Any, n: int) -> Floats:
+    """Return n + 1 losses from the least to the largest."""
+    if not surface.count():
+        raise ValueError("surface has no finite loss")
+    low, high = float(surface.min()), float(surface.max())
+    if low == high:  # weights that nothing depends on
+        high = low + (abs(low) or 1.0)
+    levels = low + (high - low) * np.linspace(0.0, 1.0, check_integer("levels", n, low=1) + 1) ** 2
+    levels[-1] = high  # not by a rounding error less
+    return levels

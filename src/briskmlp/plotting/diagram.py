@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from briskmlp._messages import check_integer
-from briskmlp.diagram import Column, elide, layer_names, layer_title
+from briskmlp._messages import check_integer, check_number
+from briskmlp.diagram import layer_names, layer_title
 from briskmlp.network import FloatArray, Network
 from briskmlp.plotting._figures import NEGATIVE, POSITIVE, axes
+from briskmlp.plotting._layout import RADIUS, Layout, Line, fit_figure, points
 from briskmlp.plotting._models import check_trainer, network_of
 
 if TYPE_CHECKING:
@@ -20,14 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle, Rectangle
 
-# The distance of two neurons of a layer is 1.
-RADIUS = 0.34
-GAP = 2.6  # between layers, so that their titles fit
-INCHES = 0.5  # per 1, in a figure of our own
-DASHES = (0, (3, 1.5))  # of negative numbers
-
-Place = tuple[float, float]
-Line = tuple[Place, Place, float]  # from, to, weight
+DASHES = (2.0, 1.0)  # of negative numbers, in widths of the line
 
 
 class NetworkDisplay:
@@ -128,42 +122,27 @@ class NetworkDisplay:
         NetworkDisplay
             Itself.
         """
-        network, most = self.network, check_integer("max_neurons", max_neurons, low=3)
+        network = self.network
         _check_labels("input_labels", input_labels, network.n_in)
         _check_labels("output_labels", output_labels, network.n_out)
-        columns = [elide(width, most, first=most // 2, last=(most - 1) // 2) for width in network.layers]
-        places = [_places(column, layer * GAP) for layer, column in enumerate(columns)]
-        top = max(place[1] for column in places for place in column)  # the middle of each column is at 0
-        lines = [list(self._lines(layer, columns, places, top)) for layer in range(network.n_layers)]
-
-        size = (GAP * network.n_layers + 4) * INCHES, (2 * top + 5) * INCHES
-        self.ax_ = ax = axes(ax, size)
-        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
-        ax.set_aspect("equal")
-        ax.set_axis_off()
-        ax.set_xlim(-0.6, GAP * network.n_layers + 0.6)
-        ax.set_ylim(-top - 0.6, top + (2.0 if network.bias == "layer" else 0.6))
+        check_number("max_linewidth", max_linewidth, low=0.0)
+        layout = Layout(network, check_integer("max_neurons", max_neurons, low=3))
+        lines = [list(layout.lines(layer, self.parameters)) for layer in range(network.n_layers)]
         largest = max(abs(w) for layer in lines for *_, w in layer)
+
+        given, self.ax_ = ax, (ax := axes(ax))
+        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
+        layout.frame(ax)
         self.edges_ = [_draw_lines(ax, layer, largest, max_linewidth) for layer in lines]
         _draw_legend(ax, largest)
-        self._draw_nodes(columns, places, top)
-        self._write(columns, places, top, input_labels, output_labels)
+        self._draw_nodes(layout)
+        self._write_beside(layout, input_labels, output_labels)
+        if given is None:
+            fit_figure(ax)
+        self._write_inside(layout)
         return self
 
-    def _lines(self, layer: int, columns: list[Column], places: list[list[Place]], top: float) -> Iterator[Line]:
-        """Yield each line into the neurons drawn of a layer."""
-        network = self.network
-        W, b = network.weights(self.parameters)[layer], network.biases(self.parameters)[layer]
-        for target, end in zip(columns[layer + 1], places[layer + 1], strict=True):
-            if target is None:
-                continue
-            for source, start in zip(columns[layer], places[layer], strict=True):
-                if source is not None:
-                    yield start, end, float(W[source, target])
-            if network.bias == "layer":
-                yield _bias_place(layer, top), end, float(b[0])
-
-    def _draw_nodes(self, columns: list[Column], places: list[list[Place]], top: float) -> None:
+    def _draw_nodes(self, layout: Layout) -> None:
         """Draw neurons, ellipses and bias nodes."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -175,79 +154,59 @@ class NetworkDisplay:
         colors = LinearSegmentedColormap.from_list("bias", [NEGATIVE, "white", POSITIVE])
         shades = ScalarMappable(Normalize(-largest, largest), colors)
         self.nodes_, self.bias_nodes_, self.colorbar_ = {}, {}, None
-        outline: dict[str, Any] = {"edgecolor": "black", "linewidth": 1.2, "zorder": 3}
-        for layer, (column, column_places) in enumerate(zip(columns, places, strict=True)):
-            for neuron, (x, y) in zip(column, column_places, strict=True):
-                if neuron is None:
-                    for dy in (-0.22, 0.0, 0.22):
-                        ax.add_patch(Circle((x, y + dy), 0.05, color="black", zorder=3))
-                    continue
-                node = self.nodes_[layer, neuron] = Circle((x, y), RADIUS, facecolor="white", **outline)
-                if layer and network.bias == "neuron":
-                    bias = biases[layer - 1][neuron]
-                    node.set_facecolor(tuple(shades.to_rgba(bias)))
-                    node.set_linestyle(DASHES if bias < 0 else "-")
-                ax.add_patch(node)
+        style: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
+        for layer, neuron, place in layout.neurons():
+            node = self.nodes_[layer, neuron] = Circle(place, RADIUS, **style)
+            if layer and network.bias == "neuron":
+                bias = biases[layer - 1][[neuron]]
+                node.set_facecolor(shades.to_rgba(bias)[0])
+                node.set_linestyle((0, DASHES) if bias < 0 else "-")
+            ax.add_patch(node)
+        for x, y in layout.ellipses():
+            for dy in (-0.22, 0.0, 0.22):
+                ax.add_patch(Circle((x, y + dy), 0.05, color="black", zorder=3))
         if network.bias == "layer":
             for layer in range(network.n_layers):
-                x, y = _bias_place(layer, top)
-                square = Rectangle((x - RADIUS, y - RADIUS), 2 * RADIUS, 2 * RADIUS, facecolor="white", **outline)
-                self.bias_nodes_[layer] = square
+                x, y = layout.bias_place(layer)
+                square = self.bias_nodes_[layer] = Rectangle((x - RADIUS, y - RADIUS), 2 * RADIUS, 2 * RADIUS, **style)
                 ax.add_patch(square)
         if network.bias == "neuron":
-            self.colorbar_ = self.figure_.colorbar(shades, ax=ax, label="bias", shrink=0.6, aspect=25)
+            self.colorbar_ = self.figure_.colorbar(shades, ax=ax, label="bias", shrink=0.7, aspect=20, fraction=0.06)
 
-    def _write(
-        self,
-        columns: list[Column],
-        places: list[list[Place]],
-        top: float,
-        input_labels: Sequence[str] | None,
-        output_labels: Sequence[str] | None,
+    def _write_beside(
+        self, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
     ) -> None:
-        """Write names into and beside the neurons, and titles below the layers, as large as there is room for."""
-        ax, network = self.ax_, self.network
-        for labels, layer, side in ((input_labels, 0, -1), (output_labels, network.n_layers, 1)):
-            for neuron, (x, y) in zip(columns[layer], places[layer], strict=True):
-                if labels is not None and neuron is not None:
-                    align = "right" if side < 0 else "left"
-                    ax.text(x + side * (RADIUS + 0.15), y, labels[neuron], ha=align, va="center", fontsize=9)
-        titles = [
-            ax.text(layer * GAP, -top - 0.75, "\n".join(layer_title(network, layer)), ha="center", va="top", fontsize=9)
-            for layer in range(network.n_layers + 1)
-        ]
-        root: Any = ax.figure.canvas.figure
-        root.draw_without_rendering()  # only now is it known how many points 1 is
-        (x0, _), (x1, _) = ax.transData.transform([(0.0, 0.0), (1.0, 0.0)])
-        points = (x1 - x0) * 72 / root.dpi
-        for title in titles:
-            title.set_fontsize(min(9.0, GAP * points / 8.5))
-        if (size := min(10.0, 0.62 * RADIUS * points)) < 4.0:
+        """Write the names of inputs and outputs, and titles below the layers."""
+        ax, last = self.ax_, self.network.n_layers
+        for layer, neuron, (x, y) in layout.neurons():
+            if layer == 0 and input_labels is not None:
+                ax.text(x - RADIUS - 0.15, y, input_labels[neuron], ha="right", va="center", fontsize=9)
+            if layer == last and output_labels is not None:
+                ax.text(x + RADIUS + 0.15, y, output_labels[neuron], ha="left", va="center", fontsize=9)
+        for layer in range(last + 1):
+            title = "\n".join(layer_title(self.network, layer))
+            ax.text(layer * layout.gap, -layout.top - 0.75, title, ha="center", va="top", fontsize=9)
+
+    def _write_inside(self, layout: Layout) -> None:
+        """Write what neurons and biases are called, as large as there is room for."""
+        size = min(10.0, 0.75 * RADIUS * points(self.ax_))
+        if size < 4.0:
             return  # nobody could read that
-        names = layer_names(network)
-        written = [(self.nodes_[key], *key) for key in self.nodes_]
-        for node, layer, neuron in written:
-            base, number = names[layer].split("_")[0], neuron + 1
-            text = f"${base[0]}_{{{number}}}$" if len(base) == 1 else f"${base[0]}^{{({base[1:]})}}_{{{number}}}$"
-            dark = np.dot(node.get_facecolor()[:3], (0.299, 0.587, 0.114)) < 0.55
-            ax.text(*node.center, text, ha="center", va="center", fontsize=size, color="white" if dark else "black",
-                    zorder=4)  # fmt: skip
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "zorder": 4}
+        names = layer_names(self.network)
+        for layer, neuron, (x, y) in layout.neurons():
+            letter, upper = names[layer][0], names[layer][1:].rstrip("_")
+            text = f"${letter}{f'^{{({upper})}}' if upper else ''}_{{{neuron + 1}}}$"
+            dark = np.dot(self.nodes_[layer, neuron].get_facecolor()[:3], (0.299, 0.587, 0.114)) < 0.55
+            self.ax_.text(x, y, text, color="white" if dark else "black", **style)
         for layer in self.bias_nodes_:
-            x, y = _bias_place(layer, top)
-            ax.text(x, y, f"$B_{{{layer + 1}}}$", ha="center", va="center", fontsize=size, zorder=4)
+            x, y = layout.bias_place(layer)
+            self.ax_.text(x, y, f"$B_{{{layer + 1}}}$", **style)
 
 
 def _check_labels(argument: str, labels: Sequence[str] | None, n: int) -> None:
     if labels is not None and len(labels) != n:
         raise ValueError(f"{argument} has {len(labels)} names, but the network has {n} of these")
-
-
-def _places(column: Column, x: float) -> list[Place]:
-    return [(x, (len(column) - 1) / 2 - row) for row in range(len(column))]
-
-
-def _bias_place(layer: int, top: float) -> Place:
-    return layer * GAP, top + 1.4
 
 
 def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: float) -> LineCollection:
@@ -256,19 +215,26 @@ def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: floa
     from matplotlib.colors import to_rgba
 
     lines = sorted(lines, key=lambda line: abs(line[2]))
-    share = [abs(w) / (largest or 1.0) for *_, w in lines]
+    shares = [abs(w) / (largest or 1.0) for *_, w in lines]
+    widths = [max_linewidth * share for share in shares]
     drawn = LineCollection(
         [(start, end) for start, end, _ in lines],
-        linewidths=[max_linewidth * part for part in share],
+        linewidths=widths,
         colors=[
-            to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.3 + 0.7 * part)
-            for (*_, w), part in zip(lines, share, strict=True)
+            to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.4 + 0.6 * share)
+            for (*_, w), share in zip(lines, shares, strict=True)
         ],
-        linestyles=[DASHES if w < 0 else "-" for *_, w in lines],
+        linestyles=[_dashes(width) if w < 0 else "-" for (*_, w), width in zip(lines, widths, strict=True)],
         zorder=2,
     )
     ax.add_collection(drawn, autolim=False)
     return drawn
+
+
+def _dashes(width: float) -> Any:
+    """Return a line style of Matplotlib, which multiplies it by the width: dashes of a thin line would be dots."""
+    stretch = max(1.0, 1.2 / width) if width else 1.0
+    return 0, tuple(stretch * part for part in DASHES)
 
 
 def _draw_legend(ax: Axes, largest: float) -> None:
@@ -276,8 +242,8 @@ def _draw_legend(ax: Axes, largest: float) -> None:
 
     handles = [
         Line2D([], [], color=POSITIVE, linewidth=3, label="weight > 0"),
-        Line2D([], [], color=NEGATIVE, linewidth=3, linestyle=(0, (2, 1)), label="weight < 0"),
+        Line2D([], [], color=NEGATIVE, linewidth=3, linestyle=(0, DASHES), label="weight < 0"),
     ]
     title = f"width ∝ |weight|, at most {largest:.3g}"
-    ax.legend(handles=handles, title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False,
-              fontsize=9, title_fontsize=9)  # fmt: skip
+    style = {"ncols": 2, "frameon": False, "fontsize": 9, "title_fontsize": 9}
+    ax.legend(handles=handles, title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
