@@ -2,13 +2,13 @@
 The path of gradient descent
 ============================
 
-All weights but two stand still: then the loss is a surface over these two, and training walks down on it, each step at
-right angles to the contour that it starts from.
+All weights but two stand still: then the loss is a surface over these two, and training walks down on it. Each step of
+plain gradient descent is at right angles to the contour that it starts from.
 """
 
 # %%
-# Exclusive or. The network has been trained; two of its weights are put back to 0 and find their way again, over a
-# plateau, along a slope, and into the valley.
+# Exclusive or. The network has been trained; two of its weights are put back to 0 and find their way again, off a hill,
+# along a slope, and down into the plain.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,9 @@ Y = X[:, 0] ^ X[:, 1]
 trainer = Trainer([2, 2, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.5), batch_size=None, seed=3)
 trainer.fit(X, Y, epochs=800)
 two = ((0, 0, 0), (0, 1, 1))  # trainer.weights[0][0, 0] and trainer.weights[0][1, 1]
-display = DescentDisplay.from_trainer(trainer, X, Y, weights=two, start=(0, 0), epochs=60, n_points=81)
+display = DescentDisplay.from_trainer(
+    trainer, X, Y, weights=two, start=(0, 0), epochs=60, limits=((-1, 4), (-4, 1)), n_points=81
+)
 display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
 
 # %%
@@ -33,11 +35,12 @@ display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
 diabetes = load_diabetes()
 columns = [diabetes.feature_names.index(name) for name in ("s1", "s2")]
 X, Y = scale(diabetes.data[:, columns]), scale(diabetes.target)
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharex=True, sharey=True)
 for ax, optimizer in zip(axes, (SGD(0.48), SGD(0.1, momentum=0.6)), strict=True):
     trainer = Trainer([2, 1], hidden="identity", optimizer=optimizer, initializer=[([[-1.5], [-0.5]], [0.0])])
     DescentDisplay.from_trainer(
-        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=25, limits=((-2, 2), (-1.5, 2)), ax=ax
+        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=25, limits=((-2, 2), (-1.5, 2)), n_points=81, ax=ax
     )
     ax.set(aspect="equal", title=f"learning rate {optimizer.learning_rate}, momentum {optimizer.momentum}")
     ax.set(xlabel="weight of s1, total cholesterol", ylabel="weight of s2, LDL cholesterol")
+    ax.label_outer()

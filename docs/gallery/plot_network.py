@@ -3,7 +3,8 @@ The network diagram
 ===================
 
 Two networks as textbooks draw them. Blue lines are positive weights, dashed orange ones negative; the width of a line
-is proportional to the weight. Neurons have the names that they have in ``trainer.network.to_mermaid()``, too.
+is proportional to the weight, in each layer's own scale. ``trainer.network.to_mermaid()`` gives the neurons the same
+names.
 """
 
 # %%
@@ -27,6 +28,6 @@ NetworkDisplay.from_trainer(trainer, input_labels=["a", "b"], output_labels=["a 
 # the neuron's shade shows it; its outline is dashed where the bias is negative.
 
 cancer = load_breast_cancer()
-trainer = Trainer([30, 6, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.1), l2=0.5, seed=0)
+trainer = Trainer([30, 6, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.1), l2=0.1, seed=0)
 trainer.fit(scale(cancer.data), cancer.target, epochs=100)
 NetworkDisplay.from_trainer(trainer, input_labels=cancer.feature_names, output_labels=["benign"])

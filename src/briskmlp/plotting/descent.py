@@ -180,7 +180,7 @@ class DescentDisplay:
         for marker, size, name, at in ends:
             label = f"{name}: {self.losses[at]:.3g}"
             x, y = self.path[at]
-            ax.plot(x, y, marker, markersize=size, color=VERMILLION, markeredgecolor="black", label=label, zorder=3)
+            ax.plot(x, y, marker, markersize=size, color=VERMILLION, markeredgecolor="white", label=label, zorder=3)
         ax.set(xlabel=self.labels[0], ylabel=self.labels[1])
         ax.legend(title="loss")
         return self

@@ -27,10 +27,11 @@ DASHES = (2.0, 1.0)  # of negative numbers, in widths of the line
 class NetworkDisplay:
     """A diagram of neurons and weights.
 
-    Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative ones orange and dashed; the
-    width of a line is proportional to |w|. With ``bias="layer"`` each layer's bias is a node B1, B2 … with lines like
-    the weights'; with ``bias="neuron"`` it is the shade of a neuron, whose outline is dashed below 0. Of wide layers
-    only the first and last neurons are drawn.
+    Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative ones orange and dashed. The
+    width of a line is proportional to |w|; that of each layer's widest, whose |w| stands below the layer, is the same,
+    as weights tend to be small where a layer has many inputs. With ``bias="layer"`` each layer's bias is a node B1,
+    B2 … with lines like the weights'; with ``bias="neuron"`` it is the shade of a neuron, whose outline is dashed
+    below 0. Of wide layers only the first and last neurons are drawn.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class NetworkDisplay:
         ax: Axes | None = None,
         *,
         max_neurons: int = 12,
-        max_linewidth: float = 4.0,
+        max_linewidth: float = 3.0,
         input_labels: Sequence[str] | None = None,
         output_labels: Sequence[str] | None = None,
     ) -> NetworkDisplay:
@@ -113,7 +114,7 @@ class NetworkDisplay:
         max_neurons : int, >= 3
             The places of a layer; with more neurons than that, one in the middle is an ellipsis.
         max_linewidth : float
-            In points, of the largest |w| that is drawn.
+            In points, of the largest |w| that is drawn of a layer.
         input_labels, output_labels : sequence of str, optional
             What the inputs and outputs mean, one name each.
 
@@ -128,14 +129,15 @@ class NetworkDisplay:
         check_number("max_linewidth", max_linewidth, low=0.0)
         layout = Layout(network, check_integer("max_neurons", max_neurons, low=3))
         lines = [list(layout.lines(layer, self.parameters)) for layer in range(network.n_layers)]
-        largest = max(abs(w) for layer in lines for *_, w in layer)
+        largest = [max(abs(w) for *_, w in layer) for layer in lines]
 
         given, self.ax_ = ax, (ax := axes(ax))
         self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
         layout.frame(ax)
-        self.edges_ = [_draw_lines(ax, layer, largest, max_linewidth) for layer in lines]
-        _draw_legend(ax, largest)
+        self.edges_ = [_draw_lines(ax, layer, w, max_linewidth) for layer, w in zip(lines, largest, strict=True)]
+        _draw_legend(ax)
         self._draw_nodes(layout)
+        self._write_titles(layout, largest)
         self._write_beside(layout, input_labels, output_labels)
         if given is None:
             fit_figure(ax)
@@ -176,16 +178,20 @@ class NetworkDisplay:
     def _write_beside(
         self, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
     ) -> None:
-        """Write the names of inputs and outputs, and titles below the layers."""
+        """Write the names of inputs and outputs."""
         ax, last = self.ax_, self.network.n_layers
         for layer, neuron, (x, y) in layout.neurons():
             if layer == 0 and input_labels is not None:
                 ax.text(x - RADIUS - 0.15, y, input_labels[neuron], ha="right", va="center", fontsize=9)
             if layer == last and output_labels is not None:
                 ax.text(x + RADIUS + 0.15, y, output_labels[neuron], ha="left", va="center", fontsize=9)
-        for layer in range(last + 1):
-            title = "\n".join(layer_title(self.network, layer))
-            ax.text(layer * layout.gap, -layout.top - 0.75, title, ha="center", va="top", fontsize=9)
+
+    def _write_titles(self, layout: Layout, largest: list[float]) -> None:
+        """Write below each layer what it is."""
+        for layer in range(self.network.n_layers + 1):
+            lines = layer_title(self.network, layer) + [f"widest line: {w:.3g}" for w in largest[layer - 1 : layer]]
+            x, y = layer * layout.gap, -layout.top - 0.75
+            self.ax_.text(x, y, "\n".join(lines), ha="center", va="top", fontsize=9)
 
     def _write_inside(self, layout: Layout) -> None:
         """Write what neurons and biases are called, as large as there is room for."""
@@ -221,7 +227,7 @@ def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: floa
         [(start, end) for start, end, _ in lines],
         linewidths=widths,
         colors=[
-            to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.4 + 0.6 * share)
+            to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.25 + 0.75 * share)
             for (*_, w), share in zip(lines, shares, strict=True)
         ],
         linestyles=[_dashes(width) if w < 0 else "-" for (*_, w), width in zip(lines, widths, strict=True)],
@@ -237,13 +243,12 @@ def _dashes(width: float) -> Any:
     return 0, tuple(stretch * part for part in DASHES)
 
 
-def _draw_legend(ax: Axes, largest: float) -> None:
+def _draw_legend(ax: Axes) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=POSITIVE, linewidth=3, label="weight > 0"),
         Line2D([], [], color=NEGATIVE, linewidth=3, linestyle=(0, DASHES), label="weight < 0"),
     ]
-    title = f"width ∝ |weight|, at most {largest:.3g}"
-    style = {"ncols": 2, "frameon": False, "fontsize": 9, "title_fontsize": 9}
-    ax.legend(handles=handles, title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
+    style = {"ncols": 2, "frameon": False, "fontsize": 9}
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
