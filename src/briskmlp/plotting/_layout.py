@@ -12,10 +12,14 @@ from briskmlp.network import FloatArray, Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 # The distance of two neurons of a layer is 1.
 RADIUS = 0.34
-INCHES = 0.5  # of 1, in a figure of our own
+POINTS = 36.0  # of 1, in a figure of our own
+FONT = 9.0  # points, where there is room
+BAR = 0.35  # width of the colour bar
+BAR_TEXT = 5 * FONT  # points, of its numbers and label
 
 Place = tuple[float, float]
 Line = tuple[Place, Place, float]  # from, to, weight
@@ -32,6 +36,8 @@ class Layout:
         Between layers.
     top : float
         Height of the highest neuron.
+    bar_x : float
+        Where the colour bar begins, once `fit` knows.
     """
 
     def __init__(self, network: Network, max_neurons: int) -> None:
@@ -71,27 +77,49 @@ class Layout:
             if self.network.bias == "layer":
                 yield self.bias_place(layer), end, float(b[0])
 
-    def frame(self, ax: Axes) -> None:
-        """Set the limits of the axes."""
+    def size(self) -> Place:
+        """Return width and height of all but texts."""
+        width = self.gap * self.network.n_layers + 2 * RADIUS
+        if self.network.bias == "neuron":
+            width += 0.6 + BAR
+        return width, 2 * self.top + RADIUS + 0.75 + (1.4 if self.network.bias == "layer" else 0.0)
+
+    def fit(self, ax: Axes, room: Place | None, titles: list[Text], inputs: list[Text], outputs: list[Text]) -> float:
+        """Give the diagram a size, so that all texts are in the axes.
+
+        ``room`` are width and height of the axes in points, or None where the figure is our own and becomes as large
+        as is needed. Returns how many points 1 is.
+        """
+        figure: Any = ax.figure
+        to_points = 72 / figure.dpi
+        width, height = self.size()
+        scale, legend = POINTS, 3 * FONT
+        for _ in range(2):  # texts shrink with the diagram
+            for text in titles + inputs + outputs:
+                text.set_fontsize(min(FONT, scale * self.gap / 10.5))  # the longest title is ten times as long
+            extents = [[text.get_window_extent() for text in texts] for texts in (titles, inputs, outputs)]
+            wide = [max((extent.width * to_points for extent in group), default=0.0) for group in extents]
+            below = max(extent.height * to_points for extent in extents[0])
+            left, right = max(wide[0] / 2, wide[1]), max(wide[0] / 2, wide[2])
+            bar = BAR_TEXT if self.network.bias == "neuron" else 0.0
+            if room is not None:
+                across, along = (room[0] - left - right - bar) / width, (room[1] - below - legend) / height
+                scale = max(1.0, min(across, along, POINTS))
+        if room is None:
+            size = np.array([width * scale + left + right + bar, height * scale + below + legend])
+            figure.set_size_inches(size / 72 + 0.1)
+        x0, y0 = -RADIUS - left / scale, -self.top - 0.75 - below / scale
+        self.bar_x = self.gap * self.network.n_layers + RADIUS + right / scale + 0.6
         ax.set_aspect("equal")
         ax.set_axis_off()
-        ax.set_xlim(-0.6, self.gap * self.network.n_layers + 0.6)
-        ax.set_ylim(-self.top - 0.6, self.top + (2.0 if self.network.bias == "layer" else 0.6))
+        ax.set_xlim(x0, x0 + width + (left + right + bar) / scale)
+        ax.set_ylim(y0, y0 + height + (below + legend) / scale)
+        return scale
 
 
-def points(ax: Axes) -> float:
-    """Return how many points long 1 is, which is known when all has its place."""
+def room_in(ax: Axes) -> Place:
+    """Return width and height of axes in points."""
     root: Any = ax.figure.canvas.figure
-    root.draw_without_rendering()
-    (x0, _), (x1, _) = ax.transData.transform([(0.0, 0.0), (1.0, 0.0)])
-    return float(72 * (x1 - x0) / root.dpi)
-
-
-def fit_figure(ax: Axes) -> None:
-    """Make a figure of our own as large as the diagram and what is written around it."""
-    figure: Any = ax.figure
-    for _ in range(2):  # what surrounds the axes grows a little with them
-        figure.draw_without_rendering()
-        box = ax.get_position(original=True)
-        units = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-        figure.set_size_inches(figure.get_size_inches() * (1 - np.array(box.size)) + INCHES * np.array(units))
+    root.draw_without_rendering()  # only then have they their place
+    box = ax.get_window_extent()
+    return box.width * 72 / root.dpi, box.height * 72 / root.dpi

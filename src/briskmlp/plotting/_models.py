@@ -19,6 +19,12 @@ def check_trainer(trainer: Any) -> Trainer:
     return trainer
 
 
+def check_finite(argument: str, numbers: FloatArray) -> None:
+    """Refuse NaN and infinity, for which there is neither width nor colour."""
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{argument} has numbers that are not finite")
+
+
 def fitted_attribute(estimator: Any, name: str, why: str = "") -> Any:
     """Return what ``fit`` has left in an estimator, this library's or scikit-learn's."""
     if not hasattr(estimator, "coefs_"):

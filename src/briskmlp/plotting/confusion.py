@@ -57,7 +57,7 @@ def plot_confusion_matrix(trainer: Any, X: Any, Y: Any, *, ax: Axes | None = Non
     if true.shape != predicted.shape:
         raise ValueError(f"Y has shape {true.shape}, but must have ({len(A)},) or ({len(A)}, {n_out})")
     if (strange := ~np.isin(true, classes)).any():
-        raise ValueError(f"Y has {true[strange][0]!r}, but the classes are 0…{classes[-1]}")
+        raise ValueError(f"Y has {true[strange][0].item()!r}, but the classes are 0…{classes[-1]}")
     ax = axes(ax)
     from sklearn.metrics import ConfusionMatrixDisplay
 

@@ -11,8 +11,8 @@ from briskmlp._messages import check_integer, check_number
 from briskmlp.diagram import layer_names, layer_title
 from briskmlp.network import FloatArray, Network
 from briskmlp.plotting._figures import NEGATIVE, POSITIVE, axes
-from briskmlp.plotting._layout import RADIUS, Layout, Line, fit_figure, points
-from briskmlp.plotting._models import check_trainer, network_of
+from briskmlp.plotting._layout import BAR, FONT, POINTS, RADIUS, Layout, Line, room_in
+from briskmlp.plotting._models import check_finite, check_trainer, network_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle, Rectangle
+    from matplotlib.text import Text
 
 DASHES = (2.0, 1.0)  # of negative numbers, in widths of the line
 
@@ -74,6 +75,7 @@ class NetworkDisplay:
             raise ValueError(
                 f"parameters has shape {self.parameters.shape}, but this network's have ({network.n_parameters},)"
             )
+        check_finite("parameters", self.parameters)
 
     @classmethod
     def from_trainer(cls, trainer: Any, *, ax: Axes | None = None, **kwargs: Any) -> NetworkDisplay:
@@ -114,7 +116,8 @@ class NetworkDisplay:
         max_neurons : int, >= 3
             The places of a layer; with more neurons than that, one in the middle is an ellipsis.
         max_linewidth : float
-            In points, of the largest |w| that is drawn of a layer.
+            In points, of the largest |w| that is drawn of a layer. Where ``ax`` makes the diagram smaller than it is
+            in a figure of its own, lines are thinner.
         input_labels, output_labels : sequence of str, optional
             What the inputs and outputs mean, one name each.
 
@@ -133,15 +136,14 @@ class NetworkDisplay:
 
         given, self.ax_ = ax, (ax := axes(ax))
         self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
-        layout.frame(ax)
+        room = None if given is None else room_in(ax)
+        inputs, outputs = _write_labels(ax, layout, input_labels, output_labels)
+        scale = layout.fit(ax, room, _write_titles(ax, layout, largest), inputs, outputs)
+        max_linewidth *= scale / POINTS
         self.edges_ = [_draw_lines(ax, layer, w, max_linewidth) for layer, w in zip(lines, largest, strict=True)]
-        _draw_legend(ax)
+        _draw_legend(ax, max_linewidth)
         self._draw_nodes(layout)
-        self._write_titles(layout, largest)
-        self._write_beside(layout, input_labels, output_labels)
-        if given is None:
-            fit_figure(ax)
-        self._write_inside(layout)
+        self._write_names(layout, min(10.0, 0.75 * RADIUS * scale))
         return self
 
     def _draw_nodes(self, layout: Layout) -> None:
@@ -173,29 +175,15 @@ class NetworkDisplay:
                 square = self.bias_nodes_[layer] = Rectangle((x - RADIUS, y - RADIUS), 2 * RADIUS, 2 * RADIUS, **style)
                 ax.add_patch(square)
         if network.bias == "neuron":
-            self.colorbar_ = self.figure_.colorbar(shades, ax=ax, label="bias", shrink=0.7, aspect=20, fraction=0.06)
+            height = max(2.2, 1.4 * layout.top)
+            bottom = min(height / 2, layout.top + RADIUS) - height  # the legend is above
+            bar = ax.inset_axes((layout.bar_x, bottom, BAR, height), transform=ax.transData)
+            self.colorbar_ = self.figure_.colorbar(shades, cax=bar)
+            self.colorbar_.set_label("bias", fontsize=FONT)
+            bar.tick_params(labelsize=FONT - 1)
 
-    def _write_beside(
-        self, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
-    ) -> None:
-        """Write the names of inputs and outputs."""
-        ax, last = self.ax_, self.network.n_layers
-        for layer, neuron, (x, y) in layout.neurons():
-            if layer == 0 and input_labels is not None:
-                ax.text(x - RADIUS - 0.15, y, input_labels[neuron], ha="right", va="center", fontsize=9)
-            if layer == last and output_labels is not None:
-                ax.text(x + RADIUS + 0.15, y, output_labels[neuron], ha="left", va="center", fontsize=9)
-
-    def _write_titles(self, layout: Layout, largest: list[float]) -> None:
-        """Write below each layer what it is."""
-        for layer in range(self.network.n_layers + 1):
-            lines = layer_title(self.network, layer) + [f"widest line: {w:.3g}" for w in largest[layer - 1 : layer]]
-            x, y = layer * layout.gap, -layout.top - 0.75
-            self.ax_.text(x, y, "\n".join(lines), ha="center", va="top", fontsize=9)
-
-    def _write_inside(self, layout: Layout) -> None:
-        """Write what neurons and biases are called, as large as there is room for."""
-        size = min(10.0, 0.75 * RADIUS * points(self.ax_))
+    def _write_names(self, layout: Layout, size: float) -> None:
+        """Write what neurons and biases are called into them."""
         if size < 4.0:
             return  # nobody could read that
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "zorder": 4}
@@ -213,6 +201,28 @@ class NetworkDisplay:
 def _check_labels(argument: str, labels: Sequence[str] | None, n: int) -> None:
     if labels is not None and len(labels) != n:
         raise ValueError(f"{argument} has {len(labels)} names, but the network has {n} of these")
+
+
+def _write_labels(
+    ax: Axes, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
+) -> tuple[list[Text], list[Text]]:
+    """Write the names of inputs and outputs beside them."""
+    inputs, outputs = [], []
+    for layer, neuron, (x, y) in layout.neurons():
+        if layer == 0 and input_labels is not None:
+            inputs.append(ax.text(x - RADIUS - 0.15, y, input_labels[neuron], ha="right", va="center"))
+        if layer == layout.network.n_layers and output_labels is not None:
+            outputs.append(ax.text(x + RADIUS + 0.15, y, output_labels[neuron], ha="left", va="center"))
+    return inputs, outputs
+
+
+def _write_titles(ax: Axes, layout: Layout, largest: list[float]) -> list[Text]:
+    """Write below each layer what it is."""
+    texts = []
+    for layer in range(layout.network.n_layers + 1):
+        lines = layer_title(layout.network, layer) + [f"widest line: {w:.3g}" for w in largest[layer - 1 : layer]]
+        texts.append(ax.text(layer * layout.gap, -layout.top - 0.75, "\n".join(lines), ha="center", va="top"))
+    return texts
 
 
 def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: float) -> LineCollection:
@@ -243,12 +253,11 @@ def _dashes(width: float) -> Any:
     return 0, tuple(stretch * part for part in DASHES)
 
 
-def _draw_legend(ax: Axes) -> None:
+def _draw_legend(ax: Axes, width: float) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=POSITIVE, linewidth=3, label="weight > 0"),
-        Line2D([], [], color=NEGATIVE, linewidth=3, linestyle=(0, DASHES), label="weight < 0"),
+        Line2D([], [], color=POSITIVE, linewidth=width, label="weight > 0"),
+        Line2D([], [], color=NEGATIVE, linewidth=width, linestyle=(0, DASHES), label="weight < 0"),
     ]
-    style = {"ncols": 2, "frameon": False, "fontsize": 9}
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
+    ax.legend(handles=handles, loc="upper center", ncols=2, frameon=False, fontsize=FONT, borderaxespad=0.0)

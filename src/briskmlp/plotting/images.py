@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from briskmlp._messages import check_integer
+from briskmlp._messages import check_integer, check_number
 from briskmlp.network import FloatArray
 from briskmlp.plotting._figures import axes
-from briskmlp.plotting._models import check_trainer, fitted_attribute
+from briskmlp.plotting._models import check_finite, check_trainer, fitted_attribute
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,7 @@ class WeightImagesDisplay:
         self.images = np.asarray(images)
         if self.images.ndim != 3 or 0 in self.images.shape:
             raise ValueError(f"images has shape {self.images.shape}, but must have (n_neurons, height, width)")
+        check_finite("images", self.images)
 
     @classmethod
     def from_trainer(
@@ -129,7 +130,9 @@ class WeightImagesDisplay:
         size = 6.0 / max(mosaic.shape)  # inches per pixel
         self.ax_ = ax = axes(ax, (mosaic.shape[1] * size + 1.0 * colorbar, mosaic.shape[0] * size + 0.4))
         self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
-        largest = float(vmax or np.abs(images).max() or 1.0)
+        if vmax is None:
+            vmax = float(np.abs(images).max()) or 1.0
+        largest = check_number("vmax", vmax, low=0.0, open_low=True)
         self.image_ = ax.imshow(mosaic, cmap=cmap, vmin=-largest, vmax=largest, interpolation="nearest")
         ax.set_axis_off()
         shown = f"{n} of {len(self.images)}" if n < len(self.images) else f"{n}"
