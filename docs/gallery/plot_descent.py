@@ -30,16 +30,17 @@ display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
 
 # %%
 # A valley. In the diabetes data two of the blood values say almost the same, so that many pairs of weights do almost as
-# well. Plain gradient descent leaps from side to side; momentum makes the way along the valley shorter.
+# well. Plain gradient descent leaps from side to side and hardly gets on along the valley; with momentum, as many steps
+# lead to its lowest place.
 
 diabetes = load_diabetes()
 columns = [diabetes.feature_names.index(name) for name in ("s1", "s2")]
 X, Y = scale(diabetes.data[:, columns]), scale(diabetes.target)
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharex=True, sharey=True)
-for ax, optimizer in zip(axes, (SGD(0.48), SGD(0.1, momentum=0.6)), strict=True):
+for ax, optimizer in zip(axes, (SGD(0.48), SGD(0.48, momentum=0.4)), strict=True):
     trainer = Trainer([2, 1], hidden="identity", optimizer=optimizer, initializer=[([[-1.5], [-0.5]], [0.0])])
     DescentDisplay.from_trainer(
-        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=25, limits=((-2, 2), (-1.5, 2)), n_points=81, ax=ax
+        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=12, limits=((-2, 2), (-1.5, 2)), n_points=81, ax=ax
     )
     ax.set(aspect="equal", title=f"learning rate {optimizer.learning_rate}, momentum {optimizer.momentum}")
     ax.set(xlabel="weight of s1, total cholesterol", ylabel="weight of s2, LDL cholesterol")
