@@ -26,7 +26,7 @@ two = ((0, 0, 0), (0, 1, 1))  # trainer.weights[0][0, 0] and trainer.weights[0][
 display = DescentDisplay.from_trainer(
     trainer, X, Y, weights=two, start=(0, 0), epochs=60, limits=((-1, 4), (-4, 1)), n_points=81
 )
-display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
+_ = display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
 
 # %%
 # A valley. In the diabetes data two of the blood values say almost the same, so that many pairs of weights do almost as

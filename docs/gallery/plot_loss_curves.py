@@ -25,4 +25,4 @@ for name, optimizer in optimizers.items():
     trainer = Trainer([64, 50, 10], hidden="relu", loss="cross_entropy", optimizer=optimizer, seed=0)
     history = trainer.fit(X, y, epochs=40, validation_data=held_out)
     ax = LossCurveDisplay.from_history(history, ax=ax, label=name).ax_
-ax.set(ylim=(0, 0.8), ylabel="cross-entropy", title="Handwritten digits, 64-50-10 neurons")
+_ = ax.set(ylim=(0, 0.8), ylabel="cross-entropy", title="Handwritten digits, 64-50-10 neurons")

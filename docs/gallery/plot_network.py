@@ -21,7 +21,7 @@ X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 Y = X[:, 0] ^ X[:, 1]
 trainer = Trainer([2, 3, 1], bias="layer", hidden="tanh", output="sigmoid", optimizer=SGD(2.0), batch_size=None, seed=3)
 trainer.fit(X, Y, epochs=3000)
-NetworkDisplay.from_trainer(trainer, input_labels=["a", "b"], output_labels=["a xor b"])
+display = NetworkDisplay.from_trainer(trainer, input_labels=["a", "b"], output_labels=["a xor b"])
 
 # %%
 # Is a tumour benign? Of the 30 measurements the ellipsis stands for those that are not drawn. With one bias per neuron,
@@ -30,4 +30,4 @@ NetworkDisplay.from_trainer(trainer, input_labels=["a", "b"], output_labels=["a 
 cancer = load_breast_cancer()
 trainer = Trainer([30, 6, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.1), l2=0.1, seed=0)
 trainer.fit(scale(cancer.data), cancer.target, epochs=100)
-NetworkDisplay.from_trainer(trainer, input_labels=cancer.feature_names, output_labels=["benign"])
+display = NetworkDisplay.from_trainer(trainer, input_labels=cancer.feature_names, output_labels=["benign"])

@@ -15,4 +15,4 @@ from briskmlp.plotting import WeightImagesDisplay
 X, y = load_digits(return_X_y=True)
 trainer = Trainer([64, 24, 10], hidden="tanh", loss="cross_entropy", optimizer=Adam(0.003), l2=1.0, seed=0)
 trainer.fit(X / 16, y, epochs=60)
-WeightImagesDisplay.from_trainer(trainer, shape=(8, 8), columns=6)
+display = WeightImagesDisplay.from_trainer(trainer, shape=(8, 8), columns=6)
