@@ -70,21 +70,21 @@ def test_contours_are_where_the_loss_has_their_level():
     initial = [(np.array([[2.0], [1.0]]), np.zeros(1))]
     trainer = Trainer([2, 1], hidden="identity", optimizer=SGD(0.1), initializer=initial, dtype="float64")
     X, Y = np.diag([1.0, 2.0]), np.zeros(2)  # E = (w1² + 4 w2²) / 2
-    limits = (-2.0, 2.0), (-1.0, 1.0)
+    limits = (-2.0, 2.0), (-1.5, 1.5)
     display = DescentDisplay.from_trainer(
         trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=3, limits=limits, n_points=41
     )
     levels = display.contours_.levels
     assert len(levels) == 16
-    assert levels[[0, -1]].tolist() == [display.surface.min(), display.surface.max()] == [0.0, 4.0]
-    np.testing.assert_allclose(np.diff(np.sqrt(levels)), 2 / 15, rtol=1e-12)  # so a bowl's are evenly spaced
+    assert levels[[0, -1]].tolist() == [display.surface.min(), display.surface.max()] == [0.0, 6.5]
+    np.testing.assert_allclose(np.diff(np.sqrt(levels)), np.sqrt(6.5) / 15, rtol=1e-12)  # so a bowl's are evenly spaced
     compared = 0
     for level, path in enumerate(display.contours_.get_paths()):
-        inside = path.vertices[(np.abs(path.vertices) < [1.999, 0.999]).all(axis=1)]
+        inside = path.vertices[(np.abs(path.vertices) < [1.999, 1.499]).all(axis=1)]
         E = (inside[:, 0] ** 2 + 4 * inside[:, 1] ** 2) / 2
         error = np.abs(E[:, None] - levels[None, level : level + 2]).min(axis=1)
         # interpolated linearly along edges of the grid: h²/8 max |E''|, of either weight
-        assert error.max(initial=0) <= max(0.1**2 / 8 * 1, 0.05**2 / 8 * 4) * (1 + 1e-9)
+        assert error.max(initial=0) <= max(0.1**2 / 8 * 1, 0.075**2 / 8 * 4) * (1 + 1e-9)
         compared += len(inside)
     assert compared > 500
 
