@@ -12,10 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from briskmlp import Trainer, cli, network, optimizers, tabular, trainer
+from briskmlp import Trainer, cli, network, optimizers, trainer
 from briskmlp.backends import dispatch
 from briskmlp.engine import Engine
 from briskmlp.random import sample_order
+from briskmlp.tabular import resuming
+from briskmlp.tabular.training import SPLIT_STREAM
 
 COLOURS = ("red", "green", "blue")
 FAST = ["--hidden", "8", "--epochs", "60", "--learning-rate", "0.01"]
@@ -127,7 +129,7 @@ def test_scores_are_of_the_held_out_rows(tmp_path, data, report):
     predicted = np.array(report("predict", model, data)["predictions"])
     with data.open(newline="") as file:
         prices = np.array([float(row["price"]) for row in csv.DictReader(file)])
-    test = sample_order(3, tabular.SPLIT_STREAM, 120)[:30]
+    test = sample_order(3, SPLIT_STREAM, 120)[:30]
     error = predicted[test] - prices[test]
     assert told["mae"] == pytest.approx(abs(error).mean(), rel=1e-5)
     assert told["r2"] == pytest.approx(1 - (error**2).sum() / (30 * prices[test].var()), rel=1e-5)
@@ -163,7 +165,7 @@ def test_a_prediction_that_overflows_is_refused(tmp_path, data, run, report):
     rewrite(data, lambda rows: [rows[0], rows[1], ["3e38", "-3e38", "red", "", ""]])
     code, out, err = run("predict", model, data)
     assert (code, out) == (2, "")
-    assert "data.csv, row 1: the prediction overflows" in err
+    assert "data.csv, line 3: the prediction overflows" in err
 
 
 def test_a_score_that_overflows_is_null(data, run):
@@ -256,7 +258,7 @@ def test_choices_are_the_librarys(names):
 @pytest.fixture
 def often(monkeypatch):
     """Checkpoints after each batch or so."""
-    monkeypatch.setattr(tabular, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
 
 

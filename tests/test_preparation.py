@@ -43,7 +43,7 @@ def test_text_is_one_hot_and_unseen_text_is_zeros():
 
 def test_a_regression_target_returns_to_its_units():
     preparation = prepared("price")
-    Y = preparation.targets(TABLE)
+    Y = preparation.targets(TABLE[preparation.target.name])
     np.testing.assert_allclose(Y[TRAINING].std(), 1)
     np.testing.assert_allclose(preparation.original_units(Y), TABLE["price"])
 
@@ -59,7 +59,7 @@ def test_a_large_mean_does_not_drown_a_float32_prediction():
 def test_classes_are_those_of_all_rows():
     preparation = prepared("kind")
     assert preparation.classes == ("a", "b", "c")
-    assert preparation.targets(TABLE).tolist() == [1, 0, 1, 2]
+    assert preparation.targets(TABLE[preparation.target.name]).tolist() == [1, 0, 1, 2]
     assert (preparation.n_in, preparation.n_out) == (4, 3)
 
 
@@ -103,7 +103,7 @@ def test_numbers_whose_squares_vanish():
 
 def test_a_row_far_from_the_training_rows():
     preparation = prepared("price")
-    with pytest.raises(ValueError, match=r"column 'size', row 2: 1e\+300 is too far"):
+    with pytest.raises(ValueError, match=r"row 2, column 'size': 1e\+300 is too far"):
         preparation.inputs({**TABLE, "size": np.array([1.0, 2.0, 1e300, 3.0])}, "float32")
 
 

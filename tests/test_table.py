@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from briskmlp import table
-from briskmlp.table import CHUNK_ROWS, NUMBER, TEXT
+from briskmlp.table import NUMBER, TEXT
+from briskmlp.table.csv import CHUNK_ROWS
 
 
 def everything(names):
     return dict.fromkeys(names)
+
+
+def read(*arguments):
+    return table.read(*arguments).columns
 
 
 def csv_file(folder: Path, content: str | bytes) -> Path:
@@ -20,7 +25,7 @@ def csv_file(folder: Path, content: str | bytes) -> Path:
 
 
 def read_csv(folder, content, choose=everything):
-    return table.read(csv_file(folder, content), choose)
+    return read(csv_file(folder, content), choose)
 
 
 def npz_file(folder: Path, **arrays) -> Path:
@@ -100,11 +105,11 @@ def test_csv_errors_say_where(tmp_path, content, message):
 
 def test_npz_columns(tmp_path):
     path = npz_file(tmp_path, X=np.arange(8).reshape(2, 2, 2), y=np.array([3, 4]))
-    columns = table.read(path, everything, "y")
+    columns = read(path, everything, "y")
     assert list(columns) == ["X[0]", "X[1]", "X[2]", "X[3]", "y"]
     assert columns["X[3]"].tolist() == [3.0, 7.0]
     assert columns["y"].dtype == np.float64
-    assert "y" not in table.read(path, everything)
+    assert "y" not in read(path, everything)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ def test_npz_columns(tmp_path):
 )
 def test_npz_targets(tmp_path, y, kind, expected):
     path = npz_file(tmp_path, data=np.eye(2), y=y)
-    assert table.read(path, lambda _: {"y": kind}, "y")["y"].tolist() == expected
+    assert read(path, lambda _: {"y": kind}, "y")["y"].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -141,13 +146,13 @@ def test_npz_targets(tmp_path, y, kind, expected):
 )
 def test_npz_errors(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
-        table.read(npz_file(tmp_path, **arrays), everything, "y")
+        read(npz_file(tmp_path, **arrays), everything, "y")
 
 
 def test_npz_errors_of_choice_name_the_arrays(tmp_path):
     path = npz_file(tmp_path, X=np.eye(2), label=np.ones(2))
     with pytest.raises(ValueError, match=r"--target is 'y'.*the arrays of .* are 'X', 'label'"):
-        table.read(path, lambda names: {table.find_column(names, "y", "--target"): None}, "y")
+        read(path, lambda names: {table.find_column(names, "y", "--target"): None}, "y")
 
 
 def test_what_is_no_npz(tmp_path):
@@ -155,11 +160,11 @@ def test_what_is_no_npz(tmp_path):
     for content in (b"", b"not a zip", b"PK\x03\x04 damaged"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="is not an NPZ file"):
-            table.read(path, everything)
+            read(path, everything)
     with path.open("wb") as file:
         np.save(file, np.eye(2))
     with pytest.raises(ValueError, match="is a single array"):
-        table.read(path, everything)
+        read(path, everything)
 
 
 def test_damaged_npz_is_one_error(tmp_path):
@@ -170,7 +175,7 @@ def test_damaged_npz_is_one_error(tmp_path):
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            table.read(path, everything)
+            read(path, everything)
         except ValueError as error:
             assert "data.npz" in str(error)  # noqa: PT017 - some bytes do not matter
 

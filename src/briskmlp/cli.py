@@ -125,14 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=_integer(0), default=0, help="default: %(default)s")
     _add_machine(demo)
 
-    train = _add_command(commands, "train", "train on a CSV or NPZ file")
+    train = _add_command(commands, "train", "train on CSV, Parquet, NPZ or NPY files")
     _add_data(train)
     _add_training(train)
     _add_machine(train)
 
-    predict = _add_command(commands, "predict", "predict the rows of a CSV or NPZ file with a trained model")
+    predict = _add_command(commands, "predict", "predict the rows of files with a trained model")
     predict.add_argument("model", type=Path, help="what `briskmlp train --out` wrote")
-    predict.add_argument("data", type=Path, help="CSV or NPZ; columns are found by name, others are ignored")
+    predict.add_argument(
+        "data", type=Path, nargs="+", help="as for `train`; columns are found by name, others are ignored"
+    )
     predict.add_argument("--out", type=Path, metavar="FILE", help="write the predictions here as CSV, not to stdout")
     _add_machine(predict)
 
@@ -152,10 +154,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "data",
         type=Path,
+        nargs="+",
         metavar="DATA",
-        help="CSV with a header row and , ; or tab between cells; or NPZ with the arrays X and y",
+        help="CSV (also .csv.gz) with a header row and , ; or tab between cells; .parquet; .npz with arrays X and y; "
+        "several of these with the same columns; or one .npy, which may be larger than memory",
     )
-    group.add_argument("--target", metavar="COLUMN", help="name or index (from 0) of the target; for NPZ default: y")
+    group.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="name or index (from 0) of the target; .npz: an array, default y; .npy: an index, default -1, the last "
+        "column, or a second .npy file",
+    )
     group.add_argument("--ignore", type=_names, default=[], metavar="COLUMNS", help="columns to leave out: id,name")
     group.add_argument(
         "--text", type=_names, default=[], metavar="COLUMNS", help="numbers that are categories: zip,year"
@@ -168,9 +177,18 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--test-share", type=_share, default=0.2, metavar="SHARE", help="rows held out for the score; default: 0.2"
     )
+    group.add_argument(
+        "--validation-share",
+        type=_share,
+        metavar="SHARE",
+        help="of the other rows, scored after each epoch, not trained on; default: 0.1 with --early-stopping, else 0",
+    )
     group.add_argument("--out", type=Path, metavar="FILE", help="write the model here, such as model.safetensors")
     group.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end"
+    )
+    group.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the losses of each epoch there, such as loss.png (Matplotlib)"
     )
     group.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint of the same command, if there is one"
@@ -184,11 +202,24 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="default: %(default)s")
     group.add_argument("--epochs", type=_integer(1), default=100, help="default: %(default)s")
+    group.add_argument(
+        "--early-stopping",
+        type=_integer(1),
+        nargs="?",
+        const=10,
+        metavar="PATIENCE",
+        help="stop after so many epochs (default: 10) without a lower loss on the validation rows, and keep the best",
+    )
     group.add_argument("--batch-size", type=_integer(1), default=32, help="default: %(default)s")
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="Adam", help="default: %(default)s")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="default: the optimizer's")
     group.add_argument("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
+    group.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show a bar on stderr; default: on a terminal; never with --json",
+    )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

@@ -49,13 +49,19 @@ class Inputs:
         arrays.cast(source, batch)
         return batch
 
+    def checked(self, n_in: int, dtype: np.dtype[Any]) -> Inputs:
+        """Return this, if it is what a network of this width and dtype reads."""
+        if (self._n_in, self._dtype) != (n_in, dtype):
+            raise ValueError(f"X is {self._dtype} (n, {self._n_in}), but the network reads {dtype} (n, {n_in})")
+        return self
+
 
 def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
     """Check X and lay out its rows for the kernels, without a copy where possible.
 
     Parameters
     ----------
-    X : array_like, data frame, DLPack tensor or scipy.sparse matrix
+    X : array_like, data frame, DLPack tensor or scipy.sparse matrix; or Inputs of this width and dtype
         Shape (n, n_in); or (n,) when n_in is 1; or (n, …), which is flattened to (n, n_in).
         Any real dtype, byte order and layout. It is never written to.
     n_in : int
@@ -81,6 +87,8 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
     array([[5., 6.],
            [1., 2.]], dtype=float32)
     """
+    if isinstance(X, Inputs):
+        return X.checked(n_in, dtype)
     sparse = arrays.is_sparse(X)
     source: Any = X if sparse else arrays.read(X, name)
     _check_shape(source.shape, n_in, name, "first")

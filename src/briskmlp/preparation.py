@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp.table import NUMBER, TEXT, Column, Table, listed
+from briskmlp.table.npy import Mapped, MappedInputs
 
 MAX_CATEGORIES = 100  # of a text column; more are names or identifiers, from which nothing general is learnt
 MAX_CLASSES = 1000
+
+Place = Callable[[int], str]  # from a row of a table to where it is: "data.csv, line 3"
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,17 @@ class Feature:
                     f"column {name!r} has too many different texts: {listed(categories, 3)}; accepted: at most {most}"
                 )
             return cls(name, categories=tuple(categories))
-        if column.min() == column.max():
-            return cls(name, mean=float(column[0]))
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, scale = float(column.mean()), float(column.std())
-        if not (math.isfinite(mean) and math.isfinite(scale)):
-            raise ValueError(f"column {name!r} has numbers up to {abs(column).max():g}, too large to standardise")
-        return cls(name, mean, scale or 1.0)
+            return cls.from_moments(name, column.min(), column.max(), column.mean(), column.std())
+
+    @classmethod
+    def from_moments(cls, name: str, low: float, high: float, mean: float, std: float) -> Feature:
+        """Return what `fit` learns of a column of numbers; a constant column has scale 1."""
+        if low == high:
+            return cls(name, mean=float(low))
+        if not (math.isfinite(mean) and math.isfinite(std)):
+            raise ValueError(f"column {name!r} has numbers up to {max(-low, high):g}, too large to standardise")
+        return cls(name, float(mean), float(std) or 1.0)
 
     @property
     def kind(self) -> str:
@@ -67,8 +75,8 @@ class Feature:
         """How many columns of numbers this column becomes."""
         return 1 if self.categories is None else len(self.categories)
 
-    def encode(self, column: Column, out: NDArray[Any]) -> None:
-        """Write the numbers of a column to ``out``, shape (n, width)."""
+    def encode(self, column: Column, out: NDArray[Any], place: Place = "row {}".format) -> None:
+        """Write the numbers of a column to ``out``, shape (n, width); an error says at which place of the data."""
         if self.categories is not None:
             out[:] = column[:, None] == np.array(self.categories, dtype=object)
             return
@@ -77,7 +85,7 @@ class Feature:
         if not (finite := np.isfinite(out[:, 0])).all():
             row = int(finite.argmin())
             raise ValueError(
-                f"column {self.name!r}, row {row}: {column[row]:g} is too far from the training rows' mean"
+                f"{place(row)}, column {self.name!r}: {column[row]:g} is too far from the training rows' mean"
             )
 
 
@@ -91,9 +99,22 @@ class Preparation:
     @classmethod
     def fit(cls, table: Table, target: str, rows: NDArray[np.int64]) -> Preparation:
         """Learn from the training rows alone; only the classes are those of all rows."""
-        features = tuple(Feature.fit(name, column[rows]) for name, column in table.items() if name != target)
-        classes = table[target].dtype == object
-        return cls(features, Feature.fit(target, table[target] if classes else table[target][rows], MAX_CLASSES))
+        features = [Feature.fit(name, column[rows]) for name, column in table.items() if name != target]
+        return cls._with_target(features, target, table[target], rows)
+
+    @classmethod
+    def fit_mapped(
+        cls, mapped: Mapped, columns: NDArray[np.int64], target: str, y: Column, rows: NDArray[np.int64]
+    ) -> Preparation:
+        """Learn the same from some columns of a file, and a target that is in memory."""
+        names = mapped.names
+        moments = mapped.moments(rows, columns)
+        features = map(Feature.from_moments, (names[j] for j in columns), *moments)
+        return cls._with_target(features, target, y, rows)
+
+    @classmethod
+    def _with_target(cls, features: Iterable[Feature], name: str, y: Column, rows: NDArray[np.int64]) -> Preparation:
+        return cls(tuple(features), Feature.fit(name, y if y.dtype == object else y[rows], MAX_CLASSES))
 
     @property
     def n_in(self) -> int:
@@ -117,24 +138,30 @@ class Preparation:
             raise ValueError(f"the model needs the columns {listed(missing)}, but the file has {listed(names)}")
         return {feature.name: feature.kind for feature in self.features}
 
-    def inputs(self, table: Table, dtype: str) -> NDArray[Any]:
+    def inputs(self, table: Table, dtype: str, place: Place = "row {}".format) -> NDArray[Any]:
         """Return X, shape (n, n_in), of this dtype."""
         n = len(table[self.features[0].name])
         X = np.empty((n, self.n_in), dtype=dtype)
         start = 0
         for feature in self.features:
-            feature.encode(table[feature.name], X[:, start : start + feature.width])
+            feature.encode(table[feature.name], X[:, start : start + feature.width], place)
             start += feature.width
         return X
 
-    def targets(self, table: Table) -> NDArray[Any]:
+    def mapped_inputs(self, mapped: Mapped, rows: NDArray[np.int64], dtype: str) -> MappedInputs:
+        """Return the same for some rows of a file, which are read when they are needed."""
+        index = {name: j for j, name in enumerate(mapped.names)}
+        columns = np.array([index[feature.name] for feature in self.features])
+        mean, scale = (np.array([getattr(f, name) for f in self.features]) for name in ("mean", "scale"))
+        return MappedInputs(mapped, rows, columns, mean, scale, np.dtype(dtype))
+
+    def targets(self, column: Column, place: Place = "row {}".format) -> NDArray[Any]:
         """Return Y: labels (n,) of int64, or standardised numbers (n, 1) of float64."""
-        column = table[self.target.name]
         if self.classes is not None:
             index = {name: label for label, name in enumerate(self.classes)}
             return np.array([index[name] for name in column.tolist()], dtype=np.int64)
         Y = np.empty((len(column), 1))
-        self.target.encode(column, Y)
+        self.target.encode(column, Y, place)
         return Y
 
     def original_units(self, Y: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,0 +1,150 @@
+"""The rows that a command is given: a table in memory, or an NPY file that stays on the disk."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from briskmlp import table
+from briskmlp.preparation import Preparation
+from briskmlp.table import Column, Part
+from briskmlp.table.columns import as_kind, target_array
+from briskmlp.table.npy import Mapped, open_array
+
+Rows = NDArray[np.int64] | slice
+
+
+class Data(Protocol):
+    """Rows, and for training their target."""
+
+    n: int
+    target: str
+    y: Column
+
+    def fit(self, rows: NDArray[np.int64]) -> Preparation:
+        """Learn from some rows how all become numbers."""
+        ...
+
+    def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
+        """Return what gives X for some rows, as a Trainer takes it."""
+        ...
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for a message."""
+        ...
+
+
+class TableData:
+    """The rows of CSV, NPZ or Parquet files, one after the other."""
+
+    def __init__(self, parts: Sequence[Part], target: str) -> None:
+        self._parts, self._columns = parts, table.join(parts)
+        self.n, self.target = sum(part.n for part in parts), target
+        self.y = self._columns.get(target, np.empty(0))
+
+    def fit(self, rows: NDArray[np.int64]) -> Preparation:
+        """Learn from some rows how all become numbers."""
+        return Preparation.fit(self._columns, self.target, rows)
+
+    def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
+        """Return what gives X for some rows: of all, which are converted now."""
+        X = preparation.inputs(self._columns, dtype, self.place)
+        return lambda rows: X[rows]
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for a message."""
+        return table.place(self._parts, row)
+
+
+class MappedData:
+    """The rows of an NPY file."""
+
+    def __init__(self, mapped: Mapped, features: Sequence[str], target: str, y: Column) -> None:
+        self._mapped, self.n, self.target, self.y = mapped, mapped.n, target, y
+        chosen = set(features)
+        self._features = np.array([j for j, name in enumerate(mapped.names) if name in chosen])
+
+    def fit(self, rows: NDArray[np.int64]) -> Preparation:
+        """Learn from some rows how all become numbers."""
+        return Preparation.fit_mapped(self._mapped, self._features, self.target, self.y, rows)
+
+    def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
+        """Return what gives X for some rows: read when a batch needs them."""
+        return lambda rows: preparation.mapped_inputs(self._mapped, np.arange(self.n)[rows], dtype)
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for a message."""
+        return f"{self._mapped.path}, row {row} (from 0)"
+
+
+def read_training(args: Namespace) -> Data:
+    """Read the columns to learn from, and the target."""
+    if _is_npy(args.data):
+        return _read_npy(args)
+    npz = all(path.suffix.lower() == ".npz" for path in args.data)
+    if args.target is None and not npz:
+        raise ValueError("--target is missing: the name or index of the column to predict")
+    wanted = args.target or "y"
+    parts = table.read_all(args.data, lambda names: _choose(names, wanted, args), wanted, same=True)
+    return TableData(parts, list(parts[0].columns)[-1])
+
+
+def read_prediction(paths: Sequence[Path], preparation: Preparation) -> Data:
+    """Read the columns that a model needs."""
+    if not _is_npy(paths):
+        return TableData(table.read_all(paths, preparation.choose, preparation.target.name), "")
+    mapped = Mapped(paths[0])
+    kinds = preparation.choose(mapped.names)
+    _refuse_text(paths[0], kinds)
+    return MappedData(mapped, list(kinds), "", np.empty(0))
+
+
+def _is_npy(paths: Sequence[Path]) -> bool:
+    found = [path for path in paths if path.suffix.lower() == ".npy"]
+    if found and len(paths) > 1:
+        raise ValueError(
+            f"{found[0]} is one of {len(paths)} files; accepted: one NPY file, or several of other formats"
+        )
+    return bool(found)
+
+
+def _read_npy(args: Namespace) -> Data:
+    """Read the target, which is in a file of its own or a column, by default the last."""
+    path, wanted = args.data[0], args.target or "-1"
+    mapped = Mapped(path)
+    if wanted.lower().endswith(".npy"):
+        file = Path(wanted)
+        target, y = file.stem, target_array(file, file.stem, np.asarray(open_array(file)), mapped.n)
+        kinds = _choose([*mapped.names, target], "-1", args)
+    else:
+        kinds = _choose(mapped.names, wanted, args)
+        file, target = path, list(kinds)[-1]
+        y = mapped.column(mapped.names.index(target))
+    y = as_kind(file, target, y, kinds.pop(target))
+    _refuse_text(path, kinds)
+    return MappedData(mapped, list(kinds), target, y)
+
+
+def _refuse_text(path: Path, kinds: dict[str, str | None]) -> None:
+    if text := [name for name, kind in kinds.items() if kind == table.TEXT]:
+        raise ValueError(
+            f"{path}: {table.listed(text)} as text; accepted: numbers, as NPY files are not held in memory"
+        )
+
+
+def _choose(names: list[str], wanted: str, args: Namespace) -> dict[str, str | None]:
+    """Return the columns to read for training, the target last."""
+    target = table.find_column(names, wanted, "--target")
+    ignored = {table.find_column(names, name, "--ignore") for name in args.ignore}
+    text = {table.find_column(names, name, "--text") for name in args.text}
+    kinds = {name: table.TEXT if name in text else None for name in names}
+    features = {name: kind for name, kind in kinds.items() if name not in ignored | {target}}
+    if not features:
+        raise ValueError(f"{args.data[0]} has no column to learn from besides the target {target!r}")
+    task_kinds = {"classification": table.TEXT, "regression": table.NUMBER}
+    return {**features, target: task_kinds.get(args.task, kinds[target])}

@@ -1,0 +1,111 @@
+"""What a training says: its score on held-out rows, its report, its curve; and whether that can be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from briskmlp import table
+from briskmlp._console import note
+from briskmlp.history import History
+from briskmlp.preparation import Preparation
+from briskmlp.trainer import Trainer
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Find out before hours of training, not after, that a file cannot be written there."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise ValueError(f"{option} is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
+
+
+def check_plot(path: Path | None) -> None:
+    """Find out the same of a picture: whether Matplotlib is there, and knows the format."""
+    if path is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise ValueError("--plot needs Matplotlib: pip install 'briskmlp[plot]'") from None
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in formats:
+        raise ValueError(f"--plot is {str(path)!r}; accepted: a name that ends in .{', .'.join(sorted(formats))}")
+    check_writable("--plot", path)
+
+
+def plot(path: Path, history: History) -> None:
+    """Write the curves of the losses."""
+    from matplotlib.figure import Figure  # and not pyplot, which may want a display
+
+    from briskmlp.plotting import LossCurveDisplay
+
+    if not len(history):
+        note(f"{path}: not written, as no epoch was trained")
+        return
+    figure = Figure(layout="constrained")
+    LossCurveDisplay.from_history(history, ax=figure.subplots())
+    figure.savefig(path)
+
+
+def score(trainer: Trainer, preparation: Preparation, X: Any, target: NDArray[Any]) -> dict[str, Any]:
+    """Return the accuracy, or R² and the mean absolute error in the target's own units; None where undefined."""
+    if not len(target):
+        return {"accuracy": None} if preparation.classes else {"r2": None, "mae": None}
+    A = trainer.predict(X)
+    if preparation.classes:
+        return {"accuracy": float((labels_of(A, preparation.classes) == target).mean())}
+    error = preparation.original_units(A) - target
+    spread = float(((target - target.mean()) ** 2).sum())
+    return {"r2": finite(1 - (error**2).sum() / spread) if spread else None, "mae": finite(abs(error).mean())}
+
+
+def finite(value: float) -> float | None:
+    """Return what JSON has: no NaN and no infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
+def labels_of(A: NDArray[Any], classes: Sequence[str]) -> NDArray[Any]:
+    """Return the most probable class of each row."""
+    labels: NDArray[Any] = np.array(classes, dtype=object)[A.argmax(axis=1)]
+    return labels
+
+
+def describe(preparation: Preparation) -> str:
+    """Return what the columns are, in a line."""
+    kinds = [feature.kind for feature in preparation.features]
+    goal = f"{len(preparation.classes)} classes" if preparation.classes else "a number"
+    return (
+        f"columns: {kinds.count(table.NUMBER)} of numbers, {kinds.count(table.TEXT)} of text; "
+        f"inputs: {preparation.n_in}; target: {preparation.target.name!r}, {goal}"
+    )
+
+
+def training_text(report: dict[str, Any]) -> str:
+    """Return the report for people."""
+    unit = "" if report["classes"] else " (squared error of the standardised target)"
+    lines = [f"loss      {report['loss']:.4g} in the last epoch{unit}"] if report["loss"] is not None else []
+    if report["best_epoch"] is not None:
+        rows = f"{report['validation_rows']} validation rows"
+        lines.append(f"best      {report['validation_loss']:.4g} on {rows}, in epoch {report['best_epoch']}: kept")
+    elif report["validation_loss"] is not None:
+        lines.append(f"valid.    {report['validation_loss']:.4g} on {report['validation_rows']} validation rows")
+    if report["test_rows"]:
+        scores = {"accuracy": "accuracy"} if report["classes"] else {"R2": "r2", "mae": "mae"}
+        for label, name in {"": "test_loss", **scores}.items():
+            value = report[name]
+            told = "undefined" if value is None else f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
+            lines.append(f"{label:<9} {told} on {report['test_rows']} held-out rows")
+    epochs = report["epochs"] - report["epochs_resumed"]
+    lines += [
+        f"time      {report['seconds']:.2f} s for {epochs} epochs, first loading of kernels included",
+        f"model     {report['model'] or 'not kept; --out FILE writes it'}",
+    ]
+    if report["checkpoint"]:
+        lines.append(f"resumable {report['checkpoint']}")
+    if report["plot"]:
+        lines.append(f"curves    {report['plot']}")
+    return "\n".join(lines) + "\n"

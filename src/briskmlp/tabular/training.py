@@ -1,0 +1,166 @@
+"""``briskmlp train``: from rows to a model, and how good it is on rows that it has not seen."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from briskmlp import checkpoint
+from briskmlp._console import Result, note
+from briskmlp.callbacks import EarlyStopping
+from briskmlp.optimizers import OPTIMIZERS
+from briskmlp.preparation import Preparation
+from briskmlp.random import sample_order
+from briskmlp.tabular.data import read_training
+from briskmlp.tabular.reporting import check_plot, check_writable, describe, finite, plot, score, training_text
+from briskmlp.tabular.resuming import PREPARATION, ModelCheckpoint, checkpoint_file, checksum, resumed
+from briskmlp.trainer import Trainer
+
+SPLIT_STREAM = 2**64 - 1  # an epoch that no training reaches: its sample order splits the rows
+VALIDATION_SHARE = 0.1  # with early stopping, as the help says
+
+Rows = NDArray[np.int64]
+
+
+def train(args: Namespace) -> Result:
+    """Train on some rows of files, score on the others, and write the model to ``args.out`` if given."""
+    optimizer = OPTIMIZERS[args.optimizer](*([] if args.learning_rate is None else [args.learning_rate]))
+    share = _validation_share(args)
+    kept = checkpoint_file(args)
+    check_writable("--out", args.out)
+    if args.out is not None and args.out.exists() and not args.out.is_file():
+        raise ValueError(f"--out is {str(args.out)!r}, which is no regular file, and a model replaces what is there")
+    check_plot(args.plot)
+
+    data = read_training(args)
+    test, validation, training = _split(data.n, args, share)
+    preparation = data.fit(training)
+    _check_task(preparation, data.y, args.task)
+    inputs, Y = data.inputs(preparation, args.dtype), preparation.targets(data.y, data.place)
+    classes = preparation.classes
+    given = Trainer(
+        [preparation.n_in, *args.hidden, preparation.n_out],
+        hidden=args.activation,
+        output="softmax" if classes else "identity",
+        loss="cross_entropy" if classes else "mse",
+        optimizer=optimizer,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        dtype=args.dtype,
+        backend=args.backend,
+        threads=args.threads,
+    )
+    held_out = f"{len(test)} of them held out" + (f", {len(validation)} for validation" if len(validation) else "")
+    note(f"{_named(args)}: {data.n} rows, {held_out}; {describe(preparation)}")
+    seen, watched, unseen = ((inputs(rows), Y[rows]) for rows in (training, validation, test))
+    checksums = [checksum(*part) for part in (seen, watched, unseen)]  # reads all rows, so that bad ones are found now
+    configuration = {
+        PREPARATION: preparation.to_json(),
+        "test_share": args.test_share,
+        "validation_share": share,
+        "checksum": checksums[0],
+    }
+    trainer = resumed(given, configuration, kept, args) if kept is not None and args.resume else given
+    note(f"training {' -> '.join(map(str, trainer.network.layers))} on the {trainer.backend} backend")
+    stopping = None if args.early_stopping is None else EarlyStopping(patience=args.early_stopping)
+    keeper = None if kept is None else ModelCheckpoint(kept, configuration)
+    if kept is not None:
+        kept.parent.mkdir(exist_ok=True)
+    start = perf_counter()
+    try:
+        with _noted_warnings():
+            history = trainer.fit(
+                *seen,
+                epochs=args.epochs - trainer.epoch,
+                validation_data=watched if len(validation) else None,
+                callbacks=[callback for callback in (stopping, keeper) if callback is not None],
+                progress=False if args.json else args.progress,
+            )
+    except KeyboardInterrupt:
+        if keeper is not None:
+            keeper.save(trainer)
+            note(f"{kept}: written; --resume goes on from it")
+        raise
+    seconds = perf_counter() - start
+    if args.out is not None:
+        model = {**trainer.configuration, PREPARATION: preparation.to_json()}
+        checkpoint.write(args.out, trainer.network, trainer.parameters, model)
+    if args.plot is not None:
+        plot(args.plot, history)
+    report = {
+        "task": "classification" if classes else "regression",
+        "target": data.target,
+        "classes": classes,
+        "features": [feature.name for feature in preparation.features],
+        "layers": trainer.network.layers,
+        "backend": trainer.backend,
+        "training_rows": len(training),
+        "validation_rows": len(validation),
+        "test_rows": len(test),
+        "epochs": trainer.epoch,
+        "epochs_resumed": trainer.epoch - len(history),
+        "seconds": round(seconds, 6),
+        "loss": history.loss[-1] if history.loss else None,
+        "validation_loss": finite(trainer.evaluate(*watched)) if len(validation) else None,
+        "best_epoch": None if stopping is None else stopping.best_epoch,
+        "test_loss": finite(trainer.evaluate(*unseen)) if len(test) else None,
+        **score(trainer, preparation, unseen[0], data.y[test]),
+        "model": None if args.out is None else str(args.out),
+        "checkpoint": None if kept is None else str(kept),
+        "plot": None if args.plot is None or not len(history) else str(args.plot),
+    }
+    return Result(report, training_text(report))
+
+
+def _named(args: Namespace) -> str:
+    return str(args.data[0]) if len(args.data) == 1 else f"{args.data[0]} and {len(args.data) - 1} more"
+
+
+def _validation_share(args: Namespace) -> float:
+    """Return the share of the training rows that the training only looks at."""
+    if args.early_stopping is None:
+        return args.validation_share or 0.0
+    if args.validation_share == 0:
+        raise ValueError("--early-stopping needs rows to watch: --validation-share is 0, accepted: > 0 and < 1")
+    return args.validation_share or VALIDATION_SHARE
+
+
+def _split(n: int, args: Namespace, share: float) -> tuple[Rows, Rows, Rows]:
+    """Return the rows to score on, to watch and to train on: those to score on do not depend on the others."""
+    n_test = max(round(args.test_share * n), int(args.test_share > 0))
+    if n_test >= n:
+        raise ValueError(f"{_named(args)}: of {n} rows, --test-share {args.test_share:g} leaves none to train on")
+    n_watched = max(round(share * (n - n_test)), int(share > 0))
+    if n_watched >= n - n_test:
+        raise ValueError(
+            f"{_named(args)}: of {n - n_test} rows that are not held out, --validation-share {share:g} leaves none to "
+            "train on"
+        )
+    order = sample_order(args.seed, SPLIT_STREAM, n)
+    test, watched, training = np.split(order, [n_test, n_test + n_watched])
+    return np.sort(test), np.sort(watched), np.sort(training)
+
+
+@contextmanager
+def _noted_warnings() -> Iterator[None]:
+    """Print warnings as lines for people, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
+        yield
+
+
+def _check_task(preparation: Preparation, column: Any, task: str | None) -> None:
+    target, classes = preparation.target.name, preparation.classes
+    if classes is not None and len(classes) < 2:
+        raise ValueError(f"target {target!r} is {classes[0]!r} in every row; classification needs 2 classes")
+    if classes is None and task is None:
+        values = set(column.tolist())
+        if len(values) <= 20 and all(value.is_integer() for value in values):
+            note(f"target {target!r} is numeric: regression; --task classification makes {len(values)} classes of it")
