@@ -96,7 +96,7 @@ class Mapped:
         row, j = divmod(int(good.argmin()), len(columns))
         value = values[row, j]
         why = "too far from the training rows' mean" if np.isfinite(value) else "not finite"
-        raise ValueError(f"{self.path}, row {rows[row]} (from 0), column {columns[j]}: {value:g} is {why}")
+        raise ValueError(f"{self.path}, row {rows[row]} (from 0), column 'X[{columns[j]}]': {value:g} is {why}")
 
     def _chunks(self, n: int | None = None) -> Iterator[slice]:
         step = max(1, CHUNK_BYTES // (8 * self.width))
@@ -148,7 +148,7 @@ def open_array(path: Path) -> NDArray[Any]:
     except OSError:
         raise
     except Exception as error:  # damaged headers raise almost anything
-        raise ValueError(f"{path} is not a whole NPY file: {error}; {accepted}") from None
+        raise ValueError(f"{path} cannot be mapped as an NPY file: {error}; {accepted}") from None
     if array.ndim < 1 or 0 in array.shape:
         raise ValueError(f"{path} has shape {array.shape}; {accepted}")
     return array

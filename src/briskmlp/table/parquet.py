@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,23 @@ def read(path: Path, choose: Choose) -> Part:
     with path.open("rb") as file:  # pyarrow's own errors would name neither file nor reason
         try:
             parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
-        except (pyarrow.ArrowException, OSError) as error:
+            schema = parquet.schema_arrow
+            names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
-        schema = parquet.schema_arrow
-        check_distinct(path, schema.names)
-        names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
+        check_distinct(path, names)
         if not names:
             raise ValueError(f"{path} has no columns")
         kinds = {name: _kind(path, schema.field(name), kind) for name, kind in choose(names).items()}
         parts: dict[str, list[Column]] = {name: [] for name in kinds}
         row = 0
-        for batch in _batches(path, parquet, list(kinds), pyarrow):
-            for name, kind in kinds.items():
-                parts[name].append(_values(path, name, batch.column(name), kind, row))
-            row += len(batch)
+        try:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(kinds)):
+                for name, kind in kinds.items():
+                    parts[name].append(_values(path, name, batch.column(name), kind, row))
+                row += len(batch)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
     if not row:
         raise ValueError(f"{path} has columns, but no rows")
     return Part(path, {name: np.concatenate(columns) for name, columns in parts.items()})
@@ -45,13 +47,6 @@ def _import() -> Any:
     except ImportError:
         raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
     return pyarrow
-
-
-def _batches(path: Path, parquet: Any, names: list[str], pyarrow: Any) -> Iterator[Any]:
-    try:
-        yield from parquet.iter_batches(BATCH_ROWS, columns=names)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def _kind(path: Path, field: Any, wanted: str | None) -> str:
@@ -76,12 +71,18 @@ def _values(path: Path, name: str, column: Any, kind: str, first: int) -> Column
     elif kind == TEXT and not _is_floating(column):
         return as_text(column.to_pylist())
     else:
-        numbers: Column = column.cast("float64", safe=False).to_numpy(zero_copy_only=False)
+        numbers: Column = _numbers(column).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         if (finite := np.isfinite(numbers)).all():
             return numbers if kind == NUMBER else as_text(column.to_pylist())
         bad, came = int(finite.argmin()), str(numbers[finite.argmin()])
     wanted = "a finite number" if kind == NUMBER else "a value"
     raise ValueError(f"{path}, row {first + bad} (from 0), column {name!r} is {came}; every row needs {wanted}")
+
+
+def _numbers(column: Any) -> Any:
+    from pyarrow import types
+
+    return column.cast("float64") if types.is_decimal(column.type) else column
 
 
 def _is_floating(column: Any) -> bool:

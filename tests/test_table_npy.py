@@ -1,0 +1,222 @@
+"""NPY files: what is read of them, what is refused, and that they are never in memory as a whole."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from briskmlp import Trainer
+from briskmlp.preparation import Preparation
+from briskmlp.table import npy
+from briskmlp.table.npy import Mapped, open_array
+
+X = np.random.RandomState(0).randn(40, 2, 3) * [1, 10, 100] + [0, 5, 1000]  # its streams never change
+FLAT = X.reshape(40, 6)
+ROWS, COLUMNS = np.arange(3, 40, 2), np.array([4, 0, 5])
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Write an array; return what is mapped of it."""
+
+    def mapped(array):
+        np.save(tmp_path / "X.npy", array)
+        return Mapped(tmp_path / "X.npy")
+
+    return mapped
+
+
+@pytest.fixture(params=[0, npy.HELD_BYTES], ids=["staged", "held"])
+def _held(request, monkeypatch):
+    monkeypatch.setattr(npy, "HELD_BYTES", request.param)
+
+
+@pytest.fixture(params=["all at once", "row by row"])
+def _chunks(request, monkeypatch):
+    if request.param == "row by row":
+        monkeypatch.setattr(npy, "CHUNK_BYTES", 1)
+
+
+LAYOUTS = {
+    "C": X,
+    "Fortran": np.asfortranarray(X),
+    "big-endian": X.astype(">f8"),
+    "longdouble": X.astype(np.longdouble),
+}
+
+
+@pytest.mark.usefixtures("_chunks")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(mapped, layout):
+    data = mapped(LAYOUTS[layout])
+    assert (data.n, data.width, data.names[-1]) == (40, 6, "X[5]")
+    np.testing.assert_array_equal(data.take(ROWS, COLUMNS), FLAT[ROWS][:, COLUMNS])
+    np.testing.assert_array_equal(data.take(slice(None), np.arange(6)), FLAT)
+    np.testing.assert_array_equal(data.column(4), FLAT[:, 4])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, ">i4"])
+def test_types(mapped, dtype):
+    values = np.array([0, 1, 1]).astype(dtype)
+    data = mapped(values)
+    assert (data.n, data.width) == (3, 1)
+    assert data.take(slice(None), np.array([0])).tolist() == [[0.0], [1.0], [1.0]]
+
+
+@pytest.mark.usefixtures("_chunks")
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_moments_are_those_of_the_rows(mapped, shift):
+    wanted = (FLAT + shift)[ROWS][:, COLUMNS]
+    moments = mapped(X + shift).moments(ROWS, COLUMNS)
+    assert moments.low.tolist() == wanted.min(axis=0).tolist()
+    assert moments.high.tolist() == wanted.max(axis=0).tolist()
+    np.testing.assert_allclose(moments.mean, wanted.mean(axis=0), rtol=1e-13)
+    # A mean is off by an ulp of the values or so; the deviations and their root mean square are as well.
+    np.testing.assert_allclose(moments.std, wanted.std(axis=0), rtol=1e-13, atol=4 * np.spacing(np.abs(wanted).max()))
+
+
+@pytest.mark.usefixtures("_held")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_inputs_as_of_a_table(mapped, dtype):
+    table = {f"X[{j}]": FLAT[:, j] for j in COLUMNS}
+    y = FLAT[:, 1]
+    preparation = Preparation.fit({**table, "y": y}, "y", ROWS)
+    inputs = preparation.mapped_inputs(mapped(X), ROWS, dtype)
+    wanted = preparation.inputs(table, dtype)[ROWS]
+    picked = np.array([7, 0, 7])
+    assert (inputs.array is None) == (npy.HELD_BYTES == 0)
+    assert inputs.take(slice(None)).tobytes() == wanted.tobytes()
+    assert inputs.take(picked).tobytes() == wanted[picked].tobytes()
+    trainers = [Trainer([3, 4, 1], seed=0, batch_size=4, dtype=dtype, backend="numpy") for _ in range(2)]
+    for trainer, rows in zip(trainers, (inputs, wanted), strict=True):
+        trainer.fit(rows, y[ROWS], epochs=3)
+    assert trainers[0].parameters.tobytes() == trainers[1].parameters.tobytes()
+
+
+def test_preparation_learns_the_same_as_of_a_table(mapped):
+    table = {f"X[{j}]": FLAT[:, j] for j in COLUMNS}
+    y = FLAT[:, 1]
+    ours, theirs = (
+        Preparation.fit_mapped(mapped(X), COLUMNS, "y", y, ROWS),
+        Preparation.fit({**table, "y": y}, "y", ROWS),
+    )
+    assert [feature.name for feature in ours.features] == ["X[4]", "X[0]", "X[5]"]
+    assert ours.target == theirs.target
+    for name in ("mean", "scale"):
+        np.testing.assert_allclose(
+            [getattr(f, name) for f in ours.features], [getattr(f, name) for f in theirs.features], rtol=1e-13
+        )
+
+
+@pytest.mark.usefixtures("_held")
+@pytest.mark.parametrize("row", [0, 20, 39])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_values_say_where(mapped, row, bad):
+    damaged = FLAT.copy()
+    preparation = Preparation.fit({"X[5]": FLAT[:, 5], "X[2]": FLAT[:, 2]}, "X[2]", ROWS)
+    damaged[row, 5] = bad
+    data, everything = mapped(damaged), np.arange(40)
+    message = rf"X\.npy, row {row} \(from 0\), column 'X\[5\]': {bad:g} is not finite"
+    with pytest.raises(ValueError, match=message):
+        data.moments(everything[::-1], COLUMNS)
+    with pytest.raises(ValueError, match=message):
+        preparation.mapped_inputs(data, everything, "float32").take(everything)
+
+
+def test_values_far_from_the_mean(mapped):
+    preparation = Preparation.fit({"X[0]": FLAT[:, 0], "y": FLAT[:, 1]}, "y", ROWS)
+    with pytest.raises(ValueError, match=r"row 1 \(from 0\), column 'X\[0\]': 1e\+300 is too far from the training"):
+        preparation.mapped_inputs(mapped(np.array([1.0, 1e300])), np.arange(2), "float32")
+
+
+def test_numbers_too_large_to_standardise(mapped):
+    data = mapped(np.array([1e300, -1e300, 0.0]))
+    with pytest.raises(ValueError, match=r"column 'X\[0\]' has numbers up to 1e\+300, too large to standardise"):
+        Preparation.fit_mapped(data, np.array([0]), "y", np.arange(3.0), np.arange(3))
+
+
+def test_constant_columns_have_scale_1(mapped):
+    data = mapped(np.full((50, 1), 0.1))
+    (feature,) = Preparation.fit_mapped(data, np.array([0]), "y", np.arange(50.0), np.arange(50)).features
+    assert (feature.mean, feature.scale) == (0.1, 1.0)
+
+
+def test_trainers_refuse_inputs_of_another_width_or_dtype(mapped):
+    preparation = Preparation.fit({"X[0]": FLAT[:, 0], "y": FLAT[:, 1]}, "y", ROWS)
+    inputs = preparation.mapped_inputs(mapped(X), ROWS, "float32")
+    for trainer in (Trainer([2, 1], backend="numpy"), Trainer([1, 1], dtype="float64", backend="numpy")):
+        with pytest.raises(ValueError, match=r"X is float32 \(n, 1\), but the network reads"):
+            trainer.predict(inputs)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([["a", "b"]]), "has dtype <U1; accepted: bool, integers or floats"),
+        (np.ones(3) * 1j, "has dtype complex128"),
+        (np.zeros(3, dtype="datetime64[s]"), r"has dtype datetime64\[s\]"),
+        (np.zeros(3, dtype=[("a", float)]), r"has dtype \[\('a', '<f8'\)\]"),
+        (np.array([1, None]), "cannot be mapped as an NPY file: .*Python objects"),
+        (np.zeros((0, 3)), r"has shape \(0, 3\); accepted: one array as numpy.save writes it, not empty"),
+        (np.zeros((3, 0)), r"has shape \(3, 0\)"),
+        (np.float64(1), r"has shape \(\)"),
+    ],
+)
+def test_what_is_refused(mapped, array, message):
+    with pytest.raises(ValueError, match=rf"X\.npy {message}"):
+        mapped(array)
+
+
+def test_damaged_files_are_one_error(mapped, tmp_path):
+    path = mapped(X).path
+    whole = path.read_bytes()
+    for end in (*range(0, 128, 9), len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"X\.npy cannot be mapped as an NPY file"):
+            open_array(path)
+    for position in range(128):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x15]) + whole[position + 1 :])
+        try:
+            Mapped(path)
+        except ValueError as error:
+            assert "X.npy" in str(error)  # noqa: PT017 - a shape may change and still fit
+    with pytest.raises(IsADirectoryError):
+        open_array(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_array(tmp_path / "no.npy")
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from briskmlp import cli
+from briskmlp.table import npy
+npy.HELD_BYTES = 0
+limit = 300 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+try:
+    np.load(sys.argv[1])
+except MemoryError:
+    sys.exit(cli.main(sys.argv[2:]))
+sys.exit("the limit does not hold")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA holds anonymous memory on Linux only")
+def test_a_file_larger_than_the_memory_allowed(tmp_path):
+    """400 MB of zeros that the disk does not hold, with 300 MB of memory, of which two stages of 64 MB are in use."""
+    path, model, out = tmp_path / "X.npy", tmp_path / "model", tmp_path / "out.csv"
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(100_000, 1000))
+    array[-1, -1] = 1.0  # nothing else is written
+    del array
+    environment = {**os.environ, "BRISKMLP_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1"}
+    for command in (
+        ["train", path, "--epochs", 1, "--hidden", "none", "--batch-size", 1000, "--out", model],
+        ["predict", model, path, "--out", out],
+    ):
+        arguments = [sys.executable, "-c", LIMITED, path, *map(str, command)]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert len(out.read_text().splitlines()) == 100_001
