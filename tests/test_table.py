@@ -1,5 +1,6 @@
 """Reading CSV and NPZ files."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_csv_quotes_hold_delimiters_and_lines(tmp_path):
     assert columns["c"].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_csv_lines_are_those_of_the_file(tmp_path, newline):
+    """A row is named by the line on which it begins, whatever its quotes hold."""
+    content = '\n"a\nb",c\n"one\ntwo\n",1\n\n"three",2\n"four\nfive",x\n'.replace("\n", newline)
+    part = table.read(csv_file(tmp_path, content.replace("x", "3")), everything)
+    assert [part.place(row) for row in range(3)] == [f"{part.path}, line {line}" for line in (4, 8, 9)]
+    with pytest.raises(ValueError, match=r"data\.csv, line 9, column 'c': 'x' is not a finite number"):
+        read_csv(tmp_path, content)
+    with pytest.raises(ValueError, match=r"data\.csv, line 9: the row's length is 3, but the header's 2"):
+        read_csv(tmp_path, content.replace("x", "3,4"))
+
+
 def test_csv_skips_blank_lines_and_counts_them(tmp_path):
     assert read_csv(tmp_path, "a,b\n\n1,2\n  \n3,4\n\n")["a"].tolist() == [1.0, 3.0]
     with pytest.raises(ValueError, match=r"data\.csv, line 5, column 'b'"):
@@ -85,6 +98,9 @@ def test_unnamed_columns_are_called_by_their_index(tmp_path):
         ("a,b\n", "has a header, but no rows below it"),
         ("a,b,a\n1,2,3\n", "line 1: two columns are called 'a'"),
         ("1.5,2\n3,4\n", "line 1: every cell is a number; accepted: a header row"),
+        ("0,1,0\n0,1,0\n", "line 1: every cell is a number; accepted: a header row"),
+        ('\n\na,"b\nc",a\n', "line 3: two columns are called 'a'"),
+        ('a,b\n1,2\n3,"4\n5\n', "line 3: unexpected end of data"),
         ("a,b\n1,2\n3\n", "line 3: the row's length is 1, but the header's 2"),
         ("a,b\n1,2\n3,4,5\n", "line 3: the row's length is 3, but the header's 2"),
         ("a,b\n1,2\n,4\n", "line 3, column 'a': the cell is empty"),
@@ -101,6 +117,21 @@ def test_unnamed_columns_are_called_by_their_index(tmp_path):
 def test_csv_errors_say_where(tmp_path, content, message):
     with pytest.raises(ValueError, match=rf"data\.csv.*{message}"):
         read_csv(tmp_path, content)
+
+
+def test_csv_compressed(tmp_path):
+    path = tmp_path / "data.csv.gz"
+    content = b"a,b\n" + b"1,2\n" * 3000
+    path.write_bytes(gzip.compress(content))
+    assert read(path, everything)["b"].tolist() == [2.0] * 3000
+    path.write_bytes(gzip.compress(content + b"1,\xe9\n"))
+    with pytest.raises(ValueError, match=r"data\.csv\.gz, line 3002: byte 0xe9 is not UTF-8"):
+        read(path, everything)
+    whole = gzip.compress(content)
+    for damaged in (b"no gzip", whole[:-4], whole[:20] + b"damaged" + whole[27:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"data\.csv\.gz is not a whole gzip file"):
+            read(path, everything)
 
 
 def test_npz_columns(tmp_path):

@@ -181,14 +181,14 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--validation-share",
         type=_share,
         metavar="SHARE",
-        help="of the other rows, scored after each epoch, not trained on; default: 0.1 with --early-stopping, else 0",
+        help="of the other rows, watched while training on the rest; default: 0.1 with --early-stopping, else 0",
     )
     group.add_argument("--out", type=Path, metavar="FILE", help="write the model here, such as model.safetensors")
     group.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end"
+        "--plot", type=Path, metavar="FILE", help="draw the losses of each epoch there, such as loss.png (Matplotlib)"
     )
     group.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the losses of each epoch there, such as loss.png (Matplotlib)"
+        "--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end"
     )
     group.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint of the same command, if there is one"

@@ -114,4 +114,4 @@ def _difference(path: Path, names: Sequence[str], first: Path, wanted: Sequence[
     more = [name for name in names if name not in wanted]
     missed = f"has no column {listed(missing)}, which {first} has" if missing else ""
     found = f"has a column {listed(more)}, which {first} has not" if more else ""
-    return f"{path} {' and '.join(filter(None, (missed, found)))}; files given together must have the same columns"
+    return f"{path} {', and '.join(filter(None, (missed, found)))}; files given together must have the same columns"

@@ -1,0 +1,339 @@
+"""`briskmlp train` and `predict` on files of each format, with early stopping, a curve and a bar."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from briskmlp import cli
+from briskmlp.engine import Engine
+from briskmlp.random import sample_order
+from briskmlp.table import npy
+from briskmlp.tabular.training import SPLIT_STREAM
+
+pd = pytest.importorskip("pandas", reason="pandas is not installed")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+
+N = 150
+FAST = ["--hidden", "8", "--epochs", "20", "--learning-rate", "0.01"]
+random = np.random.RandomState(0)  # its streams never change
+X = random.randn(N, 3).round(3)
+PRICE = (100 * X[:, 0] - 30 * X[:, 1] ** 2).round(2)
+FRAME = pd.DataFrame(X, columns=["size", "weight", "age"]).assign(
+    colour=random.choice(["red", "blue"], N), kind=np.where(PRICE > 0, "up", "down"), price=PRICE
+)
+
+
+@pytest.fixture(autouse=True)
+def _numpy_backend(monkeypatch, tmp_path):
+    monkeypatch.setenv("BRISKMLP_BACKEND", "numpy")  # nothing to compile
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line; return its exit code and what it printed."""
+
+    def run(line, *more):
+        code = cli.main([*line.split(), *map(str, more)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def report(run):
+    """Run a command with --json, which must succeed; return the object."""
+
+    def report(line, *more):
+        code, out, err = run(line, *more, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return report
+
+
+@pytest.fixture
+def files():
+    """The same rows in every format."""
+    FRAME.to_csv("all.csv", index=False)
+    FRAME.to_csv("all.csv.gz", index=False)
+    FRAME.to_parquet("all.parquet")
+    FRAME[:60].to_csv("1.csv", index=False)
+    FRAME[60:61].to_parquet("2.parquet")
+    FRAME[61:][FRAME.columns[::-1]].to_csv("3.csv", index=False, sep=";")
+    np.save("X.npy", X)
+    np.save("price.npy", PRICE)
+    np.save("kind.npy", FRAME["kind"].to_numpy().astype(str))
+    np.save("all.npy", np.c_[X, PRICE])
+    np.savez("all.npz", X=X, price=PRICE)
+
+
+SOURCES = ["all.csv", "all.csv.gz", "all.parquet", "1.csv 2.parquet 3.csv"]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_one_model_from_every_format(report, target):
+    models, predictions = set(), set()
+    for source in SOURCES:
+        told = report(f"train {source} --target {target} --out model", *FAST)
+        assert told["training_rows"] + told["test_rows"] == N
+        models.add(Path("model").read_bytes())
+        predictions.add(json.dumps(report(f"predict model {source}")["predictions"]))
+    assert len(models) == len(predictions) == 1
+
+
+@pytest.fixture(params=[0, npy.HELD_BYTES], ids=["staged", "held"])
+def _held(request, monkeypatch):
+    monkeypatch.setattr(npy, "HELD_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.parametrize(
+    "source", ["X.npy --target price.npy", "all.npy", "all.npy --target X[3]", "all.npy --target 3"]
+)
+def test_npy_is_as_npz(report, source):
+    """Up to the last bits of means and deviations, which are merged from chunks."""
+    wanted = report("train all.npz --target price --out of_npz", *FAST)
+    told = report(f"train {source} --out of_npy", *FAST)
+    assert told["features"] == wanted["features"] == ["X[0]", "X[1]", "X[2]"]
+    for name in ("loss", "test_loss", "r2", "mae"):
+        assert told[name] == pytest.approx(wanted[name], rel=1e-4)  # 80 steps, each off by some float32 round-off
+    predictions = [report(f"predict of_npy {file}")["predictions"] for file in ("X.npy", "all.npy", "all.npz")]
+    assert predictions[0] == predictions[1] == predictions[2]
+    assert len(predictions[0]) == N
+
+
+@pytest.mark.usefixtures("files")
+def test_classes_in_npy(report):
+    told = report("train X.npy --target kind.npy --out model", *FAST)
+    assert (told["target"], told["classes"]) == ("kind", ["down", "up"])
+    assert told["accuracy"] > 0.7
+    told = report("train all.npy --target 0 --ignore X[3] --task regression", *FAST)
+    assert told["features"] == ["X[1]", "X[2]"]
+
+
+# Bad rows
+
+
+def test_a_bad_row_is_named_by_its_file_and_line(run):
+    noted = FRAME.assign(note="two\nlines")
+    noted.to_csv("a.csv", index=False)
+    noted.to_csv("b.csv", index=False)
+    text = Path("b.csv").read_text().splitlines(keepends=True)
+    assert len(text) == 1 + 2 * N  # each row has two lines
+    text[1 + 2 * 70] = "many" + text[1 + 2 * 70]
+    Path("b.csv").write_text("".join(text))
+    code, _, err = run("train a.csv b.csv --target price --ignore note")
+    assert code == 2
+    assert "error: b.csv, line 142, column 'size': 'many" in err
+
+
+def test_a_null_is_named_by_its_file_and_row(run):
+    FRAME.to_parquet("a.parquet")
+    FRAME.assign(weight=FRAME["weight"].where(FRAME.index != 7)).to_parquet("b.parquet")
+    code, _, err = run("train a.parquet b.parquet --target price")
+    assert code == 2
+    assert re.search(
+        r"b\.parquet, row 7 \(from 0\), column 'weight' is (null|nan); every row needs a finite number", err
+    )
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("name", "place"), [("far.csv", "line 3"), ("far.parquet", r"row 1 \(from 0\)")])
+def test_a_row_that_is_too_far_is_named_as_well(run, report, name, place):
+    report("train all.csv --target price --out model", *FAST)
+    far = FRAME[:2].assign(weight=[0.0, 1e300])
+    far.to_csv("far.csv", index=False)
+    far.to_parquet("far.parquet")
+    code, out, err = run(f"predict model all.csv {name}")
+    assert (code, out) == (2, "")
+    assert re.search(rf"error: {name}, {place}, column 'weight': 1e\+300 is too far", err)
+
+
+@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.parametrize("row", range(0, N, 30))
+def test_nan_in_npy_is_found_before_training(run, row):
+    """Whichever rows are held out, watched or trained on."""
+    damaged = X.copy()
+    damaged[row, 1] = np.nan
+    np.save("X.npy", damaged)
+    code, _, err = run("train X.npy --target price.npy --early-stopping")
+    assert code == 2
+    assert f"error: X.npy, row {row} (from 0), column 'X[1]': nan is not finite" in err
+    assert "training" not in err
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "train all.csv other.csv --target kind",
+            "other.csv has no column 'colour', which all.csv has, and has a column '",
+        ),
+        ("train all.csv 1.csv --target no", "all.csv: --target is 'no', but the columns are 'size'"),
+        ("train all.csv text.csv --target kind", "text.csv, line 2, column 'weight': 'heavy' is not a finite number"),
+        ("train all.csv nowhere.csv --target kind", "nowhere.csv: No such file or directory"),
+        ("train all.csv . --target kind", ".: Is a directory"),
+        ("train all.parquet", "--target is missing: the name or index of the column to predict"),
+        ("train cut.csv.gz --target kind", "cut.csv.gz is not a whole gzip file"),
+        ("train X.csv.gz --target kind", "X.csv.gz is not a whole gzip file"),
+        ("train X.npy all.npy", "X.npy is one of 2 files; accepted: one NPY file, or several of other formats"),
+        ("train all.csv X.npy --target kind", "X.npy is one of 2 files"),
+        ("train X.npy --text 0", "X.npy: 'X[0]' as text; accepted: numbers"),
+        ("train X.npy --target 3", "--target is '3', but the columns are 'X[0]', 'X[1]', 'X[2]'"),
+        ("train X.npy --target X.npy", "X.npy: array 'X' has shape (150, 3); accepted: (150,), one value for each row"),
+        ("train X.npy --target no.npy", "no.npy: No such file or directory"),
+        ("train X.npy --target kind.npy --task regression", "kind.npy: array 'kind' has dtype <U4; accepted: numbers"),
+        ("train price.npy", "price.npy has no column to learn from besides the target 'X[0]'"),
+        (
+            "predict model all.csv small.csv",
+            "small.csv: the model needs the columns 'weight', 'age', 'colour', 'price', but",
+        ),
+        ("predict model X.npy", "the model needs the columns 'size', 'weight'"),
+        ("train all.csv --target kind --early-stopping 0", "--early-stopping: '0' is not a whole number >= 1"),
+        ("train all.csv --target kind --early-stopping --validation-share 0", "--validation-share is 0, accepted: > 0"),
+        (
+            "train all.csv --target kind --validation-share 0.999",
+            "of 120 rows that are not held out, --validation-share",
+        ),
+        ("train all.csv --target kind --plot curve", "--plot is 'curve'; accepted: a name that ends in .avif, .eps"),
+        ("train all.csv --target kind --plot no/curve.png", "--plot is 'no/curve.png', which cannot be written"),
+    ],
+)
+def test_errors(run, report, line, message):
+    report("train all.csv --target kind --out model", *FAST)
+    FRAME.rename(columns={"colour": "color"}).to_csv("other.csv", index=False)
+    FRAME[["size"]].to_csv("small.csv", index=False)
+    FRAME[:3].assign(weight="heavy").to_csv("text.csv", index=False)
+    Path("cut.csv.gz").write_bytes(Path("all.csv.gz").read_bytes()[:500])
+    Path("X.csv.gz").write_bytes(Path("X.npy").read_bytes())
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+# Early stopping
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("source", ["all.parquet --target price --ignore colour,kind", "X.npy --target price.npy"])
+def test_early_stopping_keeps_the_best_of_the_validation_rows(report, run, source):
+    command = f"train {source} --early-stopping 3 --epochs 500 --learning-rate 0.05 --validation-share 0.25 --out model"
+    told = report(command)
+    assert (told["training_rows"], told["validation_rows"], told["test_rows"]) == (90, 30, 30)
+    assert told["epochs"] == told["best_epoch"] + 3 < 500
+    order = sample_order(0, SPLIT_STREAM, N)  # the rows to score on come first, whatever is watched
+    predicted = np.array(report(f"predict model {source.split()[0]}")["predictions"])
+    error = predicted - PRICE
+    assert told["mae"] == pytest.approx(abs(error[order[:30]]).mean(), rel=1e-4)
+    watched = (error[order[30:60]] ** 2).mean() / PRICE[order[60:]].var()  # in units of the training rows' deviation
+    assert told["validation_loss"] == pytest.approx(watched, rel=1e-4)
+    _, out, _ = run(command)
+    assert f"on 30 validation rows, in epoch {told['best_epoch']}: kept\n" in out
+
+
+@pytest.mark.usefixtures("files")
+def test_validation_rows_without_early_stopping(report, run):
+    told = report("train all.csv --target kind --validation-share 0.1", *FAST)
+    assert (told["validation_rows"], told["epochs"], told["best_epoch"]) == (12, 20, None)
+    _, out, _ = run("train all.csv --target kind --validation-share 0.1", *FAST)
+    assert f"{told['validation_loss']:.4g} on 12 validation rows\n" in out
+    told = report("train all.csv --target kind --early-stopping", *FAST)
+    assert told["validation_rows"] == 12  # the default share
+
+
+@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.filterwarnings("default:EarlyStopping had stopped")
+@pytest.mark.parametrize("source", ["1.csv 2.parquet 3.csv --target price", "all.parquet --target price", "all.npy"])
+def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
+    command = f"train {source} --early-stopping 4 --epochs 300 --learning-rate 0.05"
+    whole = report(f"{command} --out whole")
+    resumable = f"{command} --checkpoint run --out model"
+    made, advance = [], Engine.advance
+
+    def cut(*args):
+        made.append(1)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return advance(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "advance", cut)
+        code, _, err = run(resumable)
+    assert (code, "--resume goes on from it" in err) == (130, True)
+    code, _, err = run(f"{resumable} --resume --validation-share 0.2")
+    assert code == 2
+    assert "was not written by this command: it has another validation_share, another data" in err
+    told = report(f"{resumable} --resume")
+    assert told["epochs_resumed"] > 0
+    assert (told["epochs"], told["best_epoch"]) == (whole["epochs"], whole["best_epoch"])
+    assert Path("model").read_bytes() == Path("whole").read_bytes()
+    told = report(f"{resumable} --resume --plot again.png")  # it had stopped
+    assert (told["epochs"], told["epochs_resumed"], told["plot"]) == (whole["epochs"], whole["epochs"], None)
+    assert Path("model").read_bytes() == Path("whole").read_bytes()
+    assert not Path("again.png").exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_other_rows_of_npy_are_other_data(run, report):
+    report("train X.npy --target price.npy --checkpoint run", *FAST)
+    changed = X.copy()
+    changed[0, 0] += 1e-9
+    for name, array in (("X.npy", changed), ("price.npy", PRICE[::-1])):
+        np.save(name, array)
+        code, _, err = run("train X.npy --target price.npy --checkpoint run --resume", *FAST)
+        assert code == 2
+        assert "it has another data" in err
+        np.save("X.npy", X)
+
+
+# The curve
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("name", ["loss.png", "loss.SVG"])
+def test_plot(report, run, name):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    assert report(f"train all.csv --target kind --early-stopping --plot {name}", *FAST)["plot"] == name
+    content = Path(name).read_bytes()
+    assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    assert f"curves    {name}\n" in run(f"train all.csv --target kind --plot {name}", *FAST)[1]
+    assert Path(name).read_bytes() != content  # it is replaced, by one without a validation curve
+
+
+@pytest.mark.usefixtures("files")
+def test_plot_without_matplotlib(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    code, _, err = run("train all.csv --target kind --plot loss.png")
+    assert (code, err) == (2, "briskmlp: error: --plot needs Matplotlib: pip install 'briskmlp[plot]'\n")
+
+
+# The bar
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("options", "terminal", "shown"),
+    [
+        ("", False, False),
+        ("", True, True),
+        ("--progress", False, True),
+        ("--no-progress", True, False),
+        ("--progress --json", True, False),
+        ("--json", True, False),
+    ],
+)
+def test_a_bar_on_a_terminal_or_when_asked_for(run, monkeypatch, options, terminal, shown):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    code, out, err = run(f"train all.csv --target kind {options}", *FAST)
+    assert code == 0
+    assert ("20/20" in err) == shown
+    assert "20/20" not in out
