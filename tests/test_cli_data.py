@@ -181,6 +181,7 @@ def test_nan_in_npy_is_found_before_training(run, row):
         ("train all.csv text.csv --target kind", "text.csv, line 2, column 'weight': 'heavy' is not a finite number"),
         ("train all.csv nowhere.csv --target kind", "nowhere.csv: No such file or directory"),
         ("train all.csv . --target kind", ".: Is a directory"),
+        ("train all.csv 1.csv all.csv --target kind", "all.csv is given twice: rows to score on would be among"),
         ("train all.parquet", "--target is missing: the name or index of the column to predict"),
         ("train cut.csv.gz --target kind", "cut.csv.gz is not a whole gzip file"),
         ("train X.csv.gz --target kind", "X.csv.gz is not a whole gzip file"),

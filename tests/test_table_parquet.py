@@ -77,7 +77,6 @@ def test_numbers_of_every_type(path, kind):
         (pa.array([2**53 + 1, -(2**63)]), NUMBER, [2.0**53, -(2.0**63)]),  # as float64 rounds them
         (pa.array([decimal.Decimal("0.10")]), TEXT, ["0.10"]),
         (pa.array(["a", "b"], pa.large_string()), TEXT, ["a", "b"]),
-        (pa.array(["a", "b"], pa.string_view()), None, ["a", "b"]),
     ],
 )
 def test_the_caller_chooses_kinds(path, values, kind, expected):

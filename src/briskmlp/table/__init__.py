@@ -87,7 +87,9 @@ def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *
             raise ValueError(f"{path}: {error}" if len(paths) > 1 else str(error)) from None
         return {name: kinds.get(name, kind) for name, kind in wanted.items()}
 
-    for path in paths:
+    for index, path in enumerate(paths):
+        if same and path in paths[:index]:
+            raise ValueError(f"{path} is given twice: rows to score on would be among those trained on")
         parts.append(read(path, chosen, target))
         kinds |= {name: TEXT if column.dtype == object else NUMBER for name, column in parts[-1].columns.items()}
     return parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,22 @@ PANDAS_INDEX = "__index_level_"  # what pandas calls the column of an index with
 def read(path: Path, choose: Choose) -> Part:
     """Read columns: integers, floats and decimals are numbers; bool, text and categories of text are text."""
     pyarrow = _import()
-    with path.open("rb") as file:  # pyarrow's own errors would name neither file nor reason
-        try:
+    with path.open("rb") as file:  # an OSError of pyarrow's would not name the file
+        with _errors_of(pyarrow, f"{path} is not a whole Parquet file"):
             parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
             schema = parquet.schema_arrow
             names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
         check_distinct(path, names)
         if not names:
             raise ValueError(f"{path} has no columns")
         kinds = {name: _kind(path, schema.field(name), kind) for name, kind in choose(names).items()}
         parts: dict[str, list[Column]] = {name: [] for name in kinds}
         row = 0
-        try:
+        with _errors_of(pyarrow, f"{path} is damaged"):
             for batch in parquet.iter_batches(BATCH_ROWS, columns=list(kinds)):
                 for name, kind in kinds.items():
                     parts[name].append(_values(path, name, batch.column(name), kind, row))
                 row += len(batch)
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
     if not row:
         raise ValueError(f"{path} has columns, but no rows")
     return Part(path, {name: np.concatenate(columns) for name, columns in parts.items()})
@@ -47,6 +45,15 @@ def _import() -> Any:
     except ImportError:
         raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
     return pyarrow
+
+
+@contextmanager
+def _errors_of(pyarrow: Any, problem: str) -> Iterator[None]:
+    """Turn what pyarrow raises about a file into one kind of error; what is raised here passes through."""
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{problem}: {error}") from None
 
 
 def _kind(path: Path, field: Any, wanted: str | None) -> str:

@@ -39,13 +39,13 @@ def check_plot(path: Path | None) -> None:
 
 def plot(path: Path, history: History) -> None:
     """Write the curves of the losses."""
+    if not len(history):
+        note(f"{path}: not written, as no epoch was trained")
+        return
     from matplotlib.figure import Figure  # and not pyplot, which may want a display
 
     from briskmlp.plotting import LossCurveDisplay
 
-    if not len(history):
-        note(f"{path}: not written, as no epoch was trained")
-        return
     figure = Figure(layout="constrained")
     LossCurveDisplay.from_history(history, ax=figure.subplots())
     figure.savefig(path)
