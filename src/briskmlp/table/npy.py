@@ -1,10 +1,11 @@
-"""NPY files: the rows of one array, (n,) or (n, …), read from the disk as they are needed and never all at once.
+"""NPY files: the rows of one array, (n,) or (n, …), which may be larger than memory: they are read when needed.
 
 The columns are called ``X[0]``, ``X[1]``, …, in C order of what follows the first axis.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ class Mapped:
         shape = self._array.shape
         if self._array.dtype.kind not in "buif":
             raise ValueError(f"{path} has dtype {self._array.dtype}; accepted: bool, integers or floats")
-        self.n, self.width = shape[0], int(np.prod(shape[1:]))
+        self.n, self.width = shape[0], math.prod(shape[1:])
 
     @property
     def names(self) -> list[str]:
