@@ -24,7 +24,6 @@ __all__ = [
     "find_column",
     "join",
     "listed",
-    "place",
     "read",
     "read_all",
 ]
@@ -100,15 +99,6 @@ def join(parts: Sequence[Part]) -> Table:
     if len(parts) == 1:
         return parts[0].columns
     return {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-
-
-def place(parts: Sequence[Part], row: int) -> str:
-    """Return where a row of the joined table is, for a message."""
-    for part in parts:
-        if row < part.n:
-            return part.place(row)
-        row -= part.n
-    raise IndexError(row)
 
 
 def _difference(path: Path, names: Sequence[str], first: Path, wanted: Sequence[str]) -> str:

@@ -43,8 +43,8 @@ class TableData:
     """The rows of CSV, NPZ or Parquet files, one after the other."""
 
     def __init__(self, parts: Sequence[Part], target: str) -> None:
-        self._parts, self._columns = parts, table.join(parts)
-        self.n, self.target = sum(part.n for part in parts), target
+        self._columns, self.n, self.target = table.join(parts), sum(part.n for part in parts), target
+        self._places = [(part.n, part._replace(columns={})) for part in parts]  # the rows are held once
         self.y = self._columns.get(target, np.empty(0))
 
     def fit(self, rows: NDArray[np.int64]) -> Preparation:
@@ -58,7 +58,11 @@ class TableData:
 
     def place(self, row: int) -> str:
         """Return where a row is, for a message."""
-        return table.place(self._parts, row)
+        for n, part in self._places:
+            if row < n:
+                return part.place(row)
+            row -= n
+        raise IndexError(row)
 
 
 class MappedData:
