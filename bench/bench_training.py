@@ -17,7 +17,8 @@ def bench_training_step(
     benchmark: Any, ready: Callable[..., Any], machine: dict[str, Any], workload: str, backend: str
 ) -> None:
     """The table has the time of a turn of `steps_per_turn` steps and the pause after it; extra_info the step's."""
-    w, [ours] = ready(workload, f"briskmlp-{backend}")
+    w = WORKLOADS[workload]
+    [ours] = ready(w, f"briskmlp-{backend}")
     benchmark.group = workload
     benchmark.pedantic(ours.turn, rounds=TURNS)
     numbers = summary(ours, ours, w)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from duel import Contestant, MissingError, check
 from limits import cpu_model, fma_limit
-from workloads import WORKLOADS, Workload
+from workloads import Workload
 
 THREADS = int(os.environ.get("BRISKMLP_BENCH_THREADS", "2"))
 DTYPE = "float32"
@@ -39,19 +39,18 @@ def start() -> Iterator[Callable[[str], Contestant]]:
 
 
 @pytest.fixture
-def ready(start: Callable[[str], Contestant], benchmark: Any) -> Callable[..., tuple[Workload, list[Contestant]]]:
+def ready(start: Callable[[str], Contestant], benchmark: Any) -> Callable[..., list[Contestant]]:
     """Contenders with the workload set up, checked to compute the same result and calibrated to equal turns.
 
     With --benchmark-disable the workload is scaled down: everything runs once, and no time means anything.
     """
 
-    def ready(workload_name: str, *names: str) -> tuple[Workload, list[Contestant]]:
+    def ready(workload: Workload, *names: str) -> list[Contestant]:
         contestants = [start(name) for name in names]
-        workload = WORKLOADS[workload_name]
         for contestant in contestants:
             contestant.prepare(workload, DTYPE, shuffle=False, quick=benchmark.disabled, seconds=SECONDS)
         check(contestants, workload.quick() if benchmark.disabled else workload)
-        return workload, contestants
+        return contestants
 
     return ready
 

@@ -21,7 +21,7 @@ class Contender(ABC):
     """One library, ready to train one workload."""
 
     package: ClassVar[str]
-    same_work: ClassVar[bool] = True  # takes part in the equality check
+    isa: str | None = None  # the instruction set, where the library tells it
 
     def __init__(
         self,
@@ -56,6 +56,11 @@ class Contender(ABC):
         """Row numbers of one epoch, (examples,)."""
         n = self.workload.examples
         return self.rng.permutation(n) if self.shuffle else np.arange(n)
+
+    @classmethod
+    def same_work(cls, workload: Workload) -> bool:
+        """Whether the library can do just this work, and so takes part in the equality check."""
+        return True
 
     @classmethod
     def version(cls) -> str:
@@ -94,6 +99,7 @@ class Briskmlp(Contender):
             backend=self.backend,
             threads=self.threads,
         )
+        self.isa = self.trainer.isa
         for layer, (weight, bias) in enumerate(zip(W, b, strict=True)):
             self.trainer.weights[layer][...] = weight
             self.trainer.biases[layer][...] = bias

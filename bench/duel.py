@@ -16,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -43,17 +44,17 @@ class MissingError(Exception):
 class Contestant:
     """A contender's process and the lengths of its turns so far."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
         self.name, self.epochs = name, 1
         self.checked: set[tuple[Workload, str]] = set()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed on exit
-        environment = os.environ | dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
+        limits = dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py")), name, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env=environment,
+            env=os.environ | limits | dict(environment or {}),
             text=True,
         )
         try:
@@ -91,7 +92,8 @@ class Contestant:
     def prepare(self, workload: Workload, dtype: str, shuffle: bool, quick: bool, seconds: float) -> None:
         """Set the workload up and find how many epochs make a turn of about `seconds`."""
         self.dtype = dtype
-        self.steps = self.ask("setup", workload=workload.name, quick=quick, dtype=dtype, shuffle=shuffle)["steps"]
+        answer = self.ask("setup", workload=asdict(workload), quick=quick, dtype=dtype, shuffle=shuffle)
+        self.steps, self.isa = answer["steps"], answer["isa"]
         self.epochs, self.turns = 1, list[dict[str, Any]]()
         self.ask("run", epochs=1)  # compiles
         if quick:

@@ -1,8 +1,9 @@
 """One contender in its own process: reads a request per line from stdin, writes a JSON reply per line.
 
-    {"do": "setup", "workload": …, "quick": …, "dtype": …, "shuffle": …}   → {"steps": per epoch}
+    {"do": "setup", "workload": {…}, "quick": …, "dtype": …, "shuffle": …} → {"steps": per epoch, "isa": …}
     {"do": "check", "reference": PATH of a pickled Reference}              → {}
     {"do": "run", "epochs": n}                           → {"seconds": …, "cpu": …, "idle_cpu": …, "loss": …}
+    {"do": "memory"}                                     → {"peak_mib": …}
 
 The first line, {"version": …}, is written unasked; {"missing": why} says that the library cannot be imported.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -36,15 +38,16 @@ class Worker:
         self.kind, self.threads = CONTENDERS[name], threads
         self.idle_since: float | None = None
 
-    def setup(self, workload: str, quick: bool, dtype: str, shuffle: bool) -> dict[str, Any]:
-        from workloads import WORKLOADS
+    def setup(self, workload: dict[str, Any], quick: bool, dtype: str, shuffle: bool) -> dict[str, Any]:
+        from workloads import Workload
 
         self.contender: Any = None  # frees the previous workload's memory
         self.dtype, self.settle = dtype, 0.0 if quick else SETTLE
-        w = WORKLOADS[workload].quick() if quick else WORKLOADS[workload]
+        w = Workload(**workload | {"layers": tuple(workload["layers"])})
+        w = w.quick() if quick else w
         X, Y = w.dataset()
         self.contender = self.kind(w, X, Y, *w.initial_parameters(), dtype, self.threads, shuffle)
-        return {"steps": w.steps}
+        return {"steps": w.steps, "isa": self.contender.isa}
 
     def check(self, reference: str) -> dict[str, Any]:
         from equality import check_equal
@@ -63,6 +66,18 @@ class Worker:
         time.sleep(self.settle)
         self.idle_since = time.process_time()
         return {"seconds": seconds, "cpu": cpu, "idle_cpu": idle_cpu, "loss": loss}
+
+    def memory(self) -> dict[str, Any]:
+        return {"peak_mib": peak_mib()}
+
+
+def peak_mib() -> float:
+    """The most memory that this process ever held, in MiB, libraries and data included."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent, as which the process began
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

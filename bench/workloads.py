@@ -1,4 +1,5 @@
-"""The seven workloads that every number of this project refers to, with synthetic data in memory.
+"""The seven workloads that every number of this project refers to, with synthetic data in memory; and families of
+networks of growing width, depth and batch.
 
 The data stand for real ones: pixels are mostly zero and lie in [0, 1], labels are one-hot and can be learned.
 Random noise would leave the activations near 1/2 or drive them into saturation, and neither is what users train.
@@ -25,7 +26,7 @@ class Workload:
     examples: int
     learning_rate: float
     hidden: Literal["sigmoid", "tanh"] = "sigmoid"
-    output: Literal["sigmoid", "tanh"] = "sigmoid"
+    output: Literal["sigmoid", "tanh", "identity"] = "sigmoid"
     optimizer: Literal["sgd", "adam"] = "sgd"
     data: Literal["xor", "pixels", "table"] = "pixels"
 
@@ -50,6 +51,13 @@ class Workload:
         batch = min(self.batch, 64)
         return replace(self, batch=batch, examples=2 * batch if self.data != "xor" else batch)
 
+    def linear_output(self) -> Workload:
+        """The same network with an identity output, the only one that scikit-learn has for squared errors.
+
+        The loss curves up to 16 times as much without the output's sigmoid, whose slope is 1/4 at most.
+        """
+        return replace(self, output="identity", learning_rate=self.learning_rate / 16)
+
     def for_check(self) -> Workload:
         """The same steps on as many batches as a float64 run in NumPy affords (about 10 GFLOP an epoch)."""
         steps = max(1, min(self.steps, 10_000_000_000 // self.flops))
@@ -71,7 +79,7 @@ class Workload:
         X = rng.standard_normal((self.examples, n_in), dtype=np.float32)
         mixing = rng.standard_normal((n_in, n_out), dtype=np.float32) / np.float32(np.sqrt(n_in))
         Y = np.tanh(X @ mixing)
-        return X, (Y if self.output == "tanh" else (Y + 1) / 2).astype(np.float32)
+        return X, ((Y + 1) / 2 if self.output == "sigmoid" else Y).astype(np.float32)
 
     def initial_parameters(self) -> tuple[list[Array], list[Array]]:
         """Glorot-uniform weights (n_in, n_out) and zero biases (n_out,), float32, the same on every call."""
@@ -105,3 +113,19 @@ _ALL = (
     Workload("wide", (1024, 2048, 2048, 1024), batch=4096, examples=8192, learning_rate=0.005, data="table"),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
+
+# What grows, and its values. The other two dimensions stay: a batch of 128, two layers, 256 neurons (128 in the deep).
+SWEEPS = {
+    "width": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "depth": (1, 2, 4, 8, 16, 32),
+    "batch": (1, 4, 16, 64, 256, 1024, 4096, 16384),
+}
+
+
+def swept(axis: str, value: int) -> Workload:
+    """A network of equal layers with an identity output, so that every rival does the same work."""
+    layers = {"width": (value,) * 3, "depth": (128,) * (value + 1), "batch": (256,) * 3}[axis]
+    batch = value if axis == "batch" else 128
+    name = f"{axis} {value}"
+    one = Workload(name, layers, batch, batch, learning_rate=min(0.1, 0.5 / layers[0]), output="identity", data="table")
+    return replace(one, examples=batch * max(2, min(64, 200_000_000 // one.flops)))  # many short steps, few long ones
