@@ -1,4 +1,4 @@
-"""Benchmarks that anyone can rerun: measures, and writes report.json, and from it REPORT.md, figures and README's table.
+"""Benchmarks that anyone can rerun: writes report.json, and from it REPORT.md, its figures and README's table.
 
     python bench/report.py                       # all, within an hour
     python bench/report.py --quick               # within 3 minutes
@@ -16,11 +16,13 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from report_machine import describe
-from report_measure import QUICK, RIVALS, Settings, measure
+from report_measure import measure
+from report_plan import QUICK, RIVALS, Settings
 from report_render import readme_block, replace_block, report_text
 from workloads import WORKLOADS
 
@@ -108,10 +110,12 @@ def main() -> None:
     parser.add_argument("--rivals", default=",".join(RIVALS), help="default: %(default)s")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="default: %(default)s")
     parser.add_argument("--threads", help="numbers of threads, the main one last; default: 1 and all physical cores")
-    parser.add_argument("--minutes", type=float, help="no measurement starts after so many; default 50, quick 2.5")
+    parser.add_argument("--minutes", type=float, help="no measurement starts after so many; default 50, quick 2.4")
     parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="measure nothing, read this")
     parser.add_argument("--out", type=Path, help="write into this folder; default: bench/, and README.md as well")
     options = parser.parse_args()
+    if not find_spec("matplotlib"):  # found out before an hour has passed
+        sys.exit("the figures need matplotlib: pip install 'briskmlp[bench]'")
     folder, readme = (options.out, None) if options.out else (BENCH, README)
     folder.mkdir(parents=True, exist_ok=True)
     path = options.source or folder / "report.json"

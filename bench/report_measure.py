@@ -1,4 +1,4 @@
-"""What the report is made of, measured: duels, growing networks, starts and memory, as rows of plain numbers.
+"""What the report is made of, measured: duels, starts and memory, as rows of plain numbers.
 
 Rows say in "absent" why a contender has no numbers: not installed, failed, too slow, or no time left. None of these
 ends the run.
@@ -12,58 +12,31 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 from duel import Contestant, MissingError, check, summary
 from limits import fma_limit
+from report_plan import OURS, RIVALS, Job, Settings, plan
 from startup import IMPORT, run
-from workloads import SWEEPS, WORKLOADS, Workload, swept
+from workloads import WORKLOADS
 
 Row = dict[str, Any]
-RIVALS = {"torch": "torch", "jax": "jax", "sklearn": "sklearn.neural_network", "numpy": "numpy"}  # what they import
-OURS = ("briskmlp-native", "briskmlp-numba", "briskmlp-numpy")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured."""
-
-    threads: tuple[int, ...]  # the last is the main one
-    rivals: tuple[str, ...] = tuple(RIVALS)
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
-    dtypes: tuple[str, ...] = ("float32", "float64")
-    sweeps: dict[str, tuple[int, ...]] = field(default_factory=lambda: SWEEPS)
-    pairs: int = 9
-    sweep_pairs: int = 5
-    starts: int = 5
-    cold: bool = True  # compile Numba's kernels
-    memory_of: tuple[str, ...] = ("xor", "deep", "wide")  # the first one's start is timed
-    seconds: float = 0.1  # length of a turn
-    slowest: float = 2.5  # seconds of an epoch; whoever would take longer is left out
-    minutes: float = 50.0
-
-
-QUICK: dict[str, Any] = {
-    "sweeps": {"width": (32, 256, 1024), "depth": (1, 8), "batch": (1, 64, 1024)},
-    "pairs": 3,
-    "sweep_pairs": 3,
-    "starts": 1,
-    "cold": False,
-    "memory_of": ("xor", "deep"),
-    "seconds": 0.05,
-    "slowest": 0.5,
-    "minutes": 2.5,
-}
+NO_TIME = "no time was left"
 
 
 class LeftOutError(Exception):
     """The contender is not asked, for a reason."""
 
 
+def start(name: str, threads: int, **environment: str) -> Contestant:
+    """Start a contender's process; ``briskmlp-native@avx2`` is forced to an instruction set."""
+    name, _, isa = name.partition("@")
+    return Contestant(name, threads, environment | ({"BRISKMLP_ISA": isa} if isa else {}))
+
+
 class Pool:
-    """The warm processes of one number of threads, each started at its first use, and what they did."""
+    """The warm processes of one number of threads, each started at its first use."""
 
     def __init__(self, threads: int) -> None:
         self.threads, self.started = threads, dict[str, Contestant | str]()
@@ -88,54 +61,58 @@ class Pool:
         return contestant
 
 
-def start(name: str, threads: int, **environment: str) -> Contestant:
-    """Start a contender's process; ``briskmlp-native@avx2`` is forced to an instruction set."""
-    name, _, isa = name.partition("@")
-    return Contestant(name, threads, environment | ({"BRISKMLP_ISA": isa} if isa else {}))
+class Duel:
+    """One job at work: who is ready, and who is absent, and why."""
 
+    def __init__(self, job: Job, pool: Pool, settings: Settings) -> None:
+        self.job, self.pool, self.settings = job, pool, settings
+        self.ready: dict[str, Contestant] = {}
+        self.absent: dict[str, str] = {}
 
-def duel(pool: Pool, names: Sequence[str], workload: Workload, dtype: str, settings: Settings, pairs: int) -> list[Row]:
-    """One row per contender; the first of ours that works is the base of the ratios."""
-    ready: dict[str, Contestant] = {}
-    absent: dict[str, str] = {}
+    def rows(self) -> list[Row]:
+        """Let all take turns; one row each."""
+        for name in self.job.names:
+            self.attempt(name, self.prepare)
+        for _ in range(self.job.pairs):
+            for name in list(self.ready):
+                self.attempt(name, Contestant.turn)
+        base = next((name for name in self.job.names if name in self.ready and name.startswith("briskmlp")), None)
+        return [self.row(name, base) for name in self.job.names]
 
-    def attempt(name: str, action: Callable[[Contestant], object]) -> None:
+    def attempt(self, name: str, action: Callable[[Contestant], object]) -> None:
+        """Whoever fails is out of this duel; a process that ended, out of the pool too."""
         try:
-            ready[name] = pool[name]
-            action(ready[name])
+            self.ready[name] = self.pool[name]
+            action(self.ready[name])
         except (LeftOutError, OSError, RuntimeError) as reason:
-            absent[name] = str(reason)
-            lost = ready.pop(name, None)
-            if lost and lost.process.poll() is not None:
-                pool.started[name] = str(reason)
+            self.absent[name] = str(reason)
+            failed = self.ready.pop(name, None)
+            if failed and failed.process.poll() is not None:
+                self.pool.started[name] = str(reason)
 
-    def prepare(contestant: Contestant, name: str) -> None:
-        epoch = workload.steps * workload.flops / pool.rates.get((name, dtype), float("inf"))
-        if epoch > settings.slowest:
-            raise LeftOutError(f"an epoch would take about {epoch:.2g} s, and those above {settings.slowest:g} s are out")
-        contestant.prepare(workload, dtype, shuffle=False, quick=False, seconds=settings.seconds)
+    def prepare(self, contestant: Contestant) -> None:
+        workload, dtype = self.job.workload, self.job.dtype
+        name = next(name for name, ready in self.ready.items() if ready is contestant)
+        epoch = workload.steps * workload.flops / self.pool.rates.get((name, dtype), float("inf"))
+        if epoch > self.settings.slowest:
+            raise LeftOutError(f"too slow, about {epoch:.2g} s an epoch, where {self.settings.slowest:g} s are allowed")
+        contestant.prepare(workload, dtype, shuffle=False, quick=False, seconds=self.settings.seconds)
         check([contestant], workload)
 
-    for name in names:
-        attempt(name, lambda contestant, name=name: prepare(contestant, name))  # type: ignore[misc] # bound now
-    for _ in range(pairs):
-        for name in list(ready):
-            attempt(name, Contestant.turn)
-    rows = []
-    base = next((name for name in names if name in ready and name.startswith("briskmlp")), None)
-    for name in names:
-        row: Row = {"contender": name, "workload": workload.name, "dtype": dtype, "threads": pool.threads}
-        if base is None or name in absent:
-            rows.append({**row, "absent": absent.get(name, "nothing of briskmlp's to compare with")})
-            continue
-        numbers = summary(ready[name], ready[base], workload)
+    def row(self, name: str, base: str | None) -> Row:
+        """The numbers of a contender; ratios are to `base`, the first of ours that works."""
+        workload, dtype, threads = self.job.workload, self.job.dtype, self.job.threads
+        row: Row = {"contender": name, "workload": workload.name, "dtype": dtype, "threads": threads, **self.job.labels}
+        if base is None or name in self.absent:
+            return row | {"absent": self.absent.get(name, "nothing of briskmlp's to compare with")}
+        contestant = self.ready[name]
+        numbers = summary(contestant, self.ready[base], workload)
         if workload.flops > 1e9:
-            pool.rates[name, dtype] = numbers["gflops"] * 1e9
-        step = [1e6 * seconds for seconds in ready[name].per_step]
-        row |= {"isa": ready[name].isa, "base": name == base, "us": numbers["us_per_step"], "us_quartiles": quartiles(step)}
-        row |= {key: numbers[key] for key in ("ratio", "ratio_quartiles", "pairs", "gflops")}
-        rows.append({**row, "share": numbers["gflops"] / fma_limit(dtype, pool.threads)})
-    return rows
+            self.pool.rates[name, dtype] = numbers["gflops"] * 1e9
+        us = {"us": numbers["us_per_step"], "us_quartiles": quartiles([1e6 * s for s in contestant.per_step])}
+        kept = {key: numbers[key] for key in ("ratio", "ratio_quartiles", "pairs", "gflops")}
+        share = numbers["gflops"] / fma_limit(dtype, threads)
+        return row | {"isa": contestant.isa, "base": name == base} | us | kept | {"share": share}
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -154,32 +131,34 @@ def first_epoch(name: str, settings: Settings, **environment: str) -> Row:
             if index < settings.starts:
                 seconds.append(time.perf_counter() - begin)
             peaks[workload] = contestant.ask("memory")["peak_mib"]
-    return {"first_s": statistics.median(seconds), "first_quartiles": quartiles(seconds), "peak_mib": peaks}
+    first = {"starts": settings.starts, "first_s": statistics.median(seconds), "first_quartiles": quartiles(seconds)}
+    return first | {"peak_mib": peaks}
 
 
-def starts(settings: Settings) -> Iterator[Row]:
-    """Imports, first epochs and memory of all; Numba's kernels once more without its cache."""
-    for name in (*OURS, "briskmlp-numba, first time ever", *settings.rivals):
-        row: Row = {"contender": name, "starts": settings.starts, "workload": settings.memory_of[0]}
+def starts(settings: Settings, end: float) -> Iterator[Row]:
+    """Imports, first epochs and memory of all, and Numba's without its cache; none begins after `end`."""
+    for name in (*OURS, f"{OURS[1]}, first time ever", *settings.rivals):
+        row: Row = {"contender": name}
         contender, _, cold = name.partition(", ")
-        library = RIVALS.get(name, "briskmlp")
         try:
-            if cold and not settings.cold:
+            if time.monotonic() > end:
+                yield row | {"absent": NO_TIME}
+            elif cold and not settings.cold:
                 yield row | {"absent": "left out of a quick run"}
             elif cold:
                 with tempfile.TemporaryDirectory() as cache:
-                    one = Settings(settings.threads, starts=1, memory_of=settings.memory_of[:1])
-                    yield row | {"starts": 1} | first_epoch(contender, one, NUMBA_CACHE_DIR=cache)
+                    once = replace(settings, starts=1, memory_of=settings.memory_of[:1])
+                    yield row | first_epoch(contender, once, NUMBA_CACHE_DIR=cache)
             else:
-                imports = [run(IMPORT, library)["import_s"] for _ in range(settings.starts)]
+                imports = [run(IMPORT, RIVALS.get(name, "briskmlp"))["import_s"] for _ in range(settings.starts)]
                 row |= {"import_s": statistics.median(imports), "import_quartiles": quartiles(imports)}
                 yield row | first_epoch(contender, settings)
         except (MissingError, RuntimeError) as reason:
-            yield row | {"absent": str(reason).rpartition("\n")[2]}
+            yield {"contender": name, "absent": str(reason).rpartition("\n")[2]}
 
 
 def measure(settings: Settings, report: dict[str, Any], save: Callable[[], None]) -> None:
-    """Fill `report` in order of interest and `save` it after each piece, so that Ctrl-C loses one piece."""
+    """Fill `report` and `save` it after each piece, so that whoever interrupts loses one piece."""
     end = time.monotonic() + 60 * settings.minutes
     report |= {
         "complete": False,
@@ -189,51 +168,19 @@ def measure(settings: Settings, report: dict[str, Any], save: Callable[[], None]
         "sweeps": [],
         "starts": [],
     }
-    forced = other_isas()
-    rivals = [name for name in settings.rivals if name != "sklearn"]
-    main, dtype = settings.threads[-1], settings.dtypes[0]
-
-    def record(
-        part: str, pool: Pool, names: Sequence[str], workload: Workload, dtype: str, pairs: int, **labels: object
-    ) -> None:
-        if time.monotonic() < end:
-            rows = duel(pool, names, workload, dtype, settings, pairs)
-        else:
-            row = {"workload": workload.name, "dtype": dtype, "threads": pool.threads, "absent": "no time was left"}
-            rows = [{"contender": name, **row} for name in names]
-        report[part] += [row | labels for row in rows]
-        print(f"{datetime.now(UTC):%H:%M:%S} {workload.name}, {dtype}, {pool.threads} threads", file=sys.stderr)
-        save()
-
-    def workloads(pool: Pool, dtype: str) -> None:
-        for name in settings.workloads:
-            workload = WORKLOADS[name]
-            record("rows", pool, [OURS[0], *forced, *OURS[1:], *rivals], workload, dtype, settings.pairs)
-            if "sklearn" in settings.rivals:
-                linear = workload.linear_output()
-                record("rows", pool, [OURS[0], "sklearn"], linear, dtype, settings.pairs, linear_output=True)
-
-    with Pool(main) as pool:
-        workloads(pool, dtype)
-        for row in starts(settings):
+    for group in plan(settings):
+        with Pool(group[0].threads) as pool:
+            for job in group:
+                duel = Duel(job, pool, settings)
+                if time.monotonic() < end:
+                    print(f"{job.workload.name}, {job.dtype}, {job.threads} threads", file=sys.stderr)
+                    rows = duel.rows()
+                else:
+                    duel.absent = dict.fromkeys(job.names, NO_TIME)
+                    rows = [duel.row(name, None) for name in job.names]
+                report[job.part] += rows
+                save()
+        for row in () if report["starts"] else starts(settings, end):
             report["starts"].append(row)
             save()
-        for axis, values in settings.sweeps.items():
-            for value in values:
-                labels = {"axis": axis, "value": value, "flops": swept(axis, value).flops}
-                names = [*OURS[:2], *settings.rivals]
-                record("sweeps", pool, names, swept(axis, value), dtype, settings.sweep_pairs, **labels)
-    for dtype in settings.dtypes:
-        for threads in reversed(settings.threads):
-            if (threads, dtype) != (main, settings.dtypes[0]):
-                with Pool(threads) as pool:
-                    workloads(pool, dtype)
     report["complete"] = True
-
-
-def other_isas() -> list[str]:
-    """Our contenders that are forced to an instruction set which is not the best here."""
-    from briskmlp.backends import native
-
-    # The tiles of AMX multiply no float32.
-    return [f"{OURS[0]}@{isa}" for isa in native.isas() if isa not in (native.isa(), "amx")]
