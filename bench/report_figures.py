@@ -58,15 +58,14 @@ def short(ratio: float) -> str:
     return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×" if ratio >= 0.995 else f"{ratio:.2f}×"
 
 
-def bars(axes: Any, report: Row, names: Sequence[str], colours: Mapping[str, str]) -> bool:
+def bars(axes: Any, report: Row, names: Sequence[str], colours: Mapping[str, str]) -> None:
     """Ratios to ours per workload as bars from 1, up where the other takes longer; whiskers are quartiles."""
-    workloads = [workload["name"] for workload in report["workloads"]]
+    workloads = shown(report)
     width = 0.84 / max(1, len(names))
-    drawn = False
     for index, name in enumerate(names):
         offset = (index - (len(names) - 1) / 2) * width
         found = [(place + offset, row) for place, w in enumerate(workloads) if (row := find(report, w, name))]
-        look = {"color": colours[name], "label": title(name).removeprefix("briskmlp").strip(", ")}
+        look = {"color": colours[name], "label": title(name).removeprefix("briskmlp").removeprefix(" with").strip(", ")}
         axes.bar([x for x, _ in found], [row["ratio"] - 1 for _, row in found], width * 0.92, bottom=1, **look)
         for x, row in found:
             low, high = row["ratio_quartiles"]
@@ -75,14 +74,18 @@ def bars(axes: Any, report: Row, names: Sequence[str], colours: Mapping[str, str
             place = {"xytext": (0, 3 if slower else -3), "va": "bottom" if slower else "top", "ha": "center"}
             at = (x, max(high, 1) if slower else low)
             axes.annotate(short(row["ratio"]), at, textcoords="offset points", fontsize=7.5, **place)
-        drawn = drawn or bool(found)
     axes.axhline(1, color=STYLE["briskmlp-native"][0], linewidth=1.6)
     axes.set_yscale("log")
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}×")
     axes.margins(y=0.14)
     name_workloads(axes, workloads)
-    return drawn
+
+
+def shown(report: Row) -> list[str]:
+    """The workloads that have numbers."""
+    names = {row["workload"] for row in measured(report["rows"])}
+    return [workload["name"] for workload in report["workloads"] if workload["name"] in names]
 
 
 def name_workloads(axes: Any, workloads: Sequence[str]) -> None:
@@ -94,12 +97,14 @@ def name_workloads(axes: Any, workloads: Sequence[str]) -> None:
 
 def speed(report: Row, figure: Any) -> bool:
     """How many times longer than ours do rivals take?"""
+    if not shown(report):
+        return False
     figure.set_size_inches(10, 4.2)
     axes = figure.subplots()
-    drawn = bars(axes, report, list(PACKAGES), {name: STYLE[name][0] for name in PACKAGES})
+    bars(axes, report, list(PACKAGES), {name: STYLE[name][0] for name in PACKAGES})
     axes.set_title(f"Time of a training step / briskmlp's: {setting(report['main'])}")
     axes.legend(ncols=len(PACKAGES), loc="upper right", fontsize=9)
-    return drawn
+    return True
 
 
 def growth(report: Row, figure: Any) -> bool:
@@ -111,7 +116,7 @@ def growth(report: Row, figure: Any) -> bool:
     figure.set_size_inches(11, 4.6)
     panels = figure.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
     for panel, axis in zip(panels, axes_of, strict=True):
-        grow(panel, axis, [row for row in rows if row["axis"] == axis], limit(report))
+        grow(panel, axis, [row for row in rows if row["axis"] == axis], limit(report, rows[0]))
     panels[0].set_ylabel("µs per training step")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(STYLE) + 1, fontsize=9)
     return True
@@ -158,7 +163,7 @@ def backends(report: Row, figure: Any) -> bool:
 
 
 def gain_bars(axes: Any, report: Row, gains: Mapping[str, Mapping[str, float]]) -> None:
-    workloads = [workload["name"] for workload in report["workloads"]]
+    workloads = shown(report)
     threads = sorted({row["threads"] for row in measured(report["rows"])})
     for index, (dtype, gain) in enumerate(gains.items()):
         x = [workloads.index(name) + (index - (len(gains) - 1) / 2) * 0.4 for name in gain]

@@ -111,8 +111,7 @@ class Duel:
             self.pool.rates[name, dtype] = numbers["gflops"] * 1e9
         us = {"us": numbers["us_per_step"], "us_quartiles": quartiles([1e6 * s for s in contestant.per_step])}
         kept = {key: numbers[key] for key in ("ratio", "ratio_quartiles", "pairs", "gflops")}
-        share = numbers["gflops"] / fma_limit(dtype, threads)
-        return row | {"isa": contestant.isa, "base": name == base} | us | kept | {"share": share}
+        return row | {"isa": contestant.isa, "base": name == base} | us | kept
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -157,8 +156,15 @@ def starts(settings: Settings, end: float) -> Iterator[Row]:
             yield {"contender": name, "absent": str(reason).rpartition("\n")[2]}
 
 
+def raise_limit(limits: list[Row], dtype: str, threads: int) -> None:
+    """Measure the FMA limit again: the best of many is what the machine can do when nobody disturbs it."""
+    for row in limits:
+        if (row["dtype"], row["threads"]) == (dtype, threads):
+            row["fma"] = max(row["fma"], fma_limit.__wrapped__(dtype, threads, seconds=0.1))
+
+
 def measure(settings: Settings, report: dict[str, Any], save: Callable[[], None]) -> None:
-    """Fill `report` and `save` it after each piece, so that whoever interrupts loses one piece."""
+    """Fill `report`, which has "limits", and `save` it after each piece, so that whoever interrupts loses one piece."""
     end = time.monotonic() + 60 * settings.minutes
     report |= {
         "complete": False,
@@ -173,6 +179,7 @@ def measure(settings: Settings, report: dict[str, Any], save: Callable[[], None]
             for job in group:
                 duel = Duel(job, pool, settings)
                 if time.monotonic() < end:
+                    raise_limit(report["limits"], job.dtype, job.threads)
                     print(f"{job.workload.name}, {job.dtype}, {job.threads} threads", file=sys.stderr)
                     rows = duel.rows()
                 else:

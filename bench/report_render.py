@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from report_tables import (
@@ -23,7 +24,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 def conditions(report: Row) -> str:
     machine, main = report["machine"], report["main"]
     pairs = max((row["pairs"] for row in measured(report["rows"])), default=0)
-    return (
+    text = (
         "Microseconds per training step and, in brackets, how many times briskmlp's: "
         f"{setting(main)}, squared errors, on {machine['cpu']} ({machine['cpus']} CPUs), {report['date']}. "
         f"Medians of {pairs} turns; the ratio is the median of neighbouring turns'. Each contender is a warm process "
@@ -31,6 +32,7 @@ def conditions(report: Row) -> str:
         "and computing the loss are included for all. scikit-learn's output is linear: its ratio is to briskmlp at "
         "that same work."
     )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def readme_block(report: Row) -> str:
@@ -126,7 +128,7 @@ libraries and data included.
 
 ## Every number
 
-{(chr(10) * 2).join(details(name, all_numbers(part)) for name, part in parts.items())}
+{(chr(10) * 2).join(details(name, all_numbers(report, part)) for name, part in parts.items())}
 
 ## Left out
 

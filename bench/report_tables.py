@@ -82,15 +82,14 @@ def headline(report: Row) -> str:
                 time = "**" + time.replace(" ", "** ", 1) if " " in time else f"**{time}**"
             cells.append(time)
             if name == "briskmlp-native":
-                cells.append(percent(row["share"]) if row else "–")
+                cells.append(percent(row["gflops"] / limit(report, row)) if row else "–")
         lines.append(cells)
     return table(head, lines, left=2)
 
 
-def limit(report: Row) -> float:
-    """GFLOP/s of the FMA units, of the main dtype on the main number of threads."""
-    [row] = [row for row in report["limits"] if all(row[key] == value for key, value in report["main"].items())]
-    return float(row["fma"])
+def limit(report: Row, row: Row) -> float:
+    """GFLOP/s of the FMA units for the row's dtype and number of threads."""
+    return float(next(limit["fma"] for limit in report["limits"] if setting(limit) == setting(row)))
 
 
 def setting(row: Row) -> str:
@@ -101,7 +100,7 @@ def span(low: float, high: float) -> str:
     return f"{figure(low)} – {figure(high)}"
 
 
-def all_numbers(rows: Iterable[Row]) -> str:
+def all_numbers(report: Row, rows: Iterable[Row]) -> str:
     """A table of every measured row of one dtype and number of threads."""
     head = [
         "workload",
@@ -120,7 +119,7 @@ def all_numbers(rows: Iterable[Row]) -> str:
         workload = row["workload"] + (", linear output" if row.get("linear_output") else "")
         name = title(row["contender"].partition("@")[0])
         times = [figure(row["us"]), span(*row["us_quartiles"]), figure(row["ratio"]), span(*row["ratio_quartiles"])]
-        rest = [str(row["pairs"]), figure(row["gflops"]), percent(row["share"])]
+        rest = [str(row["pairs"]), figure(row["gflops"]), percent(row["gflops"] / limit(report, row))]
         lines.append([workload, name, row["isa"] or "", *times, *rest])
     return table(head, lines, left=3)
 
@@ -142,7 +141,7 @@ def growth(report: Row) -> str:
         found = [times.get((axis, value, name)) for name in names]
         cells = [step_time(row) for row in found]
         flops = next(row["flops"] for row in rows if (row["axis"], row["value"]) == (axis, value))
-        lines.append([f"{axis} {value:,}", figure(flops / limit(report) / 1e3), *cells])
+        lines.append([f"{axis} {value:,}", figure(flops / limit(report, rows[0]) / 1e3), *cells])
     return table(["", "FMA limit", *map(title, names)], lines)
 
 
@@ -163,13 +162,16 @@ def starts(report: Row) -> str:
 
 def left_out(report: Row) -> str:
     """Who has no numbers, and why."""
-    who: dict[tuple[str, str], list[str]] = {}
+    who: dict[tuple[str, str, str], list[str]] = {}  # by where and why
     for row in (*report["rows"], *report["sweeps"], *report["starts"]):
         if "absent" in row:
-            where = f"{row['workload']} ({setting(row)})" if "dtype" in row else "start"
-            who.setdefault((where, row["absent"]), []).append(title(row["contender"]))
-    places: dict[tuple[str, str], list[str]] = {}
-    for (where, why), contenders in who.items():
-        places.setdefault(("; ".join(dict.fromkeys(contenders)), why), []).append(where)
-    lines = [f"- {contenders}: {why}. In: {', '.join(where)}." for (contenders, why), where in places.items()]
+            where = (setting(row), row["workload"]) if "workload" in row else ("start", "")
+            who.setdefault((*where, row["absent"]), []).append(title(row["contender"]))
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for (where, workload, why), contenders in who.items():
+        places.setdefault(("; ".join(dict.fromkeys(contenders)), why, where), []).append(workload)
+    lines = [
+        f"- {contenders}: {why} ({': '.join(filter(None, (where, ', '.join(dict.fromkeys(workloads)))))})"
+        for (contenders, why, where), workloads in places.items()
+    ]
     return "\n".join(lines) or "Nobody."

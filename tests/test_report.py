@@ -34,7 +34,6 @@ def row(contender: str, workload: str, us: float, ratio: float, **more: Any) -> 
         "ratio_quartiles": [0.8 * ratio, 1.5 * ratio],
         "pairs": 9,
         "gflops": 100.0,
-        "share": 0.25,
         **more,
     }
 
@@ -104,8 +103,9 @@ def test_headline(report: dict[str, Any]) -> None:
 
 def test_left_out_names_who_where_and_why(report: dict[str, Any]) -> None:
     assert left_out(report).splitlines() == [
-        "- JAX: No module named 'jax'. In: xor (float32, 2 threads), mid (float32, 2 threads), start.",
-        "- PyTorch: torch died. In: mid (float32, 2 threads).",
+        "- JAX: No module named 'jax' (float32, 2 threads: xor, mid)",
+        "- PyTorch: torch died (float32, 2 threads: mid)",
+        "- JAX: No module named 'jax' (start)",
     ]
 
 
@@ -144,8 +144,7 @@ def test_replace_block() -> None:
 def test_dump_keeps_four_digits_and_one_line_per_row(report: dict[str, Any]) -> None:
     text = dump(report | {"minutes": 1.23456})
     assert json.loads(text)["minutes"] == 1.235
-    for read, row in zip(json.loads(text)["rows"], report["rows"], strict=True):
-        assert read == {key: pytest.approx(value, rel=5e-4) if key != "isa" else value for key, value in row.items()}
+    assert [row.get("us_quartiles") for row in json.loads(text)["rows"][:2]] == [[0.225, 0.275], [0.18, 0.22]]
     assert sum('"contender": "torch"' in line for line in text.splitlines()) == 3
 
 
@@ -162,6 +161,7 @@ def test_figures(report: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")  # is not among the tests' requirements
     from report_figures import draw
 
+    report["limits"] += [{"dtype": "float32", "threads": 1, "fma": 200.0, "gemm": 100.0}]
     report["rows"] += [row("briskmlp-native", "mid", 2000.0, 1.0, threads=1)]
     report["rows"] += [row("briskmlp-native@portable", "mid", 5000.0, 4.0)]
     drawn = draw(report, tmp_path / "report")
@@ -239,7 +239,6 @@ def test_duel_takes_paired_ratios_and_outlives_failures(monkeypatch: pytest.Monk
     monkeypatch.setattr(report_measure, "start", start)
     monkeypatch.setattr(report_measure, "check", lambda contestants, workload: None)
     monkeypatch.setattr(report_measure, "Contestant", Fake)
-    monkeypatch.setattr(report_measure, "fma_limit", lambda dtype, threads: 1.0)
     names = ["briskmlp-native", "torch", "jax", "numpy"]
     settings = Settings(threads=(1,))
     job = report_measure.Job("rows", names, WORKLOADS["deep"], "float32", 1, pairs=3, labels={"more": 1})
