@@ -71,17 +71,17 @@ def measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     )
     begin = time.monotonic()
     report = {"command": shlex.join(["python", "bench/report.py", *sys.argv[1:]]), "quick": options.quick}
-    report |= describe(settings.threads, settings.dtypes)
 
     def save() -> None:
         report["minutes"] = (time.monotonic() - begin) / 60
         path.write_text(dump(report), encoding="utf-8")
 
     try:
+        report |= describe(settings.threads, settings.dtypes)
         measure(settings, report, save)
     except KeyboardInterrupt:
         if not report.get("rows"):
-            raise
+            sys.exit(130)  # nothing to write
         print("interrupted: writing what was measured", file=sys.stderr)
     save()
     return report

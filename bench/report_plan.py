@@ -24,7 +24,7 @@ class Settings:
     pairs: int = 9
     sweep_pairs: int = 5
     seconds: float = 0.1  # length of a turn
-    slowest: float = 2.5  # seconds of an epoch; whoever would take longer is left out
+    slowest: float = 3.0  # seconds of an epoch; whoever would take longer is left out
     starts: int = 5  # fresh processes of each contender
     cold: bool = True  # one more, which compiles Numba's kernels
     memory_of: tuple[str, ...] = ("xor", "deep", "wide")  # the first one's start is timed

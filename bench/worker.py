@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -77,6 +76,8 @@ def peak_mib() -> float:
     if status.exists():  # getrusage would count the parent, as which the process began
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 1024
+    import resource  # which Windows lacks
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
