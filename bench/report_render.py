@@ -53,11 +53,7 @@ networks, start and memory.
 
 
 def replace_block(text: str, block: str) -> str:
-    """`text` with what stands between the markers replaced.
-
-    >>> replace_block(f"a {BEGIN} old {END} b", "new")
-    'a new b'
-    """
+    """`text` with the markers and what stands between them replaced."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"README.md must have {BEGIN} and {END} once each")
     before, rest = text.split(BEGIN)

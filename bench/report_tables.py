@@ -19,11 +19,7 @@ NAMES = {
 
 
 def figure(value: float) -> str:
-    """Three significant digits, without exponents.
-
-    >>> [figure(v) for v in (0.08412, 6.868, 217.4, 1037512.0)]
-    ['0.0841', '6.87', '217', '1,040,000']
-    """
+    """Three significant digits, without exponents, as far as measured times go."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}" if rounded >= 1e-4 else f"{rounded:.3e}"
 
