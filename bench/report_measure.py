@@ -110,7 +110,7 @@ class Duel:
         if workload.flops > 1e9:
             self.pool.rates[name, dtype] = workload.flops / min(contestant.per_step)
         us = {"us": numbers["us_per_step"], "us_quartiles": quartiles([1e6 * s for s in contestant.per_step])}
-        kept = {key: numbers[key] for key in ("ratio", "ratio_quartiles", "pairs", "gflops")}
+        kept = {key: numbers[key] for key in ("ratio", "ratio_quartiles", "ratio_of_best", "pairs", "gflops")}
         return row | {"isa": contestant.isa, "base": name == base} | us | kept
 
 

@@ -124,6 +124,8 @@ libraries and data included.
 
 ## Every number
 
+"Of best" is the ratio of the shortest turns: where it is far from the ratio, the machine was disturbed.
+
 {(chr(10) * 2).join(details(name, all_numbers(report, part)) for name, part in parts.items())}
 
 ## Left out

@@ -106,6 +106,7 @@ def all_numbers(report: Row, rows: Iterable[Row]) -> str:
         "quartiles",
         "× briskmlp",
         "quartiles",
+        "of best",
         "pairs",
         "GFLOP/s",
         "of limit",
@@ -115,7 +116,12 @@ def all_numbers(report: Row, rows: Iterable[Row]) -> str:
         workload = row["workload"] + (", linear output" if row.get("linear_output") else "")
         name = title(row["contender"].partition("@")[0])
         times = [figure(row["us"]), span(*row["us_quartiles"]), figure(row["ratio"]), span(*row["ratio_quartiles"])]
-        rest = [str(row["pairs"]), figure(row["gflops"]), percent(row["gflops"] / limit(report, row))]
+        rest = [
+            figure(row["ratio_of_best"]),
+            str(row["pairs"]),
+            figure(row["gflops"]),
+            percent(row["gflops"] / limit(report, row)),
+        ]
         lines.append([workload, name, row["isa"] or "", *times, *rest])
     return table(head, lines, left=3)
 

@@ -196,7 +196,8 @@ class Sklearn(Contender):
 
     Its output layer is always the identity: only with such a workload is the work the same, except that without
     shuffling it slices batches instead of gathering them. Its loss is 1/2 of the mean over outputs, so its gradient
-    is half of ours at twice the learning rate. With another output it does slightly less work than asked, the
+    is half of ours at twice the learning rate. Its Adam adds epsilon to an uncorrected moment, which float64 tells
+    from ours. With another output it does slightly less work than asked, the
     result is not compared, and the learning rate is small, lest it diverge (no time depends on it).
     """
 
