@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--rivals", default=",".join(RIVALS), help="default: %(default)s")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="default: %(default)s")
     parser.add_argument("--threads", help="numbers of threads, the main one last; default: 1 and all physical cores")
-    parser.add_argument("--minutes", type=float, help="no measurement starts after so many; default 50, quick 2.6")
+    parser.add_argument("--minutes", type=float, help="no measurement starts after so many; default 50, quick 2.5")
     parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="measure nothing, read this")
     parser.add_argument("--out", type=Path, help="write into this folder; default: bench/, and README.md as well")
     options = parser.parse_args()

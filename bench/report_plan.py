@@ -40,7 +40,7 @@ QUICK: dict[str, Any] = {
     "starts": 1,
     "cold": False,
     "memory_of": ("xor", "deep"),
-    "minutes": 2.6,
+    "minutes": 2.5,
 }
 
 
