@@ -1,0 +1,75 @@
+"""How Sphinx builds the documentation: ``sphinx-build -W --keep-going docs docs/_build/html``, without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, NoReturn
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+from briskmlp.cli import main
+
+project = "briskmlp"
+copyright = "briskmlp developers, BSD-3-Clause"  # noqa: A001 - Sphinx's name
+with Path(__file__).parent.joinpath("../pyproject.toml").open("rb") as file:
+    version = release = tomllib.load(file)["project"]["version"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+exclude_patterns = ["_build", "_generated", "gallery"]
+templates_path = ["_templates"]
+nitpicky = True  # a link that leads nowhere is an error
+default_role = "py:obj"  # what docstrings have in single backticks is a link
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the sections of a docstring tell types, with shapes and ranges
+numpydoc_validation_checks = {"all"}
+numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"briskmlp {release}"
+html_static_path = ["_static"]
+html_css_files = ["briskmlp.css"]
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_math_renderer = "mathml"  # which browsers draw themselves: the pages need no network either
+
+
+def inline_math(self: Any, node: nodes.math) -> NoReturn:
+    """Write an equation inside a line."""
+    self.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def math_block(self: Any, node: nodes.math_block) -> NoReturn:
+    """Write an equation that has its own lines."""
+    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def write_help(app: Any) -> None:
+    """Let the command line say itself what it takes, into _generated/."""
+    folder = Path(app.srcdir, "_generated")
+    folder.mkdir(exist_ok=True)
+
+    def help_of(*command: str) -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            main([*command, "--help"])
+        (folder / f"{'_'.join(['briskmlp', *command])}.txt").write_text(text.getvalue(), encoding="utf-8")
+        return text.getvalue()
+
+    for command in re.findall(r"^    (\w+)", help_of(), re.MULTILINE):
+        help_of(command)
+
+
+def setup(app: Any) -> None:
+    """Add both to Sphinx."""
+    app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(math_block, None))
+    app.connect("builder-inited", write_help)
