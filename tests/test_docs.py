@@ -110,6 +110,21 @@ def test_reference_has_every_public_name():
     assert set(briskmlp.__all__) - {"__version__"} <= set(reference)
 
 
+@pytest.mark.parametrize(
+    ("page", "example"), [("adding_an_activation", "leaky_relu"), ("adding_an_isa", "avx2")], ids=lambda text: text
+)
+def test_page_of_what_to_add_names_all_files_of_its_example(page, example):
+    named = set(re.findall(r"`((?:src|kernels|tests)/[\w/.]+)`", (TOP / f"docs/{page}.md").read_text(encoding="utf-8")))
+    assert all((TOP / file).exists() for file in named)
+    sources = [*TOP.glob("src/**/*.py"), *(file for file in TOP.glob("kernels/**/*") if file.suffix != ".md")]
+    having = {
+        file.relative_to(TOP).as_posix()
+        for file in sources
+        if file.is_file() and (example in file.name or example in file.read_text(encoding="utf-8").lower())
+    }
+    assert having <= named
+
+
 def test_files_and_commands_exist():
     text = (TOP / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"briskmlp (train|predict|info|demo|profile)\b", text)
