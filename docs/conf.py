@@ -22,6 +22,7 @@ with Path(__file__).parent.joinpath("../pyproject.toml").open("rb") as file:
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 exclude_patterns = ["_build", "_generated", "gallery"]
 templates_path = ["_templates"]
+toc_object_entries_show_parents = "hide"
 nitpicky = True  # a link that leads nowhere is an error
 default_role = "py:obj"  # what docstrings have in single backticks is a link
 
@@ -30,7 +31,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the sections of a docstring tell types, with shapes and ranges
-numpydoc_validation_checks = {"all"}
+numpydoc_validation_checks = {"GL06", "GL07", "SS01", "PR01", "PR02", "PR03"}  # sections, and parameters one by one
+numpydoc_validation_exclude = {r"\.MLP(Classifier|Regressor)$", r"\.on_"}  # scikit-learn's, and the protocol's
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 
 html_theme = "pydata_sphinx_theme"
@@ -38,7 +40,14 @@ html_title = f"briskmlp {release}"
 html_static_path = ["_static"]
 html_css_files = ["briskmlp.css"]
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {"**": ["contents"]}
+html_theme_options = {
+    "navbar_center": [],  # all pages are in the sidebar
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
 html_math_renderer = "mathml"  # which browsers draw themselves: the pages need no network either
 
 
@@ -50,7 +59,7 @@ def inline_math(self: Any, node: nodes.math) -> NoReturn:
 
 def math_block(self: Any, node: nodes.math_block) -> NoReturn:
     """Write an equation that has its own lines."""
-    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="equation">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 

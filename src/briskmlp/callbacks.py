@@ -221,7 +221,12 @@ class EarlyStopping:
         return True
 
     def check_shape(self, trainer: Trainer) -> None:
-        """Refuse, and forget, a state of another network."""
+        """Refuse, and forget, a state of another network.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        """
         stored = self._best_parameters
         if stored is not None and stored.shape != trainer.parameters.shape:
             self._loaded = False
@@ -261,7 +266,13 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state in the next ``fit``."""
+        """Go on from a state in the next ``fit``.
+
+        Parameters
+        ----------
+        state : dict
+            As ``state_dict`` returns it.
+        """
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
             raise ValueError(f"EarlyStopping's state has no {', '.join(missing)}")
@@ -389,7 +400,12 @@ class Checkpoint:
         )
 
     def save(self, trainer: Trainer) -> None:
-        """Write the file now."""
+        """Write the file now.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        """
         trainer.save(self.path, callbacks=self.callbacks)
 
 

@@ -63,6 +63,10 @@ class History:
         """Add the epochs just trained: a name and one value per epoch.
 
         Columns of machine numbers, as an epoch may last 0.2 µs: lists of Python's would take half of that.
+
+        Parameters
+        ----------
+        columns : mapping of str to sequence of float
         """
         for name, values in columns.items():
             column = self._columns.setdefault(name, array("q" if name == "epoch" else "d"))
@@ -72,7 +76,12 @@ class History:
         return self._columns[name].tolist() if name in self._columns else []
 
     def last(self, n: int) -> list[Record]:
-        """Return the records of the last ``n`` epochs."""
+        """Return the records of the last ``n`` epochs.
+
+        Parameters
+        ----------
+        n : int
+        """
         columns = [values[len(values) - n :] for values in self._columns.values()]
         return [dict(zip(self._columns, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -30,6 +30,21 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     is 1/4, and 1 for the others, whose slope is 1. Biases start at 0. ``"glorot"`` and ``"he"`` force one rule
     for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
 
+    Parameters
+    ----------
+    network : Network
+    initializer : {"glorot", "he"}, flat ndarray, sequence of (W, b), or None
+        W is (n_in, n_out); b (n_out,), or (1,) when shared by the layer, or (0,) for none.
+    seed : int
+        Of the Philox streams, one per layer, from which the numbers come.
+    parameters : ndarray, shape (n_parameters,)
+        Written to.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The arrays do not fit the network, or are not finite; nothing is written.
+
     References
     ----------
     Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks";

@@ -104,7 +104,13 @@ class Network:
         return self.layers[-1]
 
     def bias_size(self, layer: int) -> int:
-        """How many biases a layer has."""
+        """How many biases a layer has.
+
+        Parameters
+        ----------
+        layer : int
+            Counted from 0.
+        """
         return {"neuron": self.layers[layer + 1], "layer": 1, "none": 0}[self.bias]
 
     @property
@@ -124,7 +130,12 @@ class Network:
         return self.offsets[last][1] + self.bias_size(last)
 
     def weights(self, parameters: FloatArray) -> list[FloatArray]:
-        """Return views ``(n_in, n_out)`` of each layer's weights in a flat buffer."""
+        """Return views ``(n_in, n_out)`` of each layer's weights in a flat buffer.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (n_parameters,)
+        """
         shapes = zip(self.layers[:-1], self.layers[1:], strict=True)
         return [
             parameters[start : start + n_in * n_out].reshape(n_in, n_out)
@@ -132,11 +143,20 @@ class Network:
         ]
 
     def biases(self, parameters: FloatArray) -> list[FloatArray]:
-        """Return views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none."""
+        """Return views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (n_parameters,)
+        """
         return [parameters[start : start + self.bias_size(layer)] for layer, (_, start) in enumerate(self.offsets)]
 
     def summary(self, dtype: str = "float32") -> str:
         """Return a table of the layers with their parameters, and the memory that these take.
+
+        Parameters
+        ----------
+        dtype : str
 
         Examples
         --------

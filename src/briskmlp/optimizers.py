@@ -50,6 +50,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float or Schedule
+        ``lr``: a number, or a function of the epoch, counted from 0, such as `StepDecay`.
     momentum : float, in [0, 1)
     nesterov : bool
         Needs momentum > 0.
@@ -134,7 +135,12 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``w *= 1 - lr*weight_decay`` before Adam's step on the plain gradient.
 
-    Parameters are Adam's, with ``weight_decay`` 0.01.
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+    beta1, beta2 : float, in [0, 1)
+    epsilon : float, > 0
+    weight_decay : float
 
     References
     ----------

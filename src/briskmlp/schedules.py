@@ -22,6 +22,10 @@ class Schedule(Protocol):
 class Constant:
     """The same rate in every epoch.
 
+    Parameters
+    ----------
+    rate : float, >= 0
+
     Examples
     --------
     >>> Constant(0.1)(7)
@@ -41,6 +45,13 @@ class Constant:
 @dataclass(frozen=True)
 class StepDecay:
     """Multiply the rate by ``factor`` every ``every`` epochs (PyTorch's StepLR).
+
+    Parameters
+    ----------
+    rate : float, >= 0
+        Of the first epoch.
+    every : int, >= 1
+    factor : float, >= 0
 
     Examples
     --------
@@ -66,7 +77,18 @@ class StepDecay:
 class Cosine:
     """Fall from ``rate`` to ``final`` along half a cosine in ``epochs`` epochs, then stay there.
 
-    Up to ``epochs`` this is PyTorch's CosineAnnealingLR; Loshchilov & Hutter 2017, "SGDR", without restarts.
+    Up to ``epochs`` this is PyTorch's CosineAnnealingLR.
+
+    Parameters
+    ----------
+    rate : float, >= 0
+        Of the first epoch.
+    epochs : int, >= 1
+    final : float, >= 0
+
+    References
+    ----------
+    Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", without the restarts.
 
     Examples
     --------
@@ -92,6 +114,12 @@ class Cosine:
 @dataclass(frozen=True)
 class InverseScaling:
     """``rate / (epoch + 1)**power``: scikit-learn's invscaling, counted in epochs instead of samples.
+
+    Parameters
+    ----------
+    rate : float, >= 0
+        Of the first epoch.
+    power : float
 
     Examples
     --------

@@ -38,15 +38,27 @@ _FIXED = (
 
 
 class Gradient:
-    """The gradient of the loss, laid out as the parameters are.
+    """The gradient of the loss, laid out as the parameters are; what ``Trainer.loss_and_gradient`` returns.
+
+    Parameters
+    ----------
+    network : Network
+    flat : ndarray, shape (n_parameters,)
 
     Attributes
     ----------
     flat : ndarray, shape (n_parameters,)
     weights : list of ndarray, (n_in, n_out) each
-        Views of ``flat``.
+        ∂E/∂W, views of ``flat``.
     biases : list of ndarray, (n_out,) each; (1,) when shared by the layer, (0,) for none
-        Views of ``flat``.
+        ∂E/∂b, views of ``flat``.
+
+    Examples
+    --------
+    >>> gradient = Gradient(Network([2, 1]), np.array([1.0, 2.0, 3.0]))
+    >>> gradient.weights, gradient.biases
+    ([array([[1.],
+           [2.]])], [array([3.])])
     """
 
     def __init__(self, network: Network, flat: FloatArray) -> None:
@@ -75,6 +87,7 @@ class Trainer:
         ``|A - Y| <= 1``, and ``|A - Y| - 1/2`` beyond. PyTorch's MSELoss, L1Loss and HuberLoss also divide by n_out,
         and scikit-learn halves the mse: multiply the learning rate by 1/n_out or 1/2 to follow them.
     optimizer : SGD, Adam, AdamW or RMSprop
+        With a learning rate, or a schedule of it by epochs.
     batch_size : int or None
         Clipped to the number of examples; None means all of them.
     l2 : float
@@ -86,15 +99,19 @@ class Trainer:
     clip_norm : float > 0, optional
         A step whose whole gradient, l2 included, is longer is scaled to this length. None allows any.
     bias : {"neuron", "layer", "none"}
+        One bias per neuron; one shared by all neurons of a layer, as where textbooks draw B1 and B2; or none.
     initializer : {"glorot", "he"}, flat ndarray, sequence of (W, b), or None
         See `briskmlp.initializers.initialize`.
     dtype : {"float32", "float64"}
+        Of parameters, data and arithmetic; an epoch's loss is summed in float64.
     precision : {"highest"}
+        Products are computed in the dtype.
     shuffle : bool
         Visit the examples of each epoch in a new order, which follows from the seed and the epoch.
     seed : int in [0, 2**64), optional
         None draws one and stores it in ``seed``.
     backend : {"auto", "native", "numba", "numpy"}
+        ``"auto"`` takes the fastest that can run this network here, unless the environment names one.
     threads : int, optional
         An upper bound; None allows what cores, affinity, cgroup quota and environment allow. A number is bound by
         CPU affinity alone.
@@ -266,7 +283,18 @@ class Trainer:
         return history
 
     def partial_fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Trainer:
-        """Train one epoch on these rows; returns self. Arguments and errors are those of ``fit``."""
+        """Train one epoch on these rows; returns self. Errors are those of ``fit``.
+
+        Parameters
+        ----------
+        X, Y, sample_weight : array_like
+            As in ``fit``.
+
+        Returns
+        -------
+        Trainer
+            Itself.
+        """
         self.fit(X, Y, epochs=1, sample_weight=sample_weight, progress=False)
         return self
 
@@ -294,6 +322,16 @@ class Trainer:
         X : array_like, as in ``fit``
         out : ndarray, shape (n, n_out), of the trainer's dtype, C order, optional
             Written to and returned.
+
+        Returns
+        -------
+        ndarray, shape (n, n_out), of the trainer's dtype
+            Probabilities after softmax; otherwise what the output's activation gives.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X or out is not as said.
         """
         inputs = check_inputs(X, self.network.n_in, self.dtype)
         if out is not None:
@@ -308,14 +346,31 @@ class Trainer:
     def evaluate(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return the loss over these rows, divided by their weight; the l2 term is left out.
 
-        Parameters and errors are those of ``fit``.
+        Parameters
+        ----------
+        X, Y, sample_weight : array_like
+            As in ``fit``, with its errors.
+
+        Returns
+        -------
+        float
+            In the units of the loss: for mse those of Y², for cross_entropy nats.
         """
         return self._engine.loss(self._check_data(X, Y, sample_weight))
 
     def loss_and_gradient(self, X: Any, Y: Any, sample_weight: Any = None) -> tuple[float, Gradient]:
         """Return what backpropagation computes for these rows as one batch: the loss, l2 included, and its gradient.
 
-        Parameters and errors are those of ``fit``. The gradient's arrays are new at each call.
+        Parameters
+        ----------
+        X, Y, sample_weight : array_like
+            As in ``fit``, with its errors.
+
+        Returns
+        -------
+        loss : float
+        gradient : Gradient
+            Of new arrays at each call.
 
         Examples
         --------
@@ -439,6 +494,13 @@ class Trainer:
 
         Files of all older versions are read; what they do not hold starts afresh.
 
+        Parameters
+        ----------
+        path : str or path-like
+        backend : {"auto", "native", "numba", "numpy"}
+        threads : int, optional
+            As in the constructor; the machine's matter, and so in no file.
+
         Raises
         ------
         CheckpointError
@@ -492,6 +554,10 @@ class Trainer:
     def load_state_dict(self, state: Any) -> None:
         """Take over the parameters of a state dict, as ``state_dict`` returns it; nothing else changes.
 
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+
         Raises
         ------
         ValueError
@@ -502,7 +568,14 @@ class Trainer:
         load_state_dict(self.network, self.parameters, state)
 
     def to_onnx(self, path: str | PathLike[str], *, classes: Sequence[Any] | None = None) -> None:
-        """Write an ONNX file of the network, with the names of its classes; see `briskmlp.convert.onnx.to_onnx`."""
+        """Write an ONNX file of the network, with the names of its classes; see `briskmlp.convert.onnx.to_onnx`.
+
+        Parameters
+        ----------
+        path : str or path-like
+        classes : sequence of int or of str, optional
+            The names of its outputs, or of 0 and 1 where it has one output; default: 0, 1, …
+        """
         from briskmlp.convert.onnx import to_onnx
 
         to_onnx(self, path, classes=classes)

@@ -20,6 +20,14 @@ def from_sklearn(estimator: Any) -> Any:
 
     ``partial_fit`` and warm starts go on with the state of its optimizer.
 
+    Parameters
+    ----------
+    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+
+    Returns
+    -------
+    MLPClassifier or MLPRegressor
+
     Raises
     ------
     TypeError
@@ -42,12 +50,26 @@ def to_sklearn(estimator: Any) -> Any:
 
     Parameters that scikit-learn does not have and that only matter to training, such as ``dropout``, are left out.
 
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Of this library.
+
+    Returns
+    -------
+    sklearn.neural_network.MLPClassifier or MLPRegressor
+
     Raises
     ------
     TypeError
         It is not of this library.
     ValueError
         Its activations or loss are none of scikit-learn's.
+
+    Examples
+    --------
+    >>> type(to_sklearn(MLPRegressor(alpha=0.5, dropout=0.2))) is stock.MLPRegressor
+    True
     """
     theirs = next((theirs for own, theirs in _PAIRS if isinstance(estimator, own)), None)
     if theirs is None:

@@ -63,6 +63,11 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
 def state_dict(network: Network, parameters: FloatArray) -> dict[str, Tensor]:
     """Return a copy of the parameters with PyTorch's names and shapes.
 
+    Parameters
+    ----------
+    network : Network
+    parameters : ndarray, shape (n_parameters,), float32 or float64
+
     Returns
     -------
     dict of str to Tensor
