@@ -2,7 +2,7 @@
 
 In ``python`` blocks and ``pycon`` blocks, whose outputs are compared, names are shared over a page; from the first
 block on that speaks of torch, a page needs PyTorch. The ``$ briskmlp`` lines of ``console`` blocks run, too; outputs
-under them are compared. Other languages are not run.
+and errors under them are compared. Other languages are not run.
 """
 
 import doctest
@@ -73,8 +73,10 @@ def run_commands(page, block, capsys):
         program, *arguments = shlex.split(line, comments=True)
         assert program == "briskmlp", f"{page.name} has a console block with {line!r}; only briskmlp is run"
         capsys.readouterr()
-        assert main(arguments) == 0, capsys.readouterr().err
-        came = capsys.readouterr().out
+        code, (out, err) = main(arguments), capsys.readouterr()
+        fails = wanted.startswith("briskmlp: error:")
+        assert (code != 0) == fails, err
+        came = err.splitlines(keepends=True)[-1] if fails else out  # after the notes
         if wanted.strip():
             assert doctest.OutputChecker().check_output(wanted, came, doctest.ELLIPSIS), f"{line}\n{came}"
 
