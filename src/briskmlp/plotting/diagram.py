@@ -29,7 +29,7 @@ class NetworkDisplay:
     """A diagram of neurons and weights.
 
     Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative ones orange and dashed. The
-    width of a line is proportional to |w|; that of each layer's widest, whose |w| stands below the layer, is the same,
+    width of a line is proportional to ``|w|``; that of each layer's widest, whose ``|w|`` stands below it, is the same,
     as weights tend to be small where a layer has many inputs. With ``bias="layer"`` each layer's bias is a node B1,
     B2 … with lines like the weights'; with ``bias="neuron"`` it is the shade of a neuron, whose outline is dashed
     below 0. Of wide layers only the first and last neurons are drawn.
@@ -116,8 +116,8 @@ class NetworkDisplay:
         max_neurons : int, >= 3
             The places of a layer; with more neurons than that, one in the middle is an ellipsis.
         max_linewidth : float
-            In points, of the largest |w| that is drawn of a layer. Where ``ax`` makes the diagram smaller than it is
-            in a figure of its own, lines are thinner.
+            In points, of the largest ``|w|`` that is drawn of a layer. Where ``ax`` makes the diagram smaller than
+            it is in a figure of its own, lines are thinner.
         input_labels, output_labels : sequence of str, optional
             What the inputs and outputs mean, one name each.
 

@@ -114,7 +114,7 @@ class WeightImagesDisplay:
         cmap : str or Colormap
             The default is bright where a large input excites the neuron, dark where it inhibits it.
         vmax : float, optional
-            The weight that has the last colour; -vmax has the first one, 0 the one between. Default: the largest |w|.
+            The weight that has the last colour; -vmax has the first one, 0 the one between. Default: largest ``|w|``.
         colorbar : bool
 
         Returns
