@@ -61,11 +61,9 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 
 /* --- layers: the team together ----------------------------------------------------------------------------------- */
 
-/* What a member will gather of the next batch, fetched over so many blocks of weights. */
+/* What a member will gather of the next batch, fetched over so many tiles of dW. */
 static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_team* team,
-                             const struct brisk_data* data, const struct brisk_batch* batch, int64_t blocks) {
-    if (batch->n_next == 0)
-        return (struct ahead){0};
+                             const struct brisk_data* data, const struct brisk_batch* batch, int64_t tiles) {
     const int64_t n_next = smaller(batch->n_next, work->rows);
     const struct part rows = work->own_rows ? (struct part){0, n_next} : rows_of(team, n_next);
     const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
@@ -74,7 +72,7 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
         .rows = batch->next + rows.first,
         .end = batch->next + rows.end,
         .lines = lines,
-        .per_block = ((rows.end - rows.first) * lines + blocks - 1) / blocks,
+        .per_tile = (rows.end - rows.first) * lines / tiles + 1,
     };
 }
 
@@ -158,10 +156,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
         const int64_t runs = m > FEW_ROWS ? (m + ROWS_IN_TURN - 1) / ROWS_IN_TURN : 1;
-        const int64_t blocks =
-            (work->layers[0].panels_in * work->layers[0].panels * runs + team->size - 1) / team->size;
-        struct ahead ahead = ahead_of(work, team, data, batch, blocks);
-        sink.ahead = &ahead;
+        const int64_t tiles = work->layers[0].panels_in * work->layers[0].panels * runs * (PANEL / TILE_T);
+        struct ahead ahead = ahead_of(work, team, data, batch, (tiles + team->size - 1) / team->size);
+        sink.ahead = batch->n_next > 0 ? &ahead : NULL;
         weights_part(work, team, 0, m, &sink);
         brisk_wait(team);
     }

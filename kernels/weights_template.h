@@ -12,27 +12,6 @@ enum {
     ROWS_IN_TURN = 128 /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
 
-/* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a few lines
- * at each block of weights. */
-struct ahead {
-    const struct brisk_data* data;
-    const int64_t *rows, *end;
-    int64_t lines, line; /* in a row; the next one */
-    int64_t per_block;
-};
-
-static void fetch_ahead(struct ahead* ahead) {
-    const size_t size = sizeof(real);
-    for (int64_t n = ahead->per_block; n > 0 && ahead->rows < ahead->end; n--) {
-        __builtin_prefetch(
-            (const char*)ahead->data->X + *ahead->rows * ahead->data->X_step * (int64_t)size + ahead->line * 64, 0, 2);
-        if (++ahead->line == ahead->lines) {
-            ahead->line = 0;
-            ahead->rows++;
-        }
-    }
-}
-
 /* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
  * in G and applied when the `last` chunk is in it, or, where there is no last, by apply_template.h. Neither: applied at
  * once. */
@@ -200,18 +179,20 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
                 next_A = fetch_part(next, area->rows * PANEL, j - area->j0, area->j1 - area->j0, PANEL / TILE_T);
                 next = D + j * stride + here + area->rows * PANEL;
                 next_D = fetch_part(next, area->rows * PANEL, k - area->k0, area->k1 - area->k0, PANEL / TILE_T);
-            }
-            if (l == 0 && sink->ahead != NULL)
-                fetch_ahead(sink->ahead);
+            } else if (l == 0 && !work->own_rows && j == area->j0 && k + 1 < area->k1)
+                /* of the next panel others have gathered some rows, which come slowly */
+                next_A = fetch_part(a + stride, area->rows * PANEL, 0, 1, PANEL / TILE_T);
+            struct ahead* ahead = l == 0 ? sink->ahead : NULL;
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D);
+                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D,
+                              ahead);
                 if (area->last && l > 0)
                     turn_block(work, layer, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D);
+                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
             }
