@@ -31,6 +31,7 @@ static void apply_slices(const struct brisk_work* work, const struct brisk_space
                 apply_biases(work, l, layer->b + j * PANEL, PANEL, space->block, batch);
             }
         }
+        lap(work, space, l, BRISK_PHASE_UPDATE);
     }
 }
 
@@ -97,8 +98,9 @@ static void clip_and_apply(const struct brisk_work* work, const struct brisk_tea
         const struct part part = blocks_of(work, team, layer);
         for (int64_t block = part.first; block < part.end; block++)
             complete_block(work, layer, block % layer->panels, block / layer->panels, batch);
+        lap_of(work, team, l, BRISK_PHASE_NORM);
     }
-    brisk_wait(team);
+    wait_after(work, team, 0);
     const real factor = clip_factor(work);
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
@@ -116,5 +118,6 @@ static void clip_and_apply(const struct brisk_work* work, const struct brisk_tea
                 apply_biases(work, l, b, PANEL, (real*)work->G + b, batch);
             }
         }
+        lap_of(work, team, l, BRISK_PHASE_UPDATE);
     }
 }

@@ -124,6 +124,7 @@ struct brisk_work {
     int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
     void* memory;
     size_t size, head_size; /* bytes of `memory`, and of this with its layers */
+    int64_t* record;        /* of a profiled training, for each thread; the caller's. See profile.h */
 };
 
 /* Return a workspace, or NULL when memory is short. `layers` are n_layers with n_in, n_out, activation, below, dense_*
@@ -196,10 +197,16 @@ struct brisk_kernels {
     /* Move dense parameters by one step, by one thread. */
     void (*update)(const struct brisk_plan*, const struct brisk_layer*, void* params, const void* grad, void* state,
                    int64_t step, double rate);
+    /* Of profiled tables alone: see limits_template.h. FLOPs of one round of chains; the others take n numbers. */
+    double chain_flops;
+    double (*chains)(int64_t rounds);
+    double (*stream_read)(const void* A, int64_t n);
+    void (*stream_triad)(void* A, const void* B, const void* C, int64_t n);
 };
 
-/* The table for a number of so many bytes, 4 or 8; NULL for an ISA that this build lacks. */
-const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
+/* The table for a number of so many bytes, 4 or 8; NULL for an ISA that this build lacks. `profiled` kernels write the
+ * workspace's record. */
+const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size, bool profiled);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 

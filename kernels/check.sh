@@ -49,24 +49,29 @@ isas_of() {
     esac
 }
 
+# The definitions of one compilation of an isa_*.c: float64 or not, profiled or not.
+defines() {
+    echo "-DBRISK_DOUBLE=${1:0:1} -DBRISK_PROFILED=${1:1:1}"
+}
+
 # build FOLDER COMPILER FLAG…: the kernels and their drivers.
 build() {
-    local folder=$1 compiler=$2 isa double name
+    local folder=$1 compiler=$2 isa kind name
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
-        for name in cpu epoch layout pool tables tests/pool_test tests/train_test; do
+        for name in cpu epoch layout limits pool profile tables tests/pool_test tests/train_test; do
             echo "$compile -c kernels/$name.c -o $folder/${name#tests/}.o"
         done
         for isa in $(isas_of "$compiler"); do
             local flags=flags_$isa
-            for double in 0 1; do
-                echo "$compile ${!flags} -DBRISK_DOUBLE=$double -c kernels/isa_$isa.c -o $folder/isa_${isa}_$double.o"
+            for kind in 00 01 10 11; do
+                echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o $folder/isa_${isa}_$kind.o"
             done
         done
     } | together
     $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
-    $compile "$folder"/{train_test,cpu,epoch,layout,pool,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
+    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
 }
 
 check_plain() {
@@ -114,7 +119,7 @@ check_qemu() {
 
 check_python() {
     have "$PYTHON" && "$PYTHON" -c 'import hypothesis, numpy, pytest' || { echo "skipped: no pytest"; return 0; }
-    local version name isa double flags
+    local version name isa kind flags
     version=$(sed -nE 's/^version = "([^"]+)".*/\1/p' "$repository/pyproject.toml")
     mkdir -p objects site/briskmlp.dist-info
     cp -r "$repository/src/briskmlp" site/
@@ -125,13 +130,13 @@ check_python() {
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
-        for name in arguments cpu epoch layout module pool tables; do
+        for name in arguments cpu epoch layout limits module pool profile tables; do
             echo "$compile $include -c kernels/$name.c -o objects/$name.o"
         done
         for isa in $(isas_of "$CC"); do
             flags=flags_$isa
-            for double in 0 1; do
-                echo "$compile ${!flags} -DBRISK_DOUBLE=$double -c kernels/isa_$isa.c -o objects/isa_${isa}_$double.o"
+            for kind in 00 01 10 11; do
+                echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o objects/isa_${isa}_$kind.o"
             done
         done
     } | together

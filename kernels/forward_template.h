@@ -88,9 +88,11 @@ static void forward_rows(const struct brisk_work* work, const struct brisk_space
                          const int64_t* rows, int64_t m, enum brisk_activation last, const struct masks* masks) {
     const int64_t n_layers = work->plan.n_layers;
     gather(work, space, data, rows, 0, m);
+    lap(work, space, 0, BRISK_PHASE_GATHER);
     for (int64_t l = 0; l < n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, masks, 0, layer->panels, 0, m);
+        lap(work, space, l, BRISK_PHASE_FORWARD);
     }
 }
 

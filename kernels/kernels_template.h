@@ -3,6 +3,7 @@
 #include "parts.h"
 #include "philox.h"
 #include "pool.h"
+#include "profile.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,6 +30,26 @@
 
 #include "step_template.h"
 
+#if BRISK_PROFILED
+
+#include "limits_template.h"
+
+static double recorded_step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
+                            const struct brisk_batch* batch) {
+    brisk_begin(work, team->rank, batch);
+    const double loss = step(work, team, data, batch);
+    brisk_end(work, team->rank);
+    return loss;
+}
+
+#define BRISK_STEP recorded_step
+#define BRISK_LIMITS                                                                                                   \
+    .chain_flops = CHAIN_FLOPS, .chains = chains, .stream_read = stream_read, .stream_triad = stream_triad
+#else
+#define BRISK_STEP step
+#define BRISK_LIMITS .chain_flops = 0
+#endif
+
 #define BRISK_TABLE(ISA)                                                                                               \
     {.isa = ISA,                                                                                                       \
      .size = sizeof(real),                                                                                             \
@@ -38,8 +59,9 @@
      .turn = turn,                                                                                                     \
      .predict = predict,                                                                                               \
      .predict_few = predict_few,                                                                                       \
-     .step = step,                                                                                                     \
+     .step = BRISK_STEP,                                                                                               \
      .finite = learned_is_finite,                                                                                      \
      .weigh = weigh,                                                                                                   \
      .add = add,                                                                                                       \
-     .update = update}
+     .update = update,                                                                                                 \
+     BRISK_LIMITS}

@@ -4,7 +4,9 @@
  * Arrays are checked in arguments.c, indices of rows here. Labels are not: a kernel looks at each when it needs it. */
 #include "arguments.h"
 #include "brisk.h"
+#include "limits.h"
 #include "pool.h"
+#include "profile.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -42,10 +44,10 @@ static PyObject* best_isa(PyObject* self, PyObject* no_arguments) {
 }
 
 /* The kernels of an ISA for numbers of so many bytes; NULL and an exception if there are none that can run here. */
-static const struct brisk_kernels* kernels_of(const char* name, Py_ssize_t size) {
+static const struct brisk_kernels* kernels_of(const char* name, Py_ssize_t size, bool profiled) {
     for (int isa = 0; isa < BRISK_ISA_COUNT; isa++)
         if (strcmp(name, brisk_isa_names[isa]) == 0 && can_run & 1u << isa) {
-            const struct brisk_kernels* kernels = brisk_kernels_of((enum brisk_isa)isa, (size_t)size);
+            const struct brisk_kernels* kernels = brisk_kernels_of((enum brisk_isa)isa, (size_t)size, profiled);
             if (kernels != NULL && kernels->size == (size_t)size)
                 return kernels;
         }
@@ -60,26 +62,40 @@ static const char WORKSPACE[] = "briskmlp workspace";
 
 struct workspace {
     struct brisk_work* work;
+    struct brisk_buffers record; /* of a profiled training */
     atomic_bool busy;
 };
 
 static void destroy(PyObject* capsule) {
     struct workspace* space = PyCapsule_GetPointer(capsule, WORKSPACE);
     brisk_work_free(space->work);
+    brisk_release(&space->record);
     PyMem_Free(space);
 }
 
-/* A capsule around a workspace; the workspace is freed if there is none. */
-static PyObject* wrap(struct brisk_work* work) {
+/* A capsule around a workspace, which writes to a record unless that is None; the workspace is freed if there is none.
+ */
+static PyObject* wrap(struct brisk_work* work, PyObject* record) {
     struct workspace* space = work == NULL ? NULL : PyMem_Calloc(1, sizeof *space);
     if (space == NULL) {
         brisk_work_free(work);
         return PyErr_NoMemory();
     }
     space->work = work;
-    PyObject* capsule = PyCapsule_New(space, WORKSPACE, destroy);
+    if (record != Py_None) {
+        const int64_t words = work->threads * brisk_record_size(work->plan.n_layers);
+        const struct brisk_array array = brisk_vector(&space->record, record, "record", BRISK_INT64, -1, BRISK_WRITE);
+        if (!space->record.failed && array.n < words) {
+            PyErr_Format(PyExc_ValueError, "record has %lld numbers, but %d threads need %lld", (long long)array.n,
+                         work->threads, (long long)words);
+            space->record.failed = true;
+        }
+        work->record = array.data;
+    }
+    PyObject* capsule = space->record.failed ? NULL : PyCapsule_New(space, WORKSPACE, destroy);
     if (capsule == NULL) {
         brisk_work_free(work);
+        brisk_release(&space->record);
         PyMem_Free(space);
     }
     return capsule;
@@ -87,16 +103,16 @@ static PyObject* wrap(struct brisk_work* work) {
 
 /* A workspace, or only its size. */
 static PyObject* make(PyObject* args, bool measure) {
-    PyObject* object;
+    PyObject *object, *record = Py_None;
     const char* isa;
     Py_ssize_t size;
     long long n;
     int training, threads;
-    if (!PyArg_ParseTuple(args, "OnsLpi:workspace", &object, &size, &isa, &n, &training, &threads))
+    if (!PyArg_ParseTuple(args, "OnsLpi|O:workspace", &object, &size, &isa, &n, &training, &threads, &record))
         return NULL;
     if (n < 0 || threads < 1)
         return PyErr_Format(PyExc_ValueError, "n is %lld and threads %d, but must be at least 0 and 1", n, threads);
-    const struct brisk_kernels* kernels = kernels_of(isa, size);
+    const struct brisk_kernels* kernels = kernels_of(isa, size, record != Py_None);
     struct brisk_plan plan;
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
@@ -113,16 +129,16 @@ static PyObject* make(PyObject* args, bool measure) {
     work = brisk_work_new(kernels, &plan, layers, n, training, threads);
     Py_END_ALLOW_THREADS;
     PyMem_Free(layers);
-    return wrap(work);
+    return wrap(work, record);
 }
 
-/* workspace(plan, dtype_size, isa, n, training, threads) -> capsule */
+/* workspace(plan, dtype_size, isa, n, training, threads, record) -> capsule */
 static PyObject* workspace(PyObject* self, PyObject* args) {
     (void)self;
     return make(args, false);
 }
 
-/* workspace_size(…the same…) -> int: its bytes, 0 where they are beyond counting */
+/* workspace_size(…the same but record…) -> int: its bytes, 0 where they are beyond counting */
 static PyObject* workspace_size(PyObject* self, PyObject* args) {
     (void)self;
     return make(args, true);
@@ -339,7 +355,7 @@ static PyObject* update(PyObject* self, PyObject* args) {
     double rate;
     if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &state, &step, &rate))
         return NULL;
-    const struct brisk_kernels* kernels = kernels_of(isa, size);
+    const struct brisk_kernels* kernels = kernels_of(isa, size, false);
     struct brisk_plan plan;
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
@@ -358,6 +374,35 @@ static PyObject* update(PyObject* self, PyObject* args) {
     brisk_release(&held);
     PyMem_Free(layers);
     return held.failed ? NULL : none();
+}
+
+/* --- profiling --------------------------------------------------------------------------------------------------- */
+
+/* ticks() -> int: the clock that records are written by */
+static PyObject* ticks(PyObject* self, PyObject* no_arguments) {
+    (void)self, (void)no_arguments;
+    return PyLong_FromLongLong(brisk_ticks());
+}
+
+/* limits(dtype_size, isa, threads) -> (threads, FLOP/s, bytes read/s, bytes of a triad/s) */
+static PyObject* limits(PyObject* self, PyObject* args) {
+    (void)self;
+    Py_ssize_t size;
+    const char* isa;
+    int threads;
+    if (!PyArg_ParseTuple(args, "nsi:limits", &size, &isa, &threads))
+        return NULL;
+    if (threads < 1 || threads > BRISK_POOL_MAX)
+        return PyErr_Format(PyExc_ValueError, "threads is %d, which is none of 1 … %d", threads, (int)BRISK_POOL_MAX);
+    const struct brisk_kernels* kernels = kernels_of(isa, size, true);
+    if (kernels == NULL)
+        return NULL;
+    struct brisk_limits best;
+    bool measured;
+    Py_BEGIN_ALLOW_THREADS;
+    measured = brisk_measure_limits(kernels, threads, &best);
+    Py_END_ALLOW_THREADS;
+    return measured ? Py_BuildValue("(iddd)", best.threads, best.flops, best.read, best.triad) : PyErr_NoMemory();
 }
 
 /* --- for threadpoolctl, which finds these by their names ---------------------------------------------------------- */
@@ -424,8 +469,8 @@ static PyMethodDef methods[] = {
     {"isas", isas, METH_NOARGS, "isas($module, /)\n--\n\nInstruction sets that can run here, slowest first."},
     {"best_isa", best_isa, METH_NOARGS, "best_isa($module, /)\n--\n\nThe fastest of them for float32 and float64."},
     {"workspace", workspace, METH_VARARGS,
-     "workspace($module, plan, dtype_size, isa, n, training, threads, /)\n--\n\n"
-     "All that calls over up to n rows need; one call at a time may use it."},
+     "workspace($module, plan, dtype_size, isa, n, training, threads, record=None, /)\n--\n\n"
+     "All that calls over up to n rows need; one call at a time may use it. Training is profiled into a record."},
     {"workspace_size", workspace_size, METH_VARARGS,
      "workspace_size($module, plan, dtype_size, isa, n, training, threads, /)\n--\n\n"
      "The bytes of such a workspace, which is not made; 0 where they are beyond counting."},
@@ -439,6 +484,10 @@ static PyMethodDef methods[] = {
      "As in backends/contract.py; the last of what a divergence returns is whether the weights overflowed."},
     {"update", update, METH_VARARGS,
      "update($module, plan, dtype_size, isa, params, grad, state, step, rate, /)\n--\n\nAs in backends/contract.py."},
+    {"ticks", ticks, METH_NOARGS, "ticks($module, /)\n--\n\nThe clock that records are written by."},
+    {"limits", limits, METH_VARARGS,
+     "limits($module, dtype_size, isa, threads, /)\n--\n\n"
+     "Measure a team's threads, FLOP/s, and bytes/s of reading and of a triad. Takes about a second."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, count, /)\n--\n\nFor tests: let the count-th allocation from now on fail; 0 none."},
     {"_force_threads", force_threads, METH_O,

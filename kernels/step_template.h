@@ -14,14 +14,19 @@ static double slice(const struct brisk_work* work, const struct brisk_space* spa
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         forward_rows(work, space, data, rows + start, n, loss_activation(work), masks);
         loss_rows(work, space, data, rows + start, 0, n, batch->scale);
+        if (BRISK_PROFILED) /* as wherever its arguments would be computed in vain */
+            lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
         loss += sum_losses(space, n);
         if (batch->goal == BRISK_LOSS)
             continue;
         for (int64_t l = n_layers - 1; l >= 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (l > 0)
+            if (l > 0) {
                 backward_layer(work, space, l, masks, 0, layer->panels_in, 0, n);
+                lap(work, space, l, BRISK_PHASE_DX);
+            }
             weights_layer(work, space, l, n, 0, layer->panels, 0, layer->panels_in, &sink);
+            lap(work, space, l, BRISK_PHASE_DW);
         }
     }
     return loss;
@@ -40,7 +45,7 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
         work->part_losses[p] = slice(work, space, data, batch, batch->rows + first, end - first,
                                      wanted ? (real*)work->G + p * work->n_packed : NULL);
     }
-    brisk_wait(team);
+    wait_after(work, team, 0);
     double loss = 0;
     for (int64_t p = 0; p < parts; p++)
         loss += work->part_losses[p];
@@ -55,7 +60,7 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
             for (int64_t block = blocks.first; block < blocks.end; block++)
                 penalise_block(work, layer, block % layer->panels, block / layer->panels);
         }
-    brisk_wait(team);
+    wait_after(work, team, 0);
     return loss;
 }
 
@@ -93,6 +98,8 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
         const struct part blocks = part_of(team, layer->panels_in);
         weights_layer(work, &work->spaces[team->rank], l, m, 0, layer->panels, blocks.first, blocks.end, sink);
     }
+    if (BRISK_PROFILED)
+        lap_of(work, team, l, sink->last ? BRISK_PHASE_DW_UPDATE : BRISK_PHASE_DW);
 }
 
 /* Forward and backward through all layers. Between two waits each member writes what nobody else reads or writes. */
@@ -108,12 +115,14 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         const struct part own_rows = rows_of(team, m);
         const struct masks here = {batch->epoch, batch->place + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
-        if (work->own_rows) /* of no use to others, who would wait for lines that this core has just written */
+        if (work->own_rows) { /* of no use to others, who would wait for lines that this core has just written */
             gather(work, space, data, rows, 0, m);
-        else {
+            lap(work, space, 0, BRISK_PHASE_GATHER);
+        } else {
             gather(work, space, data, rows, own_rows.first, own_rows.end);
+            lap(work, space, 0, BRISK_PHASE_GATHER);
             if (last > 0 && divides(team, &work->layers[0], false)) /* else each goes on with its own rows */
-                brisk_wait(team);
+                wait_after(work, team, 0);
         }
         for (int64_t l = 0; l < last; l++) {
             const struct brisk_layer* layer = &work->layers[l];
@@ -122,12 +131,15 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
                 forward_layer(work, space, l, layer->activation, masks, panels.first, panels.end, 0, m);
             } else
                 forward_layer(work, space, l, layer->activation, masks, 0, layer->panels, own_rows.first, own_rows.end);
-            brisk_wait(team);
+            lap(work, space, l, BRISK_PHASE_FORWARD);
+            wait_after(work, team, l);
         }
         forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, own_rows.first,
                       own_rows.end);
+        lap(work, space, last, BRISK_PHASE_FORWARD);
         loss_rows(work, space, data, rows, own_rows.first, own_rows.end, batch->scale);
-        brisk_wait(team);
+        lap(work, space, last, BRISK_PHASE_LOSS);
+        wait_after(work, team, last);
         loss += sum_losses(space, m);
 
         const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped;
@@ -149,9 +161,10 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
                 backward_layer(work, space, l, masks, panels.first, panels.end, 0, m);
             } else
                 backward_layer(work, space, l, masks, 0, layer->panels_in, own_rows.first, own_rows.end);
+            lap(work, space, l, BRISK_PHASE_DX);
             if (l < last)
                 weights_part(work, team, l + 1, m, &sink);
-            brisk_wait(team);
+            wait_after(work, team, l);
         }
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
@@ -160,11 +173,11 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         struct ahead ahead = ahead_of(work, team, data, batch, (tiles + team->size - 1) / team->size);
         sink.ahead = batch->n_next > 0 ? &ahead : NULL;
         weights_part(work, team, 0, m, &sink);
-        brisk_wait(team);
+        wait_after(work, team, 0);
     }
     if (clipped) {
         clip_and_apply(work, team, batch);
-        brisk_wait(team);
+        wait_after(work, team, last);
     }
     return loss;
 }

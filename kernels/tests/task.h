@@ -47,6 +47,7 @@ static const struct format {
 /* What is tested. */
 static const struct format* format;
 static const struct brisk_kernels* kernels;
+static int64_t* record; /* of profiled kernels */
 
 /* --- tasks ------------------------------------------------------------------------------------------------------- */
 
@@ -231,6 +232,7 @@ static struct brisk_work* make_work(const struct task* t, bool training) {
     struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
     if (work == NULL)
         abort();
+    work->record = record;
     const size_t size = format->size, panel = (size_t)work->panel_stride * size;
     memset(work->P, -1, (size_t)work->n_packed * size);
     if (training) {

@@ -6,6 +6,8 @@
 #define _DEFAULT_SOURCE
 #include "reference.h"
 
+#include "../profile.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -213,6 +215,35 @@ static void* train_beside(void* job) {
     return NULL;
 }
 
+/* The profiled kernels: the same bits, and laps that add up to no more than their steps. */
+static void check_profiled(const struct task* t, const char* bytes) {
+    enum { THREADS = 2 };
+    const struct brisk_kernels* unprofiled = kernels;
+    const int64_t size = brisk_record_size(t->plan.n_layers);
+    const int64_t head = (int64_t)sizeof(struct brisk_record) / (int64_t)sizeof(int64_t);
+    record = zeros(THREADS * size, sizeof *record);
+    for (int64_t rank = 0; rank < THREADS; rank++)
+        ((struct brisk_record*)(record + rank * size))->every = 1 + t->variant % 3;
+    kernels = brisk_kernels_of(unprofiled->isa, format->size, true);
+    brisk_force_threads(THREADS);
+    same_bits(t, bytes, 1000, "other bits when profiled");
+    for (int64_t rank = 0; rank < THREADS; rank++) {
+        const struct brisk_record* r = (struct brisk_record*)(record + rank * size);
+        const int64_t* counts = record + rank * size + head;
+        int64_t laps = 0, ticks = 0;
+        for (int64_t place = 0; place < BRISK_PHASES * (t->plan.n_layers + 1); place++) {
+            laps += counts[2 * place];
+            ticks += counts[2 * place + 1];
+        }
+        check(r->sampled == r->steps / r->every, t, "not each n-th step is profiled");
+        check(r->n_events == laps + r->sampled, t, "laps and events differ");
+        check(0 <= ticks && ticks <= r->ticks, t, "laps do not add up to steps");
+    }
+    free(record);
+    record = NULL;
+    kernels = unprofiled;
+}
+
 static void check_bits(struct task* t) {
     static const int teams[] = {2, 3, 7};
     size_t size;
@@ -225,6 +256,7 @@ static void check_bits(struct task* t) {
         same_bits(t, bytes, 1000, "other bits with other threads");
     }
     same_bits(t, bytes, 2, "other bits in pieces, with other threads");
+    check_profiled(t, bytes);
     brisk_force_threads(2);
     if (t->n < MANY) {
         struct job job = {t, bytes};
@@ -313,7 +345,7 @@ static void check_task(const struct shape* shape, int v, bool bits) {
     compute(&t, t.params, t.order, t.n, scale, -1, 0, &r);
     struct result steps = make_result(&t);
     for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
-        kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size) : NULL;
+        kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size, false) : NULL;
         if (kernels == NULL)
             continue;
         brisk_force_threads(1 + v % 3);
@@ -345,7 +377,7 @@ int main(int argc, char** argv) {
                 if (!quick || shape->stride < 80)
                     check_task(shape, v, v / stride < (shape->n < MANY ? 7 : 2));
         for (enum brisk_isa i = BRISK_PORTABLE; i < BRISK_ISA_COUNT; i++) {
-            kernels = brisk_isas_can_run() & 1u << i ? brisk_kernels_of(i, format->size) : NULL;
+            kernels = brisk_isas_can_run() & 1u << i ? brisk_kernels_of(i, format->size, false) : NULL;
             if (kernels != NULL) {
                 check_divergence();
                 check_allocation();

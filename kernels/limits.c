@@ -1,0 +1,76 @@
+/* Measures a machine's limits with a team of threads: the best of some passes, each between two waits. */
+#include "limits.h"
+
+#include "pool.h"
+#include "profile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ROUNDS = 200000,         /* of FMA chains: some milliseconds, against which a wait is nothing */
+    PASSES = 24,             /* of each kind */
+    LEAST_BYTES = 64 << 20,  /* of each of the three arrays: beyond any cache that a few cores have to themselves */
+    THREAD_BYTES = 16 << 20, /* of each thread's part */
+};
+
+struct measurement {
+    const struct brisk_kernels* kernels;
+    int64_t n;    /* numbers of one thread's part of an array */
+    char* memory; /* every thread's parts of A, B and C */
+    struct brisk_limits limits;
+    double kept[BRISK_POOL_MAX]; /* sums nobody needs: the loops must not be left out */
+};
+
+enum kind { CHAINS, READ, TRIAD, KINDS };
+
+static void pass(struct measurement* measurement, int rank, enum kind kind) {
+    const struct brisk_kernels* kernels = measurement->kernels;
+    const int64_t n = measurement->n;
+    const size_t bytes = (size_t)n * kernels->size;
+    char* A = measurement->memory + 3 * bytes * (size_t)rank;
+    if (kind == CHAINS)
+        measurement->kept[rank] += kernels->chains(ROUNDS);
+    else if (kind == READ)
+        measurement->kept[rank] += kernels->stream_read(A, 3 * n);
+    else
+        kernels->stream_triad(A, A + bytes, A + 2 * bytes, n);
+}
+
+static void measure_region(void* arg, const struct brisk_team* team) {
+    struct measurement* measurement = arg;
+    const struct brisk_kernels* kernels = measurement->kernels;
+    const size_t bytes = 3 * (size_t)measurement->n * kernels->size;
+    double best[KINDS] = {0};
+    memset(measurement->memory + bytes * (size_t)team->rank, 0, bytes); /* so that memory is near who uses it */
+    for (enum kind kind = CHAINS; kind < KINDS; kind++)
+        for (int i = 0; i < PASSES; i++) {
+            brisk_wait(team);
+            const int64_t start = brisk_nanoseconds();
+            pass(measurement, team->rank, kind);
+            brisk_wait(team);
+            const double rate = 1e9 / (double)(brisk_nanoseconds() - start);
+            best[kind] = rate > best[kind] ? rate : best[kind];
+        }
+    if (team->rank > 0)
+        return;
+    measurement->limits = (struct brisk_limits){
+        .threads = team->size,
+        .flops = best[CHAINS] * kernels->chain_flops * ROUNDS * team->size,
+        .read = best[READ] * (double)bytes * team->size,
+        .triad = best[TRIAD] * (double)bytes * team->size,
+    };
+}
+
+bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits) {
+    const int64_t part = LEAST_BYTES / threads > THREAD_BYTES ? LEAST_BYTES / threads : THREAD_BYTES;
+    struct measurement measurement = {.kernels = kernels, .n = part / 1024 * 1024 / (int64_t)kernels->size};
+    const size_t bytes = 3 * (size_t)measurement.n * kernels->size * (size_t)threads;
+    measurement.memory = aligned_alloc(64, bytes);
+    if (measurement.memory == NULL)
+        return false;
+    brisk_pool_run(threads, measure_region, &measurement);
+    free(measurement.memory);
+    *limits = measurement.limits;
+    return true;
+}

@@ -1,0 +1,44 @@
+/* What a processor can do at best, for rooflines: multiply-adds that touch no memory, and streams that do little else.
+ */
+
+/* Independent chains: two FMA units times the four or five cycles that each waits for its last result, and no more than
+ * registers hold. They start apart, or the compiler would keep one. */
+enum { CHAINS = TILE == 8 ? 24 : 12, CHAIN_FLOPS = 2 * LANES * CHAINS };
+
+/* `rounds` times a = a / 2 + 1, in all chains; returns what keeps them alive. */
+static double chains(int64_t rounds) {
+    vec acc[CHAINS], sum = vec_splat(0);
+    const vec x = vec_splat((real)0.5), y = vec_splat(1);
+    for (int c = 0; c < CHAINS; c++)
+        acc[c] = vec_splat((real)(c + 1));
+    for (int64_t i = 0; i < rounds; i++)
+#pragma GCC unroll 24
+        for (int c = 0; c < CHAINS; c++)
+            acc[c] = vec_fma(acc[c], x, y);
+    for (int c = 0; c < CHAINS; c++)
+        sum = sum + acc[c];
+    return (double)vec_sum(sum);
+}
+
+/* Σ A over n numbers, a multiple of eight vectors'. */
+static double stream_read(const void* numbers, int64_t n) {
+    const real* A = numbers;
+    vec sums[8], sum = vec_splat(0);
+    for (int s = 0; s < 8; s++)
+        sums[s] = vec_splat(0);
+    for (int64_t i = 0; i < n; i += 8 * LANES)
+#pragma GCC unroll 8
+        for (int s = 0; s < 8; s++)
+            sums[s] = sums[s] + vec_load(A + i + s * LANES);
+    for (int s = 0; s < 8; s++)
+        sum = sum + sums[s];
+    return (double)vec_sum(sum);
+}
+
+/* A = B + C / 2: STREAM's triad, J. D. McCalpin, https://www.cs.virginia.edu/stream. */
+static void stream_triad(void* a, const void* b, const void* c, int64_t n) {
+    real* A = a;
+    const real *B = b, *C = c;
+    for (int64_t i = 0; i < n; i += LANES)
+        vec_store(A + i, vec_fma(vec_splat((real)0.5), vec_load(C + i), vec_load(B + i)));
+}
