@@ -13,6 +13,7 @@ import numpy as np
 
 from briskmlp.backends import dispatch
 from briskmlp.backends.contract import LARGEST_CHUNK, WEIGHTS_NOT_FINITE, Divergence, Position, aligned_zeros
+from briskmlp.backends.recording import Recording, every
 from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.inputs import Inputs
 from briskmlp.network import FloatArray
@@ -61,6 +62,8 @@ class Engine:
     state : ndarray, shape (n_slots, n_parameters)
         The optimizer's.
     position : Position
+    recording : Recording or None
+        Of a profile.
     """
 
     def __init__(self, plan: Plan, dtype: np.dtype[Any], backend: str, threads: int | None) -> None:
@@ -76,6 +79,7 @@ class Engine:
         self._work: tuple[Any, Any] | None = None
         self._idle: list[tuple[Any, Any]] = []  # the workspace of the last call that trained nothing
         self._staged: _Staged | None = None
+        self.recording: Recording | None = None
         self._in_kernel = False
 
     @property
@@ -206,7 +210,10 @@ class Engine:
             raise
         finally:
             self._in_kernel = False
-        return perf_counter() - start
+            seconds = perf_counter() - start
+            if self.recording is not None:
+                self.recording.seconds += seconds
+        return seconds
 
     def _blas(self) -> AbstractContextManager[None]:
         """Hold BLAS to the number of threads, if it has any part in this."""
@@ -236,10 +243,17 @@ class Engine:
         threads = self._limit if self._training is not None else thread_limit(self.threads)
         key = self.plan.batch_size, n, threads
         if self._work is None or self._work[0] != key:
-            self._work = None  # free the old one first
-            work = self.backend.workspace(self.plan, self.dtype, n, threads=threads, isa=self.choice.isa)
+            self._work, record = None, None  # free the old one first
+            if self.recording is not None:
+                record = self.recording.of(self.plan)
+                threads = min(threads, len(record))
+            work = self.backend.workspace(self.plan, self.dtype, n, threads=threads, isa=self.choice.isa, record=record)
             self._work = key, work
         return self._work[1]
+
+    def record(self, recording: Recording | None) -> None:
+        """Let training from now on be recorded, or no longer."""
+        self.recording, self._work = recording, None
 
     def _is_finite(self) -> bool:
         return all(bool(np.isfinite(learned).all()) for learned in (self.parameters, self.state))

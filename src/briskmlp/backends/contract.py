@@ -16,7 +16,7 @@ Rules that every backend obeys
 - ``plan.report_scale`` multiplies the loss of the data that ``train`` and ``gradient`` tell; no gradient, no l2 term.
 - Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on what a workspace was
   used for before.
-- Kernels read no clock, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
+- Kernels read no clock, unless they keep a record, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
 - When a loss is not finite ``train`` stops and says where. A backend that RESTORES then leaves parameters, state and
   position as they were, and does so too where what was learned is not finite; its calls move everything or nothing.
   With the others all this is undefined: the caller keeps a copy from before the call, looks whether what was learned
@@ -140,13 +140,19 @@ class Backend(Protocol):
         training: bool = True,
         threads: int = 1,
         isa: str | None = None,
+        record: Any = None,
     ) -> Workspace:
         """Allocate what calls over up to ``n`` rows need, bounded by fixed row chunks; compile what is missing.
 
         A workspace serves one call at a time, and at most so many ``threads``. With ``training=False`` it serves
         ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()`` returned when the backend was
-        chosen; None asks it now. A backend without a choice of them ignores it.
+        chosen; None asks it now. A backend without a choice of them ignores it. ``train`` writes to a ``record``
+        (recording.py) of at least so many workers, which costs nothing where there is none.
         """
+        ...
+
+    def ticks(self) -> int:
+        """Return the time by the clock of records; raises RuntimeError where it has none."""
         ...
 
     def memory(self, plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.contract import LOSS_NOT_FINITE, WEIGHTS_NOT_FINITE, Divergence, Position, Rows, Workspace
+from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 
@@ -135,11 +136,39 @@ def _show_to_threadpoolctl() -> None:
 
 
 def workspace(
-    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+    plan: Plan,
+    dtype: np.dtype[Any],
+    n: int,
+    *,
+    training: bool = True,
+    threads: int = 1,
+    isa: str | None = None,
+    record: Any = None,
 ) -> Workspace:
     """Allocate what calls over ``n`` rows need, for as many of the threads as the shape deserves."""
     _show_to_threadpoolctl()
-    return _load()[0].workspace(plan, dtype.itemsize, isa or _isa(), n, training, threads)
+    record = None if record is None else words(record)
+    return _load()[0].workspace(plan, dtype.itemsize, isa or _isa(), n, training, threads, record)
+
+
+def ticks() -> int:
+    """Return the time by the clock of records."""
+    now: int = _load()[0].ticks()
+    return now
+
+
+def limits(dtype: np.dtype[Any], isa: str, threads: int) -> tuple[int, float, float, float]:
+    """Measure what this machine can do at best, in about half a second.
+
+    Returns
+    -------
+    threads : int
+        Those that were free to measure with, at most those asked for.
+    flops, read, triad : float
+        FLOP/s of multiply-adds, and bytes/s of reading and of STREAM's triad, by all of them together.
+    """
+    best: tuple[int, float, float, float] = _load()[0].limits(dtype.itemsize, isa, threads)
+    return best
 
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:

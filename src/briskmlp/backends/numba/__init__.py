@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from briskmlp.backends.contract import Divergence, Position, Rows, estimate_memo
 from briskmlp.backends.numba import epoch
 from briskmlp.backends.numba._options import compile_once
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
+from briskmlp.backends.numba.recording import MISSING
+from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 
@@ -36,12 +39,26 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
 
 
 def workspace(
-    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+    plan: Plan,
+    dtype: np.dtype[Any],
+    n: int,
+    *,
+    training: bool = True,
+    threads: int = 1,
+    isa: str | None = None,
+    record: Any = None,
 ) -> Work:
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
     if training:
-        _compile("train", dtype)
-    return make_work(plan, dtype, n, training=training)
+        _compile("train", dtype, recorded=record is not None)
+    return make_work(plan, dtype, n, training=training, record=None if record is None else words(record[:1]))
+
+
+def ticks() -> int:
+    """Return the time by the clock of records."""
+    if MISSING is not None:
+        raise RuntimeError(MISSING)
+    return time.monotonic_ns()
 
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
@@ -125,9 +142,9 @@ def _targets(Y: Any, weight: FloatArray | None, dtype: np.dtype[Any]) -> tuple[F
     return (nothing[:, None], Y, weight) if Y.ndim == 1 else (Y, _NO_LABELS, weight)
 
 
-def _compile(kernel: str, dtype: np.dtype[Any]) -> None:
+def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> None:
     """Compile a kernel's one signature for a dtype; user data may be read-only, X may have any row stride."""
-    if (kernel, dtype) in _compiled:
+    if (kernel, dtype, recorded) in _compiled:
         return
 
     def array(element: Any, ndim: int = 1, layout: str = "C", *, readonly: bool = False) -> Any:
@@ -143,9 +160,10 @@ def _compile(kernel: str, dtype: np.dtype[Any]) -> None:
         "gradient": (flat, flat, *data, indices, types.float64, flat),
         "update": (flat, flat, array(number, 2), types.int64, types.float64),
         "train": (
-            *(flat, ints, ints, flat, array(number, 2), *data, indices, types.boolean),
+            *(flat, ints, ints, ints if recorded else types.none, flat, array(number, 2)),
+            *(*data, indices, types.boolean),
             *(ints, floats, floats, types.int64, floats),
         ),
     }[kernel]
     compile_once(getattr(epoch, kernel), (*records, *arguments))
-    _compiled.add((kernel, dtype))
+    _compiled.add((kernel, dtype, recorded))

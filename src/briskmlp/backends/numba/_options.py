@@ -17,6 +17,7 @@ import numba
 from numba.core import config
 
 from briskmlp import plan
+from briskmlp.backends import recording
 
 # No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
 # they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
@@ -26,7 +27,8 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck"
 def _digest() -> str:
     """Return a checksum of all kernels: Numba's own cache does not notice a change in a file that is called into."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__)):  # whose constants kernels hold
+    # and the constants of the last two, which kernels hold
+    for source in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__), Path(recording.__file__)):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

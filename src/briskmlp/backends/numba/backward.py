@@ -19,22 +19,25 @@ from briskmlp.backends.numba.forward import add, blas, fill, up
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.losses import scale_row
 from briskmlp.backends.numba.product import product
+from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.update import shrink
 from briskmlp.backends.numba.vector import load, number, splat, store, total, width
+from briskmlp.backends.recording import DW, DW_UPDATE, DX
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, BIAS_NONE
 
 
 @jit
 def backward_layer(
-    job: Any, layer: Any, buffer: Any, P: Any, G: Any, m: int, rate: float, scale: float, lowest: bool, dropped: bool
-) -> None:
-    """Write the delta of the layer below, unless ``lowest``; add dW and db to G.
+    job: Any, layer: Any, l: int, buffer: Any, P: Any, G: Any, m: int, rate: float, scale: float, dropped: bool,
+    record: Any,
+) -> None:  # fmt: skip
+    """Write the delta of the layer below layer l, unless that is 0; add dW and db to G.
 
     With a rate other than 0, G is the parameters: make the step of plain gradient descent, decay and l2 included.
     ``dropped``: the forward pass dropped units.
     """
     n_in, n_out, A, D, W, b = layer.rows, layer.columns, layer.at_A, layer.at_D, layer.W, layer.b
-    if not lowest:
+    if l > 0:
         below = layer.at_below
         if layer.blas:
             blas(buffer, D, m, n_out, False, P, W, n_in, n_out, True, buffer, below)
@@ -47,6 +50,7 @@ def backward_layer(
             multiply_dropped_slope(layer.below_activation, job.slope, buffer, below, A, m * n_in, layer.below_kept)
         else:
             multiply_slope(layer.below_activation, job.slope, buffer, below, A, m * n_in)
+        lap(record, l, DX)
     if rate == 0.0:
         add_bias(job.bias, G, b, buffer, D, m, n_out, 1.0, job.at_row)
     else:
@@ -59,6 +63,7 @@ def backward_layer(
         add(G, W, n_out, buffer, job.at_product, G, W, n_in, n_out)
     else:
         product(buffer, A, 1, n_in, buffer, D, n_out, G, W, n_out, G, W, n_out, n_in, n_out, m)
+    lap(record, l, DW if rate == 0.0 else DW_UPDATE)
 
 
 @jit

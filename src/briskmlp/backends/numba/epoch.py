@@ -16,8 +16,10 @@ from briskmlp.backends.numba.backward import backward_layer, transpose
 from briskmlp.backends.numba.forward import forward_chunk
 from briskmlp.backends.numba.losses import loss_chunk
 from briskmlp.backends.numba.order import draw_order
+from briskmlp.backends.numba.recording import begin, end, lap
 from briskmlp.backends.numba.update import clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer
+from briskmlp.backends.recording import LOSS, NORM, PREPARE, UPDATE
 from briskmlp.plan import RULE_SGD
 
 
@@ -29,7 +31,7 @@ def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, 
     layer, n = layers[layers.size - 1], rows.size
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
-        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True, -1, 0)
+        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True, -1, 0, None)
         for i in range(m):
             for j in range(layer.n_out):
                 out[start + i, j] = B[layer.at_Z + i * layer.columns + j]
@@ -45,7 +47,7 @@ def gradient(
     P = enter(k, layers, pointer(params), B, k.at_params)
     G = enter(k, layers, pointer(grad), B, k.at_grad) if wanted else B
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
-    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0, -1, 0)
+    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0, -1, 0, None)
     if wanted:
         leave(k, layers, G, pointer(grad))
     return loss_sum
@@ -60,7 +62,7 @@ def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, step: int,
 
 @entry
 def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
-    job: Any, layers: Any, buffer: Any, own_order: Any, order_epoch: Any, params: Any, state: Any,
+    job: Any, layers: Any, buffer: Any, own_order: Any, order_epoch: Any, record: Any, params: Any, state: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
     counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
 ) -> bool:  # fmt: skip
@@ -90,22 +92,28 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
         batch_weight = weigh(data[4], rows, m) if data[5] else np.float64(m)
         if batch_weight > 0.0:
             rate, scale = rates[epoch - first], 1.0 / batch_weight
+            begin(record, counts[2] + 1, m)
             if fused and rate != 0.0:
                 G = P
             else:
                 G = offset(B, k.at_grad)
                 clear(G, k.n_parameters)
+                lap(record, layers.size, PREPARE)
             fused_rate = rate if fused else 0.0
-            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, fused_rate, epoch, start)
+            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, fused_rate, epoch, start, record)
             if not np.isfinite(loss_sum):
+                end(record)
                 finite = False
                 break
             counts[2] += 1
             if not fused:
                 if k.clip_norm < np.inf:
                     clip(G, k.n_parameters, k.clip_norm)
+                    lap(record, layers.size, NORM)
                 for l in range(layers.size):
                     update_layer(k, layers[l], P, G, S, k.n_parameters, counts[2], rate)
+                    lap(record, l, UPDATE)
+            end(record)
             if k.report_rows:
                 loss_sum, batch_weight = loss_sum * scale * m, np.float64(m)
             sums[0] += loss_sum
@@ -125,7 +133,7 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
 @inline
 def accumulate(
     k: Any, layers: Any, B: Any, P: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int, scale: float, rate: float,
-    epoch: int, place: int,
+    epoch: int, place: int, record: Any,
 ) -> float:  # fmt: skip
     """Add ``scale`` times the gradient of these rows and of the penalty to G, if it is wanted; return the loss.
 
@@ -141,15 +149,18 @@ def accumulate(
             loss_sum += layer.l2 * penalty(P, G, layer.W, layer.rows * layer.columns, factor)
         if l > 0 and wanted and not layer.blas:
             transpose(P, layer.W, B, layer.at_turned, layer.rows, layer.columns)
+        if layer.l2 != 0.0 or (l > 0 and wanted and not layer.blas):
+            lap(record, l, PREPARE)
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
         chunk = offset(rows, start)
-        forward_chunk(k, layers, B, P, X, step, chunk, m, False, epoch, place + start)
+        forward_chunk(k, layers, B, P, X, step, chunk, m, False, epoch, place + start, record)
         loss = loss_chunk(k, layers[layers.size - 1], B, Y, labels, weight, weighted, chunk, m, scale)
+        lap(record, layers.size - 1, LOSS)
         loss_sum += k.report_scale * loss
         if wanted:
             for l in range(layers.size - 1, -1, -1):
-                backward_layer(k, layers[l], B, P, G, m, rate, scale, l == 0, epoch >= 0)
+                backward_layer(k, layers[l], l, B, P, G, m, rate, scale, epoch >= 0, record)
     return loss_sum
 
 

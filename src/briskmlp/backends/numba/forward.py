@@ -18,19 +18,23 @@ from briskmlp.backends.numba._options import inline, jit
 from briskmlp.backends.numba.activations import exp, exp_any, sigmoid, tanh
 from briskmlp.backends.numba.dropout import drop
 from briskmlp.backends.numba.product import ROWS, product
+from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, where_less, width
+from briskmlp.backends.recording import FORWARD, GATHER
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, EXP, LEAKY_RELU, RELU, SIGMOID, SOFTMAX, TANH
 
 
 @inline
 def forward_chunk(
-    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool, epoch: int, place: int
-) -> None:
+    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool, epoch: int, place: int,
+    record: Any,
+) -> None:  # fmt: skip
     """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``.
 
     In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
     """
     gather(X, step, rows, m, buffer, layers[0].at_A, layers[0].n_in, layers[0].rows)
+    lap(record, 0, GATHER)
     for l in range(layers.size):
         layer = layers[l]
         forward_layer(job, layer, buffer, P, m)
@@ -38,6 +42,7 @@ def forward_chunk(
             activate(layer.activation, job.slope, buffer, layer.at_Z, m, layer.columns, layer.n_out)
         if epoch >= 0 and layer.dropped > 0:
             drop(job, layer, l, buffer, m, epoch, place)
+        lap(record, l, FORWARD)
 
 
 @jit

@@ -57,9 +57,10 @@ class Work(NamedTuple):
     buffer: FloatArray
     order: Ints  # (n,) the order of the epoch in progress
     order_epoch: Ints  # (1,) the epoch it belongs to; -1 for none
+    record: Ints | None  # of a profiled training: see recording.py
 
 
-def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Work:
+def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool, record: Ints | None = None) -> Work:
     """Lay out and allocate a workspace for calls over ``n`` rows."""
     *inner, n_out = plan.layers.tolist()
     # The last width is never a product's m. Its loss works row by row in whole Vecs, which must leave no pad unwritten.
@@ -88,9 +89,8 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool) -> Wo
     for l, layer in enumerate(layers):
         layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
-    return Work(
-        job, layers, aligned_zeros(cursor.end, dtype), np.empty(n if training else 0, dtype=np.int64), np.array([-1])
-    )
+    order = np.empty(n if training else 0, dtype=np.int64)
+    return Work(job, layers, aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
 
 
 def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:

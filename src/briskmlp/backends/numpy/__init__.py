@@ -13,6 +13,7 @@ Read ``activations.py``, ``forward.py``, ``losses.py``, ``backward.py``, ``updat
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from briskmlp.backends.numpy.backward import gradient
 from briskmlp.backends.numpy.epoch import Workspace, train
 from briskmlp.backends.numpy.forward import forward
 from briskmlp.backends.numpy.update import update
+from briskmlp.backends.recording import Laps
 from briskmlp.plan import Plan
 
 __all__ = ["forward", "gradient", "train", "update"]
@@ -47,10 +49,23 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
 
 
 def workspace(
-    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, threads: int = 1, isa: str | None = None
+    plan: Plan,
+    dtype: np.dtype[Any],
+    n: int,
+    *,
+    training: bool = True,
+    threads: int = 1,
+    isa: str | None = None,
+    record: Any = None,
 ) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
-    return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {})
+    laps = Laps(None if record is None else record[0], ticks)
+    return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
+
+
+def ticks() -> int:
+    """Return the time by the clock of records."""
+    return time.monotonic_ns()
 
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:

@@ -11,6 +11,7 @@ from briskmlp.backends.numpy.activations import through
 from briskmlp.backends.numpy.forward import Dropout, Places, activations, draw_dropouts, dropped
 from briskmlp.backends.numpy.layout import quiet, tensors
 from briskmlp.backends.numpy.losses import loss_and_delta
+from briskmlp.backends.recording import DW, DX, GATHER, LOSS, NO_LAPS, PREPARE, Laps
 from briskmlp.network import FloatArray
 from briskmlp.plan import BIAS_LAYER, BIAS_NONE, Plan
 
@@ -27,7 +28,7 @@ def gradient(
     work: Any,
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
-    return loss_and_gradient(plan, params, X, Y, weight, rows, scale, grad, None)
+    return loss_and_gradient(plan, params, X, Y, weight, rows, scale, grad, None, NO_LAPS)
 
 
 @quiet
@@ -41,8 +42,9 @@ def loss_and_gradient(
     scale: float,
     grad: FloatArray | None,
     places: Places | None,
+    laps: Laps,
 ) -> float:
-    """Do what `gradient` does, with the dropout of these places in an epoch."""
+    """Do what `gradient` does, with the dropout of these places in an epoch, and note laps."""
     penalty, data_loss = 0.0, 0.0
     weights, _ = tensors(plan, params)
     for l2, W in zip(plan.l2[::2], weights, strict=True):
@@ -50,15 +52,19 @@ def loss_and_gradient(
     if grad is not None:
         for l2, W, dW in zip(plan.l2[::2], weights, tensors(plan, grad)[0], strict=True):
             dW += float(scale * l2) * W
+    laps.lap(-1, PREPARE)
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
         index = rows[chunk]
         dropouts = draw_dropouts(plan, places and Places(places.epoch, places.places[chunk]))
-        A, Z = activations(plan, params, X[index], dropouts)
+        batch = X[index]
+        laps.lap(0, GATHER)
+        A, Z = activations(plan, params, batch, dropouts, laps)
         loss, delta = loss_and_delta(plan, A[-1], Z, Y[index], None if weight is None else weight[index])
+        laps.lap(-2, LOSS)
         data_loss += loss
         if grad is not None:
-            _backward(plan, weights, A, dropouts, scale * delta, grad)
+            _backward(plan, weights, A, dropouts, scale * delta, grad, laps)
     return plan.report_scale * data_loss + penalty
 
 
@@ -69,6 +75,7 @@ def _backward(
     dropouts: list[Dropout | None],
     delta: FloatArray,
     grad: FloatArray,
+    laps: Laps,
 ) -> None:
     """Add every layer's dW and db, from the last layer to the first."""
     for l, dW, db in reversed(list(zip(range(len(weights)), *tensors(plan, grad), strict=True))):
@@ -77,6 +84,8 @@ def _backward(
             db += delta.sum()
         elif plan.bias != BIAS_NONE:
             db += delta.sum(axis=0)
+        laps.lap(l, DW)
         if l > 0:
             dA = dropped(delta @ weights[l].T, dropouts[l])
             delta = through(plan, dA, A[l], int(plan.activations[l - 1]))
+            laps.lap(l, DX)

@@ -11,16 +11,18 @@ from briskmlp.backends.contract import Divergence, Position
 from briskmlp.backends.numpy.backward import loss_and_gradient
 from briskmlp.backends.numpy.forward import Places
 from briskmlp.backends.numpy.update import clip, update
+from briskmlp.backends.recording import NORM, UPDATE, Laps
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 from briskmlp.random import sample_order
 
 
 class Workspace(NamedTuple):
-    """A gradient, and the order of the epoch it was drawn for."""
+    """A gradient, the order of an epoch, and what records laps."""
 
     grad: FloatArray
     order: dict[int, Ints]
+    laps: Laps
 
 
 def train(
@@ -40,7 +42,7 @@ def train(
     """Make at most ``max_steps`` steps from ``position``."""
     n = len(X) if order is None else len(order)
     n_batches = -(-n // plan.batch_size)
-    first, counts = position.epoch, position.counts
+    first, counts, laps = position.epoch, position.counts, work.laps
     for _ in range(max_steps):
         epoch, batch = position.epoch, position.batch
         if epoch - first == len(rates) or (order is not None and epoch > first):
@@ -49,15 +51,20 @@ def train(
         rows = (_order(plan, epoch, n, work) if order is None else order)[start : start + plan.batch_size]
         batch_weight = float(len(rows)) if weight is None else float(weight[rows].sum(dtype=np.float64))
         if batch_weight > 0:
+            laps.begin(position.step + 1, len(rows))
             work.grad[:] = 0
             places = Places(epoch, np.arange(start, start + len(rows)))
-            loss = loss_and_gradient(plan, params, X, Y, weight, rows, 1 / batch_weight, work.grad, places)
+            loss = loss_and_gradient(plan, params, X, Y, weight, rows, 1 / batch_weight, work.grad, places, laps)
             if not np.isfinite(loss):
+                laps.end()
                 return Divergence(epoch, batch)
             if plan.clip_norm < math.inf:
                 clip(work.grad, plan.clip_norm)
+                laps.lap(-1, NORM)
             counts[2] += 1
             update(plan, params, work.grad, state, position.step, rates[epoch - first])
+            laps.lap(-1, UPDATE)
+            laps.end()
             if plan.report_rows:
                 position.sums += (loss / batch_weight * len(rows), len(rows))
             else:

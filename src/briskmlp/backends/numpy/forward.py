@@ -9,6 +9,7 @@ import numpy as np
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows
 from briskmlp.backends.numpy.activations import activate
 from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.recording import FORWARD, NO_LAPS, Laps
 from briskmlp.network import FloatArray
 from briskmlp.plan import Ints, Plan
 from briskmlp.random import dropout_numbers
@@ -39,11 +40,11 @@ def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: Floa
     """Write the last activations of ``X[rows]`` to ``out``."""
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
-        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers))[0][-1]
+        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers), NO_LAPS)[0][-1]
 
 
 def activations(
-    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None]
+    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], laps: Laps
 ) -> tuple[list[FloatArray], FloatArray]:
     """Return A[0]…A[L], before dropout, and the last Z, which some losses need."""
     weights, biases = tensors(plan, params)
@@ -53,6 +54,7 @@ def activations(
         if len(b):
             Z += b
         results.append(activate(plan, Z, int(plan.activations[l])))
+        laps.lap(l, FORWARD)
     return results, Z
 
 
