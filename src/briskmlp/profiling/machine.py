@@ -1,0 +1,119 @@
+"""What this machine can do at best: measured once by the C kernels, and kept in the user's cache directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import secrets
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp.backends import native
+
+
+class Machine(NamedTuple):
+    """The limits of a processor, for kernels of one instruction set and dtype on so many threads."""
+
+    cpu: str
+    isa: str
+    dtype: str
+    threads: int
+    flops: float  # per second, of fused multiply-adds that touch no memory
+    read: float  # bytes/s of reading what no cache holds
+    triad: float  # bytes/s of A = B + C / 2, the two read and the one written, as STREAM counts
+
+    @property
+    def bandwidth(self) -> float:
+        """The better of reading and triad, in bytes/s."""
+        return max(self.read, self.triad)
+
+    def seconds(self, flops: float, n_bytes: float) -> float:
+        """Return how long this takes at best: the roofline min(peak, intensity · bandwidth), turned over."""
+        return max(flops / self.flops, n_bytes / self.bandwidth)
+
+
+def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Machine:
+    """Return this machine's limits; measure them, which takes about half a second, if they are not known.
+
+    Parameters
+    ----------
+    isa : str
+        One of ``briskmlp.backends.native.isas()``.
+    dtype : dtype
+        float32 or float64.
+    threads : int
+    calibrate : bool
+        Measure again.
+
+    Raises
+    ------
+    RuntimeError
+        There is no C extension to measure with, or another training has the threads.
+    """
+    if native.reason() is not None:
+        raise RuntimeError(f"the machine's limits are measured by the C extension: {native.reason()}")
+    dtype = np.dtype(dtype)
+    key = f"{cpu_model()} | {isa} | {dtype.name} | {threads}"
+    path = _path()
+    known = {} if path is None else _read(path)
+    if not calibrate and key in known:
+        return Machine(cpu_model(), isa, dtype.name, threads, *known[key])
+    team, *rates = native.limits(dtype, isa, threads)
+    if team < threads:
+        raise RuntimeError(f"of {threads} threads, {team} were free to measure with: is another training running?")
+    if path is not None:
+        _write(path, {**_read(path), key: rates})  # read again: another process may have measured meanwhile
+    return Machine(cpu_model(), isa, dtype.name, threads, *rates)
+
+
+@cache
+def cpu_model() -> str:
+    """Return the processor's name, as far as the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _path() -> Path | None:
+    """Return where limits are kept; None where there is no home."""
+    with suppress(RuntimeError):
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        return Path(home) / "briskmlp" / "machine.json"
+    return None
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    """Return what is kept there, less all that is not three positive numbers: it is measured again."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {key: rates for key, rates in kept.items() if _are_rates(rates)} if isinstance(kept, dict) else {}
+
+
+def _are_rates(rates: Any) -> bool:
+    return (
+        isinstance(rates, list)
+        and len(rates) == 3
+        and all(type(rate) is float and math.isfinite(rate) and rate > 0 for rate in rates)
+    )
+
+
+def _write(path: Path, kept: dict[str, list[float]]) -> None:
+    """Replace the file as a whole; that it cannot be written is no reason to fail."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(json.dumps(kept, indent=1))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,260 @@
+"""The profile of one Trainer: recorded by its backend's kernels, read here."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from briskmlp._messages import check_choice, describe_bytes
+from briskmlp.backends import native
+from briskmlp.backends.recording import Recording, make_record
+from briskmlp.backends.threads import thread_limit
+from briskmlp.profiling.machine import Machine, limits
+from briskmlp.profiling.picture import draw
+from briskmlp.profiling.rows import Row, make_rows
+from briskmlp.profiling.trace import trace_events
+
+if TYPE_CHECKING:
+    from briskmlp.engine import Engine
+
+COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
+_ATTRIBUTES = {"time": "seconds"}  # of a Row, where it has another name
+_HEADINGS = ("layer", "phase", "calls", "time ms", "share", "GFLOP/s", "bytes", "FLOP/byte", "of roofline", "bound by")
+MODELLED = (
+    "FLOPs are those of the products alone. Bytes are modelled, not measured: each phase reads its operands and writes\n"
+    "its results once. Where that would be faster than memory, they were in cache."
+)
+
+
+class Profile:
+    """Where a Trainer's training spends its time, as ``with trainer.profile() as p`` gives it.
+
+    Each step is cut into laps by the kernels themselves, of which a second instantiation is used that reads a clock:
+    the numbers that are learned stay the same, to the bit. Steps of fewer than 10 MFLOP are recorded each n-th only,
+    n a function of the shape of the first training, and what is shown is scaled to all of them. ``predict`` and
+    ``evaluate`` are not recorded, nor is validation.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One per layer and phase; ``layer`` (from 1, None for the whole network), ``phase``, ``calls`` (of all threads),
+        ``seconds`` (mean of the threads), ``share``, ``flops``, ``bytes`` (modelled), ``gflops``, ``intensity``
+        (FLOP/byte), ``roofline`` (share of ``min(peak, intensity · bandwidth)``), ``bound`` (``"compute"``,
+        ``"memory"``, ``"cache"``: faster than memory could be, or ``"barrier"``).
+    machine : Machine or None
+        This machine's peak and bandwidth; measured at first use and kept in the user's cache directory.
+    steps, sampled, every : int
+        Steps made, those recorded, and that each every-th is.
+    seconds, step_seconds : float
+        Of all kernel calls; of all steps in them, scaled where not each was recorded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from briskmlp import Trainer
+    >>> trainer = Trainer([50, 200, 10], batch_size=100, seed=0, backend="numpy")
+    >>> X, Y = np.zeros((400, 50)), np.zeros((400, 10))
+    >>> with trainer.profile() as p:
+    ...     history = trainer.fit(X, Y, epochs=2)
+    >>> p.steps, p.sampled, [row.calls for row in p.rows if row.phase == "dX"]
+    (8, 4, [8])
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        if engine.recording is not None:
+            raise RuntimeError("this Trainer is being profiled already; leave the first profile before the next")
+        self._engine = engine
+        self._begin = self._now()
+        self._end: tuple[int, int] | None = None
+        workers = thread_limit(engine.threads) if engine.backend is native else 1
+        self._recording = Recording(make_record(len(engine.plan.activations), workers))
+        self._machine: Machine | None = None
+        self._why: str | None = None  # there is none
+        self._plan = engine.plan
+        self.backend, self.isa, self.dtype = engine.backend.NAME, engine.choice.isa, engine.dtype.name
+        engine.record(self._recording)
+
+    def close(self) -> None:
+        """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
+        if self._end is None:
+            self._end = self._now()
+            self._engine.record(None)
+
+    def _now(self) -> tuple[int, int]:
+        return self._engine.backend.ticks(), time.monotonic_ns()
+
+    @property
+    def _ticks_per_second(self) -> float:
+        """The rate of the backend's clock, against the system's: over the whole profile, or a millisecond of it."""
+        ticks, nanoseconds = self._end or self._now()
+        while nanoseconds - self._begin[1] < 10**6:
+            ticks, nanoseconds = self._now()
+        return (ticks - self._begin[0]) / (nanoseconds - self._begin[1]) * 1e9
+
+    # --- what was recorded -------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> list[Row]:
+        """One per layer and phase that had any call, layer after layer."""
+        itemsize = self._engine.dtype.itemsize
+        return make_rows(self._recording.record, self._plan, itemsize, self._ticks_per_second, self.machine)
+
+    @property
+    def steps(self) -> int:
+        """Steps made."""
+        return int(self._recording.record[0]["steps"])
+
+    @property
+    def sampled(self) -> int:
+        """Steps recorded."""
+        return int(self._recording.record[0]["sampled"])
+
+    @property
+    def every(self) -> int:
+        """Each how many-th step is recorded; 0 before any training."""
+        return int(self._recording.record[0]["every"])
+
+    @property
+    def threads(self) -> int:
+        """The largest team that made a step."""
+        return max(1, int((self._recording.record["sampled"] > 0).sum()))
+
+    @property
+    def seconds(self) -> float:
+        """The time of all kernel calls."""
+        return self._recording.seconds
+
+    @property
+    def step_seconds(self) -> float:
+        """The time of all steps, scaled from those that were recorded."""
+        record = self._recording.record[0]
+        return float(record["ticks"] / self._ticks_per_second * self.steps / self.sampled) if self.sampled else 0.0
+
+    @property
+    def machine(self) -> Machine | None:
+        """This machine's limits, for the instruction set, dtype and threads of the training; None if not known."""
+        if self._machine is None and self.sampled:
+            try:
+                self._machine = limits(self.isa or native.isa(), self.dtype, self._peak_threads())
+            except RuntimeError as error:
+                self._why = str(error)
+        return self._machine
+
+    def _peak_threads(self) -> int:
+        """Threads that could have worked: other backends leave large products to BLAS, whose number is the Trainer's."""
+        return self.threads if self.backend == "native" else thread_limit(self._engine.threads)
+
+    # --- shown -------------------------------------------------------------------------------------------------------
+
+    def table(self, sort_by: str = "layer") -> str:
+        """Return a text table, as ``str`` and ``print`` do.
+
+        Parameters
+        ----------
+        sort_by : {"layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound"}
+            Numbers descend.
+        """
+        check_choice("sort_by", sort_by, COLUMNS)
+        rows, machine = self.rows, self.machine
+        lines = [self._title()]
+        if not rows:
+            missing = f": only each {self.every}th step is; train more" if self.steps else ""
+            return "\n".join([*lines, f"of {self.steps} steps none was recorded{missing}"])
+        if sort_by != "layer":
+            attribute = _ATTRIBUTES.get(sort_by, sort_by)
+            texts = sort_by in ("phase", "bound")
+            rows.sort(key=lambda row: getattr(row, attribute) or ("" if texts else 0), reverse=not texts)
+        cells = [_HEADINGS, *(_cells(row) for row in rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
+        for row in cells:
+            aligned = [text.ljust(w) if column in (1, 9) else text.rjust(w) for column, (text, w) in
+                       enumerate(zip(row, widths, strict=True))]  # fmt: skip
+            lines.append("  ".join(aligned).rstrip())
+        lines += ["", self._sums(rows)]
+        if machine is None:
+            lines.append(f"no roofline: {self._why}")
+        else:
+            lines.append(
+                f"this machine with {machine.isa}, {machine.dtype}, {machine.threads} threads: "
+                f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s"
+            )
+        if self.backend != "native":
+            lines.append(f"the {self.backend} backend's BLAS does not say how long its threads wait for each other")
+        return "\n".join([*lines, MODELLED])
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _title(self) -> str:
+        widths = "-".join(map(str, self._plan.layers))
+        how = " ".join(filter(None, (self.backend, self.isa, self.dtype)))
+        sampled = f", each {self.every}th recorded and scaled" if self.every > 1 else ""
+        return f"{widths}, {how}, {self.threads} threads: {self.steps} steps{sampled}, {self.step_seconds * 1e3:.3g} ms"
+
+    def _sums(self, rows: list[Row]) -> str:
+        bounds: dict[str, float] = {}
+        for row in rows:
+            bounds[row.bound or "unknown"] = bounds.get(row.bound or "unknown", 0.0) + row.share
+        parts = ", ".join(f"{bound} {share:.1%}" for bound, share in sorted(bounds.items(), key=lambda kv: -kv[1]))
+        return (
+            f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps; these are "
+            f"{self.step_seconds / self.seconds:.1%} of the calls' {self.seconds * 1e3:.3g} ms"
+        )
+
+    def to_json(self) -> str:
+        """Return all of it as a JSON object: ``rows``, ``machine`` and what ``table`` says beside them."""
+        machine = self.machine
+        report = {
+            "layers": self._plan.layers.tolist(),
+            **{name: getattr(self, name) for name in ("backend", "isa", "dtype", "threads", "steps", "sampled", "every")},
+            **{name: getattr(self, name) for name in ("seconds", "step_seconds")},
+            "machine": None if machine is None else {**machine._asdict(), "bandwidth": machine.bandwidth},
+            "modelled": ["flops", "bytes", "gflops", "intensity", "roofline", "bound"],
+            "rows": [{**row._asdict(), "gflops": row.gflops, "intensity": row.intensity} for row in self.rows],
+        }
+        return json.dumps(report)
+
+    def to_chrome_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the last 65,536 laps and steps of each thread as a trace that https://ui.perfetto.dev opens.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of a JSON file, which is replaced.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        events = trace_events(self._recording.record, self._ticks_per_second)
+        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}))
+
+    def plot(self) -> Any:
+        """Return a matplotlib Figure: the roofline with a mark for each layer and phase, and bars of time.
+
+        Raises
+        ------
+        ImportError
+            Matplotlib is not installed.
+        """
+        return draw(self.rows, self.machine, self._title())
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Return a row as text, with a dash where there is nothing to tell."""
+    return (
+        str(row.layer or "all"),
+        row.phase,
+        str(row.calls),
+        f"{row.seconds * 1e3:.3f}",
+        f"{row.share:.1%}",
+        f"{row.gflops:.1f}" if row.flops else "-",
+        describe_bytes(round(row.bytes)) if row.bytes else "-",
+        f"{row.intensity:.1f}" if row.flops else "-",
+        "-" if row.roofline is None else f"{row.roofline:.0%}",
+        row.bound or "-",
+    )

@@ -1,0 +1,114 @@
+"""The rows of a profile: what was recorded of each layer and phase, and the model of its arithmetic and traffic.
+
+FLOPs are those of the products alone, 2 · rows · n_in · n_out each. Bytes are a model too: a phase reads its operands
+and writes its results once, as if no cache kept anything from one phase to the next.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp.backends.recording import DW, DW_UPDATE, DX, FORWARD, GATHER, LOSS, NORM, PHASES, PREPARE, UPDATE, WAIT
+from briskmlp.plan import Plan
+from briskmlp.profiling.machine import Machine
+
+
+class Row(NamedTuple):
+    """One phase of one layer, over all steps: where not every step was recorded, scaled to all of them."""
+
+    layer: int | None  # counted from 1, as in the equations; None for the whole network
+    phase: str
+    calls: int  # of all threads together
+    seconds: float  # the mean of the threads
+    share: float  # of the steps' time
+    flops: float
+    bytes: float
+    roofline: float | None  # share of what the machine can do at this intensity; None if that is not known
+    bound: str | None  # "compute", "memory", "cache" (faster than memory could be) or "barrier"
+
+    @property
+    def gflops(self) -> float:
+        """GFLOP/s."""
+        return self.flops / self.seconds / 1e9 if self.seconds > 0 else 0.0
+
+    @property
+    def intensity(self) -> float:
+        """FLOP/byte."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+def make_rows(record: Any, plan: Plan, itemsize: int, ticks_per_second: float, machine: Machine | None) -> list[Row]:
+    """Return the rows of a record, layer after layer."""
+    steps, sampled = int(record[0]["steps"]), int(record[0]["sampled"])
+    if sampled == 0:
+        return []
+    scale, workers = steps / sampled, record["sampled"].sum() / sampled
+    counts = record["counts"]
+    calls, ticks = counts["calls"].sum(axis=0), counts["ticks"].sum(axis=0)
+    all_seconds = record["ticks"].sum() / workers * scale / ticks_per_second
+    rows = []
+    for layer, phase in zip(*np.nonzero(calls), strict=True):
+        seconds = float(ticks[layer, phase] / workers * scale / ticks_per_second)
+        work = [scale * x for x in model(plan, int(layer), int(phase), int(record[0]["rows"]), sampled, itemsize)]
+        roofline, bound = _judge(int(phase), seconds, *work, machine)
+        whole = layer == len(plan.activations)
+        rows.append(
+            Row(
+                None if whole else int(layer) + 1,
+                PHASES[phase],
+                round(calls[layer, phase] * scale),
+                seconds,
+                seconds / all_seconds,
+                *work,
+                roofline,
+                bound,
+            )
+        )
+    return rows
+
+
+def model(plan: Plan, layer: int, phase: int, rows: int, steps: int, itemsize: int) -> tuple[float, float]:
+    """Return the FLOPs and bytes of so many steps over so many rows; ``layer`` L is the whole network."""
+    n_layers = len(plan.activations)
+    if layer == n_layers:
+        parts = [_numbers(plan, l, phase, rows, steps) for l in range(n_layers)]
+        return 0.0, itemsize * sum(parts)
+    product = 2.0 * rows * float(plan.layers[layer]) * float(plan.layers[layer + 1])
+    return (product if phase in (FORWARD, DX, DW, DW_UPDATE) else 0.0), itemsize * _numbers(
+        plan, layer, phase, rows, steps
+    )
+
+
+def _numbers(plan: Plan, layer: int, phase: int, rows: int, steps: int) -> float:
+    """Return how many numbers a phase reads and writes."""
+    n_in, n_out = float(plan.layers[layer]), float(plan.layers[layer + 1])
+    A, Z, W = rows * n_in, rows * n_out, steps * n_in * n_out
+    moved = 2 * W * (1 + plan.n_slots)  # weights and state, read and written
+    return {
+        GATHER: 2 * A,
+        FORWARD: A + W + Z,
+        LOSS: 3 * Z,  # A and Y, and delta
+        DX: Z + W + 2 * A,  # delta, W, A for f', and the delta below
+        DW: A + Z + W,
+        DW_UPDATE: A + Z + moved,
+        NORM: W,
+        UPDATE: W + moved,
+        WAIT: 0.0,
+        PREPARE: W if layer == 0 else 2 * W,  # cleared; from layer 2 on, transposed
+    }[phase]
+
+
+def _judge(
+    phase: int, seconds: float, flops: float, n_bytes: float, machine: Machine | None
+) -> tuple[float | None, str | None]:
+    """Return the share of the roofline and what bounds a phase."""
+    if phase == WAIT:
+        return None, "barrier"
+    if machine is None or seconds <= 0:
+        return None, None
+    share = machine.seconds(flops, n_bytes) / seconds
+    if flops / machine.flops >= n_bytes / machine.bandwidth:
+        return share, "compute"
+    return share, "memory" if share <= 1 else "cache"
