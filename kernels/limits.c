@@ -8,28 +8,29 @@
 #include <string.h>
 
 enum {
-    ROUNDS = 200000,         /* of FMA chains: some milliseconds, against which a wait is nothing */
-    PASSES = 24,             /* of each kind */
+    ROUNDS = 100000,         /* of FMA chains: half a millisecond */
+    PARTS = 8,               /* of an array, one for each pass: a millisecond too */
+    PASSES = 256,            /* of each kind, short ones: on a busy machine some are undisturbed */
     LEAST_BYTES = 64 << 20,  /* of each of the three arrays: beyond any cache that a few cores have to themselves */
-    THREAD_BYTES = 16 << 20, /* of each thread's part */
+    THREAD_BYTES = 16 << 20, /* of each thread's share */
 };
 
 struct measurement {
     const struct brisk_kernels* kernels;
-    int64_t n;    /* numbers of one thread's part of an array */
-    char* memory; /* every thread's parts of A, B and C */
+    int64_t n;    /* numbers of one part of a thread's share of an array */
+    char* memory; /* for each thread and part, those of A, B and C */
     struct brisk_limits limits;
     double kept[BRISK_POOL_MAX]; /* sums nobody needs: the loops must not be left out */
 };
 
-enum kind { CHAINS, READ, TRIAD, KINDS };
+enum kind { MULTIPLY_ADD, READ, TRIAD, KINDS };
 
-static void pass(struct measurement* measurement, int rank, enum kind kind) {
+static void pass(struct measurement* measurement, int rank, enum kind kind, int part) {
     const struct brisk_kernels* kernels = measurement->kernels;
     const int64_t n = measurement->n;
     const size_t bytes = (size_t)n * kernels->size;
-    char* A = measurement->memory + 3 * bytes * (size_t)rank;
-    if (kind == CHAINS)
+    char* A = measurement->memory + 3 * bytes * (size_t)(rank * PARTS + part);
+    if (kind == MULTIPLY_ADD)
         measurement->kept[rank] += kernels->chains(ROUNDS);
     else if (kind == READ)
         measurement->kept[rank] += kernels->stream_read(A, 3 * n);
@@ -42,12 +43,13 @@ static void measure_region(void* arg, const struct brisk_team* team) {
     const struct brisk_kernels* kernels = measurement->kernels;
     const size_t bytes = 3 * (size_t)measurement->n * kernels->size;
     double best[KINDS] = {0};
-    memset(measurement->memory + bytes * (size_t)team->rank, 0, bytes); /* so that memory is near who uses it */
-    for (enum kind kind = CHAINS; kind < KINDS; kind++)
+    /* so that memory is near who uses it */
+    memset(measurement->memory + PARTS * bytes * (size_t)team->rank, 0, PARTS * bytes);
+    for (enum kind kind = MULTIPLY_ADD; kind < KINDS; kind++)
         for (int i = 0; i < PASSES; i++) {
             brisk_wait(team);
             const int64_t start = brisk_nanoseconds();
-            pass(measurement, team->rank, kind);
+            pass(measurement, team->rank, kind, i % PARTS);
             brisk_wait(team);
             const double rate = 1e9 / (double)(brisk_nanoseconds() - start);
             best[kind] = rate > best[kind] ? rate : best[kind];
@@ -56,16 +58,17 @@ static void measure_region(void* arg, const struct brisk_team* team) {
         return;
     measurement->limits = (struct brisk_limits){
         .threads = team->size,
-        .flops = best[CHAINS] * kernels->chain_flops * ROUNDS * team->size,
+        .flops = best[MULTIPLY_ADD] * kernels->chain_flops * ROUNDS * team->size,
         .read = best[READ] * (double)bytes * team->size,
         .triad = best[TRIAD] * (double)bytes * team->size,
     };
 }
 
 bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits) {
-    const int64_t part = LEAST_BYTES / threads > THREAD_BYTES ? LEAST_BYTES / threads : THREAD_BYTES;
-    struct measurement measurement = {.kernels = kernels, .n = part / 1024 * 1024 / (int64_t)kernels->size};
-    const size_t bytes = 3 * (size_t)measurement.n * kernels->size * (size_t)threads;
+    /* a multiple of what the loops take at once, and of cache lines */
+    const int64_t share = (LEAST_BYTES / threads > THREAD_BYTES ? LEAST_BYTES / threads : THREAD_BYTES) & ~0xFFFF;
+    struct measurement measurement = {.kernels = kernels, .n = share / PARTS / (int64_t)kernels->size};
+    const size_t bytes = 3 * PARTS * (size_t)measurement.n * kernels->size * (size_t)threads;
     measurement.memory = aligned_alloc(64, bytes);
     if (measurement.memory == NULL)
         return false;

@@ -487,7 +487,7 @@ static PyMethodDef methods[] = {
     {"ticks", ticks, METH_NOARGS, "ticks($module, /)\n--\n\nThe clock that records are written by."},
     {"limits", limits, METH_VARARGS,
      "limits($module, dtype_size, isa, threads, /)\n--\n\n"
-     "Measure a team's threads, FLOP/s, and bytes/s of reading and of a triad. Takes about a second."},
+     "Measure a team's threads, FLOP/s, and bytes/s of reading and of a triad. Takes about half a second."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, count, /)\n--\n\nFor tests: let the count-th allocation from now on fail; 0 none."},
     {"_force_threads", force_threads, METH_O,

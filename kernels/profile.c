@@ -59,6 +59,11 @@ static struct brisk_record* record_of(const struct brisk_work* work, int64_t ran
     return (struct brisk_record*)(work->record + rank * brisk_record_size(work->plan.n_layers));
 }
 
+/* Calls and ticks. */
+static int64_t* counts_of(struct brisk_record* record, int64_t l, enum brisk_phase phase) {
+    return (int64_t*)record + HEAD + 2 * (l * BRISK_PHASES + phase);
+}
+
 static void write_event(const struct brisk_work* work, struct brisk_record* record, int64_t start, int64_t end,
                         int64_t place) {
     struct brisk_event* events = (struct brisk_event*)((int64_t*)record + HEAD + counts_size(work->plan.n_layers));
@@ -82,11 +87,11 @@ void brisk_lap(const struct brisk_work* work, int64_t rank, int64_t l, enum bris
     struct brisk_record* record = record_of(work, rank);
     if (record->step == 0)
         return;
-    const int64_t now = brisk_ticks(), place = l * BRISK_PHASES + phase;
-    int64_t* count = (int64_t*)record + HEAD + 2 * place;
+    const int64_t now = brisk_ticks();
+    int64_t* count = counts_of(record, l, phase);
     count[0]++;
     count[1] += now - record->mark;
-    write_event(work, record, record->mark, now, place);
+    write_event(work, record, record->mark, now, l * BRISK_PHASES + phase);
     record->mark = now;
 }
 
@@ -95,6 +100,8 @@ void brisk_end(const struct brisk_work* work, int64_t rank) {
     if (record->step == 0)
         return;
     const int64_t now = brisk_ticks();
+    /* After the last lap the batch's loss was added up. */
+    counts_of(record, work->plan.n_layers - 1, BRISK_PHASE_LOSS)[1] += now - record->mark;
     record->sampled++;
     record->ticks += now - record->start;
     write_event(work, record, record->start, now, -1);

@@ -1,4 +1,4 @@
-"""The command line: ``briskmlp demo | train | predict | info``.
+"""The command line: ``briskmlp demo | train | predict | profile | info``.
 
 Results go to stdout, notes and progress to stderr. With ``--json`` stdout gets exactly one JSON object, which is
 ``{"error": "…"}`` when something fails. Exit codes: 0 done; 1 training failed: it diverged or memory ran out; 2 wrong
@@ -21,6 +21,10 @@ BACKENDS = ("auto", "native", "numba", "numpy")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop")
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 DTYPES = ("float32", "float64")
+PRECISIONS = ("highest", "high", "bfloat16")
+PROFILE_COLUMNS = (
+    "layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound",
+)  # fmt: skip
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
@@ -93,6 +97,10 @@ def _call(args: argparse.Namespace) -> Result:
             from briskmlp.tabular import predict
 
             return predict(args)
+        case "profile":
+            from briskmlp.profile_command import profile
+
+            return profile(args)
         case _:
             from briskmlp.info import info
 
@@ -137,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--out", type=Path, metavar="FILE", help="write the predictions here as CSV, not to stdout")
     _add_machine(predict)
+
+    profile = _add_command(commands, "profile", "profile the training of a network on random data")
+    _add_profile(profile)
+    _add_machine(profile)
 
     _add_command(commands, "info", "show versions, backends, instruction sets and threads")
     return parser
@@ -219,6 +231,26 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="show a bar on stderr; default: on a terminal; never with --json",
+    )
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--layers", type=_widths, metavar="WIDTHS", help="from input to output, such as 4096,4096,4096,1000"
+    )
+    group.add_argument("--batch", type=_integer(1), default=128, metavar="ROWS", help="default: %(default)s")
+    group.add_argument("--steps", type=_integer(1), help="default: as many as take about two seconds")
+    group.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="default: %(default)s")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="SGD", help="default: %(default)s")
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
+    group.add_argument("--precision", choices=PRECISIONS, default="highest", help="default: %(default)s")
+    group = parser.add_argument_group("output")
+    group.add_argument("--sort-by", choices=PROFILE_COLUMNS, default="layer", help="default: %(default)s")
+    group.add_argument("--trace", type=Path, metavar="FILE", help="write a trace for https://ui.perfetto.dev here")
+    group.add_argument("--plot", type=Path, metavar="FILE", help="write a picture here, such as profile.png")
+    group.add_argument(
+        "--calibrate", action="store_true", help="measure this machine's limits again; with --layers or without"
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from briskmlp.backends import dispatch
 from briskmlp.backends.contract import LARGEST_CHUNK, WEIGHTS_NOT_FINITE, Divergence, Position, aligned_zeros
-from briskmlp.backends.recording import Recording, every
+from briskmlp.backends.recording import Recording
 from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.inputs import Inputs
 from briskmlp.network import FloatArray

@@ -16,7 +16,8 @@ Rules that every backend obeys
 - ``plan.report_scale`` multiplies the loss of the data that ``train`` and ``gradient`` tell; no gradient, no l2 term.
 - Results depend on the Plan, the data and the position alone: not on where calls are cut, nor on what a workspace was
   used for before.
-- Kernels read no clock, unless they keep a record, draw no randomness but the Plan's streams, and allocate nothing that grows with use.
+- Kernels read no clock, unless they keep a record, draw no randomness but the Plan's streams, and allocate nothing
+  that grows with use.
 - When a loss is not finite ``train`` stops and says where. A backend that RESTORES then leaves parameters, state and
   position as they were, and does so too where what was learned is not finite; its calls move everything or nothing.
   With the others all this is undefined: the caller keeps a copy from before the call, looks whether what was learned

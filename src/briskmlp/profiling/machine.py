@@ -33,6 +33,12 @@ class Machine(NamedTuple):
         """The better of reading and triad, in bytes/s."""
         return max(self.read, self.triad)
 
+    def describe(self) -> str:
+        """Return a line that says all of it but the processor."""
+        flops, bandwidth = self.flops / 1e9, self.bandwidth / 1e9
+        team = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{flops:.0f} GFLOP/s, {bandwidth:.0f} GB/s with {self.isa}, {self.dtype}, {team}"
+
     def seconds(self, flops: float, n_bytes: float) -> float:
         """Return how long this takes at best: the roofline min(peak, intensity · bandwidth), turned over."""
         return max(flops / self.flops, n_bytes / self.bandwidth)

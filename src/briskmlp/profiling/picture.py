@@ -8,18 +8,18 @@ from briskmlp.profiling.machine import Machine
 from briskmlp.profiling.rows import Row
 
 COLOURS = {
-    "gather": "#9c755f", "forward": "#4e79a7", "loss": "#b07aa1", "dX": "#76b7b2", "dW": "#f28e2b", "dW+update": "#e15759",
-    "norm": "#edc948", "update": "#ff9da7", "wait": "#bab0ac", "prepare": "#59a14f",
+    "gather": "#9c755f", "forward": "#4e79a7", "loss": "#b07aa1", "dX": "#76b7b2", "dW": "#f28e2b",
+    "dW+update": "#e15759", "norm": "#edc948", "update": "#ff9da7", "wait": "#bab0ac", "prepare": "#59a14f",
 }  # fmt: skip
 
 
 def draw(rows: list[Row], machine: Machine | None, title: str) -> Any:
     """Return a matplotlib Figure."""
     try:
-        from matplotlib import pyplot
+        from matplotlib import pyplot as plt
     except ImportError as error:
         raise ImportError('plot() needs Matplotlib: pip install "briskmlp[plot]"') from error
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     figure.suptitle(title)
     _draw_roofline(left, rows, machine)
     _draw_bars(right, rows)
@@ -43,10 +43,12 @@ def _draw_roofline(ax: Any, rows: list[Row], machine: Machine | None) -> None:
         ax.annotate(str(row.layer), (row.intensity, row.gflops), textcoords="offset points", xytext=(6, -3), fontsize=8)
     for phase in dict.fromkeys(row.phase for row in rows):
         ax.plot([], [], "o", color=COLOURS[phase], label=phase)
-    ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="FLOP/byte, of modelled bytes", ylabel="GFLOP/s")
+    rates = [row.gflops for row in rows] + ([] if machine is None else [machine.flops / 1e9])
+    ax.set(xscale="log", yscale="log", xlabel="FLOP/byte, of modelled bytes", ylabel="GFLOP/s")
+    ax.set(xlim=(low, high), ylim=(min(rates, default=1.0) / 4, max(rates, default=1.0) * 4))
     ax.set_title("Roofline; numbers are layers")
     ax.grid(which="both", alpha=0.2)
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="upper left", fontsize=8)  # above the roof nothing lies
 
 
 def _draw_bars(ax: Any, rows: list[Row]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.backends import native
-from briskmlp.backends.recording import Recording, make_record
+from briskmlp.backends.recording import HEAD, Recording, make_record
 from briskmlp.backends.threads import thread_limit
 from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.picture import draw
@@ -76,6 +76,13 @@ class Profile:
         self._plan = engine.plan
         self.backend, self.isa, self.dtype = engine.backend.NAME, engine.choice.isa, engine.dtype.name
         engine.record(self._recording)
+
+    def clear(self) -> None:
+        """Forget what was recorded so far, such as a first step, which maps the memory of a workspace."""
+        record = self._recording.record
+        for name in (*HEAD[1:], "counts"):
+            record[name] = 0
+        self._recording.seconds = 0.0
 
     def close(self) -> None:
         """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
@@ -177,10 +184,11 @@ class Profile:
         if machine is None:
             lines.append(f"no roofline: {self._why}")
         else:
-            lines.append(
-                f"this machine with {machine.isa}, {machine.dtype}, {machine.threads} threads: "
-                f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s"
-            )
+            lines.append(f"this machine: {machine.describe()}")
+            if any(row.bound == "compute" and (row.roofline or 0) > 1.05 for row in rows):
+                lines.append(
+                    "these limits are too low: the machine was busy; measure again: briskmlp profile --calibrate"
+                )
         if self.backend != "native":
             lines.append(f"the {self.backend} backend's BLAS does not say how long its threads wait for each other")
         return "\n".join([*lines, MODELLED])
@@ -192,7 +200,8 @@ class Profile:
         widths = "-".join(map(str, self._plan.layers))
         how = " ".join(filter(None, (self.backend, self.isa, self.dtype)))
         sampled = f", each {self.every}th recorded and scaled" if self.every > 1 else ""
-        return f"{widths}, {how}, {self.threads} threads: {self.steps} steps{sampled}, {self.step_seconds * 1e3:.3g} ms"
+        team = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{widths}, {how}, {team}: {self.steps} steps{sampled}, {self.step_seconds * 1e3:.1f} ms"
 
     def _sums(self, rows: list[Row]) -> str:
         bounds: dict[str, float] = {}
@@ -201,7 +210,7 @@ class Profile:
         parts = ", ".join(f"{bound} {share:.1%}" for bound, share in sorted(bounds.items(), key=lambda kv: -kv[1]))
         return (
             f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps; these are "
-            f"{self.step_seconds / self.seconds:.1%} of the calls' {self.seconds * 1e3:.3g} ms"
+            f"{self.step_seconds / self.seconds:.1%} of the calls' {self.seconds * 1e3:.1f} ms"
         )
 
     def to_json(self) -> str:
@@ -209,7 +218,10 @@ class Profile:
         machine = self.machine
         report = {
             "layers": self._plan.layers.tolist(),
-            **{name: getattr(self, name) for name in ("backend", "isa", "dtype", "threads", "steps", "sampled", "every")},
+            **{
+                name: getattr(self, name)
+                for name in ("backend", "isa", "dtype", "threads", "steps", "sampled", "every")
+            },
             **{name: getattr(self, name) for name in ("seconds", "step_seconds")},
             "machine": None if machine is None else {**machine._asdict(), "bandwidth": machine.bandwidth},
             "modelled": ["flops", "bytes", "gflops", "intensity", "roofline", "bound"],

@@ -26,8 +26,8 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, EXP, LEAKY_RELU, RELU, SIGMOI
 
 @inline
 def forward_chunk(
-    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool, epoch: int, place: int,
-    record: Any,
+    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool,
+    epoch: int, place: int, record: Any,
 ) -> None:  # fmt: skip
     """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``.
 

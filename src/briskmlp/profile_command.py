@@ -1,0 +1,69 @@
+"""``briskmlp profile``: train a network on random data, and show where the time goes."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from importlib.util import find_spec
+
+import numpy as np
+
+from briskmlp._console import Result, note
+from briskmlp.backends import native
+from briskmlp.backends.threads import thread_limit
+from briskmlp.optimizers import OPTIMIZERS
+from briskmlp.profiling import limits
+from briskmlp.trainer import Trainer
+
+SECONDS = 2.0  # of training, unless --steps says how much
+
+
+def profile(args: Namespace) -> Result:
+    """Profile as many steps as were asked for, after one that finds all memory mapped and all code loaded."""
+    if args.layers is None and not args.calibrate:
+        raise ValueError("--layers is missing; only --calibrate can do without")
+    if args.layers is None:
+        return _calibrate(args)
+    if args.plot is not None and find_spec("matplotlib") is None:
+        raise ValueError('--plot needs Matplotlib: pip install "briskmlp[plot]"')
+    trainer = Trainer(
+        args.layers,
+        hidden=args.activation,
+        loss="cross_entropy",
+        optimizer=OPTIMIZERS[args.optimizer](1e-3),
+        batch_size=args.batch,
+        dtype=args.dtype,
+        precision=args.precision,
+        seed=0,
+        backend=args.backend,
+        threads=args.threads,
+    )
+    rng = np.random.default_rng(0)
+    X = rng.random((args.batch, trainer.network.n_in), dtype=np.dtype(args.dtype))
+    Y = rng.integers(max(2, trainer.network.n_out), size=args.batch)
+    if args.calibrate:
+        _calibrate(args)
+    with trainer.profile() as p:
+        trainer.fit(X, Y, epochs=1, progress=False)  # compiles, and maps memory
+        p.clear()
+        trainer.fit(X, Y, epochs=1, progress=False)
+        steps = args.steps or max(3, min(10**6, int(SECONDS / p.seconds)))
+        steps += -steps % p.every  # so that some are recorded
+        p.clear()
+        note(f"profiling {steps} steps of {args.batch} rows")
+        trainer.fit(X, Y, epochs=steps, progress=False)
+    if args.trace is not None:
+        p.to_chrome_trace(args.trace)
+    if args.plot is not None:
+        p.plot().savefig(args.plot)
+    return Result(json.loads(p.to_json()), p.table(sort_by=args.sort_by) + "\n")
+
+
+def _calibrate(args: Namespace) -> Result:
+    """Measure the limits of one thread, and of all that may be used."""
+    most = thread_limit(args.threads)
+    if native.reason() is not None:
+        raise ValueError(f"--calibrate needs the C extension: {native.reason()}")
+    machines = [limits(native.isa(), args.dtype, threads, calibrate=True) for threads in sorted({1, most})]
+    lines = [machines[0].cpu, *(f"  {machine.describe()}" for machine in machines)]
+    return Result({"machines": [machine._asdict() for machine in machines]}, "\n".join(lines) + "\n")
