@@ -319,7 +319,7 @@ class Trainer:
 
     @contextmanager
     def profile(self) -> Iterator[Profile]:
-        """Record where training spends its time, inside a ``with`` block, and after it: see `briskmlp.profiling.Profile`.
+        """Record where training in a ``with`` block spends its time: see `briskmlp.profiling.Profile`.
 
         The numbers learned are the same, to the bit. A profile belongs to this Trainer alone.
 

@@ -24,8 +24,8 @@ COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "inten
 _ATTRIBUTES = {"time": "seconds"}  # of a Row, where it has another name
 _HEADINGS = ("layer", "phase", "calls", "time ms", "share", "GFLOP/s", "bytes", "FLOP/byte", "of roofline", "bound by")
 MODELLED = (
-    "FLOPs are those of the products alone. Bytes are modelled, not measured: each phase reads its operands and writes\n"
-    "its results once. Where that would be faster than memory, they were in cache."
+    "FLOPs are those of the products alone. Bytes are modelled, not measured: each phase reads its operands and\n"
+    "writes its results once. Where that would be faster than memory, they were in cache."
 )
 
 
@@ -142,7 +142,7 @@ class Profile:
 
     @property
     def machine(self) -> Machine | None:
-        """This machine's limits, for the instruction set, dtype and threads of the training; None if not known."""
+        """The machine's limits, for the instruction set, dtype and threads of the training; None if not known."""
         if self._machine is None and self.sampled:
             try:
                 self._machine = limits(self.isa or native.isa(), self.dtype, self._peak_threads())
@@ -151,7 +151,7 @@ class Profile:
         return self._machine
 
     def _peak_threads(self) -> int:
-        """Threads that could have worked: other backends leave large products to BLAS, whose number is the Trainer's."""
+        """Threads that could have worked: other backends leave large products to BLAS, which has the Trainer's."""
         return self.threads if self.backend == "native" else thread_limit(self._engine.threads)
 
     # --- shown -------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Profile:
             lines.append(f"this machine: {machine.describe()}")
             if any(row.bound == "compute" and (row.roofline or 0) > 1.05 for row in rows):
                 lines.append(
-                    "these limits are too low: the machine was busy; measure again: briskmlp profile --calibrate"
+                    "these limits are too low, the machine was busy: measure again with briskmlp profile --calibrate"
                 )
         if self.backend != "native":
             lines.append(f"the {self.backend} backend's BLAS does not say how long its threads wait for each other")

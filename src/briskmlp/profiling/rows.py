@@ -48,40 +48,39 @@ def make_rows(record: Any, plan: Plan, itemsize: int, ticks_per_second: float, m
     counts = record["counts"]
     calls, ticks = counts["calls"].sum(axis=0), counts["ticks"].sum(axis=0)
     all_seconds = record["ticks"].sum() / workers * scale / ticks_per_second
-    rows = []
+    n_rows, rows = float(record[0]["rows"]) * scale, []
     for layer, phase in zip(*np.nonzero(calls), strict=True):
         seconds = float(ticks[layer, phase] / workers * scale / ticks_per_second)
-        work = [scale * x for x in model(plan, int(layer), int(phase), int(record[0]["rows"]), sampled, itemsize)]
-        roofline, bound = _judge(int(phase), seconds, *work, machine)
-        whole = layer == len(plan.activations)
+        flops, n_bytes = model(plan, int(layer), int(phase), n_rows, steps, itemsize)
+        roofline, bound = _judge(int(phase), seconds, flops, n_bytes, machine)
         rows.append(
             Row(
-                None if whole else int(layer) + 1,
-                PHASES[phase],
-                round(calls[layer, phase] * scale),
-                seconds,
-                seconds / all_seconds,
-                *work,
-                roofline,
-                bound,
+                layer=None if layer == len(plan.activations) else int(layer) + 1,
+                phase=PHASES[phase],
+                calls=round(calls[layer, phase] * scale),
+                seconds=seconds,
+                share=seconds / all_seconds,
+                flops=flops,
+                bytes=n_bytes,
+                roofline=roofline,
+                bound=bound,
             )
         )
     return rows
 
 
-def model(plan: Plan, layer: int, phase: int, rows: int, steps: int, itemsize: int) -> tuple[float, float]:
+def model(plan: Plan, layer: int, phase: int, rows: float, steps: int, itemsize: int) -> tuple[float, float]:
     """Return the FLOPs and bytes of so many steps over so many rows; ``layer`` L is the whole network."""
     n_layers = len(plan.activations)
     if layer == n_layers:
         parts = [_numbers(plan, l, phase, rows, steps) for l in range(n_layers)]
         return 0.0, itemsize * sum(parts)
-    product = 2.0 * rows * float(plan.layers[layer]) * float(plan.layers[layer + 1])
-    return (product if phase in (FORWARD, DX, DW, DW_UPDATE) else 0.0), itemsize * _numbers(
-        plan, layer, phase, rows, steps
-    )
+    multiplies = phase in (FORWARD, DX, DW, DW_UPDATE)
+    flops = 2.0 * rows * float(plan.layers[layer] * plan.layers[layer + 1]) if multiplies else 0.0
+    return flops, itemsize * _numbers(plan, layer, phase, rows, steps)
 
 
-def _numbers(plan: Plan, layer: int, phase: int, rows: int, steps: int) -> float:
+def _numbers(plan: Plan, layer: int, phase: int, rows: float, steps: int) -> float:
     """Return how many numbers a phase reads and writes."""
     n_in, n_out = float(plan.layers[layer]), float(plan.layers[layer + 1])
     A, Z, W = rows * n_in, rows * n_out, steps * n_in * n_out
