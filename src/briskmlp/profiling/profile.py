@@ -20,6 +20,7 @@ from briskmlp.profiling.trace import trace_events
 if TYPE_CHECKING:
     from briskmlp.engine import Engine
 
+MILLISECOND = 10**6  # in which a clock's rate is found to 0.1 %
 COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
 _ATTRIBUTES = {"time": "seconds"}  # of a Row, where it has another name
 _HEADINGS = ("layer", "phase", "calls", "time ms", "share", "GFLOP/s", "bytes", "FLOP/byte", "of roofline", "bound by")
@@ -87,18 +88,20 @@ class Profile:
     def close(self) -> None:
         """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
         if self._end is None:
-            self._end = self._now()
+            self._end = self._now(self._begin[1] + MILLISECOND)
             self._engine.record(None)
 
-    def _now(self) -> tuple[int, int]:
-        return self._engine.backend.ticks(), time.monotonic_ns()
+    def _now(self, after: int = 0) -> tuple[int, int]:
+        """Return the time by the backend's clock and the system's, if need be after waiting."""
+        while True:
+            now = self._engine.backend.ticks(), time.monotonic_ns()
+            if now[1] >= after:
+                return now
 
     @property
     def _ticks_per_second(self) -> float:
-        """The rate of the backend's clock, against the system's: over the whole profile, or a millisecond of it."""
-        ticks, nanoseconds = self._end or self._now()
-        while nanoseconds - self._begin[1] < 10**6:
-            ticks, nanoseconds = self._now()
+        """The rate of the backend's clock, against the system's: over the whole profile, a millisecond at least."""
+        ticks, nanoseconds = self._end or self._now(self._begin[1] + MILLISECOND)
         return (ticks - self._begin[0]) / (nanoseconds - self._begin[1]) * 1e9
 
     # --- what was recorded -------------------------------------------------------------------------------------------
@@ -136,9 +139,10 @@ class Profile:
 
     @property
     def step_seconds(self) -> float:
-        """The time of all steps, scaled from those that were recorded."""
-        record = self._recording.record[0]
-        return float(record["ticks"] / self._ticks_per_second * self.steps / self.sampled) if self.sampled else 0.0
+        """The time of all steps, mean of the threads, scaled from those that were recorded."""
+        record = self._recording.record
+        recorded = record["sampled"].sum()
+        return float(record["ticks"].sum() / recorded / self._ticks_per_second * self.steps) if recorded else 0.0
 
     @property
     def machine(self) -> Machine | None:
