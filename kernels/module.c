@@ -393,7 +393,7 @@ static PyObject* limits(PyObject* self, PyObject* args) {
     if (!PyArg_ParseTuple(args, "nsi:limits", &size, &isa, &threads))
         return NULL;
     if (threads < 1 || threads > BRISK_POOL_MAX)
-        return PyErr_Format(PyExc_ValueError, "threads is %d, which is none of 1 … %d", threads, (int)BRISK_POOL_MAX);
+        return PyErr_Format(PyExc_ValueError, "threads is %d, but must be 1 to %d", threads, (int)BRISK_POOL_MAX);
     const struct brisk_kernels* kernels = kernels_of(isa, size, true);
     if (kernels == NULL)
         return NULL;
@@ -442,7 +442,7 @@ static PyObject* force_threads(PyObject* self, PyObject* threads) {
     if (PyErr_Occurred())
         return NULL;
     if (number < 0 || number > BRISK_POOL_MAX)
-        return PyErr_Format(PyExc_ValueError, "threads is %ld, which is none of 0 … %d", number, (int)BRISK_POOL_MAX);
+        return PyErr_Format(PyExc_ValueError, "threads is %ld, but must be 0 to %d", number, (int)BRISK_POOL_MAX);
     brisk_pool_set_limit(BRISK_POOL_MAX);
     brisk_force_threads((int)number);
     return none();

@@ -19,7 +19,7 @@ enum brisk_phase {
     BRISK_PHASE_LOSS,
     BRISK_PHASE_DX,
     BRISK_PHASE_DW,
-    BRISK_PHASE_DW_UPDATE, /* each block of weights is moved as soon as its dW is complete */
+    BRISK_PHASE_DW_UPDATE, /* each block of weights is moved as soon as its dW is complete: after the last chunk */
     BRISK_PHASE_NORM,      /* of a gradient that is to be clipped */
     BRISK_PHASE_UPDATE,    /* slices added up, clipped, applied */
     BRISK_PHASE_WAIT,      /* at a barrier, after work on this layer */

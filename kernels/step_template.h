@@ -99,7 +99,7 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
         weights_layer(work, &work->spaces[team->rank], l, m, 0, layer->panels, blocks.first, blocks.end, sink);
     }
     if (BRISK_PROFILED)
-        lap_of(work, team, l, sink->last ? BRISK_PHASE_DW_UPDATE : BRISK_PHASE_DW);
+        lap_of(work, team, l, clips(work, sink->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
 /* Forward and backward through all layers. Between two waits each member writes what nobody else reads or writes. */

@@ -124,6 +124,15 @@ def test_flops_are_those_of_the_products(backend_name, n):
     assert {layer: flops.get((layer, "dW"), 0) + flops.get((layer, "dW+update"), 0) for layer in (1, 2, 3)} == one
 
 
+def test_rows_in_chunks_are_counted_once(backend_name):
+    # 271 kB of weights: too many for slices of rows
+    _, p = train(backend_name, 4200, layers=[520, 130, 2], batch=4200, epochs=1, threads=1)
+    flops = {(row.layer, row.phase): row.flops for row in p.rows if row.flops}
+    for layer, one in [(1, 2 * 4200 * 520 * 130), (2, 2 * 4200 * 130 * 2)]:
+        assert flops[layer, "forward"] == flops.get((layer, "dW"), 0) + flops.get((layer, "dW+update"), 0) == one
+    assert flops[2, "dX"] == 2 * 4200 * 130 * 2
+
+
 def test_bytes_are_those_of_the_operands():
     trainer, p = train("numpy", optimizer=Adam(0.01), dtype="float64")
     found = {(row.layer, row.phase): row.bytes for row in p.rows}
@@ -502,6 +511,18 @@ def test_limits_are_measured_once_and_kept(measured, tmp_path):
     assert machine.limits("avx2", "float32", 2) == again
     folder = tmp_path / "cache" / "briskmlp"
     assert [path.name for path in folder.iterdir()] == ["machine.json"]  # nothing half written
+
+
+@pytest.mark.parametrize("name", [name for name in native.isas() if name != "amx"])
+def test_the_extension_measures(name):
+    from briskmlp import _native
+
+    threads, *rates = _native.limits(8, name, 1)
+    assert threads == 1
+    assert all(0 < rate < 1e15 for rate in rates)
+    for arguments, message in [((8, name, 0), "threads is 0"), ((8, "mmx", 1), "no kernels of ISA 'mmx'")]:
+        with pytest.raises(ValueError, match=message):
+            _native.limits(*arguments)
 
 
 def test_another_processor_is_measured_too(measured, monkeypatch):
