@@ -76,10 +76,10 @@ void brisk_begin(const struct brisk_work* work, int64_t rank, const struct brisk
     if (batch->goal != BRISK_UPDATE)
         return;
     record->steps++;
-    if (record->every < 1 || batch->step % record->every != 0)
+    record->rows += batch->m;
+    if (!brisk_is_recorded(batch->step, record->every))
         return;
     record->step = batch->step;
-    record->rows += batch->m;
     record->mark = record->start = brisk_ticks();
 }
 

@@ -37,11 +37,16 @@ struct brisk_event {
 /* One member's. After it lie (calls, ticks) for each phase of each layer, for one layer more that stands for the whole
  * network, and the ring of events. */
 struct brisk_record {
-    int64_t every, steps;         /* each how many-th step is recorded, of so many */
-    int64_t sampled, rows, ticks; /* steps recorded, their rows, and their time */
-    int64_t n_events;             /* so far: the next goes to this place modulo BRISK_EVENTS */
-    int64_t mark, start, step;    /* of the lap and the step in progress; step 0 is not recorded */
+    int64_t every, steps, rows; /* one step in so many is recorded; those made, and their rows */
+    int64_t sampled, ticks;     /* those recorded, and their time */
+    int64_t n_events;           /* so far: the next goes to this place modulo BRISK_EVENTS */
+    int64_t mark, start, step;  /* of the lap and the step in progress; step 0 is not recorded */
 };
+
+/* Whether a step is recorded. Multiples of the golden ratio keep step with no number of batches in an epoch. */
+static inline bool brisk_is_recorded(int64_t step, int64_t every) {
+    return every > 0 && (uint64_t)step * 0x9E3779B97F4A7C15 <= UINT64_MAX / (uint64_t)every;
+}
 
 /* Words of one member's record. */
 int64_t brisk_record_size(int64_t n_layers);

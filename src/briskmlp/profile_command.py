@@ -48,7 +48,8 @@ def profile(args: Namespace) -> Result:
         p.clear()
         trainer.fit(X, Y, epochs=1, progress=False)
         steps = args.steps or max(3, min(10**6, int(SECONDS / p.seconds)))
-        steps += -steps % p.every  # so that some are recorded
+        if p.every > 1:
+            steps = max(steps, 3 * p.every)  # so that some are recorded
         p.clear()
         note(f"profiling {steps} steps of {args.batch} rows")
         trainer.fit(X, Y, epochs=steps, progress=False)

@@ -20,17 +20,20 @@ from briskmlp.plan import Ints, Plan
 PHASES = ("gather", "forward", "loss", "dX", "dW", "dW+update", "norm", "update", "wait", "prepare")
 GATHER, FORWARD, LOSS, DX, DW, DW_UPDATE, NORM, UPDATE, WAIT, PREPARE = range(len(PHASES))
 EVENTS = 2**16  # the last ones are kept
-HEAD = ("every", "steps", "sampled", "rows", "ticks", "n_events", "mark", "start", "step")
+HEAD = ("every", "steps", "rows", "sampled", "ticks", "n_events", "mark", "start", "step")
 EVENT = ("start", "end", "step", "place")  # place is layer * len(PHASES) + phase, or -1 for a whole step
 
 # A lap costs some 40 ns on the slowest clock in use, a step of L layers has about 4 L + 2, and kernels do 100 GFLOP/s
-# and more: every step of 10 MFLOP is recorded, of smaller ones so many fewer.
+# and more: every step of 10 MFLOP is recorded, of smaller ones so many fewer. Which ones, multiples of the golden ratio
+# say, as they keep step with no number of batches in an epoch.
 STEP_FLOPS = 1e7
 RAREST = 64
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / 1.618…
+MOST = 2**64 - 1
 
 
 def every(plan: Plan, rows: int) -> int:
-    """Return each how many-th step is recorded, of batches of so many rows: the same for any machine.
+    """Return of how many steps one is recorded, in batches of so many rows: the same for any machine.
 
     Examples
     --------
@@ -96,9 +99,9 @@ class Laps:
         if record is None:
             return
         record["steps"] += 1
-        self._step = step if step % max(1, int(record["every"])) == 0 else 0
+        record["rows"] += rows
+        self._step = step if step * GOLDEN & MOST <= MOST // max(1, int(record["every"])) else 0
         if self._step:
-            record["rows"] += rows
             self._mark = self._start = self._clock()
 
     def lap(self, layer: int, phase: int) -> None:

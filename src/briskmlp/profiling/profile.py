@@ -34,8 +34,8 @@ class Profile:
     """Where a Trainer's training spends its time, as ``with trainer.profile() as p`` gives it.
 
     Each step is cut into laps by the kernels themselves, of which a second instantiation is used that reads a clock:
-    the numbers that are learned stay the same, to the bit. Steps of fewer than 10 MFLOP are recorded each n-th only,
-    n a function of the shape of the first training, and what is shown is scaled to all of them. ``predict`` and
+    the numbers that are learned stay the same, to the bit. Of steps of fewer than 10 MFLOP one in n is
+    recorded, n a function of the shape of the first training, and times are scaled to all of them. ``predict`` and
     ``evaluate`` are not recorded, nor is validation.
 
     Attributes
@@ -48,7 +48,7 @@ class Profile:
     machine : Machine or None
         This machine's peak and bandwidth; measured at first use and kept in the user's cache directory.
     steps, sampled, every : int
-        Steps made, those recorded, and that each every-th is.
+        Steps made, those recorded, and that one in ``every`` is.
     seconds, step_seconds : float
         Of all kernel calls; of all steps in them, scaled where not each was recorded.
 
@@ -124,7 +124,7 @@ class Profile:
 
     @property
     def every(self) -> int:
-        """Each how many-th step is recorded; 0 before any training."""
+        """Of how many steps one is recorded; 0 before any training."""
         return int(self._recording.record[0]["every"])
 
     @property
@@ -172,7 +172,7 @@ class Profile:
         rows, machine = self.rows, self.machine
         lines = [self._title()]
         if not rows:
-            missing = f": only each {self.every}th step is; train more" if self.steps else ""
+            missing = f": only one in {self.every} is; train more" if self.steps else ""
             return "\n".join([*lines, f"of {self.steps} steps none was recorded{missing}"])
         if sort_by != "layer":
             attribute = _ATTRIBUTES.get(sort_by, sort_by)
@@ -203,7 +203,7 @@ class Profile:
     def _title(self) -> str:
         widths = "-".join(map(str, self._plan.layers))
         how = " ".join(filter(None, (self.backend, self.isa, self.dtype)))
-        sampled = f", each {self.every}th recorded and scaled" if self.every > 1 else ""
+        sampled = f", one in {self.every} recorded and scaled" if self.every > 1 else ""
         team = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"{widths}, {how}, {team}: {self.steps} steps{sampled}, {self.step_seconds * 1e3:.1f} ms"
 

@@ -48,7 +48,7 @@ def make_rows(record: Any, plan: Plan, itemsize: int, ticks_per_second: float, m
     counts = record["counts"]
     calls, ticks = counts["calls"].sum(axis=0), counts["ticks"].sum(axis=0)
     all_seconds = record["ticks"].sum() / workers * scale / ticks_per_second
-    n_rows, rows = float(record[0]["rows"]) * scale, []
+    n_rows, rows = float(record[0]["rows"]), []
     for layer, phase in zip(*np.nonzero(calls), strict=True):
         seconds = float(ticks[layer, phase] / workers * scale / ticks_per_second)
         flops, n_bytes = model(plan, int(layer), int(phase), n_rows, steps, itemsize)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from briskmlp.backends.numba._options import jit
-from briskmlp.backends.recording import EVENT, EVENTS, HEAD, PHASES
+from briskmlp.backends.recording import EVENT, EVENTS, GOLDEN, HEAD, MOST, PHASES
 
 MISSING = None if hasattr(time, "CLOCK_MONOTONIC") else "the numba backend has no clock to profile with on this system"
-_EVERY, _STEPS, _SAMPLED, _ROWS, _TICKS, _N_EVENTS, _MARK, _START, _STEP = range(len(HEAD))
+_EVERY, _STEPS, _ROWS, _SAMPLED, _TICKS, _N_EVENTS, _MARK, _START, _STEP = range(len(HEAD))
+_GOLDEN, _MOST = np.uint64(GOLDEN), np.uint64(MOST)
 _HEAD, _PHASES, _EVENT = len(HEAD), len(PHASES), len(EVENT)
 
 
@@ -57,10 +59,10 @@ def _begin(record: Any, step: int, rows: int) -> Any:
 
     def written(record: Any, step: int, rows: int) -> None:
         record[_STEPS] += 1
+        record[_ROWS] += rows
         record[_STEP] = 0
-        if record[_EVERY] > 0 and step % record[_EVERY] == 0:
+        if np.uint64(step) * _GOLDEN <= _MOST // np.uint64(max(1, record[_EVERY])):
             record[_STEP] = step
-            record[_ROWS] += rows
             record[_MARK] = record[_START] = nanoseconds()
 
     return nothing if isinstance(record, types.NoneType) else written
