@@ -182,13 +182,13 @@ def test_short_batches_are_sampled_as_often_as_others():
     assert {row.flops for row in p.rows if (row.layer, row.phase) == (1, "forward")} == {2 * 64 * 631 * 400}
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(1, 40), (10, 5), (42, 1), (4096, 1)])
+@pytest.mark.parametrize(("rows", "expected"), [(1, 40), (10, 4), (42, 1), (4096, 1)])
 def test_the_rule_of_sampling(rows, expected):
     network = make("mse").network
     lowered = plan.make_plan(network, loss="mse", optimizer=SGD(), batch_size=0, l2=0.0, shuffle=True, seed=0)._replace(
         layers=np.array([784, 50, 60])
     )  # 6 · 42200 FLOP a row: 10 MFLOP are 39.5 of them
-    assert recording.every(lowered, rows) == max(1, -(-1e7 // (6 * 42200 * rows))) == expected or expected == 5
+    assert recording.every(lowered, rows) == expected
     assert recording.every(lowered._replace(layers=np.array([1, 1])), rows) == 64
 
 
