@@ -19,21 +19,32 @@ copyright = "briskmlp developers, BSD-3-Clause"  # noqa: A001 - Sphinx's name
 with Path(__file__).parent.joinpath("../pyproject.toml").open("rb") as file:
     version = release = tomllib.load(file)["project"]["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "_generated", "gallery"]
 templates_path = ["_templates"]
 toc_object_entries_show_parents = "hide"
 nitpicky = True  # a link that leads nowhere is an error
 default_role = "py:obj"  # what docstrings have in single backticks is a link
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the sections of a docstring tell types, with shapes and ranges
 numpydoc_validation_checks = {"GL06", "GL07", "SS01", "PR01", "PR02", "PR03"}  # sections, and parameters one by one
-numpydoc_validation_exclude = {r"\.MLP(Classifier|Regressor)$", r"\.on_"}  # scikit-learn's, and the protocol's
+# scikit-learn's parameters, the callbacks' protocol, what users are given and do not make, what plot() says
+numpydoc_validation_exclude = {r"\.MLP(Classifier|Regressor)$", r"\.on_", r"\.profiling\.[A-Z]", r"Display\.from_"}
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "generated/gallery",
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"briskmlp {release}"
