@@ -111,7 +111,7 @@ static int64_t read_int(PyObject* plan, const char* name, int64_t low, int64_t h
     if (PyErr_Occurred())
         return low;
     if (number < low || number > high)
-        PyErr_Format(PyExc_ValueError, "plan.%s is %lld, which is none of %lld … %lld", name, (long long)number,
+        PyErr_Format(PyExc_ValueError, "plan.%s is %lld, which is not in %lld to %lld", name, (long long)number,
                      (long long)low, (long long)high);
     return number;
 }
