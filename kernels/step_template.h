@@ -81,17 +81,17 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
     };
 }
 
-/* Whether a team divides a layer's outputs, or, `below`, its inputs, by panels. */
-static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below) {
+/* Whether a team divides a layer's outputs, or, `below`, its inputs, by panels, for m rows. */
+static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below, int64_t m) {
     const int64_t n = below ? layer->n_in : layer->n_out;
-    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES);
+    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES, m);
 }
 
 /* A member's part of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
                          const struct sink* sink) {
     const struct brisk_layer* layer = &work->layers[l];
-    if (divides(team, layer, false)) {
+    if (divides(team, layer, false, m)) {
         const struct part panels = part_of(team, layer->panels);
         weights_layer(work, &work->spaces[team->rank], l, m, panels.first, panels.end, 0, layer->panels_in, sink);
     } else {
@@ -121,12 +121,12 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         } else {
             gather(work, space, data, rows, own_rows.first, own_rows.end);
             lap(work, space, 0, BRISK_PHASE_GATHER);
-            if (last > 0 && divides(team, &work->layers[0], false)) /* else each goes on with its own rows */
+            if (last > 0 && divides(team, &work->layers[0], false, m)) /* else each goes on with its own rows */
                 wait_after(work, team, 0);
         }
         for (int64_t l = 0; l < last; l++) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (divides(team, layer, false)) {
+            if (divides(team, layer, false, m)) {
                 const struct part panels = part_of(team, layer->panels);
                 forward_layer(work, space, l, layer->activation, masks, panels.first, panels.end, 0, m);
             } else
@@ -156,7 +156,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
          */
         for (int64_t l = last; l > 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (divides(team, layer, true)) {
+            if (divides(team, layer, true, m)) {
                 const struct part panels = part_of(team, layer->panels_in);
                 backward_layer(work, space, l, masks, panels.first, panels.end, 0, m);
             } else

@@ -262,8 +262,8 @@ def test_kernels_that_are_not_there_are_refused(extension):
             extension.workspace(plan, size, isa, 10, True, 1)
 
 
-# Layers, rows, batch size: the kinds of bench/workloads.py, with the last batch short; the last three are shared by a
-# team, the others sliced or too small.
+# Layers, rows, batch size: the kinds of bench/workloads.py, with the last batch short; the last four are shared by a
+# team, the others sliced or too small. Of few rows the team divides panels that do not divide evenly.
 SHAPES = {
     "xor": ([2, 2, 1], 4, 4),
     "nielsen": ([784, 30, 10], 95, 10),
@@ -272,6 +272,7 @@ SHAPES = {
     "mid": ([784, 256, 10], 200, 128),
     "deep": ([196, 160, 160, 10], 300, 170),
     "wide": ([128, 256, 256, 128], 600, 400),
+    "few": ([300, 100, 100, 10], 75, 16),
 }
 
 
