@@ -12,6 +12,7 @@ from sklearn.neural_network import _multilayer_perceptron as stock
 from sklearn.utils.class_weight import compute_sample_weight
 
 from briskmlp import MLPClassifier, MLPRegressor, from_sklearn
+from briskmlp.backends import dispatch, threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -235,6 +236,27 @@ def test_lbfgs_has_no_epochs(name):
     constructor, keyword = ({}, {name: value}) if name == "validation_data" else ({name: value}, {})
     with pytest.raises(ValueError, match=f"{name} needs solver 'sgd' or 'adam'"):
         MLPClassifier(**SMALL, solver="lbfgs", **constructor).fit(X, y, **keyword)
+
+
+@pytest.mark.parametrize(("backend", "held"), [("native", [1, 1, 1]), ("numpy", [0, 0, 0])])
+def test_lbfgs_holds_blas_and_lets_it_go(monkeypatch, backend, held):
+    """Between evaluations, where threads of BLAS would spin; not if those are the backend's. An interrupt ends it."""
+    if (reason := dispatch.backends()[backend]) is not None:
+        pytest.skip(reason)
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    monkeypatch.setenv("BRISKMLP_BACKEND", backend)
+    holders, own = [], MLPClassifier._loss_grad_lbfgs
+
+    def loss_and_gradient(*arguments):
+        holders.append(threads._blas.holders)
+        if len(holders) == 3:
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(MLPClassifier, "_loss_grad_lbfgs", loss_and_gradient)
+    with pytest.raises(KeyboardInterrupt):
+        MLPClassifier(**SMALL, solver="lbfgs").fit(X, y)
+    assert (holders, threads._blas.holders) == (held, 0)
 
 
 def test_bad_dropout():
