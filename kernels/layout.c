@@ -138,7 +138,7 @@ static void divide(struct brisk_work* work, int threads) {
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
         numbers += weights;
-        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* see step_template.h */
+        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* about: see parts.h */
             moved += weights * (double)work->kernels->size;
     }
     const double flops = 6 * numbers * (double)batch;
