@@ -22,6 +22,7 @@ GATHER, FORWARD, LOSS, DX, DW, DW_UPDATE, NORM, UPDATE, WAIT, PREPARE = range(le
 EVENTS = 2**16  # the last ones are kept
 HEAD = ("every", "steps", "rows", "sampled", "ticks", "n_events", "mark", "start", "step")
 EVENT = ("start", "end", "step", "place")  # place is layer * len(PHASES) + phase, or -1 for a whole step
+_EVERY, _STEPS, _ROWS, _SAMPLED, _TICKS, _N_EVENTS = range(6)  # of HEAD
 
 # A lap costs some 40 ns on the slowest clock in use, a step of L layers has about 4 L + 2, and kernels do 100 GFLOP/s
 # and more: every step of 10 MFLOP is recorded, of smaller ones so many fewer. Which ones, multiples of the golden ratio
@@ -82,53 +83,59 @@ class Recording:
 class Laps:
     """One worker's laps, written by Python.
 
+    A lap only takes the time: to write one into an array takes longer than the lap's own end, so it is done after the
+    step, which ends with its last lap. A step that was broken off leaves nothing.
+
     Parameters
     ----------
-    record : record of one worker, or None
-        None records nothing.
+    record : int64 array or None
+        The ``words`` of a record of one worker; None records nothing.
     clock : function
         Returns the time in ticks.
     """
 
-    def __init__(self, record: Any, clock: Any) -> None:
-        self._record, self._clock, self._step, self._mark, self._start = record, clock, 0, 0, 0
+    def __init__(self, record: Ints | None, clock: Any) -> None:
+        self._record = None if record is None else record.data  # single numbers: quicker than an array
+        self._clock, self._step, self._laps = clock, 0, [(0, 0, 0)]
 
     def begin(self, step: int, rows: int) -> None:
         """Begin a step, which counts from 1."""
         record = self._record
         if record is None:
             return
-        record["steps"] += 1
-        record["rows"] += rows
-        self._step = step if step * GOLDEN & MOST <= MOST // max(1, int(record["every"])) else 0
+        record[_STEPS] += 1
+        record[_ROWS] += rows
+        self._step = step if step * GOLDEN & MOST <= MOST // max(1, record[_EVERY]) else 0
         if self._step:
-            self._mark = self._start = self._clock()
+            self._laps = [(self._clock(), 0, 0)]
 
     def lap(self, layer: int, phase: int) -> None:
         """Note that the time since the last lap was spent in this phase; layer -1 is the whole network."""
-        if not self._step:
-            return
-        now, counts = self._clock(), self._record["counts"]
-        layer %= len(counts)
-        counts[layer, phase]["calls"] += 1
-        counts[layer, phase]["ticks"] += now - self._mark
-        self._write(self._mark, now, layer * len(PHASES) + phase)
-        self._mark = now
+        if self._step:
+            self._laps.append((self._clock(), layer, phase))
 
     def end(self) -> None:
-        """End the step."""
-        if not self._step:
+        """End the step, and write its laps."""
+        record = self._record
+        if not self._step or record is None:
             return
-        now, record = self._clock(), self._record
-        record["sampled"] += 1
-        record["ticks"] += now - self._start
-        self._write(self._start, now, -1)
+        n_layers = (len(record) - len(HEAD) - len(EVENT) * EVENTS) // (2 * len(PHASES))
+        start = mark = self._laps[0][0]
+        for now, layer, phase in self._laps[1:]:
+            place = layer % n_layers * len(PHASES) + phase
+            record[len(HEAD) + 2 * place] += 1
+            record[len(HEAD) + 2 * place + 1] += now - mark
+            self._write(record, mark, now, place)
+            mark = now
+        record[_SAMPLED] += 1
+        record[_TICKS] += mark - start
+        self._write(record, start, mark, -1)
         self._step = 0
 
-    def _write(self, start: int, end: int, place: int) -> None:
-        n = int(self._record["n_events"])
-        self._record["events"][n % EVENTS] = start, end, self._step, place
-        self._record["n_events"] = n + 1
+    def _write(self, record: memoryview, start: int, end: int, place: int) -> None:
+        event = len(record) - len(EVENT) * (EVENTS - record[_N_EVENTS] % EVENTS)
+        record[event], record[event + 1], record[event + 2], record[event + 3] = start, end, self._step, place
+        record[_N_EVENTS] += 1
 
 
 NO_LAPS = Laps(None, None)

@@ -89,7 +89,7 @@ def _lap(record: Any, layer: int, phase: int) -> Any:
 
 
 def end(record: Any) -> None:
-    """End the step."""
+    """End the step, with its last lap."""
 
 
 @overload(end)
@@ -99,10 +99,9 @@ def _end(record: Any) -> Any:
 
     def written(record: Any) -> None:
         if record[_STEP] > 0:
-            now = nanoseconds()
             record[_SAMPLED] += 1
-            record[_TICKS] += now - record[_START]
-            _write(record, record[_START], now, -1)
+            record[_TICKS] += record[_MARK] - record[_START]
+            _write(record, record[_START], record[_MARK], -1)
             record[_STEP] = 0
 
     return nothing if isinstance(record, types.NoneType) else written

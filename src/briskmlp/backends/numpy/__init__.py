@@ -23,7 +23,7 @@ from briskmlp.backends.numpy.backward import gradient
 from briskmlp.backends.numpy.epoch import Workspace, train
 from briskmlp.backends.numpy.forward import forward
 from briskmlp.backends.numpy.update import update
-from briskmlp.backends.recording import Laps
+from briskmlp.backends.recording import Laps, words
 from briskmlp.plan import Plan
 
 __all__ = ["forward", "gradient", "train", "update"]
@@ -59,7 +59,7 @@ def workspace(
     record: Any = None,
 ) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
-    laps = Laps(None if record is None else record[0], ticks)
+    laps = Laps(None if record is None else words(record[:1]), ticks)
     return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
 
 
