@@ -1,10 +1,14 @@
-"""Writing to a terminal, a pipe or a file that may be closed, full, gone or unable to show a character."""
+"""Writing to a terminal, a pipe or a file that may be closed, full, gone or unable to show a character.
+
+And to files that options name: whether that will be possible.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -13,6 +17,26 @@ class Result(NamedTuple):
 
     report: dict[str, Any]
     text: str
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Find out before hours of training, not after, that a file cannot be written there."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise ValueError(f"{option} is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
+
+
+def check_plot(path: Path | None) -> None:
+    """Find out the same of a picture: whether Matplotlib is there, and knows the format."""
+    if path is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise ValueError("--plot needs Matplotlib: pip install 'briskmlp[plot]'") from None
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in formats:
+        raise ValueError(f"--plot is {str(path)!r}; accepted: a name that ends in .{', .'.join(sorted(formats))}")
+    check_writable("--plot", path)
 
 
 def note(text: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from importlib.util import find_spec
 
 import numpy as np
 
-from briskmlp._console import Result, note
+from briskmlp._console import Result, check_plot, check_writable, note
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
@@ -24,8 +23,8 @@ def profile(args: Namespace) -> Result:
         raise ValueError("--layers is missing; only --calibrate can do without")
     if args.layers is None:
         return _calibrate(args)
-    if args.plot is not None and find_spec("matplotlib") is None:
-        raise ValueError('--plot needs Matplotlib: pip install "briskmlp[plot]"')
+    check_plot(args.plot)
+    check_writable("--trace", args.trace)
     trainer = Trainer(
         args.layers,
         hidden=args.activation,
@@ -51,7 +50,7 @@ def profile(args: Namespace) -> Result:
         if p.every > 1:
             steps = max(steps, 3 * p.every)  # so that some are recorded
         p.clear()
-        note(f"profiling {steps} steps of {args.batch} rows")
+        note(f"profiling {steps} step{'s' * (steps > 1)} of {args.batch} rows")
         trainer.fit(X, Y, epochs=steps, progress=False)
     if args.trace is not None:
         p.to_chrome_trace(args.trace)

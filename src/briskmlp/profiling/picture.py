@@ -48,7 +48,8 @@ def _draw_roofline(ax: Any, rows: list[Row], machine: Machine | None) -> None:
     ax.set(xlim=(low, high), ylim=(min(rates, default=1.0) / 4, max(rates, default=1.0) * 4))
     ax.set_title("Roofline; numbers are layers")
     ax.grid(which="both", alpha=0.2)
-    ax.legend(loc="upper left", fontsize=8)  # above the roof nothing lies
+    if ax.lines:
+        ax.legend(loc="best", fontsize=8)  # neither over the roof nor over a mark
 
 
 def _draw_bars(ax: Any, rows: list[Row]) -> None:

@@ -205,7 +205,8 @@ class Profile:
         how = " ".join(filter(None, (self.backend, self.isa, self.dtype)))
         sampled = f", one in {self.every} recorded and scaled" if self.every > 1 else ""
         team = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{widths}, {how}, {team}: {self.steps} steps{sampled}, {self.step_seconds * 1e3:.1f} ms"
+        steps = f"{self.steps} step{'s' * (self.steps != 1)}{sampled}"
+        return f"{widths}, {how}, {team}: {steps}, {self.step_seconds * 1e3:.1f} ms"
 
     def _sums(self, rows: list[Row]) -> str:
         bounds: dict[str, float] = {}

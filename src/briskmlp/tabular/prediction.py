@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from briskmlp import checkpoint
-from briskmlp._console import Result
+from briskmlp._console import Result, check_writable
 from briskmlp.preparation import Preparation
 from briskmlp.tabular.data import read_prediction
-from briskmlp.tabular.reporting import check_writable, labels_of
+from briskmlp.tabular.reporting import labels_of
 from briskmlp.tabular.resuming import PREPARATION
 from briskmlp.trainer import Trainer
 

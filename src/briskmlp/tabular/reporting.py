@@ -1,8 +1,7 @@
-"""What a training says: its score on held-out rows, its report, its curve; and whether that can be written."""
+"""What a training says: its score on held-out rows, its report, its curve."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,6 @@ from briskmlp._console import note
 from briskmlp.history import History
 from briskmlp.preparation import Preparation
 from briskmlp.trainer import Trainer
-
-
-def check_writable(option: str, path: Path | None) -> None:
-    """Find out before hours of training, not after, that a file cannot be written there."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise ValueError(f"{option} is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
-
-
-def check_plot(path: Path | None) -> None:
-    """Find out the same of a picture: whether Matplotlib is there, and knows the format."""
-    if path is None:
-        return
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise ValueError("--plot needs Matplotlib: pip install 'briskmlp[plot]'") from None
-    formats = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.lower().removeprefix(".") not in formats:
-        raise ValueError(f"--plot is {str(path)!r}; accepted: a name that ends in .{', .'.join(sorted(formats))}")
-    check_writable("--plot", path)
 
 
 def plot(path: Path, history: History) -> None:
