@@ -1,5 +1,6 @@
 """The pictures of losses, weights and predictions: what is drawn is what was recorded, learned or counted."""
 
+import re
 import subprocess
 import sys
 
@@ -227,6 +228,15 @@ def test_displays_draw_again_elsewhere_and_return_themselves():
         assert display.figure_ is ax.figure
         with pytest.raises(TypeError, match="ax must be an Axes of Matplotlib, got str"):
             display.plot("ax")
+
+
+@pytest.mark.parametrize("names", ["loss", []])
+def test_names_are_a_sequence_of_names(names):
+    message = f"names is {names!r}, but must be a sequence"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LossCurveDisplay.from_history(small().fit(*XOR, epochs=1), names=names)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LossCurveDisplay.from_estimator(MLPClassifier(), names=names)
 
 
 def test_without_matplotlib_the_message_names_the_extra(monkeypatch):

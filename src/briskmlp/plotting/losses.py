@@ -88,6 +88,7 @@ class LossCurveDisplay:
         TypeError, ValueError, KeyError
             ``history`` is no History, has no epochs, or does not have one of ``names``.
         """
+        _check_names(names)
         if not isinstance(history, History):
             raise TypeError(f"history must be what Trainer.fit returns, a History, got {type(history).__name__}")
         if not len(history):
@@ -118,6 +119,7 @@ class LossCurveDisplay:
         TypeError, ValueError
             ``estimator`` is none of these, is not fitted, or has not recorded one of ``names``.
         """
+        _check_names(names)
         fitted_attribute(estimator, "loss_curve_", ", as solver='lbfgs' records no epochs")
         found = {
             "loss": estimator.loss_curve_,
@@ -169,3 +171,9 @@ class LossCurveDisplay:
             ax.locator_params(axis="x", integer=True)
         ax.legend()
         return self
+
+
+def _check_names(names: Any) -> None:
+    """Refuse one name by itself, whose letters would be taken for names, and no names."""
+    if isinstance(names, str) or (names is not None and not len(names)):
+        raise ValueError(f"names is {names!r}, but must be a sequence of names, such as ['loss']")
