@@ -27,7 +27,7 @@ class Progress:
         """Show the empty bar."""
         from tqdm import tqdm  # only when a bar is shown
 
-        class Bar(tqdm):  # type: ignore[misc]
+        class Bar(tqdm):  # type: ignore[misc] # tqdm ships no types
             monitor_interval = 0  # no thread of tqdm's in the user's process, which may fork
 
         self._bar = Bar(total=self.epochs, unit=" epochs", miniters=1)

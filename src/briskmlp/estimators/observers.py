@@ -15,7 +15,7 @@ try:  # from scikit-learn 1.9
     from sklearn.callback._callback_support import callback_management_context as managed
 except ImportError:
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
+    class CallbackSupportMixin:  # type: ignore[no-redef] # where the import failed
         """What stands for scikit-learn's class where that has no callbacks."""
 
     def managed(estimator: Any) -> AbstractContextManager[None]:

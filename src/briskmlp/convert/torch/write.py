@@ -52,7 +52,7 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
         n_in, n_out = network.layers[l : l + 2]
         # PyTorch's own initial weights would be drawn from, and move, the user's random state.
         with_bias = network.bias != "none"
-        layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out, with_bias, dtype=dtype))  # type: ignore[no-untyped-call]
+        layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out, with_bias, dtype=dtype))  # type: ignore[no-untyped-call] # PyTorch's
         activation = made[name](**arguments.get(name, {}))
         layers.append(nn.Sequential(activation, nn.Dropout(rate)) if rate else activation)
     module = nn.Sequential(*layers)
