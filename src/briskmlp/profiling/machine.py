@@ -20,13 +20,14 @@ from briskmlp.backends import native
 class Machine(NamedTuple):
     """The limits of a processor, for kernels of one instruction set and dtype on so many threads."""
 
-    cpu: str
-    isa: str
-    dtype: str
-    threads: int
-    flops: float  # per second, of fused multiply-adds that touch no memory
-    read: float  # bytes/s of reading what no cache holds
-    triad: float  # bytes/s of A = B + C / 2, the two read and the one written, as STREAM counts
+    # "#:" is read by Sphinx
+    cpu: str  #: the processor's name
+    isa: str  #: the instruction set that was measured with
+    dtype: str  #: "float32" or "float64"
+    threads: int  #: those that worked together
+    flops: float  #: per second, of fused multiply-adds that touch no memory
+    read: float  #: bytes/s of reading what no cache holds
+    triad: float  #: bytes/s of A = B + C / 2, the two read and the one written, as STREAM counts
 
     @property
     def bandwidth(self) -> float:

@@ -18,15 +18,16 @@ from briskmlp.profiling.machine import Machine
 class Row(NamedTuple):
     """One phase of one layer, over all steps: where not every step was recorded, scaled to all of them."""
 
-    layer: int | None  # counted from 1, as in the equations; None for the whole network
-    phase: str
-    calls: int  # of all threads together
-    seconds: float  # the mean of the threads
-    share: float  # of the steps' time
-    flops: float
-    bytes: float
-    roofline: float | None  # share of what the machine can do at this intensity; None if that is not known
-    bound: str | None  # "compute", "memory", "cache" (faster than memory could be) or "barrier"
+    # "#:" is read by Sphinx
+    layer: int | None  #: counted from 1, as in the equations; None for the whole network
+    phase: str  #: "gather", "forward", …
+    calls: int  #: of all threads together
+    seconds: float  #: the mean of the threads
+    share: float  #: of the steps' time
+    flops: float  #: of the products, modelled
+    bytes: float  #: read and written, modelled
+    roofline: float | None  #: share of what the machine can do at this intensity; None if that is not known
+    bound: str | None  #: "compute", "memory", "cache" (faster than memory could be) or "barrier"
 
     @property
     def gflops(self) -> float:
