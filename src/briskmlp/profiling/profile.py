@@ -44,7 +44,8 @@ class Profile:
         One per layer and phase; ``layer`` (from 1, None for the whole network), ``phase``, ``calls`` (of all threads),
         ``seconds`` (mean of the threads), ``share``, ``flops``, ``bytes`` (modelled), ``gflops``, ``intensity``
         (FLOP/byte), ``roofline`` (share of ``min(peak, intensity · bandwidth)``), ``bound`` (``"compute"``,
-        ``"memory"``, ``"cache"``: faster than memory could be, or ``"barrier"``).
+        ``"memory"``, ``"cache"``: faster than memory could be, ``"barrier"``, or ``"overhead"``: below a tenth of the
+        roofline).
     machine : Machine or None
         This machine's peak and bandwidth; measured at first use and kept in the user's cache directory.
     steps, sampled, every : int

@@ -14,6 +14,8 @@ from briskmlp.backends.recording import DW, DW_UPDATE, DX, FORWARD, GATHER, LOSS
 from briskmlp.plan import Plan
 from briskmlp.profiling.machine import Machine
 
+LEAST_SHARE = 0.1  # of the roofline: below, it is not what takes the time, but calls, short loops and latencies
+
 
 class Row(NamedTuple):
     """One phase of one layer, over all steps: where not every step was recorded, scaled to all of them."""
@@ -27,7 +29,7 @@ class Row(NamedTuple):
     flops: float  #: of the products, modelled
     bytes: float  #: read and written, modelled
     roofline: float | None  #: share of what the machine can do at this intensity; None if that is not known
-    bound: str | None  #: "compute", "memory", "cache" (faster than memory could be) or "barrier"
+    bound: str | None  #: "compute", "memory", "cache" (faster than memory could be), "barrier" or "overhead"
 
     @property
     def gflops(self) -> float:
@@ -109,6 +111,8 @@ def _judge(
     if machine is None or seconds <= 0:
         return None, None
     share = machine.seconds(flops, n_bytes) / seconds
+    if share < LEAST_SHARE:
+        return share, "overhead"
     if flops / machine.flops >= n_bytes / machine.bandwidth:
         return share, "compute"
     return share, "memory" if share <= 1 else "cache"
