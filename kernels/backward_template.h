@@ -8,10 +8,13 @@
 static void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                            const struct masks* masks, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
-    const bool dropped = drops(layer - 1, masks);
+    const bool dropped = drops(layer - 1, masks), rounded = rounds(work);
+    const struct operand D = operand_D(work, space, l), WT = weights_at(work, work->WT, work->n_turned, layer->WT);
     const struct product backward = {
-        .A = D_of(space, l),
-        .B = (const real*)work->WT + layer->WT,
+        .A = D.high,
+        .A_low = D.low,
+        .B = WT.high,
+        .B_low = WT.low,
         .below = A_of(space, l),
         .C = D_of(space, l - 1),
         .stride = work->panel_stride,
@@ -21,13 +24,16 @@ static void backward_layer(const struct brisk_work* work, const struct brisk_spa
         .f = dropped ? BRISK_IDENTITY : layer->below,
         .slope = (real)work->plan.slope,
     };
-    if (!dropped) {
+    if (!dropped && !rounded) {
         product(&backward, j0, j1, i0, i1);
         return;
     }
     for (int64_t i = i0; i < i1; i += ROW_BLOCK) { /* as product() does: the rows are still in cache */
         product(&backward, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        drop_delta(work, l - 1, A_of(space, l), D_of(space, l - 1), j0, j1, i, smaller(i1, i + ROW_BLOCK));
+        if (dropped)
+            drop_delta(work, l - 1, A_of(space, l), D_of(space, l - 1), j0, j1, i, smaller(i1, i + ROW_BLOCK));
+        if (rounded)
+            round_D(work, space, l - 1, j0, j1, i, smaller(i1, i + ROW_BLOCK));
     }
 }
 

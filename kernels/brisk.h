@@ -58,12 +58,14 @@ enum brisk_activation {
 enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY, BRISK_POISSON, BRISK_ABSOLUTE_ERROR, BRISK_HUBER };
 enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
 enum brisk_rule { BRISK_SGD, BRISK_MOMENTUM, BRISK_ADAM, BRISK_RMSPROP };
+enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
 
 struct brisk_plan {
     int64_t n_layers, n_parameters, batch_size, n_slots;
     enum brisk_bias bias;
     enum brisk_loss loss;
     enum brisk_rule rule;
+    enum brisk_precision precision;
     bool nesterov, rated_velocity, raw_epsilon, decoupled, shuffle, report_rows;
     uint64_t seed;
     double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
@@ -91,7 +93,7 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- */
+ * Behind each lie its two parts where the precision is high: see rounding_template.h. */
 struct brisk_space {
     void** A;
     void* D[3];
@@ -113,9 +115,11 @@ struct brisk_work {
     bool own_rows;        /* the views have an A[0] each */
     int64_t rows;         /* of a chunk at most */
     int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
+    int64_t delta_panels; /* of the widest delta, and of the memory that each has */
     int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
     int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
+    void* R;              /* P as products read it: P itself, or rounded; R and WT have low parts behind them for high */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
     double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
@@ -177,7 +181,7 @@ struct brisk_kernels {
     /* Pack dense numbers laid out as the parameters, or copy them back. */
     void (*enter)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
     void (*leave)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
-    /* Write WT from the packed parameters. */
+    /* Write what products read of the packed parameters: WT, where training, and R. */
     void (*turn)(const struct brisk_work*, const struct brisk_team*);
     /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,

@@ -58,7 +58,8 @@ enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights fo
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
-    if (call->n_rows <= DENSE_ROWS) {
+    const bool rounds = work->plan.precision != BRISK_HIGHEST;
+    if (call->n_rows <= DENSE_ROWS && !rounds) { /* dense weights are not rounded */
         if (team->rank == 0)
             work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
         return;
@@ -66,6 +67,10 @@ static void forward_region(void* arg, const struct brisk_team* team) {
     const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
     work->kernels->enter(work, team, call->params, work->P);
     brisk_wait(team);
+    if (rounds) {
+        work->kernels->turn(work, team);
+        brisk_wait(team);
+    }
     const int64_t chunks = (call->n_rows + work->rows - 1) / work->rows;
     for (int64_t c = chunks * team->rank / team->size; c < chunks * (team->rank + 1) / team->size; c++) {
         const int64_t first = c * work->rows;
@@ -102,7 +107,7 @@ static void gradient_region(void* arg, const struct brisk_team* team) {
     const struct brisk_work* work = call->work;
     work->kernels->enter(work, team, call->params, work->P);
     brisk_wait(team);
-    if (call->batch.goal != BRISK_LOSS)
+    if (call->batch.goal != BRISK_LOSS || work->plan.precision != BRISK_HIGHEST)
         work->kernels->turn(work, team);
     brisk_wait(team);
     const double loss = work->kernels->step(work, team, call->data, &call->batch);

@@ -9,6 +9,19 @@ INLINE const real* A_of(const struct brisk_space* space, int64_t l) {
     return space->A[l];
 }
 
+/* What products read of it. */
+static struct operand operand_A(const struct brisk_work* work, const struct brisk_space* space, int64_t l) {
+    const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
+    return operand_at(work, A_of(space, l), panels * work->panel_stride);
+}
+
+/* Panels j0 … j1 of rows i0 … i1 of A[l] have been written. */
+static void round_A(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j0, int64_t j1,
+                    int64_t i0, int64_t i1) {
+    const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
+    round_rows(work, space->A[l], panels * work->panel_stride, j0, j1, i0, i1);
+}
+
 /* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
  * and dW reads them a second time. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
@@ -28,18 +41,24 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
                 vec_store(A + LANES, vec_load_first(X + j + LANES, n_in - j - LANES));
         }
     }
+    if (rounds(work))
+        round_A(work, space, 0, 0, work->layers[0].panels_in, i0, i1);
 }
 
 /* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z in its place where `f` is the identity.
- */
+ * No product reads the last: it is not rounded. */
 static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                           enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
                           int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
     const real* P = work->P;
+    const struct operand A = operand_A(work, space, l), W = weights_at(work, work->R, work->n_packed, layer->W);
+    const bool dropped = drops(layer, masks), rounded = rounds(work) && l + 1 < work->plan.n_layers;
     const struct product forward = {
-        .A = A_of(space, l),
-        .B = P + layer->W,
+        .A = A.high,
+        .A_low = A.low,
+        .B = W.high,
+        .B_low = W.low,
         .bias = work->plan.bias == BRISK_BIAS_NONE ? NULL : P + layer->b,
         .bias_step = work->plan.bias == BRISK_BIAS_NEURON,
         .C = space->A[l + 1],
@@ -50,13 +69,16 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .f = f,
         .slope = (real)work->plan.slope,
     };
-    if (!drops(layer, masks)) {
+    if (!dropped && !rounded) {
         product(&forward, j0, j1, i0, i1);
         return;
     }
     for (int64_t i = i0; i < i1; i += ROW_BLOCK) { /* as product() does: the rows are still in cache */
         product(&forward, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        drop_rows(work, l, masks, space->A[l + 1], j0, j1, i, smaller(i1, i + ROW_BLOCK));
+        if (dropped)
+            drop_rows(work, l, masks, space->A[l + 1], j0, j1, i, smaller(i1, i + ROW_BLOCK));
+        if (rounded)
+            round_A(work, space, l + 1, j0, j1, i, smaller(i1, i + ROW_BLOCK));
     }
 }
 

@@ -5,6 +5,7 @@
 #include "pool.h"
 #include "profile.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@
 #include "slope_template.h"
 
 #include "product_template.h"
+
+#include "rounding_template.h"
 
 #include "dropout_template.h"
 

@@ -169,6 +169,10 @@ static void divide(struct brisk_work* work, int threads) {
     work->panel_stride = work->rows * row;
     if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
         work->panel_stride += row;
+    work->delta_panels = 1;
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        if (work->layers[l].panels > work->delta_panels)
+            work->delta_panels = work->layers[l].panels;
     work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)work->kernels->size <=
                      (double)OWN_ROWS;
 }
@@ -176,7 +180,8 @@ static void divide(struct brisk_work* work, int threads) {
 /* A space, or another member's view of the first. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
-    const size_t size = work->kernels->size, column = (size_t)work->panel_stride * size;
+    const int64_t parts = work->plan.precision == BRISK_HIGH ? 3 : 1; /* itself, high and low */
+    const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * parts) * size;
     struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
     const bool view = s > 0 && work->shared;
     if (view && cursor->memory != NULL)
@@ -192,17 +197,13 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     }
     if (view)
         return;
-    int64_t widest = 1;
     for (int64_t l = 1; l <= n_layers; l++) {
-        const int64_t panels = work->layers[l - 1].panels;
-        void* part = take(cursor, panels, column);
+        void* part = take(cursor, work->layers[l - 1].panels, column);
         if (A != NULL)
             A[l] = part;
-        if (panels > widest)
-            widest = panels;
     }
     for (int d = 0; d < 3; d++)
-        space->D[d] = take(cursor, widest, column);
+        space->D[d] = take(cursor, work->delta_panels, column);
     space->block = take(cursor, panel * panel, size);
     space->losses = take(cursor, work->rows / BRISK_LOSS_ROWS, sizeof(double));
 }
@@ -218,7 +219,9 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
     else
         work->S = take(cursor, state, size);
     work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
-    work->WT = take(cursor, work->n_turned * training, size);
+    const size_t parts = plan->precision == BRISK_HIGH ? 2 : 1; /* high and low */
+    work->WT = take(cursor, work->n_turned * training, size * parts);
+    work->R = plan->precision == BRISK_HIGHEST ? work->P : take(cursor, work->n_packed, size * parts);
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
     work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
     work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));

@@ -8,6 +8,17 @@ INLINE real* D_of(const struct brisk_space* space, int64_t l) {
     return space->D[l % 3];
 }
 
+/* What products read of it. */
+static struct operand operand_D(const struct brisk_work* work, const struct brisk_space* space, int64_t l) {
+    return operand_at(work, D_of(space, l), work->delta_panels * work->panel_stride);
+}
+
+/* Panels j0 … j1 of rows i0 … i1 of delta[l] have been written. */
+static void round_D(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j0, int64_t j1,
+                    int64_t i0, int64_t i1) {
+    round_rows(work, D_of(space, l), work->delta_panels * work->panel_stride, j0, j1, i0, i1);
+}
+
 /* --- the loss of one row: writes delta, returns E ---------------------------------------------------------------- */
 
 /* delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y); Σ (A - Y)². */
@@ -279,6 +290,8 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
             }
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
     }
+    if (rounds(work))
+        round_D(work, space, last, 0, work->layers[last].panels, i0, i1);
 }
 
 /* Σ of the losses of m rows. */

@@ -117,6 +117,10 @@ static PyObject* make(PyObject* args, bool measure) {
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
         return NULL;
+    if (plan.precision != BRISK_HIGHEST && size != sizeof(float)) {
+        PyMem_Free(layers);
+        return PyErr_Format(PyExc_ValueError, "only float32 has a precision other than the highest");
+    }
     if (threads > BRISK_POOL_MAX)
         threads = BRISK_POOL_MAX;
     if (measure) {

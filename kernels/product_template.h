@@ -222,6 +222,7 @@ static void weights_block(int v, const real* A, const real* D, int64_t m, int64_
  * activation, or, where `below` is given, the multiplication with f' of the activations that lie there as C does. */
 struct product {
     const real *A, *B, *bias, *below;
+    const real *A_low, *B_low; /* or NULL: A @ B_low + A_low @ B is added */
     real* C;
     int64_t stride, b_stride, K, n, bias_step;
     enum brisk_activation f;
@@ -306,7 +307,13 @@ static void product_block(const struct product* p, int64_t j0, int64_t j1, int64
             next = fetch_part(B + p->b_stride, K * PANEL, 0, 1, (i1 - i0) / TILE + 1);
         for (int64_t i = i0; i < i1; i += GROUP) {
             const int64_t rows = smaller(GROUP, i1 - i), at = j * p->stride + i * PANEL;
-            tiles(rows, v, p->A + k / PANEL * p->stride + i * PANEL, p->stride, K, B, init, p->C + at, &next);
+            const int64_t from = k / PANEL * p->stride + i * PANEL;
+            tiles(rows, v, p->A + from, p->stride, K, B, init, p->C + at, &next);
+            if (p->B_low != NULL) {
+                const real* B_low = p->B_low + j * p->b_stride + k * PANEL;
+                tiles(rows, v, p->A + from, p->stride, K, B_low, NULL, p->C + at, &next);
+                tiles(rows, v, p->A_low + from, p->stride, K, B, NULL, p->C + at, &next);
+            }
             if (k + K == p->K)
                 finish(p->f, p->slope, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
         }

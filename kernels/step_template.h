@@ -142,7 +142,8 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         wait_after(work, team, last);
         loss += sum_losses(space, m);
 
-        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped;
+        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
+                           work->plan.precision != BRISK_HIGH; /* whose dW is a sum of three */
         struct sink sink = {
             .fused = fused,
             .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > FEW_ROWS || clipped),
@@ -233,11 +234,11 @@ static void add(const struct brisk_work* work, const void* packed, void* dense) 
 }
 
 static void turn(const struct brisk_work* work, const struct brisk_team* team) {
-    for (int64_t l = 1; l < work->plan.n_layers; l++) {
+    for (int64_t l = turns(work, 0) ? 0 : 1; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         const struct part blocks = part_of(team, layer->panels_in * layer->panels);
         for (int64_t block = blocks.first; block < blocks.end; block++)
-            turn_block(work, layer, block % layer->panels, block / layer->panels);
+            turn_block(work, l, block % layer->panels, block / layer->panels);
     }
 }
 

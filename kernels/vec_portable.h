@@ -201,6 +201,15 @@ INLINE vec vec_power_of_two(vec shifted) {
     return (vec)((vec_bits)shifted << (BRISK_DOUBLE ? 52 : 23));
 }
 
+#if !BRISK_DOUBLE
+/* Finite numbers rounded to the upper half of their bits, to nearest, ties to even. */
+INLINE vec vec_upper_half(vec a) {
+    typedef uint32_t words __attribute__((vector_size(16)));
+    const words bits = (words)a;
+    return (vec)((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u);
+}
+#endif
+
 /* The sum of all lanes, in one fixed order. */
 INLINE real vec_sum(vec a) {
     real sum[LANES];

@@ -32,14 +32,32 @@ static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64
     return layer->W + j * layer->W_panel + k * PANEL * PANEL;
 }
 
-/* Write one block of WT. */
-static void turn_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k) {
-    const real* W = (const real*)work->P + block_at(layer, j, k);
-    real* WT = (real*)work->WT + layer->WT + k * layer->WT_panel + j * PANEL * PANEL;
+/* Write one block of WT, or of its low part. */
+static void turn_numbers(const struct brisk_layer* layer, int64_t j, int64_t k, const real* W, real* WT) {
+    WT += layer->WT + k * layer->WT_panel + j * PANEL * PANEL;
     const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = smaller(PANEL, layer->n_out - j * PANEL);
     for (int64_t c = 0; c < columns; c++)
         for (int64_t r = 0; r < rows; r++)
             WT[c * PANEL + r] = W[r * PANEL + c];
+}
+
+/* Whether products read copies of this layer's weights, to be written when these have moved. */
+static bool turns(const struct brisk_work* work, int64_t l) {
+    return l > 0 || rounds(work);
+}
+
+/* Write them for one block. */
+static void turn_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const int64_t at = block_at(layer, j, k);
+    const struct operand W = weights_at(work, work->R, work->n_packed, at);
+    if (rounds(work))
+        round_run((const real*)work->P + at, (real*)W.high, (real*)W.low, block_rows(layer, k) * PANEL);
+    if (l == 0 || !work->training)
+        return;
+    turn_numbers(layer, j, k, W.high, work->WT);
+    if (W.low != NULL)
+        turn_numbers(layer, j, k, W.low, (real*)work->WT + work->n_turned);
 }
 
 /* Σ W² of the true weights of one block, for the l2 term of the loss. */
@@ -81,8 +99,8 @@ static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int6
     const int64_t at = block_at(layer, j, k);
     const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
     update_run(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, block_rows(layer, k) * PANEL);
-    if (l > 0)
-        turn_block(work, layer, j, k);
+    if (turns(work, l))
+        turn_block(work, l, j, k);
 }
 
 /* A block's gradient is complete, in g: move its weights, or leave the gradient in G. */
@@ -163,7 +181,8 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
     const double lr = sink->batch->rate * layer->rate_W;
     const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
     const int64_t stride = work->panel_stride, here = area->i * PANEL;
-    const real *A = A_of(space, l), *D = D_of(space, l);
+    const struct operand A_parts = operand_A(work, space, l), D_parts = operand_D(work, space, l);
+    const real *A = A_parts.high, *D = D_parts.high;
     const bool fetch = area->m > FEW_ROWS && area->i + area->rows < area->m;
     real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
     if (!sink->fused && !sink->kept)
@@ -188,11 +207,16 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
                     penalise_block(work, layer, j, k);
                 weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D,
                               ahead);
-                if (area->last && l > 0)
-                    turn_block(work, layer, j, k);
+                if (area->last && turns(work, l))
+                    turn_block(work, l, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
                 weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
+                if (A_parts.low != NULL) {
+                    const real *a_low = A_parts.low + (a - A), *d_low = D_parts.low + (d - D);
+                    weights_block(v, a, d_low, area->rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                    weights_block(v, a_low, d, area->rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                }
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
             }

@@ -18,6 +18,7 @@ BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(3)
 RULE_SGD, RULE_MOMENTUM, RULE_ADAM, RULE_RMSPROP = range(4)
 LEAK, HUBER_THRESHOLD = 0.01, 1.0  # PyTorch's defaults
 PRECISIONS = ("highest", "high", "bfloat16")
+HIGHEST, HIGH, BFLOAT16 = range(len(PRECISIONS))
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -55,7 +56,7 @@ class Plan(NamedTuple):
     l2: Floats  # (2L,) the loss has l2/2 · Σ W² / n
     dropout: Floats  # (L,) the rate after each layer; 0 after the last
     clip_norm: float  # largest norm of a step's gradient; inf for any
-    precision: int  # index into PRECISIONS
+    precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
 

@@ -105,7 +105,11 @@ class Trainer:
         See `briskmlp.initializers.initialize`.
     dtype : {"float32", "float64"}
         Of parameters, data and arithmetic; an epoch's loss is summed in float64.
-    precision : {"highest"}
+    precision : {"highest", "high", "bfloat16"}
+        What the products of a step read, in float32 alone. ``"highest"``: all of each number. ``"bfloat16"``: 8
+        significant bits, with errors below 2**-7 of ``|A| @ |B|``. ``"high"``: two such parts, below 2**-15. Sums,
+        weights and updates are float32 in each. This version emulates the latter two, which are slower than
+        ``"highest"``: choose one to see what such products do to a network, not for speed.
         Products are computed in the dtype.
     shuffle : bool
         Visit the examples of each epoch in a new order, which follows from the seed and the epoch.
@@ -451,6 +455,8 @@ class Trainer:
         lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
         reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
+        emulation = dispatch.emulation(engine.choice, engine.plan)
+        lines += [] if emulation is None else [f"precision: {emulation}"]
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
         lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")

@@ -11,7 +11,7 @@ import numpy as np
 from briskmlp._messages import check_choice
 from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
-from briskmlp.plan import PRECISIONS, Plan
+from briskmlp.plan import HIGHEST, PRECISIONS, Plan
 
 # Fastest first at training steps, for every shape: bench/bench_training.py finds none where a later one trains faster.
 PREFERENCE = ("native", "numba", "numpy")
@@ -41,9 +41,13 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
     Raises
     ------
     ValueError
-        The requested backend cannot run here, or cannot run this plan; or the environment asks for two.
+        The requested backend cannot run here, or cannot run this plan; the environment asks for two; or a precision
+        other than ``"highest"`` meets another dtype than float32.
     """
     check_choice("backend", requested, CHOICES)
+    if plan.precision != HIGHEST and dtype != np.float32:
+        precision = PRECISIONS[plan.precision]
+        raise ValueError(f"precision={precision!r} needs dtype='float32', but dtype is {dtype.name!r}")
     source = f"backend={requested!r}"
     if requested == "auto" and os.environ.get("BRISKMLP_BACKEND"):
         requested = check_choice("BRISKMLP_BACKEND", os.environ["BRISKMLP_BACKEND"], CHOICES)
@@ -74,6 +78,19 @@ def reasons(choice: Choice, plan: Plan, dtype: np.dtype[Any]) -> dict[str, str]:
     }
 
 
+def emulation(choice: Choice, plan: Plan) -> str | None:
+    """Return how the plan's precision is computed, where it is not the highest."""
+    if plan.precision == HIGHEST:
+        return None
+    if choice.backend.NAME != native.NAME:
+        why = f"{choice.backend.NAME} computes in float32"
+    elif "amx" in native.isas():
+        why = "this version has no kernels for AMX"
+    else:
+        why = "this machine has no AMX"
+    return f"{PRECISIONS[plan.precision]}, emulated in float32 and no faster than highest: {why}"
+
+
 def backends() -> dict[str, str | None]:
     """Return for each backend, fastest first, None if it can run here, else the reason why not.
 
@@ -91,8 +108,6 @@ def _choice(name: str, why: str) -> Choice:
 
 
 def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:
-    if plan.precision != 0:
-        return f"precision {PRECISIONS[plan.precision]!r} is not in this version; accepted is 'highest'"
     return _unavailable(name) or _module(name).unsupported(plan, dtype)
 
 

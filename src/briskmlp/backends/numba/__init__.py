@@ -15,7 +15,7 @@ from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.backends.numba.recording import MISSING
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
-from briskmlp.plan import Floats, Ints, Plan
+from briskmlp.plan import HIGHEST, PRECISIONS, Floats, Ints, Plan
 
 NAME = "numba"
 RESTORES = False
@@ -35,6 +35,8 @@ def unavailable() -> str | None:
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
+    if plan.precision != HIGHEST:
+        return f"it has no precision {PRECISIONS[plan.precision]!r}, which native and numpy have"
     return None
 
 

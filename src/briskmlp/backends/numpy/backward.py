@@ -11,6 +11,7 @@ from briskmlp.backends.numpy.activations import through
 from briskmlp.backends.numpy.forward import Dropout, Places, activations, draw_dropouts, dropped
 from briskmlp.backends.numpy.layout import quiet, tensors
 from briskmlp.backends.numpy.losses import loss_and_delta
+from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import DW, DX, GATHER, LOSS, NO_LAPS, PREPARE, Laps
 from briskmlp.network import FloatArray
 from briskmlp.plan import BIAS_LAYER, BIAS_NONE, Plan
@@ -64,7 +65,7 @@ def loss_and_gradient(
         laps.lap(-2, LOSS)
         data_loss += loss
         if grad is not None:
-            _backward(plan, weights, A, dropouts, scale * delta, grad, laps)
+            _backward(plan, weights, A, dropouts, stored(plan, scale * delta), grad, laps)
     return plan.report_scale * data_loss + penalty
 
 
@@ -79,13 +80,13 @@ def _backward(
 ) -> None:
     """Add every layer's dW and db, from the last layer to the first."""
     for l, dW, db in reversed(list(zip(range(len(weights)), *tensors(plan, grad), strict=True))):
-        dW += dropped(A[l], dropouts[l]).T @ delta
+        dW += product(plan, dropped(A[l], dropouts[l]).T, delta)
         if plan.bias == BIAS_LAYER:
             db += delta.sum()
         elif plan.bias != BIAS_NONE:
             db += delta.sum(axis=0)
         laps.lap(l, DW)
         if l > 0:
-            dA = dropped(delta @ weights[l].T, dropouts[l])
-            delta = through(plan, dA, A[l], int(plan.activations[l - 1]))
+            dA = dropped(product(plan, delta, weights[l].T), dropouts[l])
+            delta = stored(plan, through(plan, dA, A[l], int(plan.activations[l - 1])))
             laps.lap(l, DX)

@@ -9,9 +9,10 @@ import numpy as np
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows
 from briskmlp.backends.numpy.activations import activate
 from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import FORWARD, NO_LAPS, Laps
 from briskmlp.network import FloatArray
-from briskmlp.plan import Ints, Plan
+from briskmlp.plan import BFLOAT16, Ints, Plan
 from briskmlp.random import dropout_numbers
 
 NUMBERS = 2**16  # so many different ones there are of 16 bits
@@ -48,14 +49,23 @@ def activations(
 ) -> tuple[list[FloatArray], FloatArray]:
     """Return A[0]…A[L], before dropout, and the last Z, which some losses need."""
     weights, biases = tensors(plan, params)
-    results, Z = [A], A
+    results, Z = [], A
     for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
-        Z = dropped(results[l], dropouts[l]) @ W
+        results.append(_kept(plan, A, dropouts[l]))
+        Z = product(plan, dropped(results[l], dropouts[l]), W)
         if len(b):
             Z += b
-        results.append(activate(plan, Z, int(plan.activations[l])))
+        A = activate(plan, Z, int(plan.activations[l]))
         laps.lap(l, FORWARD)
-    return results, Z
+    return [*results, A], Z
+
+
+def _kept(plan: Plan, A: FloatArray, dropout: Dropout | None) -> FloatArray:
+    """Return an A that products will read as it is kept: where units are dropped, it is rounded after that."""
+    if dropout is None or plan.precision != BFLOAT16:
+        return stored(plan, A)
+    scale = A.dtype.type(dropout.scale)
+    return np.asarray(stored(plan, scale * A) / scale)  # times scale it rounds to the same number again
 
 
 def dropped(A: FloatArray, dropout: Dropout | None) -> FloatArray:
