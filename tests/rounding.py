@@ -8,11 +8,16 @@ Numerical Algorithms", sections 3.1 and 3.3):
     f(Z) with Lipschitz L    L |dZ| + FUNCTION u |f(Z)|
     a product x y            |dx| |y| + |x| |dy| + u |x y|
 
+Precisions below the highest add what rounding operands costs: 2**-8 of each in bfloat16, A and delta where they are
+kept and W in each product; 2**-15 of each product in high, whose sums are three times as long.
+
 Two evaluations, the kernel's and the oracle's, may differ by one bound each; the oracle's is in float64.
 """
 
 import numpy as np
 import oracle
+
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST
 
 FUNCTION = 10  # u per activation: 2 ulp promised for sigmoid (4 u), twice that for libm's tanh and quotients of sums
 # |f'(Z)| <= LIPSCHITZ as a function of A, and |d f'/dA|
@@ -28,28 +33,37 @@ SLOPE = {
 def bounds(case, rows=None):
     """Return the largest distance from the oracle of (A[L], un-normalised loss, un-normalised flat gradient)."""
     u = np.finfo(case.dtype).eps / 2 + np.finfo(float).eps / 2
+    precision = case.plan.precision
+    kept = 2.0**-8 if precision == BFLOAT16 else 0.0
+    parts = {HIGHEST: 0.0, HIGH: 2.0**-15, BFLOAT16: 0.0}[precision]  # of both operands
+    copied = {HIGHEST: 0.0, HIGH: 2.0**-15, BFLOAT16: 2.0**-8}[precision]  # of one that is kept, and of W
+    runs = 3 if precision == HIGH else 1
     rows = case.rows if rows is None else rows
     weights, biases = case.tensors(case.params)
     names = case.network.activations
     A = oracle.forward(weights, biases, names, case.X[rows])
-    dA, kink = [np.zeros_like(A[0])], [None]
+    dA, kink = [kept * np.abs(A[0])], [None]
     for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
         b = np.abs(b) if len(b) else 0.0
-        dZ = dA[l] @ np.abs(W) + (len(W) + 1) * u * (np.abs(A[l]) @ np.abs(W) + b)
+        dZ = dA[l] @ np.abs(W) + ((runs * len(W) + 1) * u + copied) * (np.abs(A[l]) @ np.abs(W) + b)
         Z = A[l] @ W + (biases[l] if len(biases[l]) else 0.0)
         dA.append(_activation_error(names[l], A[l + 1], Z, dZ, u))
+        dA[-1] += kept * np.abs(A[l + 1]) * (l + 1 < len(weights))
         kink.append((names[l] in ("relu", "leaky_relu")) & (np.abs(Z) <= dZ))  # f' may be that of either side there
     Y = oracle._targets(case.Y[rows], case.network.n_out, case.loss, names[-1])
     w = np.ones((len(rows), 1)) if case.weight is None else case.weight[rows, None].astype(float)
     loss, D, dD = _loss_error(case.loss, names[-1], A[-1], dA[-1], Z, dZ, kink[-1], Y, u)
     loss_error = float((w[:, 0] * loss[1]).sum()) + (len(rows) + 2) * u * float((w[:, 0] * loss[0]).sum())
-    D, dD = w * D, w * dD + 3 * u * np.abs(w * D)
+    D, dD = w * D, w * dD + (3 * u + kept) * np.abs(w * D)
     errors_w, errors_b = [], []
     for l in reversed(range(len(weights))):
         W = weights[l]
         loss_error += case.l2 * W.size * u * float((W**2).sum())
         errors_w.insert(
-            0, np.abs(A[l]).T @ dD + dA[l].T @ np.abs(D) + (len(rows) + 2) * u * (np.abs(A[l]).T @ np.abs(D))
+            0,
+            np.abs(A[l]).T @ dD
+            + dA[l].T @ np.abs(D)
+            + ((runs * len(rows) + 2) * u + parts) * (np.abs(A[l]).T @ np.abs(D)),
         )
         errors_w[0] += 3 * u * case.l2 * np.abs(W)
         db = dD.sum(axis=0) + (len(rows) + 2) * u * np.abs(D).sum(axis=0)
@@ -60,9 +74,9 @@ def bounds(case, rows=None):
         if l > 0:
             slope, change = (f(A[l]) for f in SLOPE[names[l - 1]])
             below = D @ W.T
-            dP = dD @ np.abs(W).T + W.shape[1] * u * (np.abs(D) @ np.abs(W).T)
+            dP = dD @ np.abs(W).T + (runs * W.shape[1] * u + copied) * (np.abs(D) @ np.abs(W).T)
             D = below * slope
-            dD = dP * np.abs(slope) + np.abs(below) * (change * dA[l] + kink[l]) + 4 * u * np.abs(D)
+            dD = dP * np.abs(slope) + np.abs(below) * (change * dA[l] + kink[l]) + (4 * u + kept) * np.abs(D)
     return dA[-1], loss_error, case.flat(errors_w, errors_b)
 
 

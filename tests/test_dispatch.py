@@ -145,8 +145,14 @@ def test_an_isa_that_cannot_run_is_refused_with_those_that_can(monkeypatch):
     assert dispatch.backends()["native"] == message
 
 
-@pytest.mark.parametrize("requested", dispatch.CHOICES)
-def test_other_precisions_are_refused_by_name(requested):
+def test_other_precisions_are_for_the_backends_that_have_them(monkeypatch):
     plan = PLAN._replace(precision=2)
-    with pytest.raises(ValueError, match="precision 'bfloat16'"):
-        dispatch.choose(plan, F32, requested)
+    for obstacle, chosen in ((None, "native"), ("not built", "numpy")):
+        monkeypatch.setattr(native, "unavailable", lambda obstacle=obstacle: obstacle)
+        if obstacle or native.reason() is None:
+            assert chosen == dispatch.choose(plan, F32, "auto").backend.NAME
+    with pytest.raises(ValueError, match="it has no precision 'bfloat16'"):
+        dispatch.choose(plan, F32, "numba")
+    for requested in dispatch.CHOICES:
+        with pytest.raises(ValueError, match="precision='bfloat16' needs dtype='float32'"):
+            dispatch.choose(plan, np.dtype("float64"), requested)

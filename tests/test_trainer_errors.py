@@ -61,7 +61,7 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"dtype": int}, ValueError, "dtype is 'int64'"),
     ({"dtype": None}, TypeError, "dtype is None"),
     ({"dtype": "nonsense"}, ValueError, "dtype is 'nonsense'"),
-    ({"precision": "bfloat16"}, ValueError, "precision 'bfloat16' is not in this version"),
+    ({"precision": "bfloat16", "dtype": "float64"}, ValueError, "precision='bfloat16' needs dtype='float32'"),
     ({"precision": "higest"}, ValueError, "precision is 'higest', .* did you mean 'highest'"),
     ({"shuffle": 1}, TypeError, "shuffle must be True or False, got 1"),
     ({"seed": -1}, ValueError, "seed is -1, but must be >= 0 and <= 18446744073709551615"),

@@ -29,7 +29,7 @@ def stored(plan: Plan, A: FloatArray) -> FloatArray:
 def bfloat16(x: FloatArray) -> FloatArray:
     """Return float32 numbers rounded to 8 significant bits: to nearest, ties to even.
 
-    What is beyond the largest, 3.39e38, becomes infinite; what is below the smallest normal, 0. Infinities and NaN stay.
+    From 3.396e38 on they become infinite, and below the smallest normal number 0. Infinities and NaN stay.
     """
     bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
     half = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) & np.uint32(0xFFFF0000)

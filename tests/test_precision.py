@@ -1,0 +1,490 @@
+"""Precisions: what products read is rounded where it should be, by as much as it should be, and nothing else is.
+
+The reference rounds with `frexp` and `rint` in float64, and multiplies there. Where numbers are chosen so that every
+sum is exact, backends must agree with it in every bit; elsewhere within what rounding allows.
+"""
+
+import itertools
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from build import OPTIMIZERS, PAIRS, build
+from hypothesis import given
+from hypothesis import strategies as st
+from rounding import bounds
+from test_mnist import accuracy, mnist  # noqa: F401 - a fixture
+
+from briskmlp import SGD, Adam, Trainer
+from briskmlp.backends import dispatch, native
+from briskmlp.backends import numpy as numpy_backend
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, PRECISIONS
+
+F32 = np.dtype("float32")
+TINY, U = 2.0**-126, 2.0**-24
+BOUND = {HIGHEST: 0.0, HIGH: 2.0**-15, BFLOAT16: 2.0**-7}  # of |A| @ |B|
+both = pytest.mark.parametrize("precision", [HIGH, BFLOAT16], ids=PRECISIONS[1:])
+
+
+RUNNABLE = [("numpy", None)]  # numba has no other precision than the highest
+if native.reason() is None:
+    RUNNABLE += [("native", isa) for isa in native.isas() if isa != "amx"]
+runnable = {"params": RUNNABLE, "ids": lambda chosen: "-".join(filter(None, chosen))}
+
+
+@pytest.fixture(**runnable)
+def backend_name(request, monkeypatch):
+    name, isa = request.param
+    if isa is not None:
+        monkeypatch.setenv("BRISKMLP_ISA", isa)
+    return name
+
+
+def at(case, precision):
+    return replace(case, plan=case.plan._replace(precision=precision))
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+
+def bfloat16(x):
+    """x in float64, as bfloat16 has it: 8 significant bits, nearest, ties to even; subnormals are 0."""
+    x = np.asarray(x, dtype=float)
+    mantissa, exponent = np.frexp(x)
+    rounded = np.ldexp(np.rint(mantissa * 2**8), exponent - 8)
+    rounded = np.where(np.abs(rounded) > 3.4e38, np.copysign(np.inf, x), rounded)
+    return np.where(np.isfinite(x), np.where(np.abs(x) < TINY, 0, rounded), x)
+
+
+def parts(x, precision):
+    if precision == HIGHEST:
+        return [np.asarray(x, float)]
+    x1 = bfloat16(x)
+    with np.errstate(invalid="ignore"):
+        return [x1] if precision == BFLOAT16 else [x1, bfloat16(x - x1)]
+
+
+def terms(A, B, precision):
+    """Return the products of parts that make up A @ B."""
+    pairs = itertools.product(enumerate(parts(A, precision)), enumerate(parts(B, precision)))
+    return [(a, b) for (i, a), (j, b) in pairs if i + j < 2]
+
+
+def product(A, B, precision):
+    """Return A @ B, and Σ of the absolute values of what is added up."""
+    products = [(a @ b, np.abs(a) @ np.abs(b)) for a, b in terms(A, B, precision)]
+    return sum(p for p, _ in products), sum(size for _, size in products)
+
+
+def added(K, precision):
+    """Bound what float32 loses in a sum of K products, or of three times K, each of them exact, relative to Σ |…|."""
+    n = K if precision == BFLOAT16 else 3 * K
+    return (n + 3) * U / (1 - (n + 3) * U)
+
+
+# --- bfloat16 --------------------------------------------------------------------------------------------------------
+
+
+def interesting():
+    """Return float32 numbers around everything that rounding could get wrong."""
+    bits = [
+        *(sign | exponent << 23 | mantissa for sign in (0, 1 << 31) for exponent in (0, 1, 100, 127, 128, 253, 254, 255)
+          for mantissa in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x10000, 0x17FFF, 0x18000, 0x18001, 0x7F7FFF, 0x7F8000,
+                           0x7FFFFF)),
+        *np.random.default_rng(0).integers(2**32, size=4000).tolist(),
+    ]  # fmt: skip
+    return np.array(bits, dtype=np.uint32).view(np.float32)
+
+
+@both
+def test_rounding_to_bfloat16(backend, precision):
+    """Seen through x · 1: what a product reads of X. A second part ends where it would be subnormal, or x overflows."""
+    X = interesting()[:, None]
+    case = at(build([1, 1], bias="none", dtype="float32", n=len(X)), precision)
+    case.params[:] = 1.0
+    out = replace(case, X=X).forward(backend).astype(float)
+    with np.errstate(invalid="ignore"):
+        expected = sum(parts(X, precision))
+    np.testing.assert_array_equal(out, expected)
+    for rows in (1, 3, 4, 5):  # a few rows are predicted in another way
+        np.testing.assert_array_equal(replace(case, X=X).forward(backend, np.arange(rows)), expected[:rows])
+
+
+@pytest.mark.torch
+def test_rounding_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    x = interesting()
+    normal = x[~(np.abs(x) < TINY)]
+    expected = torch.from_numpy(normal).to(torch.bfloat16).double().numpy()
+    with np.errstate(invalid="ignore"):  # some NaN are signalling ones
+        np.testing.assert_array_equal(bfloat16(normal), expected)
+
+
+# --- products: the error bounds --------------------------------------------------------------------------------------
+
+
+def forward_product(backend, A, B, precision):
+    """A @ B by a layer's forward pass."""
+    case = at(build([len(B), B.shape[1]], bias="none", dtype="float32", n=len(A)), precision)
+    return replace(case, X=A, params=B.ravel().copy()).forward(backend)
+
+
+def weights_product(backend, A, B, precision):
+    """A.T @ B by dW: from weights of 0, delta = 2 (0 - Y)."""
+    case = at(build([A.shape[1], B.shape[1]], bias="none", dtype="float32", n=len(A)), precision)
+    case = replace(case, X=A, Y=-B / 2, params=np.zeros_like(case.params))
+    return case.gradient(backend)[1].reshape(A.shape[1], B.shape[1])
+
+
+def delta_product(backend, A, B, precision):
+    """A @ B.T by the delta of a layer below, which db adds up of its single row."""
+    case = at(build([1, *B.shape], hidden="identity", dtype="float32", n=1), precision)
+    params = np.zeros_like(case.params)
+    case.network.weights(params)[1][:] = B
+    rows = [replace(case, X=np.ones((1, 1), F32), Y=-a[None] / 2, params=params).gradient(backend)[1] for a in A]
+    return np.array([case.network.biases(row)[0] for row in rows])
+
+
+PRODUCTS = {
+    "forward": (forward_product, lambda B: B),
+    "weights": (weights_product, lambda B: B),
+    "delta": (delta_product, lambda B: B.T),
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+@both
+def test_products_are_those_of_parts(backend, kind, precision):
+    """To float32's own rounding: operands are rounded as they should be, sums are not."""
+    rng = np.random.default_rng(0)
+    multiply, right = PRODUCTS[kind]
+    for m, K, n in ((1, 1, 1), (3, 17, 5), (9, 40, 33), (40, 1000, 3)):
+        A, B = rng.normal(size=(m, K)).astype(F32), rng.normal(size=(K, n)).astype(F32)
+        left = A.T.copy() if kind == "weights" else A
+        C = multiply(backend, left, np.ascontiguousarray(right(B)), precision)
+        expected, size = product(A, B, precision)
+        allowed = added(K, precision) * size
+        if kind == "delta" and precision == BFLOAT16:  # which is rounded itself; a sum near a tie, to either side
+            allowed += 2.0**-8 * (np.abs(expected) + allowed)
+            assert (bfloat16(C) == C).all()
+        assert (np.abs(C - expected) <= allowed).all()
+
+
+@st.composite
+def operands(draw):
+    """Draw A and B of any shape and scale, of which B's second half may cancel what the first adds up."""
+    m, K, n = (draw(st.integers(1, high)) for high in (9, 70, 40))
+    scales = draw(st.integers(-30, 30)), draw(st.integers(-30, 30))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    A, B = rng.normal(size=(m, K)), rng.normal(size=(K, n))
+    if draw(st.booleans()):
+        spread = draw(st.sampled_from([1, 6]))
+        A, B = A * 10.0 ** rng.uniform(-spread, 0, A.shape), B * 10.0 ** rng.uniform(-spread, 0, B.shape)
+    if draw(st.booleans()):
+        half = K // 2
+        A[:, half : 2 * half], B[half : 2 * half] = A[:, :half], -B[:half] * (1 + 1e-5 * rng.normal(size=(half, n)))
+    if abs(sum(scales)) > 30:
+        scales = scales[0], -scales[0]
+    return (A * 10.0 ** scales[0]).astype(F32), (B * 10.0 ** scales[1]).astype(F32)
+
+
+@pytest.mark.parametrize("chosen", RUNNABLE, ids=runnable["ids"])
+@both
+@given(pair=operands())
+def test_the_entrywise_bound(chosen, precision, pair):
+    """|C - A @ B| <= c |A| @ |B| + what float32 loses in sums + what is lost below the smallest normal number.
+
+    u = 2**-8 is bfloat16's unit roundoff: |x - x1| <= u / (1 + u) |x|. One part each: x w - x1 w1 is at most
+    (2u / (1 + u) + u² / (1 + u)²) |x w| < 2**-7 |x w|. Two parts: x - x1 is below u |x| and a multiple of float32's
+    last place, so that what x2 leaves of it is at most 2**-17 |x|; and x2 w2, which is not computed, at most
+    u² / (1 + u)² |x w|: in all 2**-16 (1 + 1 / (1 + u)²) |x w| + 2**-34 |x w| < 2**-15 |x w|. A part below 2**-126 is
+    lost, which costs 2**-126 of what it would be multiplied with, and so is a sum below it.
+    """
+    backend = named(*chosen)
+    A, B = pair
+    exact, size = A.astype(float) @ B.astype(float), np.abs(A).astype(float) @ np.abs(B).astype(float)
+    lost = TINY * (np.abs(A).sum(axis=1, dtype=float)[:, None] + np.abs(B).sum(axis=0, dtype=float) + 6 * len(B))
+    C = forward_product(backend, A, B, precision)
+    allowed = BOUND[precision] * size + added(len(B), precision) * (1 + BOUND[BFLOAT16]) ** 2 * size + lost
+    assert (np.abs(C - exact) <= allowed).all()
+
+
+def named(name, isa):
+    """Return a backend that makes its workspaces for an ISA; hypothesis has no use for fixtures of a function."""
+    if name == "numpy":
+        return numpy_backend
+
+    class Isa:
+        forward = staticmethod(native.forward)
+
+        @staticmethod
+        def workspace(*args, **options):
+            return native.workspace(*args, **options, isa=isa)
+
+    return Isa
+
+
+@both
+def test_the_error_on_normal_data(backend, precision):
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(64, 1024)).astype(F32), rng.normal(size=(1024, 64)).astype(F32)
+    exact = A.astype(float) @ B.astype(float)
+    error = np.linalg.norm(forward_product(backend, A, B, precision) - exact) / np.linalg.norm(exact)
+    # each part's error is uniform: 2**-9 / √3 and so on; a bound from below tells that the precision was taken at all
+    low, high = {HIGH: (1e-6, 1e-5), BFLOAT16: (1e-3, 5e-3)}[precision]
+    assert low < error <= high
+
+
+# --- networks: every bit where sums are exact ------------------------------------------------------------------------
+
+
+def integers(layers, hidden, n, precision, mask=None):
+    """Return a Case of integers whose sums are all below 2**24, so that float32 rounds none, and which precisions tell.
+
+    It is searched for: sparse data and weights, some of them of more than 8 bits.
+    """
+    case = at(build(layers, hidden=hidden, dtype="float32", n=n, batch_size=n, shuffle=False), precision)
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        for W, b in zip(case.network.weights(case.params), case.network.biases(case.params), strict=True):
+            W[:] = rng.integers(-1, 2, W.shape) * (rng.random(W.shape) < 4 / len(W))
+            b[:] = rng.integers(-3, 4, b.shape)
+        W = case.network.weights(case.params)[0]
+        W *= rng.choice([1, 1, 259], W.shape)
+        case.X[:] = rng.integers(-300, 301, case.X.shape) * (rng.random(case.X.shape) < rng.choice([0.01, 0.05, 0.2]))
+        error = rng.integers(-280, 281, case.Y.shape) // rng.choice([1, 50])
+        case.Y[:] = stepped(case, 0.0, mask)[0] - error * (rng.random(case.Y.shape) < 4 / case.Y.size)
+        A, gradient, _, largest = stepped(case, 0.0, mask)
+        whole = stepped(at(case, HIGHEST), 0.0, mask)
+        if largest < 2**24 and (whole[0] != A).any() and (gradient != whole[1]).any():
+            return case
+    raise AssertionError
+
+
+def stepped(case, rate, mask=None):
+    """Return A[L], the gradient and the weights after a step of gradient descent, in float64, and the largest sum."""
+    precision, largest = case.plan.precision, []
+
+    def multiply(A, B):
+        result, size = product(A, B, precision)
+        largest.append(size.max())
+        return result
+
+    def kept(x):
+        return bfloat16(x) if precision == BFLOAT16 else x
+
+    weights, biases = case.tensors(case.params)
+    A = [kept(case.X.astype(float))]
+    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        Z = multiply(A[l], W) + b
+        f = oracle.ACTIVATION[case.network.activations[l]][0](Z)
+        if l + 1 < len(weights):
+            f = kept(f if mask is None else f * mask)
+        A.append(f)
+    delta, dW, db = kept(2 * (A[-1] - case.Y)), [], []
+    for l in reversed(range(len(weights))):
+        dW.insert(0, multiply(A[l].T, delta))
+        db.insert(0, delta.sum(axis=0))
+        if l > 0:
+            dA = multiply(delta, weights[l].T) * (1 if mask is None else mask)
+            delta = kept(dA * oracle.ACTIVATION[case.network.activations[l - 1]][1](A[l]))
+    moved = [[p - rate * g for p, g in zip(*pair, strict=True)] for pair in ((weights, dW), (biases, db))]
+    return A[-1], case.flat(dW, db), case.flat(*moved), max(largest)
+
+
+SHAPES = [([5, 6, 3], 8), ([40, 70, 35, 3], 16), ([20, 33, 2], 300), ([1100, 40, 9], 12), ([40, 300, 300, 3], 8)]
+
+
+@pytest.mark.parametrize("hidden", ["relu", "identity"])
+@pytest.mark.parametrize(("layers", "n"), SHAPES, ids=str)
+@both
+def test_networks_of_integers(backend, precision, layers, n, hidden):
+    """Forward, gradient and a step, through tiles, panels, slices and blocks of K: the reference's bits."""
+    case = integers(layers, hidden, n, precision)
+    A, gradient, _, _ = stepped(case, 0.0)
+    np.testing.assert_array_equal(case.forward(backend), A)
+    np.testing.assert_array_equal(case.gradient(backend)[1], gradient)
+    rate = 2.0**-12  # times n, which divides: W - rate · dW has no more than 24 bits
+    expected = stepped(case, rate)[2]
+    assert (expected == expected.astype(F32)).all()
+    if n & (n - 1) == 0:  # else 1/n rounds
+        np.testing.assert_array_equal(case.train(backend, [rate * n])[0], expected)
+
+
+def test_dropout_comes_before_rounding(backend):
+    """At a rate of 1/2, where what is kept is doubled exactly."""
+    mask = oracle.dropout_mask(0, 0, range(16), 0, 70, 0.5)
+    case = integers([40, 70, 3], "relu", 16, BFLOAT16, mask)
+    case = replace(case, plan=case.plan._replace(dropout=np.array([0.5, 0.0])))
+    expected = stepped(case, 2.0**-12, mask)[2]
+    assert (expected == expected.astype(F32)).all()
+    np.testing.assert_array_equal(case.train(backend, [2.0**-8])[0], expected)
+
+
+# --- networks: within what rounding allows ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "output"), PAIRS, ids=str)
+@both
+def test_every_activation_and_loss(backend, precision, loss, output):
+    for i, hidden in enumerate(("sigmoid", "tanh", "relu", "identity", "leaky_relu")):
+        case = build([9, 17, 7, 3], hidden=hidden, output=output, loss=loss, dtype="float32", n=40,
+                     bias=("neuron", "layer", "none")[i % 3], weighted=i % 2 == 0, l2=0.1 * i)  # fmt: skip
+        case = at(case, precision)
+        allowed_out, allowed_loss, allowed_grad = (2 * bound for bound in bounds(case))
+        A = oracle.forward(*case.tensors(case.params), case.network.activations, case.X)[-1]
+        assert (np.abs(case.forward(backend) - A) <= allowed_out).all()
+        expected_loss, expected_grad = case.oracle_gradient()
+        total, grad = case.gradient(backend)
+        assert abs(total - expected_loss) <= allowed_loss
+        assert (np.abs(grad - expected_grad) <= allowed_grad).all()
+
+
+def test_the_bounds_are_worth_something():
+    case = build([33, 16, 9, 3], hidden="sigmoid", output="softmax", loss="cross_entropy", dtype="float32", n=100)
+    sizes = [np.linalg.norm(bounds(at(case, precision))[2]) for precision in (HIGHEST, HIGH, BFLOAT16)]
+    gradient = np.linalg.norm(case.oracle_gradient()[1])
+    assert sizes[0] < sizes[1] < 2e-3 * gradient
+    assert sizes[1] < sizes[2] < 0.3 * gradient
+
+
+FORMS = {
+    "plain": {},
+    "dropout": {"dropout": [0.5, 0.25]},
+    "clipped": {"clip_norm": 0.01},
+    "chunks": {"n": 700, "batch_size": 300},
+    "one batch": {"n": 64, "batch_size": 64},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+@both
+def test_identical_bits_wherever_calls_are_cut(backend, precision, form, name):
+    """A call rounds all weights when it begins: within one, each update must leave what that would."""
+    case = build([9, 40, 33, 3], dtype="float32", optimizer=OPTIMIZERS[name], l2=0.1, weighted=True, **FORMS[form])
+    case = at(case, precision)
+    expected = case.train(backend, [0.01] * 2)
+    for steps in (1, 3):
+        for got, wanted in zip(case.train(backend, [0.01] * 2, steps=steps, order="fresh"), expected, strict=True):
+            assert got.tobytes() == wanted.tobytes()
+    whole = at(case, HIGHEST).train(backend, [0.01] * 2)[0]
+    assert 0 < np.linalg.norm(whole - expected[0]) < 0.2 * np.linalg.norm(whole - case.params)
+
+
+@both
+def test_loss_alone_is_that_of_the_gradient(backend, precision):
+    case = at(build([9, 40, 3], dtype="float32", n=300, weighted=True, l2=0.3), precision)
+    work = backend.workspace(case.plan, F32, case.n, training=False)
+    call = case.plan, case.params, case.X, case.Y, case.weight, case.rows, 1.0, None, work
+    assert backend.gradient(*call) == pytest.approx(case.gradient(backend)[0], rel=8 * U)
+
+
+# --- the Trainer -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 7)).astype(F32)
+    return X, X[:, :2] * 2
+
+
+@both
+def test_a_trainer_trains_keeps_and_loads_its_precision(backend_name, precision, task, tmp_path):
+    name = PRECISIONS[precision]
+    arguments = {"hidden": "tanh", "output": "identity", "seed": 0, "backend": backend_name, "batch_size": 8}
+    trainer = Trainer([7, 20, 2], precision=name, **arguments)
+    whole = Trainer([7, 20, 2], **arguments)
+    trainer.fit(*task, epochs=2)
+    whole.fit(*task, epochs=2)
+    difference = np.abs(trainer.parameters - whole.parameters).max()
+    assert 0 < difference < {HIGH: 1e-3, BFLOAT16: 0.1}[precision]
+    trainer.save(tmp_path / "model")
+    loaded = Trainer.load(tmp_path / "model", backend=backend_name)
+    copy = pickle.loads(pickle.dumps(trainer))
+    for each in (trainer, loaded, copy):
+        assert each.precision == name
+        each.fit(*task, epochs=1)
+        assert each.parameters.tobytes() == trainer.parameters.tobytes()
+    assert loaded.predict(task[0]).tobytes() == trainer.predict(task[0]).tobytes()
+    assert loaded.predict(task[0])[:3].tobytes() == trainer.predict(task[0][:3]).tobytes() or backend_name == "numpy"
+    with pytest.raises(AttributeError, match="precision cannot be changed"):
+        trainer.precision = "highest"
+
+
+def test_sparse_input_is_the_same(task):
+    sparse = pytest.importorskip("scipy.sparse")
+    for precision in PRECISIONS:
+        trainers = [Trainer([7, 20, 2], precision=precision, seed=0) for _ in range(2)]
+        for trainer, X in zip(trainers, (task[0], sparse.csr_matrix(task[0])), strict=True):
+            trainer.fit(X, task[1], epochs=2)
+        assert trainers[0].parameters.tobytes() == trainers[1].parameters.tobytes()
+
+
+def test_explain_says_that_it_is_emulated(monkeypatch):
+    assert "precision" not in Trainer([3, 2]).explain()
+    line = "precision: {}, emulated in float32 and no faster than highest: {}"
+    text = Trainer([3, 2], precision="high", backend="numpy").explain()
+    assert line.format("high", "numpy computes in float32") in text
+    if native.reason() is None:
+        for isas, why in (((), "this machine has no AMX"), (("amx",), "this version has no kernels for AMX")):
+            monkeypatch.setattr(native, "isas", lambda isas=isas: isas)
+            text = Trainer([3, 2], precision="bfloat16", backend="native").explain()
+            assert line.format("bfloat16", why) in text
+
+
+@both
+def test_what_has_no_other_precision_refuses_it_by_name(precision):
+    name = PRECISIONS[precision]
+    with pytest.raises(ValueError, match=f"precision='{name}' needs dtype='float32', but dtype is 'float64'"):
+        Trainer([3, 2], precision=name, dtype="float64")
+    if dispatch.backends()["numba"] is None:
+        message = f"backend='numba' cannot be honoured: it has no precision '{name}', which native and numpy have"
+        with pytest.raises(ValueError, match=message):
+            Trainer([3, 2], precision=name, backend="numba")
+
+
+@pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
+def test_the_kernels_refuse_what_they_cannot_compute():
+    plan = build([3, 2]).plan
+    with pytest.raises(ValueError, match="only float32 has a precision other than the highest"):
+        native.workspace(plan._replace(precision=BFLOAT16), np.dtype("float64"), 5)
+    for precision in (-1, 3):
+        with pytest.raises(ValueError, match=f"plan.precision is {precision}, which is none of 0 to 2"):
+            native.workspace(plan._replace(precision=precision), F32, 5)
+
+
+@both
+def test_what_overflows_is_an_error_and_moves_nothing(backend_name, precision, task):
+    """Weights that float32 holds and bfloat16 does not: the loss is not finite, and says so."""
+    initializer = [(np.full((7, 2), 3.395e38, F32), np.zeros(2, F32))]
+    trainer = Trainer(
+        [7, 2], output="identity", precision=PRECISIONS[precision], initializer=initializer, backend=backend_name
+    )
+    before = trainer.parameters.copy()
+    with pytest.raises(FloatingPointError, match="the loss is not finite in epoch 0, batch 0"):
+        trainer.fit(*task, epochs=1)
+    np.testing.assert_array_equal(trainer.parameters, before)
+
+
+@pytest.mark.slow  # half a minute
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(1e-3)], ids=["sgd", "adam"])
+def test_accuracy_on_digits(mnist, optimizer):  # noqa: F811 - the fixture
+    """5 seeds of 784-100-10 on MNIST-5k: bfloat16 ends within half a point of the highest precision."""
+    X, labels, X_test, labels_test = mnist
+    means = {}
+    for precision in PRECISIONS:
+        reached = []
+        for seed in range(5):
+            trainer = Trainer([784, 100, 10], hidden="relu", loss="cross_entropy", optimizer=optimizer, batch_size=32,
+                              precision=precision, seed=seed)  # fmt: skip
+            trainer.fit(X, labels, epochs=15)
+            reached.append(accuracy(trainer.predict(X_test), labels_test))
+        means[precision] = math.fsum(reached) / 5
+    assert means["highest"] > 0.92
+    assert abs(means["bfloat16"] - means["highest"]) <= 0.005, means
+    assert abs(means["high"] - means["highest"]) <= 0.002, means
