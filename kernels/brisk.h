@@ -119,8 +119,7 @@ struct brisk_work {
     int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
     int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
-    void*
-        R; /* P as products read it: P itself, or rounded; behind R and WT lie low parts where the precision is high */
+    void* R; /* P as products read it: P itself, or rounded. Behind R and WT lie low parts where precision is high */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
     double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */

@@ -318,6 +318,25 @@ def test_dropout_and_clipping_give_the_same_bits(extension, isa, dtype, shape, o
 
 
 @needs_extension
+@pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.001)], ids=lambda optimizer: type(optimizer).__name__)
+@pytest.mark.parametrize("precision", ["high", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_precisions_give_the_same_bits_for_any_number_of_threads(extension, isa, shape, precision, optimizer):
+    layers, n, batch_size = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(n, layers[0])), rng.uniform(size=(n, layers[-1]))
+    results = []
+    for threads in (1, 2, 7):
+        extension._force_threads(threads)
+        trainer = Trainer(
+            layers, precision=precision, optimizer=optimizer, batch_size=batch_size, seed=0, dropout=0.25 * (n > 400)
+        )
+        losses = trainer.fit(X, Y, epochs=2).loss
+        results.append((everything(trainer), losses, trainer.predict(X).tobytes(), trainer.evaluate(X, Y)))
+    assert results[1:] == results[:1] * 2
+
+
+@needs_extension
 @pytest.mark.parametrize("n_units", [1, 15, 70])
 def test_masks_are_those_of_philox_however_units_are_divided(extension, isa, dtype, n_units):
     """16 units share a block of random numbers; panels have 4 to 32, and a thread has some of these.

@@ -454,7 +454,7 @@ def test_the_kernels_refuse_what_they_cannot_compute():
     with pytest.raises(ValueError, match="only float32 has a precision other than the highest"):
         native.workspace(plan._replace(precision=BFLOAT16), np.dtype("float64"), 5)
     for precision in (-1, 3):
-        with pytest.raises(ValueError, match=f"plan.precision is {precision}, which is none of 0 to 2"):
+        with pytest.raises(ValueError, match=f"plan.precision is {precision}, which is not in 0 to 2"):
             native.workspace(plan._replace(precision=precision), F32, 5)
 
 
