@@ -150,7 +150,8 @@ check_python() {
     )
     cd "$repository"
     "${sanitized[@]}" -c "import briskmlp._native as it; assert it.__file__.startswith('$work'), it.__file__"
-    "${sanitized[@]}" -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_backends.py tests/test_precision.py -k native
+    "${sanitized[@]}" -m pytest -q -p no:cacheprovider -k native \
+        tests/test_native.py tests/test_backends.py tests/test_precision.py
     cd "$work"
 }
 

@@ -213,11 +213,13 @@ def test_npz_target_by_name(tmp_path, report):
 def test_options_reach_the_trainer(tmp_path, data, report):
     model = tmp_path / "model.safetensors"
     options = "--hidden 5,3 --activation tanh --optimizer RMSprop --batch-size 7 --epochs 2 --seed 9 --backend numpy"
+    options += " --precision bfloat16"
     told = report("train", data, "--target", "-2", "--out", model, "--learning-rate", 0.5, *options.split())
     assert told["target"] == "kind"
     loaded = Trainer.load(model, backend="numpy")
     assert loaded.network == network.Network([6, 5, 3, 2], "tanh", "softmax")
     assert (loaded.optimizer, loaded.batch_size, loaded.seed) == (optimizers.RMSprop(0.5), 7, 9)
+    assert loaded.precision == "bfloat16"
 
 
 def test_no_hidden_layer_no_held_out_rows_no_model(data, run):
@@ -315,6 +317,7 @@ def test_resume_starts_where_there_is_nothing(tmp_path, data, run):
         (["--batch-size", "7"], "it has another batch_size"),
         (["--learning-rate", "0.5"], "it has another optimizer"),
         (["--dtype", "float64"], "it has another dtype"),
+        (["--precision", "high"], "it has another precision"),
         (["--test-share", "0.5"], "it has another test_share, another data"),
         (["--ignore", "price,weight"], "it has another network, another data"),
         (["--epochs", "2"], "--epochs is 2, but "),

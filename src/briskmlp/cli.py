@@ -228,6 +228,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     group.add_argument(
+        "--precision", choices=PRECISIONS, default="highest", help="of products in float32; default: %(default)s"
+    )
+    group.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="show a bar on stderr; default: on a terminal; never with --json",

@@ -54,6 +54,7 @@ def train(args: Namespace) -> Result:
         batch_size=args.batch_size,
         seed=args.seed,
         dtype=args.dtype,
+        precision=args.precision,
         backend=args.backend,
         threads=args.threads,
     )
