@@ -471,7 +471,7 @@ def test_what_overflows_is_an_error_and_moves_nothing(backend_name, precision, t
     np.testing.assert_array_equal(trainer.parameters, before)
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.slow  # ten seconds
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(1e-3)], ids=["sgd", "adam"])
 def test_accuracy_on_digits(mnist, optimizer):  # noqa: F811 - the fixture
     """5 seeds of 784-100-10 on MNIST-5k: bfloat16 ends within half a point of the highest precision."""

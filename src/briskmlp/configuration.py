@@ -21,7 +21,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "shuffle": (bool,),
     "seed": (int,),
 }
-_BEFORE = {"dropout": 0.0, "clip_norm": None, "precision": "highest"}  # what those are that older files lack
+_BEFORE = {"dropout": 0.0, "clip_norm": None}  # what those are that older files lack
 
 _SLOTS = {
     "SGD": ("momentum_buffer",),
