@@ -8,6 +8,7 @@ import itertools
 import math
 import pickle
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import oracle
@@ -256,17 +257,26 @@ def integers(layers, hidden, n, precision, mask=None):
         W *= rng.choice([1, 1, 259], W.shape)
         case.X[:] = rng.integers(-300, 301, case.X.shape) * (rng.random(case.X.shape) < rng.choice([0.01, 0.05, 0.2]))
         error = rng.integers(-280, 281, case.Y.shape) // rng.choice([1, 50])
-        case.Y[:] = stepped(case, 0.0, mask)[0] - error * (rng.random(case.Y.shape) < 4 / case.Y.size)
-        A, gradient, _, largest = stepped(case, 0.0, mask)
-        whole = stepped(at(case, HIGHEST), 0.0, mask)
-        if largest < 2**24 and (whole[0] != A).any() and (gradient != whole[1]).any():
+        case.Y[:] = stepped(case, 0.0, mask).A - error * (rng.random(case.Y.shape) < 4 / case.Y.size)
+        step, whole = stepped(case, 0.0, mask), stepped(at(case, HIGHEST), 0.0, mask)
+        if step.largest < 2**24 and (step.A != whole.A).any() and (step.gradient != whole.gradient).any():
             return case
     raise AssertionError
 
 
-def stepped(case, rate, mask=None):
-    """Return A[L], the gradient and the weights after a step of gradient descent, in float64, and the largest sum."""
-    precision, largest = case.plan.precision, []
+class Step(NamedTuple):
+    """A step of gradient descent, in float64 but for what is rounded to bfloat16."""
+
+    A: np.ndarray  # the last
+    gradient: np.ndarray
+    params: np.ndarray  # after it
+    largest: float  # Σ of absolute values in a product
+    from_tie: float  # least distance from one of what is kept, in bfloat16's last places
+
+
+def stepped(case, rate, mask=None, change=None):
+    """Return a Step. ``mask`` is a dropout's, of 0 and 2; ``change`` names what is, wrongly, not of what is kept."""
+    precision, largest, ties = case.plan.precision, [], []
 
     def multiply(A, B):
         result, size = product(A, B, precision)
@@ -274,25 +284,31 @@ def stepped(case, rate, mask=None):
         return result
 
     def kept(x):
+        ties.append(np.abs(np.abs(np.frexp(x)[0]) * 2**8 % 1 - 0.5).min())
         return bfloat16(x) if precision == BFLOAT16 else x
 
+    def other(x, whole):
+        return whole if precision == BFLOAT16 else bfloat16(x)
+
     weights, biases = case.tensors(case.params)
-    A = [kept(case.X.astype(float))]
+    names = case.network.activations
+    whole, A = [case.X.astype(float)], [kept(case.X.astype(float))]
     for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
-        Z = multiply(A[l], W) + b
-        f = oracle.ACTIVATION[case.network.activations[l]][0](Z)
-        if l + 1 < len(weights):
-            f = kept(f if mask is None else f * mask)
-        A.append(f)
-    delta, dW, db = kept(2 * (A[-1] - case.Y)), [], []
+        whole.append(oracle.ACTIVATION[names[l]][0](multiply(A[l], W) + b))
+        if l + 1 < len(weights) and mask is not None:
+            whole[-1] = whole[-1] * mask
+        A.append(kept(whole[-1]) if l + 1 < len(weights) else whole[-1])
+    error, dW, db = 2 * (A[-1] - case.Y), [], []
     for l in reversed(range(len(weights))):
+        delta = kept(error)
         dW.insert(0, multiply(A[l].T, delta))
-        db.insert(0, delta.sum(axis=0))
+        db.insert(0, (other(delta, error) if change == "bias" else delta).sum(axis=0))
         if l > 0:
-            dA = multiply(delta, weights[l].T) * (1 if mask is None else mask)
-            delta = kept(dA * oracle.ACTIVATION[case.network.activations[l - 1]][1](A[l]))
+            below = other(A[l], whole[l]) if change == "slope" else A[l]
+            slope = oracle.ACTIVATION[names[l - 1]][1](below if mask is None else below / 2)
+            error = multiply(delta, weights[l].T) * (1 if mask is None else mask) * slope
     moved = [[p - rate * g for p, g in zip(*pair, strict=True)] for pair in ((weights, dW), (biases, db))]
-    return A[-1], case.flat(dW, db), case.flat(*moved), max(largest)
+    return Step(A[-1], case.flat(dW, db), case.flat(*moved), max(largest), min(ties))
 
 
 SHAPES = [([5, 6, 3], 8), ([40, 70, 35, 3], 16), ([20, 33, 2], 300), ([1100, 40, 9], 12), ([40, 300, 300, 3], 8)]
@@ -304,11 +320,10 @@ SHAPES = [([5, 6, 3], 8), ([40, 70, 35, 3], 16), ([20, 33, 2], 300), ([1100, 40,
 def test_networks_of_integers(backend, precision, layers, n, hidden):
     """Forward, gradient and a step, through tiles, panels, slices and blocks of K: the reference's bits."""
     case = integers(layers, hidden, n, precision)
-    A, gradient, _, _ = stepped(case, 0.0)
+    rate = 2.0**-12  # times n, which divides: W - rate · dW has no more than 24 bits
+    A, gradient, expected, *_ = stepped(case, rate)
     np.testing.assert_array_equal(case.forward(backend), A)
     np.testing.assert_array_equal(case.gradient(backend)[1], gradient)
-    rate = 2.0**-12  # times n, which divides: W - rate · dW has no more than 24 bits
-    expected = stepped(case, rate)[2]
     assert (expected == expected.astype(F32)).all()
     if n & (n - 1) == 0:  # else 1/n rounds
         np.testing.assert_array_equal(case.train(backend, [rate * n])[0], expected)
@@ -319,9 +334,26 @@ def test_dropout_comes_before_rounding(backend):
     mask = oracle.dropout_mask(0, 0, range(16), 0, 70, 0.5)
     case = integers([40, 70, 3], "relu", 16, BFLOAT16, mask)
     case = replace(case, plan=case.plan._replace(dropout=np.array([0.5, 0.0])))
-    expected = stepped(case, 2.0**-12, mask)[2]
+    expected = stepped(case, 2.0**-12, mask).params
     assert (expected == expected.astype(F32)).all()
     np.testing.assert_array_equal(case.train(backend, [2.0**-8])[0], expected)
+
+
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("dropped", [False, True], ids=["whole", "dropout"])
+@both
+def test_slopes_and_biases_are_of_what_is_kept(backend, precision, hidden, dropped):
+    """f' and db of rounded numbers in bfloat16, of whole ones in high."""
+    mask = oracle.dropout_mask(1, 0, range(4), 0, 5, 0.5) if dropped else None
+    case = build([3, 5, 2], hidden=hidden, dtype="float32", n=4, batch_size=4, shuffle=False, seed=1)
+    case = at(replace(case, plan=case.plan._replace(dropout=np.array([0.5 * dropped, 0.0]))), precision)
+    step = stepped(case, 0.125, mask)
+    assert step.from_tie > 1e-3  # float32's errors, of 2**-16 of a place, round no number to the other side
+    # A step moves weights by some 2**-2 times numbers of order 1: by 10 u of that, or by what second parts leave of x
+    allowed = {HIGH: 2.0**-17, BFLOAT16: 2.0**-22}[precision]
+    assert np.abs(case.train(backend, [0.5])[0] - step.params).max() < allowed
+    for change in ("slope", "bias"):  # as if these were of the other, they are off by far more
+        assert np.abs(stepped(case, 0.125, mask, change).params - step.params).max() > 16 * allowed
 
 
 # --- networks: within what rounding allows ---------------------------------------------------------------------------
