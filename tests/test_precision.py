@@ -490,6 +490,18 @@ def test_the_kernels_refuse_what_they_cannot_compute():
             native.workspace(plan._replace(precision=precision), F32, 5)
 
 
+@pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
+def test_memory_of_activations():
+    """bfloat16 has float32's; high three times as much."""
+    plan, sizes = build([256, 512, 64]).plan, []
+    for precision in (HIGHEST, HIGH, BFLOAT16):
+        plans = [plan._replace(precision=precision, batch_size=batch) for batch in (500, 1000)]
+        few, many = (native.memory(each, F32, 1000) for each in plans)
+        sizes.append(many - few)
+    assert sizes[0] == sizes[2]
+    assert 2.9 * sizes[0] < sizes[1] < 3.1 * sizes[0]
+
+
 @both
 def test_what_overflows_is_an_error_and_moves_nothing(backend_name, precision, task):
     """Weights that float32 holds and bfloat16 does not: the loss is not finite, and says so."""
