@@ -70,6 +70,10 @@ def files():
     np.save("price.npy", PRICE)
     np.save("kind.npy", FRAME["kind"].to_numpy().astype(str))
     np.save("all.npy", np.c_[X, PRICE])
+    for name, part in zip(("X1.npy", "X2.npy", "X3.npy"), np.split(X, [60, 61]), strict=True):
+        np.save(name, part)
+    for name, part in zip(("all1.npy", "all2.npy"), np.split(np.c_[X, PRICE], [60]), strict=True):
+        np.save(name, part)
     np.savez("all.npz", X=X, price=PRICE)
 
 
@@ -107,6 +111,29 @@ def test_npy_is_as_npz(report, source):
     predictions = [report(f"predict of_npy {file}")["predictions"] for file in ("X.npy", "all.npy", "all.npz")]
     assert predictions[0] == predictions[1] == predictions[2]
     assert len(predictions[0]) == N
+
+
+@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.parametrize(
+    ("one", "several", "target"),
+    [
+        ("X.npy", "X1.npy X2.npy X3.npy", "--target kind.npy"),
+        ("all.npy", "all1.npy all2.npy", ""),
+        ("all.npy", "all1.npy all2.npy", "--target 0 --ignore X[3] --early-stopping"),
+    ],
+)
+def test_several_npy_are_as_one(report, one, several, target):
+    """With the same bits."""
+    models, told = [], []
+    for files in (one, several):
+        told.append(report(f"train {files} {target} --out model", *FAST))
+        models.append(Path("model").read_bytes())
+        told[-1]["seconds"] = None
+    assert models[0] == models[1]
+    assert told[0] == told[1]
+    assert report(f"predict model {one}") == report(f"predict model {several}")
+    twice = report(f"predict model {several} {several}")  # there is nothing to score
+    assert twice["predictions"] == 2 * report(f"predict model {one}")["predictions"]
 
 
 @pytest.mark.usefixtures("files")
@@ -169,6 +196,27 @@ def test_nan_in_npy_is_found_before_training(run, row):
     assert "training" not in err
 
 
+@pytest.mark.usefixtures("files", "_held")
+def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
+    report("train X.npy --target price.npy --out model", *FAST)
+    damaged = np.c_[X, PRICE][60:]
+    for column, value, message in (
+        (1, np.inf, "error: all2.npy, row 7 (from 0), column 'X[1]': inf is not finite"),
+        (3, np.nan, "error: all2.npy: array 'X[3]' has nan at row 7; values must be finite"),
+    ):
+        bad = damaged.copy()
+        bad[7, column] = value
+        np.save("all2.npy", bad)
+        code, _, err = run("train all1.npy all2.npy")
+        assert (code, message in err) == (2, True)
+    bad = damaged[:, :3].copy()
+    bad[7, 1] = 1e300
+    np.save("X2.npy", bad)
+    code, out, err = run("predict model X1.npy X2.npy")
+    assert (code, out) == (2, "")
+    assert "error: X2.npy, row 7 (from 0), column 'X[1]': 1e+300 is too far" in err
+
+
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("line", "message"),
@@ -185,8 +233,13 @@ def test_nan_in_npy_is_found_before_training(run, row):
         ("train all.parquet", "--target is missing: the name or index of the column to predict"),
         ("train cut.csv.gz --target kind", "cut.csv.gz is not a whole gzip file"),
         ("train X.csv.gz --target kind", "X.csv.gz is not a whole gzip file"),
-        ("train X.npy all.npy", "X.npy is one of 2 files; accepted: one NPY file, or several of other formats"),
-        ("train all.csv X.npy --target kind", "X.npy is one of 2 files"),
+        ("train X.npy price.npy", "price.npy has shape (150,), but X.npy has (150, 3); files given together must have"),
+        ("predict model X.npy all.npy", "all.npy has shape (150, 4), but X.npy has (150, 3)"),
+        ("train all.csv X.npy --target kind", "X.npy is an NPY file and all.csv is not; accepted: only NPY files, or"),
+        ("predict model X.npy all.csv", "X.npy is an NPY file and all.csv is not"),
+        ("train X1.npy X2.npy X1.npy --target price.npy", "X1.npy is given twice: rows to score on would be among"),
+        ("train X1.npy X2.npy --target price.npy", "price.npy: array 'price' has shape (150,); accepted: (61,), one"),
+        ("train X1.npy no.npy", "no.npy: No such file or directory"),
         ("train X.npy --text 0", "X.npy: 'X[0]' as text; accepted: numbers"),
         ("train X.npy --target 3", "--target is '3', but the columns are 'X[0]', 'X[1]', 'X[2]'"),
         ("train X.npy --target X.npy", "X.npy: array 'X' has shape (150, 3); accepted: (150,), one value for each row"),
@@ -253,7 +306,9 @@ def test_validation_rows_without_early_stopping(report, run):
 
 @pytest.mark.usefixtures("files", "_held")
 @pytest.mark.filterwarnings("default:EarlyStopping had stopped")
-@pytest.mark.parametrize("source", ["1.csv 2.parquet 3.csv --target price", "all.parquet --target price", "all.npy"])
+@pytest.mark.parametrize(
+    "source", ["1.csv 2.parquet 3.csv --target price", "all.parquet --target price", "all1.npy all2.npy"]
+)
 def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
     command = f"train {source} --early-stopping 4 --epochs 300 --learning-rate 0.05"
     whole = report(f"{command} --out whole")

@@ -39,6 +39,21 @@ def _chunks(request, monkeypatch):
         monkeypatch.setattr(npy, "CHUNK_BYTES", 1)
 
 
+@pytest.fixture
+def split(tmp_path):
+    """Write arrays, each to a file of its own; return what is mapped of them."""
+
+    def split(*arrays):
+        paths = [tmp_path / f"{index}.npy" for index in range(len(arrays))]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+        return Mapped(*paths)
+
+    return split
+
+
+EVERY = np.arange(40)
+
 LAYOUTS = {
     "C": X,
     "Fortran": np.asfortranarray(X),
@@ -53,7 +68,7 @@ def test_layouts(mapped, layout):
     data = mapped(LAYOUTS[layout])
     assert (data.n, data.width, data.names[-1]) == (40, 6, "X[5]")
     np.testing.assert_array_equal(data.take(ROWS, COLUMNS), FLAT[ROWS][:, COLUMNS])
-    np.testing.assert_array_equal(data.take(slice(None), np.arange(6)), FLAT)
+    np.testing.assert_array_equal(data.take(EVERY, np.arange(6)), FLAT)
     np.testing.assert_array_equal(data.column(4), FLAT[:, 4])
 
 
@@ -62,7 +77,7 @@ def test_types(mapped, dtype):
     values = np.array([0, 1, 1]).astype(dtype)
     data = mapped(values)
     assert (data.n, data.width) == (3, 1)
-    assert data.take(slice(None), np.array([0])).tolist() == [[0.0], [1.0], [1.0]]
+    assert data.take(np.arange(3), np.array([0])).tolist() == [[0.0], [1.0], [1.0]]
 
 
 @pytest.mark.usefixtures("_chunks")
@@ -117,12 +132,12 @@ def test_bad_values_say_where(mapped, row, bad):
     damaged = FLAT.copy()
     preparation = Preparation.fit({"X[5]": FLAT[:, 5], "X[2]": FLAT[:, 2]}, "X[2]", ROWS)
     damaged[row, 5] = bad
-    data, everything = mapped(damaged), np.arange(40)
+    data = mapped(damaged)
     message = rf"X\.npy, row {row} \(from 0\), column 'X\[5\]': {bad:g} is not finite"
     with pytest.raises(ValueError, match=message):
-        data.moments(everything[::-1], COLUMNS)
+        data.moments(EVERY[::-1], COLUMNS)
     with pytest.raises(ValueError, match=message):
-        preparation.mapped_inputs(data, everything, "float32").take(everything)
+        preparation.mapped_inputs(data, EVERY, "float32").take(EVERY)
 
 
 def test_values_far_from_the_mean(mapped):
@@ -170,7 +185,7 @@ def test_what_is_refused(mapped, array, message):
 
 
 def test_damaged_files_are_one_error(mapped, tmp_path):
-    path = mapped(X).path
+    (path,) = mapped(X).paths
     whole = path.read_bytes()
     for end in (*range(0, 128, 9), len(whole) - 1):
         path.write_bytes(whole[:end])
@@ -186,6 +201,61 @@ def test_damaged_files_are_one_error(mapped, tmp_path):
         open_array(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_array(tmp_path / "no.npy")
+
+
+# Several files
+
+
+@pytest.mark.usefixtures("_chunks")
+@pytest.mark.parametrize("columns", [COLUMNS, np.arange(6)], ids=["some columns", "all columns"])
+@pytest.mark.parametrize("cuts", [[], [1], [13, 14, 39]])
+@pytest.mark.parametrize("lay_out", [np.ascontiguousarray, np.asfortranarray])
+def test_several_files_are_as_one(mapped, split, cuts, columns, lay_out):
+    """Of any rows, in any order and also twice: the same bits."""
+    one, several = mapped(X), split(*map(lay_out, np.split(X, cuts)))
+    assert (several.n, several.width, several.names) == (one.n, one.width, one.names)
+    shuffled = np.random.RandomState(1).permutation(40)
+    for rows in (EVERY, shuffled, ROWS, np.array([39, 0, 39]), np.array([13]), EVERY[:0]):
+        np.testing.assert_array_equal(several.take(rows, columns), FLAT[rows][:, columns])
+    assert several.column(4).tobytes() == one.column(4).tobytes()
+    for rows in (EVERY, ROWS):
+        for ours, theirs in zip(several.moments(rows, columns), one.moments(rows, columns), strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+
+
+def test_files_of_other_types_shapes_and_byte_orders(split):
+    parts = [np.array([[1, 2], [3, 4]], dtype=">i2"), np.array([[[0.5], [0.25]]]), np.array([[True, False]])]
+    data = split(*parts)
+    wanted = [[1.0, 2.0], [3.0, 4.0], [0.5, 0.25], [1.0, 0.0]]
+    assert data.take(np.arange(4), np.arange(2)).tolist() == wanted
+    assert data.column(1).dtype == np.dtype(float)
+    assert data.column(1).tolist() == [2.0, 4.0, 0.25, 0.0]
+
+
+@pytest.mark.usefixtures("_held", "_chunks")
+@pytest.mark.parametrize(("row", "place"), [(0, "0.npy, row 0"), (12, "0.npy, row 12"), (13, "1.npy, row 0")])
+def test_bad_values_of_several_files_say_in_which(split, row, place):
+    damaged = FLAT.copy()
+    damaged[row, 5] = np.nan
+    preparation = Preparation.fit({"X[5]": FLAT[:, 5], "X[2]": FLAT[:, 2]}, "X[2]", ROWS)
+    data = split(*np.split(damaged, [13, 14]))
+    assert data.place(row).endswith(f"{place} (from 0)")
+    message = rf"{place} \(from 0\), column 'X\[5\]': nan is not finite"
+    with pytest.raises(ValueError, match=message):
+        data.moments(EVERY[::-1], COLUMNS)
+    with pytest.raises(ValueError, match=message):
+        preparation.mapped_inputs(data, EVERY, "float32").take(EVERY)
+    with pytest.raises(ValueError, match=rf"{place[:5]}: array 'X\[5\]' has nan at {place[7:]};"):
+        data.column(5)
+
+
+def test_what_is_refused_of_several_files(split):
+    with pytest.raises(ValueError, match=r"1\.npy has shape \(40,\), but .*0\.npy has \(40, 2, 3\); .* same number of"):
+        split(X, X[:, 0, 0])
+    with pytest.raises(ValueError, match=r"1\.npy has dtype <U1; accepted: bool"):
+        split(X, np.array(["a"]))
+    with pytest.raises(ValueError, match=r"1\.npy has shape \(0, 2, 3\); accepted: .* not empty"):
+        split(X, X[:0])
 
 
 LIMITED = """
@@ -206,17 +276,22 @@ sys.exit("the limit does not hold")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA holds anonymous memory on Linux only")
 def test_a_file_larger_than_the_memory_allowed(tmp_path):
-    """400 MB of zeros that the disk does not hold, with 300 MB of memory, of which two stages of 64 MB are in use."""
+    """400 MB of zeros that the disk does not hold, with 300 MB of memory, of which two stages of 64 MB are in use.
+
+    They are read together with a second, small file.
+    """
     path, model, out = tmp_path / "X.npy", tmp_path / "model", tmp_path / "out.csv"
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(100_000, 1000))
     array[-1, -1] = 1.0  # nothing else is written
     del array
+    small = tmp_path / "small.npy"
+    np.save(small, np.ones((10, 1000), dtype=np.float32))
     environment = {**os.environ, "BRISKMLP_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1"}
     for command in (
-        ["train", path, "--epochs", 1, "--hidden", "none", "--batch-size", 1000, "--out", model],
-        ["predict", model, path, "--out", out],
+        ["train", path, small, "--epochs", 1, "--hidden", "none", "--batch-size", 1000, "--out", model],
+        ["predict", model, path, small, "--out", out],
     ):
         arguments = [sys.executable, "-c", LIMITED, path, *map(str, command)]
         done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
-    assert len(out.read_text().splitlines()) == 100_001
+    assert len(out.read_text().splitlines()) == 100_011

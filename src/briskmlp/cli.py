@@ -169,13 +169,13 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="DATA",
         help="CSV (also .csv.gz) with a header row and , ; or tab between cells; .parquet; .npz with arrays X and y; "
-        "several of these with the same columns; or one .npy, which may be larger than memory",
+        "several of these with the same columns; or one or more .npy, which may be larger than memory",
     )
     group.add_argument(
         "--target",
         metavar="COLUMN",
         help="name or index (from 0) of the target; .npz: an array, default y; .npy: an index, default -1, the last "
-        "column, or a second .npy file",
+        "column, or one more .npy file, with the target of all rows",
     )
     group.add_argument("--ignore", type=_names, default=[], metavar="COLUMNS", help="columns to leave out: id,name")
     group.add_argument(

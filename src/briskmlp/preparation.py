@@ -106,7 +106,7 @@ class Preparation:
     def fit_mapped(
         cls, mapped: Mapped, columns: NDArray[np.int64], target: str, y: Column, rows: NDArray[np.int64]
     ) -> Preparation:
-        """Learn the same from some columns of a file, and a target that is in memory."""
+        """Learn the same from some columns of files, and a target that is in memory."""
         names = mapped.names
         moments = mapped.moments(rows, columns)
         features = map(Feature.from_moments, (names[j] for j in columns), *moments)
@@ -149,7 +149,7 @@ class Preparation:
         return X
 
     def mapped_inputs(self, mapped: Mapped, rows: NDArray[np.int64], dtype: str) -> MappedInputs:
-        """Return the same for some rows of a file, which are read when they are needed."""
+        """Return the same for some rows of files, which are read when they are needed."""
         index = {name: j for j, name in enumerate(mapped.names)}
         columns = np.array([index[feature.name] for feature in self.features])
         mean, scale = (np.array([getattr(f, name) for f in self.features]) for name in ("mean", "scale"))

@@ -21,6 +21,7 @@ __all__ = [
     "Column",
     "Part",
     "Table",
+    "check_given_once",
     "find_column",
     "join",
     "listed",
@@ -86,12 +87,17 @@ def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *
             raise ValueError(f"{path}: {error}" if len(paths) > 1 else str(error)) from None
         return {name: kinds.get(name, kind) for name, kind in wanted.items()}
 
-    for index, path in enumerate(paths):
-        if same and path in paths[:index]:
-            raise ValueError(f"{path} is given twice: rows to score on would be among those trained on")
+    for path in paths:
         parts.append(read(path, chosen, target))
         kinds |= {name: TEXT if column.dtype == object else NUMBER for name, column in parts[-1].columns.items()}
     return parts
+
+
+def check_given_once(paths: Sequence[Path]) -> None:
+    """Refuse a file that is given twice."""
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise ValueError(f"{path} is given twice: rows to score on would be among those trained on")
 
 
 def join(parts: Sequence[Part]) -> Table:

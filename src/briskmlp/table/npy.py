@@ -1,4 +1,4 @@
-"""NPY files: the rows of one array, (n,) or (n, …), which may be larger than memory: they are read when needed.
+"""NPY files: the rows of arrays (n,) or (n, …), which may be larger than memory: they are read when needed.
 
 The columns are called ``X[0]``, ``X[1]``, …, in C order of what follows the first axis.
 """
@@ -33,46 +33,69 @@ class Moments(NamedTuple):
 
 
 class Mapped:
-    """The array of an NPY file.
+    """The arrays of NPY files, the rows of one file after those of the file before it.
 
     Attributes
     ----------
     n, width : int
-        Rows, and columns when flattened.
+        Rows of all files, and columns of each when flattened.
 
     Raises
     ------
     OSError
-        The file cannot be read.
+        A file cannot be read.
     ValueError
-        It is no NPY file of numbers.
+        It is no NPY file of numbers, or has not as many columns as the first.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._array = open_array(path)
-        shape = self._array.shape
-        if self._array.dtype.kind not in "buif":
-            raise ValueError(f"{path} has dtype {self._array.dtype}; accepted: bool, integers or floats")
-        self.n, self.width = shape[0], math.prod(shape[1:])
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+        self._arrays = [open_array(path) for path in paths]
+        first = self._arrays[0].shape
+        self.width = math.prod(first[1:])
+        for path, array in zip(paths, self._arrays, strict=True):
+            if array.dtype.kind not in "buif":
+                raise ValueError(f"{path} has dtype {array.dtype}; accepted: bool, integers or floats")
+            if math.prod(array.shape[1:]) != self.width:
+                raise ValueError(
+                    f"{path} has shape {array.shape}, but {paths[0]} has {first}; "
+                    "files given together must have the same number of columns"
+                )
+        self._starts = np.cumsum([0, *map(len, self._arrays)], dtype=np.int64)  # the first row of each file, and n
+        self.n = int(self._starts[-1])
 
     @property
     def names(self) -> list[str]:
         """The names of the columns."""
         return [f"X[{j}]" for j in range(self.width)]
 
-    def take(self, rows: Rows, columns: NDArray[np.int64]) -> Floats:
+    def place(self, row: int) -> str:
+        """Return where a row is, for a message: its file, and its row there."""
+        file = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return f"{self.paths[file]}, row {row - self._starts[file]} (from 0)"
+
+    def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
         """Return some rows (k, columns) as float64."""
-        values = np.asarray(self._array[rows])
-        values = values.reshape(len(values), self.width)
         whole = len(columns) == self.width and (columns == np.arange(self.width)).all()
-        return np.array(values if whole else values[:, columns], dtype=np.float64)
+        chosen = slice(None) if whole else columns
+        if len(self._arrays) == 1:
+            return np.array(self._read(self._arrays[0], rows)[:, chosen], dtype=np.float64)
+        out = np.empty((len(rows), len(columns)))
+        order = np.argsort(rows)  # so that the rows of a file lie side by side, as they do in the file
+        parts = np.split(order, np.searchsorted(rows[order], self._starts[1:-1]))
+        for array, start, part in zip(self._arrays, self._starts[:-1], parts, strict=True):
+            if len(part):
+                out[part] = self._read(array, rows[part] - start)[:, chosen]
+        return out
 
     def column(self, j: int) -> Column:
-        """Return one column (n,), of the file's dtype but in the machine's byte order."""
-        flat = [np.asarray(self._array[rows]).reshape(-1, self.width)[:, j] for rows in self._chunks()]
-        column = np.concatenate(flat)
-        return target_array(self.path, f"X[{j}]", column.astype(column.dtype.newbyteorder("=")), self.n)
+        """Return one column (n,), of the files' dtype but in the machine's byte order."""
+        columns = []
+        for path, array in zip(self.paths, self._arrays, strict=True):
+            column = np.concatenate([self._read(array, rows)[:, j] for rows in self._chunks(len(array))])
+            native = column.astype(column.dtype.newbyteorder("="))
+            columns.append(target_array(path, f"X[{j}]", native, len(array)))
+        return np.concatenate(columns)
 
     def moments(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Moments:
         """Return the moments of some rows, read once; Chan, Golub and LeVeque 1979 merge those of chunks."""
@@ -80,7 +103,8 @@ class Mapped:
         n, mean, squares = 0, np.zeros(len(columns)), np.zeros(len(columns))
         with np.errstate(over="ignore", invalid="ignore"):
             for chunk in self._chunks(len(rows)):
-                values = self.take(rows[chunk], columns)
+                # Columns, each in one piece of memory: their sums are pairwise, whatever the layout of the files.
+                values = np.asfortranarray(self.take(rows[chunk], columns))
                 self.check_finite(values, np.isfinite(values), rows[chunk], columns)
                 low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
                 new, step = len(values), values.mean(axis=0) - mean
@@ -97,15 +121,19 @@ class Mapped:
         row, j = divmod(int(good.argmin()), len(columns))
         value = values[row, j]
         why = "too far from the training rows' mean" if np.isfinite(value) else "not finite"
-        raise ValueError(f"{self.path}, row {rows[row]} (from 0), column 'X[{columns[j]}]': {value:g} is {why}")
+        raise ValueError(f"{self.place(rows[row])}, column 'X[{columns[j]}]': {value:g} is {why}")
 
-    def _chunks(self, n: int | None = None) -> Iterator[slice]:
+    def _read(self, array: NDArray[Any], rows: Rows) -> NDArray[Any]:
+        values = np.asarray(array[rows])
+        return values.reshape(len(values), self.width)
+
+    def _chunks(self, n: int) -> Iterator[slice]:
         step = max(1, CHUNK_BYTES // (8 * self.width))
-        return (slice(start, start + step) for start in range(0, self.n if n is None else n, step))
+        return (slice(start, start + step) for start in range(0, n, step))
 
 
 class MappedInputs(Inputs):
-    """Standardised rows of a file: ``(x - mean) / scale`` of some columns, as a Trainer takes them."""
+    """Standardised rows of files: ``(x - mean) / scale`` of some columns, as a Trainer takes them."""
 
     __slots__ = ("_columns", "_mapped", "_mean", "_rows", "_scale")
 

@@ -1,4 +1,4 @@
-"""The rows that a command is given: a table in memory, or an NPY file that stays on the disk."""
+"""The rows that a command is given: a table in memory, or NPY files that stay on the disk."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TableData:
 
 
 class MappedData:
-    """The rows of an NPY file."""
+    """The rows of NPY files, one after the other."""
 
     def __init__(self, mapped: Mapped, features: Sequence[str], target: str, y: Column) -> None:
         self._mapped, self.n, self.target, self.y = mapped, mapped.n, target, y
@@ -83,11 +83,12 @@ class MappedData:
 
     def place(self, row: int) -> str:
         """Return where a row is, for a message."""
-        return f"{self._mapped.path}, row {row} (from 0)"
+        return self._mapped.place(row)
 
 
 def read_training(args: Namespace) -> Data:
     """Read the columns to learn from, and the target."""
+    table.check_given_once(args.data)
     if _is_npy(args.data):
         return _read_npy(args)
     npz = all(path.suffix.lower() == ".npz" for path in args.data)
@@ -102,25 +103,23 @@ def read_prediction(paths: Sequence[Path], preparation: Preparation) -> Data:
     """Read the columns that a model needs."""
     if not _is_npy(paths):
         return TableData(table.read_all(paths, preparation.choose, preparation.target.name), "")
-    mapped = Mapped(paths[0])
+    mapped = Mapped(*paths)
     kinds = preparation.choose(mapped.names)
     _refuse_text(paths[0], kinds)
     return MappedData(mapped, list(kinds), "", np.empty(0))
 
 
 def _is_npy(paths: Sequence[Path]) -> bool:
-    found = [path for path in paths if path.suffix.lower() == ".npy"]
-    if found and len(paths) > 1:
-        raise ValueError(
-            f"{found[0]} is one of {len(paths)} files; accepted: one NPY file, or several of other formats"
-        )
-    return bool(found)
+    npy, others = ([path for path in paths if (path.suffix.lower() == ".npy") is wanted] for wanted in (True, False))
+    if npy and others:
+        raise ValueError(f"{npy[0]} is an NPY file and {others[0]} is not; accepted: only NPY files, or none")
+    return bool(npy)
 
 
 def _read_npy(args: Namespace) -> Data:
-    """Read the target, which is in a file of its own or a column, by default the last."""
+    """Read the target, which is in one file of its own or a column, by default the last."""
     path, wanted = args.data[0], args.target or "-1"
-    mapped = Mapped(path)
+    mapped = Mapped(*args.data)
     if wanted.lower().endswith(".npy"):
         file = Path(wanted)
         target, y = file.stem, target_array(file, file.stem, np.asarray(open_array(file)), mapped.n)
