@@ -1,5 +1,6 @@
 """NPY files: what is read of them, what is refused, and that they are never in memory as a whole."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -256,6 +257,17 @@ def test_what_is_refused_of_several_files(split):
         split(X, np.array(["a"]))
     with pytest.raises(ValueError, match=r"1\.npy has shape \(0, 2, 3\); accepted: .* not empty"):
         split(X, X[:0])
+
+
+def test_files_that_cannot_all_be_open_are_named(split, monkeypatch):
+    data = split(X, X)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
+    with pytest.raises(OSError, match=r"Too many open files: .*0\.npy"):
+        Mapped(*data.paths)
 
 
 LIMITED = """

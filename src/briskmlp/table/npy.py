@@ -174,8 +174,8 @@ def open_array(path: Path) -> NDArray[Any]:
         pass
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
+    except OSError as error:  # such as too many open files, which comes without a name
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     except Exception as error:  # damaged headers raise almost anything
         raise ValueError(f"{path} cannot be mapped as an NPY file: {error}; {accepted}") from None
     if array.ndim < 1 or 0 in array.shape:
