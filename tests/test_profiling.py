@@ -25,6 +25,7 @@ def _cache(monkeypatch, tmp_path):
     """Measure no limits but where a test wants to: half a second each."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(native, "limits", lambda dtype, isa, threads: (threads, 1e11, 2e10, 1e10))
+    monkeypatch.setitem(recording.STEP_FLOPS, "numpy", recording.STEP_FLOPS["native"])  # one rule for all tests
 
 
 def train(backend, n=160, *, profiled=True, epochs=2, layers=LAYERS, batch=BATCH, calls=1, **arguments):
@@ -190,6 +191,13 @@ def test_the_rule_of_sampling(rows, expected):
     )  # 6 · 42200 FLOP a row: 10 MFLOP are 39.5 of them
     assert recording.every(lowered, rows) == expected
     assert recording.every(lowered._replace(layers=np.array([1, 1])), rows) == 64
+
+
+def test_numpy_records_fewer_steps(monkeypatch):
+    monkeypatch.setitem(recording.STEP_FLOPS, "numpy", 1e8)
+    _, p = train("numpy", epochs=20)  # 14.7 MFLOP a step
+    assert (p.every, p.sampled) == (7, recorded(60, 7))
+    assert set(counted(p).values()) == {60}
 
 
 def test_without_a_recorded_step_it_says_so():

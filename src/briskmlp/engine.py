@@ -245,7 +245,7 @@ class Engine:
         if self._work is None or self._work[0] != key:
             self._work, record = None, None  # free the old one first
             if self.recording is not None:
-                record = self.recording.of(self.plan)
+                record = self.recording.of(self.plan, self.backend.NAME)
                 threads = min(threads, len(record))
             work = self.backend.workspace(self.plan, self.dtype, n, threads=threads, isa=self.choice.isa, record=record)
             self._work = key, work

@@ -25,15 +25,15 @@ EVENT = ("start", "end", "step", "place")  # place is layer * len(PHASES) + phas
 _EVERY, _STEPS, _ROWS, _SAMPLED, _TICKS, _N_EVENTS = range(6)  # of HEAD
 
 # A lap costs some 40 ns on the slowest clock in use, a step of L layers has about 4 L + 2, and kernels do 100 GFLOP/s
-# and more: every step of 10 MFLOP is recorded, of smaller ones so many fewer. Which ones, multiples of the golden ratio
-# say, as they keep step with no number of batches in an epoch.
-STEP_FLOPS = 1e7
+# and more: every step of 10 MFLOP is recorded, of smaller ones so many fewer. NumPy's laps are written by Python, which
+# takes some 7 µs a step. Which steps, multiples of the golden ratio say: they keep step with no number of batches.
+STEP_FLOPS = {"native": 1e7, "numba": 1e7, "numpy": 1e8}
 RAREST = 64
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / 1.618…
 MOST = 2**64 - 1
 
 
-def every(plan: Plan, rows: int) -> int:
+def every(plan: Plan, rows: int, backend: str = "native") -> int:
     """Return of how many steps one is recorded, in batches of so many rows: the same for any machine.
 
     Examples
@@ -46,7 +46,7 @@ def every(plan: Plan, rows: int) -> int:
     (1, 3)
     """
     flops = 6.0 * rows * float(plan.layers[:-1] @ plan.layers[1:])
-    return int(min(RAREST, max(1.0, -(-STEP_FLOPS // flops))))
+    return int(min(RAREST, max(1.0, -(-STEP_FLOPS[backend] // flops))))
 
 
 def make_record(n_layers: int, workers: int) -> Any:
@@ -73,10 +73,10 @@ class Recording:
     record: Any
     seconds: float = 0.0
 
-    def of(self, plan: Plan) -> Any:
-        """Return the record for kernels of a plan; the first one's batches decide which steps it has."""
+    def of(self, plan: Plan, backend: str) -> Any:
+        """Return the record for a backend's kernels of a plan; the first one's batches decide which steps it has."""
         if not self.record["every"].any():
-            self.record["every"] = every(plan, plan.batch_size)
+            self.record["every"] = every(plan, plan.batch_size, backend)
         return self.record
 
 

@@ -10,7 +10,7 @@ from numba import from_dtype, types
 
 from briskmlp.backends.contract import Divergence, Position, Rows, estimate_memory
 from briskmlp.backends.numba import epoch
-from briskmlp.backends.numba._options import compile_once
+from briskmlp.backends.numba._options import call, compile_once
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.backends.numba.recording import MISSING
 from briskmlp.backends.recording import words
@@ -71,7 +71,7 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
 def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Work) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
     _compile("forward", params.dtype)
-    epoch.forward(work.job, work.layers, work.buffer, params, X, rows, out)
+    call(epoch.forward, work.job, work.layers, work.buffer, params, X, rows, out)
 
 
 def gradient(
@@ -91,14 +91,14 @@ def gradient(
     nothing = np.empty(0, dtype=params.dtype)
     targets = _targets(Y, weight, params.dtype)
     grad = nothing if grad is None else grad
-    return float(epoch.gradient(work.job, work.layers, work.buffer, params, X, *targets, rows, scale, grad))
+    return float(call(epoch.gradient, work.job, work.layers, work.buffer, params, X, *targets, rows, scale, grad))
 
 
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
     _compile("update", params.dtype)
     job, layers = describe(plan, plan.layers.tolist())
-    epoch.update(job, layers, params, grad.copy(), state, step, rate)
+    call(epoch.update, job, layers, params, grad.copy(), state, step, rate)
 
 
 def train(
@@ -117,7 +117,8 @@ def train(
 ) -> Divergence | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
     work.layers["l2"] = plan.l2[::2]
-    finite = epoch.train(
+    finite = call(
+        epoch.train,
         *work,
         params,
         state,

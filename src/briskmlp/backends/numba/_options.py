@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 
 from briskmlp import plan
 from briskmlp.backends import recording
@@ -80,7 +81,8 @@ def compile_once(kernel: Any, signature: Any) -> None:
     """
     if signature in kernel.overloads:
         return
-    with _interrupts_wait():
+    # Numba's own lock, which compile() takes again: else a thread that is done disables what another has just enabled.
+    with _interrupts_wait(), global_compiler_lock:
         kernel.disable_compile(False)
         try:
             _compile(kernel, signature)
@@ -92,6 +94,20 @@ def compile_once(kernel: Any, signature: Any) -> None:
                 CACHE.mkdir(parents=True, exist_ok=True)
             _compile(kernel, signature)
         kernel.disable_compile()
+
+
+def call(kernel: Any, *arguments: Any) -> Any:
+    """Call a kernel that is compiled; again, where another thread just compiled it for other types.
+
+    While one may compile, Numba takes arguments of types that are not exactly a signature's for a new one: it waits for
+    the other thread, and then finds that it must not compile.
+    """
+    while True:
+        try:
+            return kernel(*arguments)
+        except RuntimeError as error:
+            if str(error) != "compilation disabled":
+                raise
 
 
 def _compile(kernel: Any, signature: Any) -> None:
