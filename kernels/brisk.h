@@ -169,8 +169,7 @@ struct brisk_batch {
     double scale, rate;
     int64_t step, epoch, place;
     enum brisk_goal goal;
-    const int64_t* next; /* the rows of the batch after this one, to be fetched into cache; n_next may be 0 */
-    int64_t n_next;
+    int64_t n_next; /* rows of the batch after this one, which follow, to be fetched into cache; may be 0 */
 };
 
 /* Every function is called by all members of a team at once. None allocates or fails. */

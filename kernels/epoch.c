@@ -254,7 +254,6 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 .epoch = epoch,
                 .place = start,
                 .goal = BRISK_UPDATE,
-                .next = rows + m,
                 .n_next = s + 1 < call->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
             };
             const double loss = kernels->step(work, team, call->data, &batch);

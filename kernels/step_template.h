@@ -66,18 +66,19 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 
 /* --- layers: the team together ----------------------------------------------------------------------------------- */
 
-/* What a member will gather of the next batch, fetched over so many tiles of dW. */
+/* What a member will gather next, of so many rows: this batch's next chunk, or the next batch's first; fetched over so
+ * many tiles of dW. */
 static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_team* team,
-                             const struct brisk_data* data, const struct brisk_batch* batch, int64_t tiles) {
-    const int64_t n_next = smaller(batch->n_next, work->rows);
-    const struct part rows = work->own_rows ? (struct part){0, n_next} : rows_of(team, n_next);
+                             const struct brisk_data* data, const int64_t* rows, int64_t left, int64_t tiles) {
+    const int64_t n = smaller(left, work->rows);
+    const struct part part = work->own_rows ? (struct part){0, n} : rows_of(team, n);
     const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
     return (struct ahead){
         .data = data,
-        .rows = batch->next + rows.first,
-        .end = batch->next + rows.end,
+        .rows = rows + part.first,
+        .end = rows + part.end,
         .lines = lines,
-        .per_tile = (rows.end - rows.first) * lines / tiles + 1,
+        .per_tile = (part.end - part.first) * lines / tiles + 1,
     };
 }
 
@@ -171,8 +172,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             weights_part(work, team, 1, m, &sink);
         const int64_t runs = m > FEW_ROWS ? (m + ROWS_IN_TURN - 1) / ROWS_IN_TURN : 1;
         const int64_t tiles = work->layers[0].panels_in * work->layers[0].panels * runs * (PANEL / TILE_T);
-        struct ahead ahead = ahead_of(work, team, data, batch, (tiles + team->size - 1) / team->size);
-        sink.ahead = batch->n_next > 0 ? &ahead : NULL;
+        const int64_t left = batch->m - start - m > 0 ? batch->m - start - m : batch->n_next;
+        struct ahead ahead = ahead_of(work, team, data, rows + m, left, (tiles + team->size - 1) / team->size);
+        sink.ahead = left > 0 ? &ahead : NULL;
         weights_part(work, team, 0, m, &sink);
         wait_after(work, team, 0);
     }

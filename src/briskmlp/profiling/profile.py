@@ -57,12 +57,12 @@ class Profile:
     --------
     >>> import numpy as np
     >>> from briskmlp import Trainer
-    >>> trainer = Trainer([50, 200, 10], batch_size=100, seed=0, backend="numpy")
-    >>> X, Y = np.zeros((400, 50)), np.zeros((400, 10))
+    >>> trainer = Trainer([500, 400, 10], batch_size=100, seed=0, backend="numpy")
+    >>> X, Y = np.zeros((400, 500)), np.zeros((400, 10))
     >>> with trainer.profile() as p:
     ...     history = trainer.fit(X, Y, epochs=2)
     >>> p.steps, p.sampled, [row.calls for row in p.rows if row.phase == "dX"]
-    (8, 4, [8])
+    (8, 8, [8])
     """
 
     def __init__(self, engine: Engine) -> None:
