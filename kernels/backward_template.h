@@ -4,37 +4,45 @@
  *
  * delta[L] is the loss's matter (loss_template.h), dW and db are that of weights_template.h. */
 
+/* A block of the delta of layer l-1 is complete, but for what dropout does. */
+static void after_backward(const struct product* product, const struct block* block) {
+    const struct pass* pass = product->pass;
+    const struct brisk_work* work = pass->work;
+    const struct brisk_layer* layer = &work->layers[pass->l];
+    if (drops(layer - 1, pass->masks)) {
+        const struct kept A = kept_of(work, pass->space->A[pass->l]);
+        drop_delta(work, pass->l - 1, &A, block);
+    }
+    if (rounds(work))
+        round_rows(work, block, D_of(pass->space, pass->l - 1), D_size(work), layer->n_in);
+}
+
 /* Panels j0 … j1 of rows i0 … i1 of the delta of layer l-1, from that of layer l. */
 static void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                            const struct masks* masks, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
-    const bool dropped = drops(layer - 1, masks), rounded = rounds(work);
-    const struct operand D = operand_D(work, space, l), WT = weights_at(work, work->WT, work->n_turned, layer->WT);
+    const bool dropped = drops(layer - 1, masks);
+    const struct operand D = along_rows(work, D_of(space, l), D_size(work));
+    const struct operand WT = weights_at(work, work->WT, work->n_turned, layer->WT);
+    const struct pass pass = {work, space, l, masks};
     const struct product backward = {
         .A = D.high,
         .A_low = D.low,
         .B = WT.high,
         .B_low = WT.low,
-        .below = A_of(space, l),
-        .C = D_of(space, l - 1),
-        .stride = work->panel_stride,
-        .b_stride = layer->WT_panel,
-        .K = layer->n_out,
+        .below = kept_of(work, space->A[l]),
+        .C = keeps_numbers(work) ? D_of(space, l - 1) : space->C,
+        .a_stride = work->panel_stride / UNIT,
+        .b_stride = layer->WT_panel / UNIT,
+        .c_stride = keeps_numbers(work) ? work->panel_stride : 0,
+        .K = (layer->n_out + UNIT - 1) / UNIT,
         .n = layer->n_in,
         .f = dropped ? BRISK_IDENTITY : layer->below,
         .slope = (real)work->plan.slope,
+        .then = dropped || rounds(work) ? after_backward : NULL,
+        .pass = &pass,
     };
-    if (!dropped && !rounded) {
-        product(&backward, j0, j1, i0, i1);
-        return;
-    }
-    for (int64_t i = i0; i < i1; i += ROW_BLOCK) { /* as product() does: the rows are still in cache */
-        product(&backward, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        if (dropped)
-            drop_delta(work, l - 1, A_of(space, l), D_of(space, l - 1), j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        if (rounded)
-            round_D(work, space, l - 1, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-    }
+    product(&backward, j0, j1, i0, i1);
 }
 
 /* One panel of db: the sum of m rows of v vectors of delta. Four sums, as each waits for its last result. */
@@ -51,4 +59,34 @@ INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
             part[0] = part[0] + vec_load(D + i * PANEL);
         sums[j] = (part[0] + part[1]) + (part[2] + part[3]);
     }
+}
+
+#if BRISK_UNIT == 2
+/* The same from pairs of rows, of which the last may be one row and 0. */
+INLINE void sum_pairs(const real* D, int64_t m, int v, vec sums[2]) {
+    sums[0] = sums[1] = vec_splat(0);
+    for (int j = 0; j < v; j++, D += LANES) {
+        vec part[4] = {vec_splat(0), vec_splat(0), vec_splat(0), vec_splat(0)};
+        for (int64_t p = 0; p < (m + 1) / 2; p++) {
+            const vec words = vec_load(D + p * PANEL);
+            part[2 * (p % 2)] = part[2 * (p % 2)] + vec_firsts(words);
+            part[2 * (p % 2) + 1] = part[2 * (p % 2) + 1] + vec_seconds(words);
+        }
+        sums[j] = (part[0] + part[1]) + (part[2] + part[3]);
+    }
+}
+#endif
+
+/* The sum of m rows of panel j of the delta of layer l. */
+static void sum_delta(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j, int64_t m,
+                      vec sums[2]) {
+    const int v = vectors_of(work->layers[l].n_out, j);
+#if BRISK_UNIT == 2
+    if (!keeps_numbers(work)) {
+        const struct operand D = along_columns(work, D_of(space, l), D_size(work));
+        sum_pairs(D.high + j * work->panel_stride / UNIT, m, v, sums);
+        return;
+    }
+#endif
+    sum_rows(D_of(space, l) + j * work->panel_stride, m, v, sums);
 }

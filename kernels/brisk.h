@@ -25,14 +25,15 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 
 /* Slowest first. Each includes the ones before it. */
 enum brisk_isa {
-    BRISK_PORTABLE, /* plain C */
-    BRISK_AVX2,     /* AVX2 and FMA */
-    BRISK_AVX512,   /* AVX-512 F, BW, DQ and VL */
-    BRISK_AMX,      /* AMX-TILE and AMX-BF16 */
+    BRISK_PORTABLE,    /* plain C */
+    BRISK_AVX2,        /* AVX2 and FMA */
+    BRISK_AVX512,      /* AVX-512 F, BW, DQ and VL */
+    BRISK_AVX512_BF16, /* and BF16: multiplies bfloat16 alone, twice as many numbers at once */
+    BRISK_AMX,         /* AMX-TILE and AMX-BF16 */
     BRISK_ISA_COUNT
 };
 
-/* The names used everywhere else: "portable", "avx2", "avx512", "amx". */
+/* The names used everywhere else: "portable", "avx2", "avx512", "avx512_bf16", "amx". */
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
 /* What can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
@@ -40,9 +41,11 @@ extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
  * refuses while any thread has a signal stack too small for them. */
 unsigned brisk_isas_can_run(void);
 
-/* What should run, of the set `isas`, where no reduced precision was asked for: the fastest that computes in
- * float32 and float64, so never AMX, which multiplies bfloat16. */
-enum brisk_isa brisk_isa_should_run(unsigned isas);
+enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
+
+/* What should run, of the set `isas`: the fastest that has kernels for this precision. Those that multiply bfloat16
+ * alone have none for the highest; AMX has none yet. */
+enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision);
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
 
@@ -58,7 +61,6 @@ enum brisk_activation {
 enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY, BRISK_POISSON, BRISK_ABSOLUTE_ERROR, BRISK_HUBER };
 enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
 enum brisk_rule { BRISK_SGD, BRISK_MOMENTUM, BRISK_ADAM, BRISK_RMSPROP };
-enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
 
 struct brisk_plan {
     int64_t n_layers, n_parameters, batch_size, n_slots;
@@ -93,10 +95,11 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- * Behind each lie its two parts where the precision is high: see rounding_template.h. */
+ * Behind each lie its two parts where the precision is high: see numbers_template.h and pairs_template.h. */
 struct brisk_space {
     void** A;
     void* D[3];
+    void* C;        /* a block of a product, where it is not written in place */
     void* block;    /* (panel, panel): the gradient of one block of weights */
     double* losses; /* of each BRISK_LOSS_ROWS rows */
 };
@@ -175,8 +178,10 @@ struct brisk_batch {
 /* Every function is called by all members of a team at once. None allocates or fails. */
 struct brisk_kernels {
     enum brisk_isa isa;
-    size_t size; /* bytes of a number */
-    int panel;   /* columns in a panel */
+    enum brisk_precision precision; /* the highest that it computes in */
+    size_t size;                    /* bytes of a number */
+    int panel;                      /* columns in a panel */
+    int64_t block;                  /* numbers of a space's C; 0 where all is written in place */
     /* Pack dense numbers laid out as the parameters, or copy them back. */
     void (*enter)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
     void (*leave)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);

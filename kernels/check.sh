@@ -39,17 +39,25 @@ together() {
 }
 
 # Set flags_portable, flags_avx2, … as the build does.
-eval "$(sed -nE 's/^ *set\((flags_[a-z0-9]+) (""|(.*))\)$/\1="\3"/p' kernels/CMakeLists.txt)"
+eval "$(sed -nE 's/^ *set\((flags_[a-z0-9_]+) (""|(.*))\)$/\1="\3"/p' kernels/CMakeLists.txt)"
 
 # What a compiler's processor has kernels for.
 isas_of() {
     case $("$1" -dumpmachine) in
-        x86_64*) echo portable avx2 avx512 ;;
+        x86_64*) echo portable avx2 avx512 avx512_bf16 ;;
         *) echo portable ;;
     esac
 }
 
-# The definitions of one compilation of an isa_*.c: float64 or not, profiled or not.
+# How an isa_*.c is compiled: float64 or not, profiled or not. What multiplies bfloat16 has no float64.
+kinds_of() {
+    case $1 in
+        *bf16) echo 00 01 ;;
+        *) echo 00 01 10 11 ;;
+    esac
+}
+
+# The definitions of one such compilation.
 defines() {
     echo "-DBRISK_DOUBLE=${1:0:1} -DBRISK_PROFILED=${1:1:1}"
 }
@@ -65,7 +73,7 @@ build() {
         done
         for isa in $(isas_of "$compiler"); do
             local flags=flags_$isa
-            for kind in 00 01 10 11; do
+            for kind in $(kinds_of "$isa"); do
                 echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o $folder/isa_${isa}_$kind.o"
             done
         done
@@ -135,7 +143,7 @@ check_python() {
         done
         for isa in $(isas_of "$CC"); do
             flags=flags_$isa
-            for kind in 00 01 10 11; do
+            for kind in $(kinds_of "$isa"); do
                 echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o objects/isa_${isa}_$kind.o"
             done
         done
@@ -161,7 +169,7 @@ runnable() {
 #include "kernels/brisk.h"
 #include <stdio.h>
 int main(void) {
-    for (int isa = 0; isa < BRISK_AMX; isa++)
+    for (int isa = 0; isa <= BRISK_AVX512; isa++) /* the others have the same activations */
         if (brisk_isas_can_run() & 1u << isa)
             puts(brisk_isa_names[isa]);
 }

@@ -8,7 +8,7 @@
 #define _DEFAULT_SOURCE /* syscall() */
 #include "brisk.h"
 
-const char* const brisk_isa_names[BRISK_ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
+const char* const brisk_isa_names[BRISK_ISA_COUNT] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
 
 #if defined(__x86_64__)
 
@@ -27,6 +27,8 @@ static const uint32_t FMA = 1u << 12, OSXSAVE = 1u << 27, AVX = 1u << 28;
 static const uint32_t AVX2 = 1u << 5;
 static const uint32_t AVX512_F_DQ_BW_VL = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
 static const uint32_t AMX_BF16_TILE = 1u << 22 | 1u << 24;
+/* CPUID leaf 7, subleaf 1, EAX */
+static const uint32_t AVX512_BF16 = 1u << 5;
 /* XCR0: the registers that the operating system saves */
 static const uint64_t XMM_YMM = 1u << 1 | 1u << 2;
 static const uint64_t OPMASK_ZMM = 1u << 5 | 1u << 6 | 1u << 7;
@@ -69,6 +71,11 @@ unsigned brisk_isas_can_run(void) {
         return isas;
     isas |= 1u << BRISK_AVX512;
 
+    uint32_t more, unused;
+    if (!__get_cpuid_count(7, 1, &more, &unused, &unused, &unused) || !has(more, AVX512_BF16))
+        return isas;
+    isas |= 1u << BRISK_AVX512_BF16;
+
     if (!has(edx, AMX_BF16_TILE) || !has(xcr0, XTILECFG | XTILEDATA) || !kernel_grants_tiles())
         return isas;
     return isas | 1u << BRISK_AMX;
@@ -82,9 +89,10 @@ unsigned brisk_isas_can_run(void) {
 
 #endif
 
-enum brisk_isa brisk_isa_should_run(unsigned isas) {
+enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision) {
+    const enum brisk_isa last = precision == BRISK_HIGHEST ? BRISK_AVX512 : BRISK_AVX512_BF16;
     enum brisk_isa best = BRISK_PORTABLE;
-    for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_AMX; isa++)
+    for (enum brisk_isa isa = BRISK_PORTABLE; isa <= last; isa++)
         if (isas & 1u << isa)
             best = isa;
     return best;

@@ -43,23 +43,22 @@ static void draw(const struct brisk_work* work, int64_t l, const struct masks* m
     }
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of A[l+1]. Where a panel is narrower than a block, several have one draw. */
-static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, real* A, int64_t j0,
-                      int64_t j1, int64_t i0, int64_t i1) {
+/* A block of A[l+1]. Where a panel is narrower than a block of units, several have one draw. */
+static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(kept_scale(layer));
     const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
-    const int64_t first = j0 * PANEL, end = smaller(j1 * PANEL, layer->n_out);
+    const int64_t first = of->j0 * PANEL, end = smaller(of->j1 * PANEL, layer->n_out);
     struct numbers numbers;
     for (int64_t block = first / UNITS; block * UNITS < end; block++)
-        for (int64_t i = i0; i < i1; i += DRAWN) {
-            const int64_t n = smaller(DRAWN, i1 - i);
+        for (int64_t i = of->i0; i < of->i1; i += DRAWN) {
+            const int64_t n = smaller(DRAWN, of->i1 - i);
             draw(work, l, masks, block, i, n, &numbers);
             for (int c = 0; c < UNITS; c += LANES) {
                 const int64_t unit = block * UNITS + c;
                 if (unit < first || unit >= end)
                     continue;
-                real* a = A + column(unit, work->panel_stride) + i * PANEL;
+                real* a = of->C + column(unit - first, of->c_stride) + (i - of->i0) * PANEL;
                 for (int64_t r = 0; r < n; r++, a += PANEL) {
                     real number[LANES];
                     for (int u = 0; u < LANES; u++)
@@ -72,28 +71,27 @@ static void drop_rows(const struct brisk_work* work, int64_t l, const struct mas
 }
 
 /* delta = s · delta · f'(Z) where A was kept, else 0, of rows of v vectors of a panel. */
-INLINE void through_kept(enum brisk_activation f, real slope, real s, real rest, const real* A, real* D, int64_t rows,
-                         int v) {
+INLINE void through_kept(enum brisk_activation f, real slope, real s, real rest, const struct kept* A, real* D,
+                         int64_t rows, int v) {
     const vec zero = vec_splat(0), one = vec_splat(1), slopes = vec_splat(slope);
-    for (int64_t i = 0; i < rows * PANEL; i += PANEL)
+    for (int64_t i = 0; i < rows; i++, D += PANEL)
         for (int j = 0; j < v; j++) {
-            const vec a = vec_load(A + i + j * LANES), g = vec_load(D + i + j * LANES) * vec_splat(s);
+            const vec a = kept_vec(A, i, j), g = vec_load(D + j * LANES) * vec_splat(s);
             const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
             const vec d = through(f, g, a * vec_splat(rest), slopes);
-            vec_store(D + i + j * LANES, vec_where_less(sign, zero, zero, d));
+            vec_store(D + j * LANES, vec_where_less(sign, zero, zero, d));
         }
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of the delta of layer l, from the gradient with respect to what was kept of its A. */
-static void drop_delta(const struct brisk_work* work, int64_t l, const real* A, real* D, int64_t j0, int64_t j1,
-                       int64_t i0, int64_t i1) {
+/* A block of the delta of layer l, from the gradient with respect to what was kept of its A. */
+static void drop_delta(const struct brisk_work* work, int64_t l, const struct kept* A, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const real slope = (real)work->plan.slope, s = kept_scale(layer);
     const real rest = (real)(65536 - layer->threshold) / 65536; /* exact */
-    const int64_t rows = i1 - i0;
-    for (int64_t j = j0; j < j1; j++) {
-        const real* a = A + j * work->panel_stride + i0 * PANEL;
-        real* d = D + j * work->panel_stride + i0 * PANEL;
+    const int64_t rows = of->i1 - of->i0;
+    for (int64_t j = of->j0; j < of->j1; j++) {
+        const struct kept here = kept_at(A, j, of->i0), *a = &here;
+        real* d = of->C + (j - of->j0) * of->c_stride;
         const int v = vectors_of(layer->n_out, j);
         switch (layer->activation) {
         case BRISK_SIGMOID:

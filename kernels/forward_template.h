@@ -2,58 +2,44 @@
  *
  *     Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1 … L
  *
- * A[0] is gathered from the user's rows. All A[l] lie in the space, (rows, width) in panels. A layer's panels and rows
- * can be computed apart, by different threads. */
+ * A[0] is gathered from the user's rows. All A[l] lie in the space, (rows, width) in panels, as numbers or, but for
+ * the last, which no product reads, as what products read. A layer's panels and rows can be computed apart, by
+ * different threads. */
 
-INLINE const real* A_of(const struct brisk_space* space, int64_t l) {
-    return space->A[l];
-}
-
-/* What products read of it. */
-static struct operand operand_A(const struct brisk_work* work, const struct brisk_space* space, int64_t l) {
-    const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
-    return operand_at(work, A_of(space, l), panels * work->panel_stride);
-}
-
-/* Panels j0 … j1 of rows i0 … i1 of A[l] have been written. */
-static void round_A(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j0, int64_t j1,
-                    int64_t i0, int64_t i1) {
-    const int64_t panels = l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels;
-    round_rows(work, space->A[l], panels * work->panel_stride, j0, j1, i0, i1);
+/* Numbers in all panels of A[l]. */
+static int64_t A_size(const struct brisk_work* work, int64_t l) {
+    return (l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels) * work->panel_stride;
 }
 
 /* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
  * and dW reads them a second time. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                    const int64_t* rows, int64_t i0, int64_t i1) {
-    const int64_t n_in = work->layers[0].n_in, stride = work->panel_stride;
-    for (int64_t i = i0; i < i1; i++) {
-        const real* X = (const real*)data->X + rows[i] * data->X_step;
-        real* A = (real*)space->A[0] + i * PANEL;
-        int64_t j = 0;
-        for (; j + PANEL <= n_in; j += PANEL, A += stride) {
-            vec_store(A, vec_load(X + j));
-            vec_store(A + LANES, vec_load(X + j + LANES));
-        }
-        if (j < n_in) {
-            vec_store(A, vec_load_first(X + j, n_in - j));
-            if (j + LANES < n_in)
-                vec_store(A + LANES, vec_load_first(X + j + LANES, n_in - j - LANES));
-        }
-    }
-    if (rounds(work))
-        round_A(work, space, 0, 0, work->layers[0].panels_in, i0, i1);
+    gather_rows(work, data, rows, i0, i1, space->A[0]);
+}
+
+/* A block of A[l+1] is complete. */
+static void after_forward(const struct product* product, const struct block* block) {
+    const struct pass* pass = product->pass;
+    const struct brisk_work* work = pass->work;
+    const int64_t l = pass->l;
+    if (drops(&work->layers[l], pass->masks))
+        drop_rows(work, l, pass->masks, block);
+    if (rounds(work) && l + 1 < work->plan.n_layers)
+        round_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out);
 }
 
 /* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z in its place where `f` is the identity.
- * No product reads the last: it is not rounded. */
+ */
 static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                           enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
                           int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
+    const bool last = l + 1 == work->plan.n_layers, in_place = last || keeps_numbers(work);
     const real* P = work->P;
-    const struct operand A = operand_A(work, space, l), W = weights_at(work, work->R, work->n_packed, layer->W);
-    const bool dropped = drops(layer, masks), rounded = rounds(work) && l + 1 < work->plan.n_layers;
+    const struct operand A = along_rows(work, space->A[l], A_size(work, l));
+    const struct operand W = weights_at(work, work->R, work->n_packed, layer->W);
+    const struct pass pass = {work, space, l, masks};
     const struct product forward = {
         .A = A.high,
         .A_low = A.low,
@@ -61,25 +47,18 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .B_low = W.low,
         .bias = work->plan.bias == BRISK_BIAS_NONE ? NULL : P + layer->b,
         .bias_step = work->plan.bias == BRISK_BIAS_NEURON,
-        .C = space->A[l + 1],
-        .stride = work->panel_stride,
-        .b_stride = layer->W_panel,
-        .K = layer->n_in,
+        .C = in_place ? space->A[l + 1] : space->C,
+        .a_stride = work->panel_stride / UNIT,
+        .b_stride = layer->W_panel / UNIT,
+        .c_stride = in_place ? work->panel_stride : 0,
+        .K = (layer->n_in + UNIT - 1) / UNIT,
         .n = layer->n_out,
         .f = f,
         .slope = (real)work->plan.slope,
+        .then = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
+        .pass = &pass,
     };
-    if (!dropped && !rounded) {
-        product(&forward, j0, j1, i0, i1);
-        return;
-    }
-    for (int64_t i = i0; i < i1; i += ROW_BLOCK) { /* as product() does: the rows are still in cache */
-        product(&forward, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        if (dropped)
-            drop_rows(work, l, masks, space->A[l + 1], j0, j1, i, smaller(i1, i + ROW_BLOCK));
-        if (rounded)
-            round_A(work, space, l + 1, j0, j1, i, smaller(i1, i + ROW_BLOCK));
-    }
+    product(&forward, j0, j1, i0, i1);
 }
 
 /* Write softmax(Z) in place of one row of Z; return max(Z), and Σ e^(Z - max) to `sums_to`. */
@@ -180,7 +159,7 @@ static void predict_few(const struct brisk_work* work, const void* params, const
         real* Z = space->A[l + 1];
         for (int64_t j = 0; j < n_out; j += step)
             for (int64_t i = 0; i < m; i++) {
-                const real* A = A_of(space, l) + i * PANEL;
+                const real* A = (const real*)space->A[l] + i * PANEL;
                 if (j + step <= n_out)
                     dense_columns(A, stride, n_in, W, n_out, b, b_step, Z + i * PANEL, j, step, false);
                 else

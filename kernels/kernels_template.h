@@ -9,13 +9,32 @@
 #include <math.h>
 #include <string.h>
 
+/* Numbers in a word of what products read, of which vec_dot multiplies all. */
+#ifndef BRISK_UNIT
+#define BRISK_UNIT 1
+
+INLINE vec vec_dot(vec a, vec b, vec c) {
+    return vec_fma(a, b, c);
+}
+#endif
+
+enum { UNIT = BRISK_UNIT };
+
 #include "activations_template.h"
 
 #include "slope_template.h"
 
-#include "product_template.h"
+#include "panels_template.h"
 
 #include "rounding_template.h"
+
+#if BRISK_UNIT == 2
+#include "pairs_template.h"
+#else
+#include "numbers_template.h"
+#endif
+
+#include "product_template.h"
 
 #include "dropout_template.h"
 
@@ -55,8 +74,10 @@ static double recorded_step(const struct brisk_work* work, const struct brisk_te
 
 #define BRISK_TABLE(ISA)                                                                                               \
     {.isa = ISA,                                                                                                       \
+     .precision = UNIT == 1 ? BRISK_HIGHEST : BRISK_HIGH,                                                              \
      .size = sizeof(real),                                                                                             \
      .panel = PANEL,                                                                                                   \
+     .block = UNIT == 1 ? 0 : ROW_BLOCK * PANELS * PANEL,                                                              \
      .enter = enter,                                                                                                   \
      .leave = leave,                                                                                                   \
      .turn = turn,                                                                                                     \

@@ -190,6 +190,8 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     if (view && A != NULL)
         memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
     space->A = A;
+    const int64_t block = work->plan.precision == BRISK_HIGH ? 0 : work->kernels->block;
+    space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
     if (!view || work->own_rows) {
         void* rows = take(cursor, work->layers[0].panels_in, column);
         if (A != NULL)

@@ -1,11 +1,10 @@
-/* What a processor can do at best, for rooflines: multiply-adds that touch no memory, and streams that do little else.
- */
+/* What a processor can do at best, for rooflines: products that touch no memory, and streams that do little else. */
 
 /* Independent chains: two FMA units times the four or five cycles that each waits for its last result, and no more than
  * registers hold. They start apart, or the compiler would keep one. */
-enum { CHAINS = TILE == 8 ? 24 : 12, CHAIN_FLOPS = 2 * LANES * CHAINS };
+enum { CHAINS = TILE == 8 ? 24 : 12, CHAIN_FLOPS = 2 * UNIT * LANES * CHAINS };
 
-/* `rounds` times a = a / 2 + 1, in all chains; returns what keeps them alive. */
+/* `rounds` times a = a / 2 + 1, or, of words, a = a + x y, in all chains; returns what keeps them alive. */
 static double chains(int64_t rounds) {
     vec acc[CHAINS], sum = vec_splat(0);
     const vec x = vec_splat((real)0.5), y = vec_splat(1);
@@ -14,7 +13,7 @@ static double chains(int64_t rounds) {
     for (int64_t i = 0; i < rounds; i++)
 #pragma GCC unroll 24
         for (int c = 0; c < CHAINS; c++)
-            acc[c] = vec_fma(acc[c], x, y);
+            acc[c] = UNIT == 1 ? vec_fma(acc[c], x, y) : vec_dot(x, y, acc[c]);
     for (int c = 0; c < CHAINS; c++)
         sum = sum + acc[c];
     return (double)vec_sum(sum);

@@ -8,15 +8,9 @@ INLINE real* D_of(const struct brisk_space* space, int64_t l) {
     return space->D[l % 3];
 }
 
-/* What products read of it. */
-static struct operand operand_D(const struct brisk_work* work, const struct brisk_space* space, int64_t l) {
-    return operand_at(work, D_of(space, l), work->delta_panels * work->panel_stride);
-}
-
-/* Panels j0 … j1 of rows i0 … i1 of delta[l] have been written. */
-static void round_D(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j0, int64_t j1,
-                    int64_t i0, int64_t i1) {
-    round_rows(work, D_of(space, l), work->delta_panels * work->panel_stride, j0, j1, i0, i1);
+/* Numbers in each of these buffers. */
+static int64_t D_size(const struct brisk_work* work) {
+    return work->delta_panels * work->panel_stride;
 }
 
 /* --- the loss of one row: writes delta, returns E ---------------------------------------------------------------- */
@@ -260,7 +254,8 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
     const struct brisk_plan* plan = &work->plan;
     const int64_t last = plan->n_layers - 1;
     const enum brisk_activation f = work->layers[last].activation;
-    real *Z = space->A[last + 1], *D = D_of(space, last);
+    /* Where delta[L] is not kept as numbers, they lie in the next buffer, which nobody reads meanwhile. */
+    real *Z = space->A[last + 1], *D = D_of(space, keeps_numbers(work) ? last : last + 1);
     struct outputs outputs = {
         .A = Z,
         .D = D,
@@ -290,8 +285,11 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
             }
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
     }
-    if (rounds(work))
-        round_D(work, space, last, 0, work->layers[last].panels, i0, i1);
+    if (rounds(work)) {
+        const struct brisk_layer* layer = &work->layers[last];
+        const struct block block = {0, layer->panels, i0, i1, D + i0 * PANEL, work->panel_stride};
+        round_rows(work, &block, D_of(space, last), D_size(work), layer->n_out);
+    }
 }
 
 /* Σ of the losses of m rows. */

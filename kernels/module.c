@@ -37,10 +37,15 @@ static PyObject* isas(PyObject* self, PyObject* no_arguments) {
     return result;
 }
 
-/* best_isa() -> str: what should run here. */
-static PyObject* best_isa(PyObject* self, PyObject* no_arguments) {
-    (void)self, (void)no_arguments;
-    return PyUnicode_FromString(brisk_isa_names[brisk_isa_should_run(can_run)]);
+/* best_isa(precision) -> str: what should run here. */
+static PyObject* best_isa(PyObject* self, PyObject* args) {
+    (void)self;
+    int precision;
+    if (!PyArg_ParseTuple(args, "i:best_isa", &precision))
+        return NULL;
+    if (precision < BRISK_HIGHEST || precision > BRISK_BFLOAT16)
+        return PyErr_Format(PyExc_ValueError, "precision is %d, which is not in 0 to 2", precision);
+    return PyUnicode_FromString(brisk_isa_names[brisk_isa_should_run(can_run, (enum brisk_precision)precision)]);
 }
 
 /* The kernels of an ISA for numbers of so many bytes; NULL and an exception if there are none that can run here. */
@@ -120,6 +125,10 @@ static PyObject* make(PyObject* args, bool measure) {
     if (plan.precision != BRISK_HIGHEST && size != sizeof(float)) {
         PyMem_Free(layers);
         return PyErr_Format(PyExc_ValueError, "only float32 has a precision other than the highest");
+    }
+    if (plan.precision < kernels->precision) {
+        PyMem_Free(layers);
+        return PyErr_Format(PyExc_ValueError, "ISA '%s' multiplies bfloat16 alone, not in the highest precision", isa);
     }
     if (threads > BRISK_POOL_MAX)
         threads = BRISK_POOL_MAX;
@@ -471,7 +480,8 @@ static int execute(PyObject* module) {
 
 static PyMethodDef methods[] = {
     {"isas", isas, METH_NOARGS, "isas($module, /)\n--\n\nInstruction sets that can run here, slowest first."},
-    {"best_isa", best_isa, METH_NOARGS, "best_isa($module, /)\n--\n\nThe fastest of them for float32 and float64."},
+    {"best_isa", best_isa, METH_VARARGS,
+     "best_isa($module, precision, /)\n--\n\nThe fastest of them that has kernels for a precision."},
     {"workspace", workspace, METH_VARARGS,
      "workspace($module, plan, dtype_size, isa, n, training, threads, record=None, /)\n--\n\n"
      "All that calls over up to n rows need; one call at a time may use it. Training is profiled into a record."},

@@ -3,32 +3,21 @@
  * tile        C = init + A @ B       A is read along its rows: forward, and the delta of the layer below
  * tile_turned   A.T @ D              A is read along its columns: dW
  *
- * Both broadcast one number of A at a time and multiply it with one or two vectors of the other operand. All addresses
- * inside a panel are constants apart, so that a tile needs two pointers and no index. Accumulators are added to in the
- * order of the summation index and in no other, and dW of many rows adds runs of them whose length is fixed: tile
- * heights and threads never change a bit. */
+ * Both broadcast one word of A at a time and multiply it with one or two vectors of the other operand. A word is a
+ * number, or, for a unit that adds up products of two, UNIT = 2 bfloat16 numbers: see rounding_template.h. All
+ * addresses inside a panel are constants apart, so that a tile needs two pointers and no index. Accumulators are added
+ * to in the order of the summation index and in no other, and dW of many rows adds runs of them whose length is fixed:
+ * tile heights and threads never change a bit. */
 
 enum {
-    PANEL = 2 * LANES,
-    TILE_LOW = TILE_T / 2,
     ROW_BLOCK = 384, /* rows of A that are kept in L2 while the panels of B pass by */
     GROUP = 64,      /* rows of C that are in L1 when they are finished */
     PANELS = 12,     /* of C, or of blocks of dW in both directions: what is summed in one go, and stays in L2 */
-    /* A panel of B of up to WHOLE rows is read in one go, from L2. Of more rows, K_BLOCK at a time: then ROW_BLOCK rows
-     * of PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
+    /* A panel of B of up to WHOLE rows of words is read in one go, from L2. Of more, K_BLOCK at a time: then ROW_BLOCK
+     * rows of PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
     WHOLE = 896,
     K_BLOCK = 512 / sizeof(real)
 };
-
-/* Vectors of a panel that hold true columns, of n in the matrix. */
-static inline int vectors_of(int64_t n, int64_t panel) {
-    return n - panel * PANEL > LANES ? 2 : 1;
-}
-
-/* Where column j of a row lies, from where its column 0 does; `stride` numbers from panel to panel. */
-static inline int64_t column(int64_t j, int64_t stride) {
-    return j / PANEL * stride + j % PANEL;
-}
 
 /* Memory to fetch into L2 meanwhile, so many cache lines before each tile: many at once would hinder its own loads. */
 struct fetch {
@@ -47,11 +36,11 @@ INLINE void fetch_lines(struct fetch* fetch) {
         __builtin_prefetch(fetch->line, 0, 2);
 }
 
-/* `count` tiles, one below the other: C (height, v vectors) = init + A (height, K) @ B (K, v vectors). A's panels are
- * a_stride apart. init is one row for all, or NULL: then C is added to. */
+/* `count` tiles, one below the other: C (height, v vectors) = init + A (height, K words) @ B (K, v vectors of words).
+ * A's panels are a_stride apart. init is one row for all, or NULL: then C is added to. */
 INLINE void tile(int height, int v, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
                  const real* init, real* C, struct fetch* fetch) {
-    for (; count > 0; count--, A += height * PANEL, C += height * PANEL) {
+    for (; count > 0; count--, A += height * ROW, C += height * PANEL) {
         vec acc[8][2];
         fetch_lines(fetch);
 #pragma GCC unroll 8
@@ -60,8 +49,8 @@ INLINE void tile(int height, int v, int64_t count, const real* A, int64_t a_stri
             for (int j = 0; j < v; j++)
                 acc[i][j] = init != NULL ? vec_load(init + j * LANES) : vec_load(C + i * PANEL + j * LANES);
         const real *a = A, *b = B;
-        for (int64_t k = 0; k < K; k += PANEL, a += a_stride) {
-            const int columns = (int)smaller(PANEL, K - k);
+        for (int64_t k = 0; k < K; k += ROW, a += a_stride) {
+            const int columns = (int)smaller(ROW, K - k);
             for (int p = 0; p < columns; p++, b += PANEL) {
                 vec row[2];
 #pragma GCC unroll 2
@@ -69,10 +58,10 @@ INLINE void tile(int height, int v, int64_t count, const real* A, int64_t a_stri
                     row[j] = vec_load(b + j * LANES);
 #pragma GCC unroll 8
                 for (int i = 0; i < height; i++) {
-                    const vec number = vec_splat(a[i * PANEL + p]);
+                    const vec word = vec_splat(a[i * ROW + p]);
 #pragma GCC unroll 2
                     for (int j = 0; j < v; j++)
-                        acc[i][j] = vec_fma(number, row[j], acc[i][j]);
+                        acc[i][j] = vec_dot(word, row[j], acc[i][j]);
                 }
             }
         }
@@ -148,7 +137,7 @@ static void fetch_ahead(struct ahead* ahead) {
  * W = W - share W - rate dW. */
 enum outcome { SET, ADD, STEP };
 
-/* `height` rows of dW = A.T @ D, summed over m rows of A and D; C has v vectors of a panel. */
+/* `height` rows of dW = A.T @ D, summed over m rows of words of A and D; C has v vectors of a panel. */
 INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome,
                         real share, real rate, struct ahead* ahead) {
     vec acc[TILE_T][2];
@@ -173,7 +162,7 @@ INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t
             const vec a = vec_splat(A[i]);
 #pragma GCC unroll 2
             for (int j = 0; j < v; j++)
-                acc[i][j] = vec_fma(a, d[j], acc[i][j]);
+                acc[i][j] = vec_dot(a, d[j], acc[i][j]);
         }
     }
     const vec shares = vec_splat(share), rates = vec_splat(rate);
@@ -206,7 +195,7 @@ INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t
     }
 }
 
-/* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of A and D. */
+/* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of words of A and D. */
 static void weights_block(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
                           real share, real rate, struct fetch next_A, struct fetch next_D, struct ahead* ahead) {
     if (v == 2)
@@ -217,30 +206,43 @@ static void weights_block(int v, const real* A, const real* D, int64_t m, int64_
 
 /* Panels j0 … j1 of rows i0 … i1 of C = f(init + A @ B).
  *
- * A (rows, K) and C (rows, n) have panels `stride` apart, B (K, n) has them b_stride apart. `bias` is a row of n
- * numbers, or one number for all where bias_step is 0. The last operation on each tile, while it is in L1, is an
- * activation, or, where `below` is given, the multiplication with f' of the activations that lie there as C does. */
+ * A (rows, K words), B (K, n words) and C (rows, n numbers) have panels a_stride, b_stride and c_stride apart. `bias`
+ * is a row of n numbers, or one number for all where bias_step is 0. The last operation on each tile, while it is in
+ * L1, is an activation, or, where `below` is given, the multiplication with f' of the activations that lie there. When
+ * a block of C is complete, `then` is called for it, if given. Where C is to hold no more than one such block, c_stride
+ * is 0. */
 struct product {
-    const real *A, *B, *bias, *below;
+    const real *A, *B, *bias;
     const real *A_low, *B_low; /* or NULL: A @ B_low + A_low @ B is added */
     real* C;
-    int64_t stride, b_stride, K, n, bias_step;
+    int64_t a_stride, b_stride, c_stride, K, n, bias_step;
+    struct kept below; /* its numbers are NULL: none */
     enum brisk_activation f;
     real slope; /* of leaky relu */
+    void (*then)(const struct product*, const struct block*);
+    const struct pass* pass; /* for it */
 };
 
-INLINE void finish_rows(enum brisk_activation f, real slope, const real* below, real* C, int64_t rows, int v) {
+/* Where and in which layer; `masks` may be NULL: see dropout_template.h. */
+struct pass {
+    const struct brisk_work* work;
+    const struct brisk_space* space;
+    int64_t l;
+    const struct masks* masks;
+};
+
+INLINE void finish_rows(enum brisk_activation f, real slope, const struct kept* below, real* C, int64_t rows, int v) {
     const vec slopes = vec_splat(slope);
-    for (int64_t i = 0; i < rows * PANEL; i += PANEL)
+    for (int64_t i = 0; i < rows; i++, C += PANEL)
         for (int j = 0; j < v; j++) {
-            const int64_t at = i + j * LANES;
-            const vec c = vec_load(C + at);
-            vec_store(C + at, below != NULL ? through(f, c, vec_load(below + at), slopes) : activation(f, c, slopes));
+            const vec c = vec_load(C + j * LANES);
+            vec_store(C + j * LANES,
+                      below != NULL ? through(f, c, kept_vec(below, i, j), slopes) : activation(f, c, slopes));
         }
 }
 
 /* The last operation on a group of rows; each case is a loop of its own. */
-static void finish(enum brisk_activation f, real slope, const real* below, real* C, int64_t rows, int v) {
+static void finish(enum brisk_activation f, real slope, const struct kept* below, real* C, int64_t rows, int v) {
     switch (f) {
     case BRISK_SIGMOID:
         if (below != NULL)
@@ -269,7 +271,8 @@ static void finish(enum brisk_activation f, real slope, const real* below, real*
     }
 }
 
-/* rows rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results. */
+/* So many rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results.
+ */
 INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
                   real* C, struct fetch* fetch) {
     const int64_t n = (rows + TILE - 1) / TILE, height = n == 1 ? rows : (rows + n - 1) / n;
@@ -282,15 +285,15 @@ INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t 
             tile_double((int)h, count, A, a_stride, K, B, init, C, fetch);
         else
             tile_single((int)h, count, A, a_stride, K, B, init, C, fetch);
-        A += count * h * PANEL;
+        A += count * h * ROW;
         C += count * h * PANEL;
     }
 }
 
-/* One block of product(): summands k … k + K of panels j0 … j1 of rows i0 … i1. */
-static void product_block(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1, int64_t k,
-                          int64_t K) {
-    for (int64_t j = j0; j < j1; j++) {
+/* Words k … k + K of the sums of one block. */
+static void product_block(const struct product* p, const struct block* block, int64_t k, int64_t K) {
+    const int64_t i0 = block->i0, i1 = block->i1;
+    for (int64_t j = block->j0; j < block->j1; j++) {
         const real* B = p->B + j * p->b_stride + k * PANEL;
         real row[PANEL];
         const real* init = row;
@@ -303,19 +306,21 @@ static void product_block(const struct product* p, int64_t j0, int64_t j1, int64
                 row[c] = p->bias == NULL ? 0 : *p->bias;
         const int v = vectors_of(p->n, j);
         struct fetch next = {NULL, 0};
-        if (K < p->K && j + 1 < j1)
+        if (K < p->K && j + 1 < block->j1)
             next = fetch_part(B + p->b_stride, K * PANEL, 0, 1, (i1 - i0) / TILE + 1);
         for (int64_t i = i0; i < i1; i += GROUP) {
-            const int64_t rows = smaller(GROUP, i1 - i), at = j * p->stride + i * PANEL;
-            const int64_t from = k / PANEL * p->stride + i * PANEL;
-            tiles(rows, v, p->A + from, p->stride, K, B, init, p->C + at, &next);
+            const int64_t rows = smaller(GROUP, i1 - i), from = k / ROW * p->a_stride + i * ROW;
+            real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * PANEL;
+            tiles(rows, v, p->A + from, p->a_stride, K, B, init, C, &next);
             if (p->B_low != NULL) {
                 const real* B_low = p->B_low + j * p->b_stride + k * PANEL;
-                tiles(rows, v, p->A + from, p->stride, K, B_low, NULL, p->C + at, &next);
-                tiles(rows, v, p->A_low + from, p->stride, K, B, NULL, p->C + at, &next);
+                tiles(rows, v, p->A + from, p->a_stride, K, B_low, NULL, C, &next);
+                tiles(rows, v, p->A_low + from, p->a_stride, K, B, NULL, C, &next);
             }
-            if (k + K == p->K)
-                finish(p->f, p->slope, p->below == NULL ? NULL : p->below + at, p->C + at, rows, v);
+            if (k + K == p->K) {
+                const struct kept below = kept_at(&p->below, j, i);
+                finish(p->f, p->slope, below.numbers == NULL ? NULL : &below, C, rows, v);
+            }
         }
     }
 }
@@ -323,11 +328,20 @@ static void product_block(const struct product* p, int64_t j0, int64_t j1, int64
 /* Loops: blocks of rows; blocks of panels; blocks of K; and in a block its panels of B; groups of rows, whose part of C
  * is in L1 for its last operation; tiles. */
 static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
-    const bool whole = p->K <= WHOLE;
-    const int64_t panels = whole ? j1 - j0 : PANELS, k_block = whole ? p->K : K_BLOCK;
+    const bool whole = p->K <= WHOLE, alone = p->c_stride == 0;
+    const int64_t panels = !whole ? PANELS : alone ? 1 : j1 - j0, k_block = whole ? p->K : K_BLOCK;
+    struct block block = {.c_stride = p->c_stride};
     for (int64_t i = i0; i < i1; i += ROW_BLOCK)
-        for (int64_t j = j0; j < j1; j += panels)
+        for (int64_t j = j0; j < j1; j += panels) {
+            block.j0 = j, block.j1 = smaller(j1, j + panels);
+            block.i0 = i, block.i1 = smaller(i1, i + ROW_BLOCK);
+            if (alone)
+                block.C = p->C, block.c_stride = (block.i1 - i) * PANEL;
+            else
+                block.C = p->C + j * p->c_stride + i * PANEL;
             for (int64_t k = 0; k < p->K; k += k_block)
-                product_block(p, j, smaller(j1, j + panels), i, smaller(i1, i + ROW_BLOCK), k,
-                              smaller(k_block, p->K - k));
+                product_block(p, &block, k, smaller(k_block, p->K - k));
+            if (p->then != NULL)
+                p->then(p, &block);
+        }
 }

@@ -8,8 +8,8 @@
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
 enum {
-    FEW_ROWS = 512,    /* of A and D, that are summed in one go */
-    ROWS_IN_TURN = 128 /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
+    FEW_ROWS = 512 * UNIT,    /* of A and D, that are summed in one go */
+    ROWS_IN_TURN = 128 * UNIT /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
 
 /* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
@@ -23,24 +23,6 @@ struct sink {
     struct ahead* ahead; /* for the lowest layer, or NULL */
 };
 
-static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
-    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL);
-    return (rows + TILE_LOW - 1) / TILE_LOW * TILE_LOW;
-}
-
-static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64_t k) {
-    return layer->W + j * layer->W_panel + k * PANEL * PANEL;
-}
-
-/* Write one block of WT, or of its low part. */
-static void turn_numbers(const struct brisk_layer* layer, int64_t j, int64_t k, const real* W, real* WT) {
-    WT += layer->WT + k * layer->WT_panel + j * PANEL * PANEL;
-    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = smaller(PANEL, layer->n_out - j * PANEL);
-    for (int64_t c = 0; c < columns; c++)
-        for (int64_t r = 0; r < rows; r++)
-            WT[c * PANEL + r] = W[r * PANEL + c];
-}
-
 /* Whether products read copies of this layer's weights, to be written when these have moved. */
 static bool turns(const struct brisk_work* work, int64_t l) {
     return l > 0 || rounds(work);
@@ -48,16 +30,7 @@ static bool turns(const struct brisk_work* work, int64_t l) {
 
 /* Write them for one block. */
 static void turn_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
-    const struct brisk_layer* layer = &work->layers[l];
-    const int64_t at = block_at(layer, j, k);
-    const struct operand W = weights_at(work, work->R, work->n_packed, at);
-    if (rounds(work))
-        round_run((const real*)work->P + at, (real*)W.high, (real*)W.low, block_rows(layer, k) * PANEL);
-    if (l == 0 || !work->training)
-        return;
-    turn_numbers(layer, j, k, W.high, work->WT);
-    if (W.low != NULL)
-        turn_numbers(layer, j, k, W.low, (real*)work->WT + work->n_turned);
+    round_block(work, &work->layers[l], j, k, l > 0 && work->training);
 }
 
 /* Σ W² of the true weights of one block, for the l2 term of the loss. */
@@ -143,7 +116,7 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     vec total = vec_splat(0);
     for (int64_t j = shared ? 0 : j0; j < (shared ? layer->panels : j1); j++) {
         vec sums[2];
-        sum_rows(D_of(space, l) + j * work->panel_stride, m, vectors_of(layer->n_out, j), sums);
+        sum_delta(work, space, l, j, m, sums);
         const int64_t n = layer->n_out - j * PANEL;
         total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n > LANES ? n - LANES : 0, 0);
         if (shared && j + 1 < layer->panels)
@@ -180,8 +153,9 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
     const struct brisk_layer* layer = &work->layers[l];
     const double lr = sink->batch->rate * layer->rate_W;
     const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
-    const int64_t stride = work->panel_stride, here = area->i * PANEL;
-    const struct operand A_parts = operand_A(work, space, l), D_parts = operand_D(work, space, l);
+    const int64_t stride = work->panel_stride / UNIT, here = area->i * ROW, rows = (area->rows + UNIT - 1) / UNIT;
+    const struct operand A_parts = along_columns(work, space->A[l], A_size(work, l));
+    const struct operand D_parts = along_columns(work, D_of(space, l), D_size(work));
     const real *A = A_parts.high, *D = D_parts.high;
     const bool fetch = area->m > FEW_ROWS && area->i + area->rows < area->m;
     real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
@@ -194,28 +168,27 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
             struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
             if (fetch) {
-                const real* next = A + k * stride + here + area->rows * PANEL;
-                next_A = fetch_part(next, area->rows * PANEL, j - area->j0, area->j1 - area->j0, PANEL / TILE_T);
-                next = D + j * stride + here + area->rows * PANEL;
-                next_D = fetch_part(next, area->rows * PANEL, k - area->k0, area->k1 - area->k0, PANEL / TILE_T);
+                const real* next = A + k * stride + here + rows * PANEL;
+                next_A = fetch_part(next, rows * PANEL, j - area->j0, area->j1 - area->j0, PANEL / TILE_T);
+                next = D + j * stride + here + rows * PANEL;
+                next_D = fetch_part(next, rows * PANEL, k - area->k0, area->k1 - area->k0, PANEL / TILE_T);
             } else if (l == 0 && !work->own_rows && j == area->j0 && k + 1 < area->k1)
                 /* of the next panel others have gathered some rows, which come slowly */
-                next_A = fetch_part(a + stride, area->rows * PANEL, 0, 1, PANEL / TILE_T);
+                next_A = fetch_part(a + stride, rows * PANEL, 0, 1, PANEL / TILE_T);
             struct ahead* ahead = l == 0 ? sink->ahead : NULL;
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(v, a, d, area->rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D,
-                              ahead);
+                weights_block(v, a, d, rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D, ahead);
                 if (area->last && turns(work, l))
                     turn_block(work, l, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(v, a, d, area->rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
+                weights_block(v, a, d, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
                 if (A_parts.low != NULL) {
                     const real *a_low = A_parts.low + (a - A), *d_low = D_parts.low + (d - D);
-                    weights_block(v, a, d_low, area->rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
-                    weights_block(v, a_low, d, area->rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                    weights_block(v, a, d_low, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                    weights_block(v, a_low, d, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
                 }
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);

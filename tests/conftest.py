@@ -20,7 +20,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # once for it, with the reason.
 RUNNABLE = [(name, None) for name, reason in dispatch.backends().items() if reason is None and name != "native"]
 if dispatch.backends()["native"] is None:
-    RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa != "amx"]
+    RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa not in (*native.UNITS, "amx")]
 
 
 @pytest.fixture(scope="session", autouse=True)

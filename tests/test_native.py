@@ -25,14 +25,17 @@ import briskmlp
 from briskmlp import SGD, Adam, Trainer
 from briskmlp.backends import native
 from briskmlp.backends.contract import Position
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST
 
-NAMES = ("portable", "avx2", "avx512", "amx")
+NAMES = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
+WHOLE = [name for name in native.isas() if name in NAMES[:3]]  # compute in the highest precision
 
 # The kernel lists a flag only where it also saves the registers that go with it.
 FLAGS = {
     "portable": set(),
     "avx2": {"avx", "avx2", "fma"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512_bf16": {"avx512_bf16"},
     "amx": {"amx_tile", "amx_bf16"},
 }
 
@@ -49,9 +52,9 @@ def extension():
     _native._force_threads(0)
 
 
-@pytest.fixture(params=[name for name in native.isas() if name != "amx"])
+@pytest.fixture(params=WHOLE)
 def isa(request, monkeypatch):
-    """Return each instruction set that can run here, in turn, and ask for it."""
+    """Return each instruction set that can run here in the highest precision, in turn, and ask for it."""
     monkeypatch.setenv("BRISKMLP_ISA", request.param)
     return request.param
 
@@ -98,11 +101,30 @@ def test_isas_agree_with_the_kernel():
 
 
 @needs_extension
-def test_the_best_isa_is_the_fastest_of_full_precision(extension, monkeypatch):
-    best = [name for name in native.isas() if name != "amx"][-1]
-    assert extension.best_isa() == best
+def test_the_best_isa_is_the_fastest_for_the_precision(extension, monkeypatch):
     monkeypatch.delenv("BRISKMLP_ISA", raising=False)
-    assert native.isa() == best
+    assert extension.best_isa(HIGHEST) == native.isa() == WHOLE[-1]
+    rounded = [name for name in native.isas() if name != "amx"][-1]
+    for precision in (HIGH, BFLOAT16):
+        assert extension.best_isa(precision) == native.isa(precision) == rounded
+    for precision in (-1, 3):
+        with pytest.raises(ValueError, match=f"precision is {precision}, which is not in 0 to 2"):
+            extension.best_isa(precision)
+
+
+@needs_extension
+@pytest.mark.skipif("avx512_bf16" not in native.isas(), reason="this processor has no AVX512_BF16")
+def test_what_multiplies_bfloat16_alone_is_refused_in_the_highest_precision(extension, monkeypatch):
+    monkeypatch.setenv("BRISKMLP_ISA", "avx512_bf16")
+    message = "BRISKMLP_ISA=avx512_bf16 cannot be honoured: avx512_bf16 multiplies bfloat16 alone, for precision='bfloat16'"
+    with pytest.raises(ValueError, match=message):
+        Trainer([3, 2])
+    with pytest.raises(ValueError, match="needs dtype='float32'"):
+        Trainer([3, 2], precision="bfloat16", dtype="float64")
+    plan = build([3, 4, 2]).plan
+    with pytest.raises(ValueError, match="'avx512_bf16' multiplies bfloat16 alone, not in the highest precision"):
+        extension.workspace(plan, 4, "avx512_bf16", 10, True, 1)
+    assert Trainer([3, 2], precision="bfloat16").isa == "avx512_bf16"
 
 
 @needs_extension
@@ -200,13 +222,16 @@ MISSING = [tool for tool in ("cc", "nm") if shutil.which(tool) is None] + [str(K
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"not here: {', '.join(MISSING)}")
-@pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("name", NAMES[:-1])
 def test_each_isa_file_exports_one_table_and_nothing_else(name, tmp_path):
     """Whatever else it shared could be linked in from the file of an ISA that this processor does not have."""
     if name != "portable" and platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"{name} is for x86-64")
     flags = dict(re.findall(r'set\(flags_(\w+) "?(.*?)"?\)', (KERNELS / "CMakeLists.txt").read_text()))
-    own = flags[name].replace("${flags_avx2}", flags["avx2"]).split()
+    own = flags[name]
+    while used := re.search(r"\$\{flags_(\w+)\}", own):
+        own = own.replace(used[0], flags[used[1]])
+    own = own.split()
     compiled = tmp_path / "kernels.o"
     command = ["cc", "-std=c11", "-O0", *own, "-DBRISK_DOUBLE=0", "-c", KERNELS / f"isa_{name}.c", "-o", compiled]
     subprocess.run(command, check=True, timeout=200)
@@ -234,7 +259,7 @@ def test_the_instruction_set_asked_for_is_taken(extension, isa, dtype):
 def test_the_instruction_set_stays_that_of_the_construction(extension, monkeypatch):
     monkeypatch.setenv("BRISKMLP_ISA", "portable")
     trainer, described = make("mse", backend="native"), []
-    monkeypatch.setenv("BRISKMLP_ISA", native.isas()[-1] if len(native.isas()) > 1 else "avx2")
+    monkeypatch.setenv("BRISKMLP_ISA", WHOLE[-1] if len(WHOLE) > 1 else "avx2")
 
     def workspace(*arguments, run=extension.workspace):
         described.append(extension.describe(work := run(*arguments))[0])
@@ -249,13 +274,13 @@ def test_the_instruction_set_stays_that_of_the_construction(extension, monkeypat
     assert (trainer.isa, set(described), workspace_of(trainer)[0]) == ("portable", {"portable"}, "portable")
     monkeypatch.delenv("BRISKMLP_ISA")
     loaded = pickle.loads(pickle.dumps(trainer))  # chooses anew
-    assert loaded.isa == workspace_of(loaded)[0] == extension.best_isa()
+    assert loaded.isa == workspace_of(loaded)[0] == extension.best_isa(HIGHEST)
 
 
 @needs_extension
 def test_kernels_that_are_not_there_are_refused(extension):
     plan = build([3, 4, 2]).plan
-    for isa, size in (("amx", 4), ("avx3", 4), ("portable", 2), ("portable", 16)):
+    for isa, size in (("amx", 4), ("avx3", 4), ("avx512_bf16", 8), ("portable", 2), ("portable", 16)):
         with pytest.raises(
             ValueError, match=f"no kernels of ISA '{isa}' for numbers of {size} bytes that can run here"
         ):
@@ -320,8 +345,12 @@ def test_dropout_and_clipping_give_the_same_bits(extension, isa, dtype, shape, o
 @needs_extension
 @pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.001)], ids=lambda optimizer: type(optimizer).__name__)
 @pytest.mark.parametrize("precision", ["high", "bfloat16"])
+@pytest.mark.parametrize("isa", [name for name in native.isas() if name != "amx"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_precisions_give_the_same_bits_for_any_number_of_threads(extension, isa, shape, precision, optimizer):
+def test_precisions_give_the_same_bits_for_any_number_of_threads(
+    extension, monkeypatch, isa, shape, precision, optimizer
+):
+    monkeypatch.setenv("BRISKMLP_ISA", isa)
     layers, n, batch_size = SHAPES[shape]
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(n, layers[0])), rng.uniform(size=(n, layers[-1]))

@@ -403,7 +403,7 @@ def test_identical_bits_wherever_calls_are_cut(backend, precision, form, name):
     for steps in (1, 3):
         for got, wanted in zip(case.train(backend, [0.01] * 2, steps=steps, order="fresh"), expected, strict=True):
             assert got.tobytes() == wanted.tobytes()
-    whole = at(case, HIGHEST).train(backend, [0.01] * 2)[0]
+    whole = at(case, HIGHEST).train(numpy_backend, [0.01] * 2)[0]
     assert 0 < np.linalg.norm(whole - expected[0]) < 0.2 * np.linalg.norm(whole - case.params)
 
 
@@ -430,7 +430,9 @@ def test_a_trainer_trains_keeps_and_loads_its_precision(backend_name, precision,
     name = PRECISIONS[precision]
     arguments = {"hidden": "tanh", "output": "identity", "seed": 0, "backend": backend_name, "batch_size": 8}
     trainer = Trainer([7, 20, 2], precision=name, **arguments)
-    whole = Trainer([7, 20, 2], **arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("BRISKMLP_ISA", raising=False)  # which may have no other precision
+        whole = Trainer([7, 20, 2], **arguments)
     trainer.fit(*task, epochs=2)
     whole.fit(*task, epochs=2)
     difference = np.abs(trainer.parameters - whole.parameters).max()
@@ -457,13 +459,19 @@ def test_sparse_input_is_the_same(task):
         assert trainers[0].parameters.tobytes() == trainers[1].parameters.tobytes()
 
 
-def test_explain_says_that_it_is_emulated(monkeypatch):
+def test_explain_says_how_it_is_computed(monkeypatch):
     assert "precision" not in Trainer([3, 2]).explain()
     line = "precision: {}, emulated in float32 and no faster than highest: {}"
     text = Trainer([3, 2], precision="high", backend="numpy").explain()
     assert line.format("high", "numpy computes in float32") in text
+    if "avx512_bf16" in native.isas():
+        for name, speed in (("bfloat16", "up to twice as fast as"), ("high", "slower than")):
+            text = Trainer([3, 2], precision=name, backend="native").explain()
+            assert f"precision: {name}, by avx512_bf16's products of bfloat16 numbers: {speed} highest" in text
     if native.reason() is None:
-        for isas, why in (((), "this machine has no AMX"), (("amx",), "this version has no kernels for AMX")):
+        monkeypatch.setenv("BRISKMLP_ISA", "portable")
+        with_unit = ("portable was asked for, avx512_bf16 can run here", ("portable", "avx512_bf16"))
+        for why, isas in (("this machine has no AVX-512 BF16", ("portable",)), with_unit):
             monkeypatch.setattr(native, "isas", lambda isas=isas: isas)
             text = Trainer([3, 2], precision="bfloat16", backend="native").explain()
             assert line.format("bfloat16", why) in text
@@ -484,10 +492,10 @@ def test_what_has_no_other_precision_refuses_it_by_name(precision):
 def test_the_kernels_refuse_what_they_cannot_compute():
     plan = build([3, 2]).plan
     with pytest.raises(ValueError, match="only float32 has a precision other than the highest"):
-        native.workspace(plan._replace(precision=BFLOAT16), np.dtype("float64"), 5)
+        native.workspace(plan._replace(precision=BFLOAT16), np.dtype("float64"), 5, isa="portable")
     for precision in (-1, 3):
         with pytest.raises(ValueError, match=f"plan.precision is {precision}, which is not in 0 to 2"):
-            native.workspace(plan._replace(precision=precision), F32, 5)
+            native.workspace(plan._replace(precision=precision), F32, 5, isa="portable")
 
 
 @pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))

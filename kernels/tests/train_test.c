@@ -298,6 +298,7 @@ static void check_divergence(void) {
     for (int v = 0; v < 16; v++)
         for (int threads = 1; threads <= 2; threads++) {
             struct task t = make_task(&SHAPES[3], v); /* batches of 16, 16 and 1 */
+            t.plan.precision = kernels->precision;
             const double rates[] = {t.rate, t.rate}, late[] = {t.rate, INFINITY}, infinite[] = {INFINITY, 1};
             brisk_force_threads(threads);
             check_end(&t, infinite, 1, BRISK_WEIGHTS_NOT_FINITE, 0, 1);
@@ -317,6 +318,7 @@ static void check_divergence(void) {
 
 static void check_allocation(void) {
     struct task t = make_task(&SHAPES[3], 3);
+    t.plan.precision = kernels->precision;
     int64_t count = 1;
     struct brisk_work* work = NULL;
     for (; work == NULL && count < 100; count++) {
@@ -349,7 +351,7 @@ static void check_task(const struct shape* shape, int v, bool bits) {
     struct result steps = make_result(&t);
     for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
         kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size, false) : NULL;
-        if (kernels == NULL)
+        if (kernels == NULL || kernels->precision != BRISK_HIGHEST)
             continue;
         brisk_force_threads(1 + v % 3);
         check_gradient(&t, &r, scale, no_state);
@@ -357,13 +359,20 @@ static void check_task(const struct shape* shape, int v, bool bits) {
         if (bits)
             check_bits(&t);
     }
+    if (bits && format->size == sizeof(float))
+        for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
+            kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size, false) : NULL;
+            t.plan.precision = v % 2 ? BRISK_HIGH : BRISK_BFLOAT16;
+            if (kernels != NULL)
+                check_bits(&t);
+        }
     free(no_state);
     free_result(&r), free_result(&steps);
     free_task(&t);
 }
 
 int main(int argc, char** argv) {
-    const char* isa = brisk_isa_names[brisk_isa_should_run(brisk_isas_can_run())];
+    const char* isa = brisk_isa_names[brisk_isa_should_run(brisk_isas_can_run(), BRISK_HIGHEST)];
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "quick") == 0)
             quick = true;

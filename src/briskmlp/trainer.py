@@ -455,8 +455,8 @@ class Trainer:
         lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
         reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-        emulation = dispatch.emulation(engine.choice, engine.plan)
-        lines += [] if emulation is None else [f"precision: {emulation}"]
+        arithmetic = dispatch.arithmetic(engine.choice, engine.plan)
+        lines += [] if arithmetic is None else [f"precision: {arithmetic}"]
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
         lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from briskmlp.network import FloatArray
-from briskmlp.plan import Floats, Ints, Plan
+from briskmlp.plan import HIGHEST, Floats, Ints, Plan
 
 Rows = Ints
 Workspace = Any
@@ -128,7 +128,7 @@ class Backend(Protocol):
         """Return whether its threads are those of a BLAS library."""
         ...
 
-    def isa(self) -> str | None:
+    def isa(self, precision: int = HIGHEST) -> str | None:
         """Return the instruction set that a new workspace takes, or None if that is left to others."""
         ...
 

@@ -11,7 +11,7 @@ import numpy as np
 from briskmlp._messages import check_choice
 from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
-from briskmlp.plan import HIGHEST, PRECISIONS, Plan
+from briskmlp.plan import BFLOAT16, HIGHEST, PRECISIONS, Plan
 
 # Fastest first at training steps, for every shape: bench/bench_training.py finds none where a later one trains faster.
 PREFERENCE = ("native", "numba", "numpy")
@@ -62,10 +62,10 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         obstacle = _obstacle(requested, plan, dtype)
         if obstacle is not None:
             raise ValueError(f"{source} cannot be honoured: {obstacle}")
-        return _choice(requested, f"asked for by {source}")
+        return _choice(requested, plan, f"asked for by {source}")
     for name in PREFERENCE:
         if _obstacle(name, plan, dtype) is None:
-            return _choice(name, "the fastest that can run this plan")
+            return _choice(name, plan, "the fastest that can run this plan")
     raise ValueError(f"no backend can run this plan: {_obstacle(PREFERENCE[-1], plan, dtype)}")
 
 
@@ -78,17 +78,21 @@ def reasons(choice: Choice, plan: Plan, dtype: np.dtype[Any]) -> dict[str, str]:
     }
 
 
-def emulation(choice: Choice, plan: Plan) -> str | None:
+def arithmetic(choice: Choice, plan: Plan) -> str | None:
     """Return how the plan's precision is computed, where it is not the highest."""
     if plan.precision == HIGHEST:
         return None
+    precision = PRECISIONS[plan.precision]
+    if choice.isa in native.UNITS:
+        speed = "up to twice as fast as" if plan.precision == BFLOAT16 else "slower than"
+        return f"{precision}, by {choice.isa}'s products of bfloat16 numbers: {speed} highest"
     if choice.backend.NAME != native.NAME:
         why = f"{choice.backend.NAME} computes in float32"
-    elif "amx" in native.isas():
-        why = "this version has no kernels for AMX"
+    elif "avx512_bf16" in native.isas():
+        why = f"{choice.isa} was asked for, avx512_bf16 can run here"
     else:
-        why = "this machine has no AMX"
-    return f"{PRECISIONS[plan.precision]}, emulated in float32 and no faster than highest: {why}"
+        why = "this machine has no AVX-512 BF16"
+    return f"{precision}, emulated in float32 and no faster than highest: {why}"
 
 
 def backends() -> dict[str, str | None]:
@@ -102,9 +106,9 @@ def backends() -> dict[str, str | None]:
     return {name: _unavailable(name) for name in PREFERENCE}
 
 
-def _choice(name: str, why: str) -> Choice:
+def _choice(name: str, plan: Plan, why: str) -> Choice:
     backend = _module(name)
-    return Choice(backend, why, backend.isa())
+    return Choice(backend, why, backend.isa(plan.precision))
 
 
 def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:

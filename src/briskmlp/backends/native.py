@@ -12,12 +12,13 @@ import numpy as np
 from briskmlp.backends.contract import LOSS_NOT_FINITE, WEIGHTS_NOT_FINITE, Divergence, Position, Rows, Workspace
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
-from briskmlp.plan import Floats, Ints, Plan
+from briskmlp.plan import HIGHEST, Floats, Ints, Plan
 
 NAME = "native"
 RESTORES = True
 USES_BLAS = False
-ISAS = ("portable", "avx2", "avx512", "amx")
+ISAS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
+UNITS = ("avx512_bf16",)  # multiply bfloat16 alone
 
 
 # --- what can run ----------------------------------------------------------------------------------------------------
@@ -47,7 +48,8 @@ def isas() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Some of ``"portable"``, ``"avx2"``, ``"avx512"``, ``"amx"``, slowest first; empty without the C extension.
+        Some of ``"portable"``, ``"avx2"``, ``"avx512"``, ``"avx512_bf16"``, ``"amx"``, each of which includes those
+        before it; empty without the C extension.
 
     Examples
     --------
@@ -77,10 +79,10 @@ def reason() -> str | None:
     return _load()[1]
 
 
-def isa() -> str:
+def isa(precision: int = HIGHEST) -> str:
     """Return the instruction set that new trainers take: ``BRISKMLP_ISA`` if it is set, else the best."""
     asked = os.environ.get("BRISKMLP_ISA")
-    best: str = _load()[0].best_isa()
+    best: str = _load()[0].best_isa(precision)
     return asked or best
 
 
@@ -99,6 +101,8 @@ def unavailable() -> str | None:
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
+    if plan.precision == HIGHEST and isa() in UNITS:
+        return f"{isa()} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
     return None
 
 
@@ -148,7 +152,7 @@ def workspace(
     """Allocate what calls over ``n`` rows need, for as many of the threads as the shape deserves."""
     _show_to_threadpoolctl()
     record = None if record is None else words(record)
-    return _load()[0].workspace(plan, dtype.itemsize, isa or _isa(), n, training, threads, record)
+    return _load()[0].workspace(plan, dtype.itemsize, isa or _isa(plan.precision), n, training, threads, record)
 
 
 def ticks() -> int:
@@ -173,7 +177,7 @@ def limits(dtype: np.dtype[Any], isa: str, threads: int) -> tuple[int, float, fl
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return how many bytes a workspace for training takes."""
-    n_bytes: int = _load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(), n, True, threads)
+    n_bytes: int = _load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(plan.precision), n, True, threads)
     return n_bytes
 
 
@@ -200,7 +204,7 @@ def gradient(
 
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
-    _load()[0].update(plan, params.itemsize, isa(), params, grad, state, step, rate)
+    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, state, step, rate)
 
 
 def train(

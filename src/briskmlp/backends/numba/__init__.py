@@ -23,7 +23,7 @@ USES_BLAS = True  # SciPy's, for large layers
 _compiled: set[tuple[Any, ...]] = set()
 
 
-def isa() -> str | None:
+def isa(precision: int = HIGHEST) -> str | None:
     """Return None: the instruction set is LLVM's choice."""
     return None
 

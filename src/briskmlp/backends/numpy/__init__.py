@@ -24,7 +24,7 @@ from briskmlp.backends.numpy.epoch import Workspace, train
 from briskmlp.backends.numpy.forward import forward
 from briskmlp.backends.numpy.update import update
 from briskmlp.backends.recording import Laps, words
-from briskmlp.plan import Plan
+from briskmlp.plan import HIGHEST, Plan
 
 __all__ = ["forward", "gradient", "train", "update"]
 
@@ -33,7 +33,7 @@ RESTORES = False
 USES_BLAS = True
 
 
-def isa() -> str | None:
+def isa(precision: int = HIGHEST) -> str | None:
     """Return None: the instruction set is NumPy's choice."""
     return None
 

@@ -1,0 +1,108 @@
+/* What products read, where their words are single numbers: for highest the numbers themselves.
+ *
+ * Otherwise bfloat16 numbers in the clothes of float32, which holds their products exactly: tiles add up what a unit
+ * for bfloat16 would. bfloat16 rounds A and delta in their place; for high they stay whole, and both parts lie behind
+ * them. Weights are rounded beside the parameters, and again in WT. */
+
+/* Whether A and delta stay as they were computed, or are rounded there. */
+static bool keeps_numbers(const struct brisk_work* work) {
+    (void)work;
+    return true;
+}
+
+/* A or delta, of so many numbers with its pads, to be read along its rows. */
+static struct operand along_rows(const struct brisk_work* work, const real* x, int64_t numbers) {
+    if (work->plan.precision != BRISK_HIGH)
+        return (struct operand){x, NULL};
+    return (struct operand){x + numbers, x + 2 * numbers};
+}
+
+/* The same, along its columns. */
+static struct operand along_columns(const struct brisk_work* work, const real* x, int64_t numbers) {
+    return along_rows(work, x, numbers);
+}
+
+/* Of n weights the part at `at`; behind them lie the low ones. */
+static struct operand weights_at(const struct brisk_work* work, const void* x, int64_t n, int64_t at) {
+    const real* high = (const real*)x + at;
+    return (struct operand){high, work->plan.precision == BRISK_HIGH ? high + n : NULL};
+}
+
+/* What the rest of a step reads of A or delta. */
+static struct kept kept_of(const struct brisk_work* work, const real* x) {
+    return (struct kept){x, work->panel_stride, PANEL};
+}
+
+INLINE vec kept_vec(const struct kept* kept, int64_t i, int v) {
+    return vec_load(kept->numbers + i * kept->row + v * LANES);
+}
+
+/* The parts of n numbers; `low` may be NULL, and `high` be x. */
+static void round_run(const real* x, real* high, real* low, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vec a = vec_load(x + i), a1 = bfloat16(a);
+        vec_store(high + i, a1);
+        if (low != NULL)
+            vec_store(low + i, bfloat16(a - a1));
+    }
+}
+
+/* A block of A or delta, x of so many numbers in n columns, has been written: write what products read. */
+static void round_rows(const struct brisk_work* work, const struct block* block, real* x, int64_t numbers, int64_t n) {
+    (void)n;
+    const struct operand parts = along_rows(work, x, numbers);
+    for (int64_t j = block->j0; j < block->j1; j++) {
+        const int64_t at = j * work->panel_stride + block->i0 * PANEL;
+        round_run(x + at, (real*)parts.high + at, parts.low == NULL ? NULL : (real*)parts.low + at,
+                  (block->i1 - block->i0) * PANEL);
+    }
+}
+
+/* Write one block of WT, or of its low part. */
+static void turn_numbers(const struct brisk_layer* layer, int64_t j, int64_t k, const real* W, real* WT) {
+    WT += layer->WT + k * layer->WT_panel + j * PANEL * PANEL;
+    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = smaller(PANEL, layer->n_out - j * PANEL);
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++)
+            WT[c * PANEL + r] = W[r * PANEL + c];
+}
+
+/* Block (j, k) of W has moved: write what products read of it, and, if `turned`, of WT. */
+static void round_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
+                        bool turned) {
+    const int64_t at = block_at(layer, j, k);
+    const struct operand W = weights_at(work, work->R, work->n_packed, at);
+    if (rounds(work))
+        round_run((const real*)work->P + at, (real*)W.high, (real*)W.low, block_rows(layer, k) * PANEL);
+    if (!turned)
+        return;
+    turn_numbers(layer, j, k, W.high, work->WT);
+    if (W.low != NULL)
+        turn_numbers(layer, j, k, W.low, (real*)work->WT + work->n_turned);
+}
+
+/* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
+ * and dW reads them a second time. */
+static void gather_rows(const struct brisk_work* work, const struct brisk_data* data, const int64_t* rows, int64_t i0,
+                        int64_t i1, real* A0) {
+    const int64_t n_in = work->layers[0].n_in, stride = work->panel_stride;
+    for (int64_t i = i0; i < i1; i++) {
+        const real* X = (const real*)data->X + rows[i] * data->X_step;
+        real* A = A0 + i * PANEL;
+        int64_t j = 0;
+        for (; j + PANEL <= n_in; j += PANEL, A += stride) {
+            vec_store(A, vec_load(X + j));
+            vec_store(A + LANES, vec_load(X + j + LANES));
+        }
+        if (j < n_in) {
+            vec_store(A, vec_load_first(X + j, n_in - j));
+            if (j + LANES < n_in)
+                vec_store(A + LANES, vec_load_first(X + j + LANES, n_in - j - LANES));
+        }
+    }
+    if (rounds(work)) {
+        const int64_t panels = work->layers[0].panels_in;
+        const struct block block = {.j0 = 0, .j1 = panels, .i0 = i0, .i1 = i1};
+        round_rows(work, &block, A0, panels * stride, n_in);
+    }
+}
