@@ -21,6 +21,7 @@ class Contender(ABC):
     """One library, ready to train one workload."""
 
     package: ClassVar[str]
+    operand_roundoff: ClassVar[float] = 0.0  # to which products read their operands, beyond the dtype's
     isa: str | None = None  # the instruction set, where the library tells it
 
     def __init__(
@@ -72,6 +73,7 @@ class Briskmlp(Contender):
 
     package = "briskmlp"
     backend: ClassVar[str]
+    precision: ClassVar[str] = "highest"
 
     @classmethod
     def version(cls) -> str:
@@ -94,6 +96,7 @@ class Briskmlp(Contender):
             optimizer={"sgd": SGD, "adam": Adam}[w.optimizer](w.learning_rate),
             batch_size=w.batch,
             dtype=self.dtype.name,
+            precision=self.precision,
             shuffle=self.shuffle,
             seed=0,
             backend=self.backend,
@@ -121,3 +124,13 @@ class BriskmlpNumpy(Briskmlp):
 
 class BriskmlpNative(Briskmlp):
     backend = "native"
+
+
+class BriskmlpHigh(BriskmlpNative):
+    precision = "high"
+    operand_roundoff = 2.0**-16
+
+
+class BriskmlpBfloat16(BriskmlpNative):
+    precision = "bfloat16"
+    operand_roundoff = 2.0**-8

@@ -22,19 +22,21 @@ class Reference:
     loss: float
     travel: float  # how far the fastest weight moved
 
-    def tolerances(self, dtype: str) -> tuple[float, float]:
+    def tolerances(self, dtype: str, operand_roundoff: float = 0.0) -> tuple[float, float]:
         """Absolute tolerance of a weight and relative tolerance of the loss, from the rounding of `dtype`.
 
         With unit roundoff u, every one of the S updates rounds a weight by at most u·max|W|, and its dW, a sum of
         up to k products, is wrong by about √k·u of its size; over the run the dW add up to `travel`. The loss
-        sums n·n_out squares, and its mean S values. The factor 4 is for the few ulp of a library's sigmoid.
+        sums n·n_out squares, and its mean S values. The factor 4 is for the few ulp of a library's sigmoid. Where
+        products read operands that are rounded to w, each layer that a number passes adds about w of its size.
         """
         u = np.finfo(dtype).eps / 2
         updates = EPOCHS * self.workload.steps
         longest = max(self.workload.batch, *self.workload.layers)
         largest = max(float(np.abs(W).max()) for W in self.weights)
-        of_weights = 4 * u * (updates * largest + np.sqrt(longest) * self.travel)
-        of_loss = 4 * u * (updates + np.sqrt(self.workload.batch * self.workload.layers[-1]))
+        of_operands = 4 * operand_roundoff * (len(self.workload.layers) - 1)
+        of_weights = 4 * u * (updates * largest + np.sqrt(longest) * self.travel) + of_operands * self.travel
+        of_loss = 4 * u * (updates + np.sqrt(self.workload.batch * self.workload.layers[-1])) + of_operands
         return float(of_weights), float(of_loss)
 
 
@@ -59,7 +61,7 @@ def check_equal(kind: type[Contender], expected: Reference, dtype: str, threads:
     weights, biases = workload.initial_parameters()
     contender = kind(workload, X, Y, weights, biases, dtype, threads)
     loss = contender.run(EPOCHS)
-    of_weights, of_loss = expected.tolerances(dtype)
+    of_weights, of_loss = expected.tolerances(dtype, kind.operand_roundoff)
     for layer, (W, right) in enumerate(zip(contender.weights(), expected.weights, strict=True)):
         error = float(np.abs(W - right).max())
         if not error <= of_weights:  # catches NaN too

@@ -95,5 +95,6 @@ def forced() -> list[str]:
     """Our contenders that are forced to an instruction set which is not the best here."""
     from briskmlp.backends import native
 
-    # The tiles of AMX multiply no float32.
-    return [f"{OURS[0]}@{isa}" for isa in native.isas() if isa not in (native.isa(), "amx")]
+    # What multiplies bfloat16 has no float32.
+    others = (native.isa(), *native.UNITS, "amx")
+    return [f"{OURS[0]}@{isa}" for isa in native.isas() if isa not in others]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from contender import BriskmlpNative, BriskmlpNumba, BriskmlpNumpy, Contender
+from contender import BriskmlpBfloat16, BriskmlpHigh, BriskmlpNative, BriskmlpNumba, BriskmlpNumpy, Contender
 from workloads import Array, Workload
 
 # Adam as PyTorch defines it, with PyTorch's defaults.
@@ -113,15 +113,28 @@ class Torch(Contender):
             for rows in self.torch.split(self.torch.from_numpy(self.order()), self.workload.batch):
                 X, Y = self.inputs[rows], self.targets[rows]
                 self.optimizer.zero_grad()
-                E = ((self.model(X) - Y) ** 2).sum() / len(X)
+                E = self.error(X, Y)
                 E.backward()
                 self.optimizer.step()
                 total += E.detach()
             loss = total.item() / self.workload.steps
         return loss
 
+    def error(self, X: Any, Y: Any) -> Any:
+        return ((self.model(X) - Y) ** 2).sum() / len(X)
+
     def weights(self) -> list[Array]:
         return [m.weight.detach().numpy().T for m in self.model if isinstance(m, self.torch.nn.Linear)]
+
+
+class TorchAutocast(Torch):
+    """The same with PyTorch's automatic mixed precision: products of bfloat16 numbers, weights in float32."""
+
+    operand_roundoff = 2.0**-8
+
+    def error(self, X: Any, Y: Any) -> Any:
+        with self.torch.autocast("cpu", dtype=self.torch.bfloat16):
+            return super().error(X, Y)
 
 
 class Jax(Contender):
@@ -245,9 +258,12 @@ class Sklearn(Contender):
 
 CONTENDERS: dict[str, type[Contender]] = {
     "briskmlp-native": BriskmlpNative,
+    "briskmlp-high": BriskmlpHigh,
+    "briskmlp-bfloat16": BriskmlpBfloat16,
     "briskmlp-numba": BriskmlpNumba,
     "briskmlp-numpy": BriskmlpNumpy,
     "torch": Torch,
+    "torch-autocast": TorchAutocast,
     "jax": Jax,
     "numpy": NumPy,
     "sklearn": Sklearn,
