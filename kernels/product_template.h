@@ -15,8 +15,10 @@ enum {
     PANELS = 12,     /* of C, or of blocks of dW in both directions: what is summed in one go, and stays in L2 */
     /* A panel of B of up to WHOLE rows of words is read in one go, from L2. Of more, K_BLOCK at a time: then ROW_BLOCK
      * rows of PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
-    WHOLE = 896,
-    K_BLOCK = 512 / sizeof(real)
+    WHOLE = 896 / UNIT,
+    K_BLOCK = 512 / sizeof(real),
+    LONG = 256 /* rows of words in a sum of dW, from which it pays to fetch early what it is added to: 3 % of dW of
+                  512-512 at a batch of 512, where fetching costs 784-256 at a batch of 128 half a percent */
 };
 
 /* Memory to fetch into L2 meanwhile, so many cache lines before each tile: many at once would hinder its own loads. */
@@ -146,6 +148,9 @@ INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t
 #pragma GCC unroll 2
         for (int j = 0; j < v; j++)
             acc[i][j] = vec_splat(0);
+    if (outcome != SET && m >= LONG)
+        for (int i = 0; i < height * PANEL; i += 64 / (int)sizeof(real))
+            __builtin_prefetch(C + i, 1, 3);
     const int64_t every = ahead == NULL ? m + 1 : (m + ahead->per_tile - 1) / ahead->per_tile;
     int64_t until = every;
     for (int64_t p = 0; p < m; p++, A += PANEL, D += PANEL) {
