@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,8 +47,7 @@ class Recording(Checkpoint):
 
     def save(self, trainer):
         super().save(trainer)
-        with open(self.path, "rb") as file:  # noqa: PTH123
-            self.files = [*getattr(self, "files", []), file.read()]
+        self.files = [*getattr(self, "files", []), Path(self.path).read_bytes()]
 
 
 @pytest.fixture(autouse=True)

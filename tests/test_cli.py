@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -517,9 +518,9 @@ def test_nobody_reads_the_output():
     assert (process.returncode, err) == (141, "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_the_disk_is_full():
-    with open("/dev/full", "w") as full:  # noqa: PTH123
+    with Path("/dev/full").open("w") as full:
         process = start("info", stdout=full)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (2, "briskmlp: error: cannot write the output: No space left on device\n")

@@ -28,8 +28,7 @@ UNITS = ("avx512_bf16",)  # multiply bfloat16 alone
 def _load() -> tuple[Any, str | None]:
     """Return the extension, or None and why it is not usable."""
     try:
-        # "from briskmlp import _native" would not tell a missing extension from a broken one.
-        import briskmlp._native as _native  # noqa: PLR0402
+        import briskmlp._native as _native  # noqa: PLR0402 - with "from", a missing extension fails as a broken one does
     except ModuleNotFoundError:
         return None, (
             "this installation is pure Python: no working C compiler was found when it was built; "
