@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# Before anything imports Matplotlib: it draws without a screen.
+os.environ["MPLBACKEND"] = "Agg"
 
 # Each backend that can run here, with each of its instruction sets. One that cannot is left out; test_dispatch.py skips
 # once for it, with the reason.
@@ -28,6 +31,14 @@ def interrupts():
     """Let SIGINT interrupt: shells start what runs in the background with it ignored, and tests would wait for ever."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Close the figures that a test leaves, if it has drawn any."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(params=RUNNABLE, ids=lambda chosen: "-".join(filter(None, chosen)))

@@ -1,4 +1,4 @@
-"""Small things to learn, which the tests of the Trainer share."""
+"""Small things to learn, and Trainers for them, which tests share."""
 
 import numpy as np
 
@@ -12,6 +12,14 @@ TASKS = {  # name: layers, arguments, targets from (generator, n)
     "softmax": ([3, 5, 4], {"hidden": "relu", "loss": "cross_entropy"}, lambda rng, n: rng.integers(4, size=n)),
     "binary": ([3, 5, 1], {"loss": "cross_entropy"}, lambda rng, n: rng.integers(2, size=n)),
 }
+
+XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0.0, 1.0, 1.0, 0.0])
+TWO_WEIGHTS = ((0, 0, 0), (1, 1, 0))  # of small(): layer, from, to
+
+
+def small(**arguments):
+    """A Trainer for XOR; the same one each time."""
+    return Trainer([2, 3, 1], **{"seed": 1, "dtype": "float64", "backend": "numpy", "batch_size": 2, **arguments})
 
 
 def make(task, **arguments):

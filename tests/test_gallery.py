@@ -3,28 +3,22 @@
 import runpy
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
-
-mpl.use("Agg")  # draws without a screen
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in GALLERY.glob("plot_*.py")))
 def test_a_script_leaves_figures(script):
-    try:
-        text = (GALLERY / script).read_text(encoding="utf-8")
-        title, underline = text.splitlines()[1:3]  # as sphinx-gallery wants them
-        assert text.startswith('"""\n')
-        assert underline == "=" * len(title)
-        runpy.run_path(str(GALLERY / script))
-        assert plt.get_fignums()
-        for number in plt.get_fignums():
-            plt.figure(number).draw_without_rendering()
-    finally:
-        plt.close("all")
+    text = (GALLERY / script).read_text(encoding="utf-8")
+    title, underline = text.splitlines()[1:3]  # as sphinx-gallery wants them
+    assert text.startswith('"""\n')
+    assert underline == "=" * len(title)
+    runpy.run_path(str(GALLERY / script))
+    assert plt.get_fignums()
+    for number in plt.get_fignums():
+        plt.figure(number).draw_without_rendering()
 
 
 def test_there_is_a_gallery():

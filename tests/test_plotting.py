@@ -4,11 +4,11 @@ import re
 import subprocess
 import sys
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier as StockClassifier
+from tasks import TWO_WEIGHTS, XOR, small
 
 from briskmlp import History, MLPClassifier, MLPRegressor, Trainer
 from briskmlp.plotting import (
@@ -17,22 +17,6 @@ from briskmlp.plotting import (
     WeightImagesDisplay,
     plot_confusion_matrix,
 )
-
-mpl.use("Agg")  # draws without a screen
-
-XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0.0, 1.0, 1.0, 0.0])
-TWO = ((0, 0, 0), (1, 1, 0))
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def small(**arguments):
-    return Trainer([2, 3, 1], **{"seed": 1, "dtype": "float64", "backend": "numpy", "batch_size": 2, **arguments})
-
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 
@@ -217,7 +201,7 @@ def test_displays_draw_again_elsewhere_and_return_themselves():
     trainer = small()
     displays = [
         LossCurveDisplay.from_history(trainer.fit(*XOR, epochs=2)),
-        DescentDisplay.from_trainer(trainer, *XOR, weights=TWO, epochs=1, n_points=2),
+        DescentDisplay.from_trainer(trainer, *XOR, weights=TWO_WEIGHTS, epochs=1, n_points=2),
         WeightImagesDisplay.from_trainer(trainer, (1, 2)),
     ]
     for display in displays:
@@ -245,7 +229,7 @@ def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # as if it were not installed
     for draw in (
         lambda: LossCurveDisplay.from_history(history),
-        lambda: DescentDisplay.from_trainer(trainer, *XOR, weights=TWO, epochs=10**9),  # before the work
+        lambda: DescentDisplay.from_trainer(trainer, *XOR, weights=TWO_WEIGHTS, epochs=10**9),  # before the work
         lambda: WeightImagesDisplay.from_trainer(trainer, (1, 2)),
         lambda: plot_confusion_matrix(trainer, *XOR),
     ):

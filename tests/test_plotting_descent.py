@@ -1,36 +1,20 @@
 """The path of gradient descent on the error surface: the numbers are the oracle's, the contours where they belong."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import oracle
 import pytest
-from tasks import data, described, everything, make
+from tasks import TWO_WEIGHTS, XOR, data, described, everything, make, small
 
 from briskmlp import SGD, Trainer
 from briskmlp.plotting import DescentDisplay
-
-mpl.use("Agg")  # draws without a screen
-
-XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0.0, 1.0, 1.0, 0.0])
-TWO = ((0, 0, 0), (1, 1, 0))
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def small(**arguments):
-    return Trainer([2, 3, 1], **{"seed": 1, "dtype": "float64", "backend": "numpy", "batch_size": 2, **arguments})
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("l2", [0.0, 0.5])
 def test_the_path_is_gradient_descent_of_two_weights(momentum, l2):
     trainer = small(optimizer=SGD(0.7, momentum=momentum), l2=l2, hidden="tanh", dropout=0.5)  # batches and dropout: no
-    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO, epochs=15, start=(-1.0, 2.0), n_points=2)
+    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO_WEIGHTS, epochs=15, start=(-1.0, 2.0), n_points=2)
     weights, biases, activations, loss = described(trainer)
     weights[0][0, 0], weights[1][1, 0] = -1.0, 2.0
     path, losses, v = [(-1.0, 2.0)], [], np.zeros(2)
@@ -93,7 +77,7 @@ def test_the_trainer_is_left_alone():
     trainer = small(optimizer=SGD(0.5, momentum=0.9))
     trainer.fit(*XOR, epochs=3)
     before = everything(trainer)
-    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO, epochs=5, n_points=3)
+    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO_WEIGHTS, epochs=5, n_points=3)
     assert everything(trainer) == before
     assert display.path[0].tolist() == [trainer.weights[0][0, 0], trainer.weights[1][1, 0]]  # where it is
     trainer.parameters[...] = 0
@@ -102,7 +86,7 @@ def test_the_trainer_is_left_alone():
 
 def test_limits_hold_the_path_and_the_weights_that_the_trainer_has():
     trainer = small()
-    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO, epochs=4, start=(9.0, -9.0), n_points=3)
+    display = DescentDisplay.from_trainer(trainer, *XOR, weights=TWO_WEIGHTS, epochs=4, start=(9.0, -9.0), n_points=3)
     points = np.vstack([display.path, [trainer.weights[0][0, 0], trainer.weights[1][1, 0]]])
     low, high = [display.x[0], display.y[0]], [display.x[-1], display.y[-1]]
     assert (points > low).all()
@@ -127,10 +111,10 @@ def test_a_flat_surface_and_losses_beyond_all_numbers():
     ("wrong", "message"),
     [
         ({"weights": 5}, r"weights is 5, but must be two weights: \(\(layer, i, j\), \(layer, i, j\)\)"),
-        ({"weights": (TWO[0], TWO[0])}, r"weights has \(0, 0, 0\) twice"),
-        ({"weights": (TWO[0], (2, 0, 0))}, "the layer of weights is 2, but must be >= 0 and <= 1"),
-        ({"weights": (TWO[0], (1, 3, 0))}, "the i of weights, in layer 1, is 3, but must be >= 0 and <= 2"),
-        ({"weights": (TWO[0], (1, 0, 1))}, "the j of weights, in layer 1, is 1, but must be >= 0 and <= 0"),
+        ({"weights": (TWO_WEIGHTS[0], TWO_WEIGHTS[0])}, r"weights has \(0, 0, 0\) twice"),
+        ({"weights": (TWO_WEIGHTS[0], (2, 0, 0))}, "the layer of weights is 2, but must be >= 0 and <= 1"),
+        ({"weights": (TWO_WEIGHTS[0], (1, 3, 0))}, "the i of weights, in layer 1, is 3, but must be >= 0 and <= 2"),
+        ({"weights": (TWO_WEIGHTS[0], (1, 0, 1))}, "the j of weights, in layer 1, is 1, but must be >= 0 and <= 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"n_points": 1}, "n_points is 1"),
         ({"start": (1.0,)}, r"start is \(1.0,\), but must be two numbers"),
@@ -141,5 +125,5 @@ def test_a_flat_surface_and_losses_beyond_all_numbers():
 )
 def test_errors_of_descent(wrong, message):
     with pytest.raises(ValueError, match=message):
-        DescentDisplay.from_trainer(small(), *XOR, **{"weights": TWO, "epochs": 1, **wrong})
+        DescentDisplay.from_trainer(small(), *XOR, **{"weights": TWO_WEIGHTS, "epochs": 1, **wrong})
     assert plt.get_fignums() == []

@@ -2,7 +2,6 @@
 
 import itertools
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,15 +11,7 @@ from sklearn.neural_network import MLPRegressor as StockRegressor
 from briskmlp import MLPClassifier, Network, Trainer
 from briskmlp.plotting import NetworkDisplay
 
-mpl.use("Agg")  # draws without a screen
-
 SOLID = (0, None)  # what collections make of "-"
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def network(layers, *, bias="neuron", seed=0, **arguments):

@@ -159,7 +159,7 @@ def test_committed_texts_follow_from_the_committed_numbers() -> None:
 
 
 def test_figures(report: dict[str, Any], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")  # is not among the tests' requirements
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
     from report_figures import draw
 
     report["limits"] += [{"dtype": "float32", "threads": 1, "fma": 200.0, "gemm": 100.0}]
