@@ -386,7 +386,7 @@ def test_every_epochs_counts_the_trainers_epochs(tmp_path, monkeypatch):
 
 def test_every_seconds_waits(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("briskmlp.callbacks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("briskmlp.callbacks.checkpoint.time.monotonic", lambda: now[0])
 
     class Clock:
         def on_pause(self, trainer):

@@ -1,0 +1,138 @@
+"""Who is called when: the callbacks of one ``fit``, their hooks and their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from briskmlp.callbacks.checkpoint import Checkpoint
+from briskmlp.callbacks.early_stopping import EarlyStopping, check_monitor
+from briskmlp.checkpoint import CallbackState
+from briskmlp.history import History, Record
+from briskmlp.network import MAX_SIZE
+
+if TYPE_CHECKING:
+    from briskmlp.trainer import Trainer
+
+HOOKS = ("on_fit_begin", "on_epoch_end", "on_epochs", "on_pause", "on_fit_end", "state_dict", "load_state_dict")
+
+
+class Callbacks:
+    """The callbacks of one call of ``fit``, checked before any weight moves.
+
+    Parameters
+    ----------
+    callbacks : iterable of object
+    names : iterable of str, optional
+        What each record will hold; an `EarlyStopping` that monitors something else is refused.
+
+    Raises
+    ------
+    TypeError
+        For an object without any hook, or a hook that cannot be called.
+    ValueError
+        For a ``monitor`` that no record will have.
+
+    Examples
+    --------
+    >>> class Stop:
+    ...     def on_epoch_end(self, trainer, record):
+    ...         return record["loss"] < 0.1
+    >>> callbacks = Callbacks([Stop()])
+    >>> callbacks.every_epoch
+    True
+    >>> callbacks.on_epochs(None, [{"epoch": 1, "loss": 0.05}])
+    True
+    """
+
+    def __init__(self, callbacks: Iterable[object], names: Iterable[str] | None = None) -> None:
+        if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
+            raise TypeError(f"callbacks must be a list of objects, got {callbacks!r}")
+        self.callbacks = list(callbacks)
+        monitored = None if names is None else tuple(names)
+        for position, callback in enumerate(self.callbacks):
+            _check_hooks(position, callback)
+            if monitored is not None and isinstance(callback, EarlyStopping):
+                check_monitor(callback.monitor, monitored)
+        self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))
+        for callback in self.callbacks:
+            if isinstance(callback, Checkpoint):
+                callback.callbacks = self.callbacks
+
+    def add(self, callback: object | None) -> None:
+        """Add one of our own, if there is one."""
+        if callback is not None:
+            self.callbacks.append(callback)
+
+    @property
+    def every_epoch(self) -> bool:
+        """Whether the trainer must come back after each epoch, so that kernels cannot train several in one go."""
+        return any(hasattr(c, "on_epoch_end") and not hasattr(c, "on_epochs") for c in self.callbacks)
+
+    def next_stop(self, epoch: int) -> int:
+        """Return an epoch after this one, beyond which the kernels must not train in one go."""
+        intervals = [c.every_epochs for c in self.callbacks if isinstance(c, Checkpoint) and c.every_epochs is not None]
+        return min((epoch - epoch % interval + interval for interval in intervals), default=MAX_SIZE)
+
+    def load_states(self, states: Sequence[CallbackState], trainer: Trainer) -> list[str]:
+        """Give the k-th callback of each class the k-th state of this class; return the classes of those left over."""
+        left = list(states)
+        for callback in self.callbacks:
+            kinds = [kind for kind, _ in left]
+            if type(callback).__name__ in kinds and hasattr(callback, "load_state_dict"):
+                callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))[1])
+                if isinstance(callback, EarlyStopping):
+                    callback.check_shape(trainer)
+        return [kind for kind, _ in left]
+
+    def on_fit_begin(self, trainer: Trainer) -> bool:
+        """Tell all callbacks that training begins; return whether one of them said True, as there is nothing to do."""
+        answers = []
+        for hook in self._hooks("on_fit_begin"):
+            answers.append(hook(trainer))  # noqa: PERF401 - a comprehension is a frame more, before Python 3.12
+        return _any_true(answers)
+
+    def on_pause(self, trainer: Trainer) -> None:
+        """Tell all callbacks that a kernel call has ended."""
+        for hook in self._hooks("on_pause"):
+            hook(trainer)
+
+    def on_epochs(self, trainer: Trainer, records: Sequence[Record]) -> bool:
+        """Tell all callbacks of the epochs just trained; return whether one of them said True."""
+        answers = []
+        for callback in self.callbacks:
+            if hasattr(callback, "on_epochs"):
+                answers.append(callback.on_epochs(trainer, records))
+            elif hasattr(callback, "on_epoch_end"):
+                answers.extend(callback.on_epoch_end(trainer, record) for record in records)
+        return _any_true(answers)
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """Tell all callbacks that training has ended."""
+        for hook in self._hooks("on_fit_end"):
+            hook(trainer, history)
+
+    def _hooks(self, name: str) -> Iterator[Any]:
+        return (getattr(callback, name) for callback in self.callbacks if hasattr(callback, name))
+
+
+def states_of(callbacks: Iterable[object]) -> list[CallbackState]:
+    """Return the states of those callbacks that have one."""
+    return [(type(c).__name__, c.state_dict()) for c in callbacks if hasattr(c, "state_dict")]
+
+
+def _any_true(answers: Iterable[object]) -> bool:
+    """Return whether an answer is True; nothing else stops, so that a lambda's accidental value does not."""
+    return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+
+
+def _check_hooks(position: int, callback: object) -> None:
+    hooks = [name for name in HOOKS if hasattr(callback, name)]
+    if isinstance(callback, type) or not hooks:
+        problem = "is a class, not an object of it" if isinstance(callback, type) else "has no hook"
+        raise TypeError(f"callbacks[{position}] {problem}: {callback!r}; the hooks are {', '.join(HOOKS)}")
+    for name in hooks:
+        if not callable(getattr(callback, name)):
+            raise TypeError(f"callbacks[{position}].{name} of {callback!r} cannot be called")
