@@ -515,3 +515,48 @@ def test_the_digest_follows_every_source(monkeypatch, tmp_path):
         source.write_text(source.read_text() + "\n")
         digests.add(_options._digest())
     assert len(digests) == 1 + len(list(tmp_path.glob("*.py")))
+
+
+def test_a_kernel_that_fails_to_compile_calls_what_it_has(monkeypatch):
+    """Other arguments are converted then, instead of being compiled for as well."""
+
+    @_options.entry
+    def kernel(x):
+        return x + 1
+
+    _options.compile_once(kernel, (numba.float64,))
+    monkeypatch.setattr(_options, "_compile", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        _options.compile_once(kernel, (numba.int64,))
+    assert kernel(1) == 2.0
+    assert list(kernel.overloads) == [(numba.float64,)]
+
+
+FORK = """
+import os, sys, threading, warnings
+from numba.core.compiler_lock import global_compiler_lock
+import briskmlp.backends.numba
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
+begun, forking = threading.Event(), threading.Event()
+def compile():
+    with global_compiler_lock:
+        begun.set()
+        forking.wait()
+threading.Thread(target=compile).start()
+begun.wait()
+os.register_at_fork(before=forking.set)  # the last one registered is the first one called
+pid = os.fork()
+if not pid:
+    threading.Timer(20, os._exit, [3]).start()
+    with global_compiler_lock:
+        os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_what_is_being_compiled():
+    source = str(Path(_options.__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -51,6 +51,13 @@ def _cache_directory() -> Path | None:
 
 CACHE = _cache_directory()
 
+if hasattr(os, "register_at_fork"):  # a child would wait forever for a lock whose holder it does not have
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
 
 def jit(function: Callable[..., Any]) -> Any:
     """Return the function as a Numba kernel, to be called from others."""
@@ -93,7 +100,9 @@ def compile_once(kernel: Any, signature: Any) -> None:
             with suppress(OSError):
                 CACHE.mkdir(parents=True, exist_ok=True)
             _compile(kernel, signature)
-        kernel.disable_compile()
+        finally:
+            if kernel.overloads:  # without any, Numba does not allow it
+                kernel.disable_compile()
 
 
 def call(kernel: Any, *arguments: Any) -> Any:
