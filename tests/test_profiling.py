@@ -367,6 +367,13 @@ def test_a_callback_may_profile_what_comes():
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
+def test_the_table_before_the_first_call_is_over():
+    """Another thread may look at it: kernels write the record while they run."""
+    _, p = train("numpy")
+    p._recording.seconds = 0.0
+    assert "the phases are 100.0% of the steps\n" in p.table()
+
+
 def test_the_table():
     _, p = train("numpy")
     table = p.table()

@@ -214,10 +214,9 @@ class Profile:
         for row in rows:
             bounds[row.bound or "unknown"] = bounds.get(row.bound or "unknown", 0.0) + row.share
         parts = ", ".join(f"{bound} {share:.1%}" for bound, share in sorted(bounds.items(), key=lambda kv: -kv[1]))
-        return (
-            f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps; these are "
-            f"{self.step_seconds / self.seconds:.1%} of the calls' {self.seconds * 1e3:.1f} ms"
-        )
+        seconds = self.seconds  # 0 while the first call is not over, which another thread may be in
+        calls = f"; these are {self.step_seconds / seconds:.1%} of the calls' {seconds * 1e3:.1f} ms" if seconds else ""
+        return f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps{calls}"
 
     def to_json(self) -> str:
         """Return all of it as a JSON object: ``rows``, ``machine`` and what ``table`` says beside them."""
