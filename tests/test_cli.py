@@ -391,8 +391,8 @@ def test_warnings_are_lines_for_people(tmp_path, data, run, monkeypatch):
 def test_where_checkpoints_cannot_be(tmp_path, data, run):
     for arguments, message in (
         (["--resume"], "--resume needs --checkpoint DIR"),
-        (["--checkpoint", tmp_path / "no" / "run"], "run: No such file or directory"),
-        (["--checkpoint", data], "data.csv: File exists"),
+        (["--checkpoint", tmp_path / "no" / "run"], "run'; accepted: a folder, or a new one in an existing folder"),
+        (["--checkpoint", data], "data.csv'; accepted: a folder"),
     ):
         code, _, err = run("train", data, "--target", "kind", *FAST, *arguments)
         assert code == 2

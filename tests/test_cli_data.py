@@ -230,6 +230,24 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train all.csv nowhere.csv --target kind", "nowhere.csv: No such file or directory"),
         ("train all.csv . --target kind", ".: Is a directory"),
         ("train all.csv 1.csv all.csv --target kind", "all.csv is given twice: rows to score on would be among"),
+        ("train all.csv link.csv --target kind", "link.csv is given twice, also as all.csv: rows to score on"),
+        (
+            "train X.npy --target X[1].npy",
+            "X[1].npy: a target is called like its file, but 'X[1]' is a column of X.npy",
+        ),
+        ("train all.csv --target kind --out link.csv", "--out is 'link.csv', which is read; accepted: another file"),
+        ("train X.npy --target price.npy --out price.npy", "--out is 'price.npy', which is read"),
+        ("train all.csv --target kind --out a.png --plot a.png", "--plot is 'a.png', which --out is as well"),
+        (
+            "train all.csv --target kind --checkpoint . --out checkpoint.safetensors",
+            "--out is 'checkpoint.safetensors', which --checkpoint is as well",
+        ),
+        ("train all.csv --target kind --out all.csv/model", "--out is 'all.csv/model', which cannot be written"),
+        ("train all.csv --target kind --checkpoint a/b", "--checkpoint is 'a/b'; accepted: a folder, or a new one in"),
+        ("train all.csv --target kind --checkpoint all.csv", "--checkpoint is 'all.csv'; accepted: a folder"),
+        ("predict model all.csv --out model", "--out is 'model', which is read; accepted: another file"),
+        ("predict model all.csv --out all.csv", "--out is 'all.csv', which is read; accepted: another file"),
+        ("profile --layers 2,2 --plot a.svg --trace a.svg", "--trace is 'a.svg', which --plot is as well"),
         ("train all.parquet", "--target is missing: the name or index of the column to predict"),
         ("train cut.csv.gz --target kind", "cut.csv.gz is not a whole gzip file"),
         ("train X.csv.gz --target kind", "X.csv.gz is not a whole gzip file"),
@@ -266,6 +284,8 @@ def test_errors(run, report, line, message):
     FRAME.rename(columns={"colour": "color"}).to_csv("other.csv", index=False)
     FRAME[["size"]].to_csv("small.csv", index=False)
     FRAME[:3].assign(weight="heavy").to_csv("text.csv", index=False)
+    Path("link.csv").symlink_to("all.csv")
+    np.save("X[1].npy", PRICE)
     Path("cut.csv.gz").write_bytes(Path("all.csv.gz").read_bytes()[:500])
     Path("X.csv.gz").write_bytes(Path("X.npy").read_bytes())
     code, out, err = run(line)

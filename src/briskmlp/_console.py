@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,19 @@ class Result(NamedTuple):
 
 def check_writable(option: str, path: Path | None) -> None:
     """Find out before hours of training, not after, that a file cannot be written there."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+    if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
         raise ValueError(f"{option} is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
+
+
+def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
+    """Refuse to write one file, by whatever name, twice or over what is read; options tell what is written."""
+    taken = {os.path.realpath(path): "is read" for path in read}
+    for option, path in written.items():
+        if path is None or (path.exists() and not path.is_file()):  # /dev/null takes any number
+            continue
+        if use := taken.get(os.path.realpath(path)):
+            raise ValueError(f"{option} is {str(path)!r}, which {use}; accepted: another file")
+        taken[os.path.realpath(path)] = f"{option} is as well"
 
 
 def check_plot(path: Path | None) -> None:

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from briskmlp._console import Result, check_plot, check_writable, note
+from briskmlp._console import Result, check_apart, check_plot, check_writable, note
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
@@ -25,6 +25,7 @@ def profile(args: Namespace) -> Result:
         return _calibrate(args)
     check_plot(args.plot)
     check_writable("--trace", args.trace)
+    check_apart({"--plot": args.plot, "--trace": args.trace})
     trainer = Trainer(
         args.layers,
         hidden=args.activation,

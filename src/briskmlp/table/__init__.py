@@ -6,6 +6,7 @@ The name of a file tells its format: ``.npz``, ``.parquet`` or ``.pq``, ``.npy``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,10 +95,14 @@ def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *
 
 
 def check_given_once(paths: Sequence[Path]) -> None:
-    """Refuse a file that is given twice."""
-    for index, path in enumerate(paths):
-        if path in paths[:index]:
-            raise ValueError(f"{path} is given twice: rows to score on would be among those trained on")
+    """Refuse a file that is given twice, by whatever names."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        real = Path(os.path.realpath(path))
+        if real in seen:
+            also = "" if seen[real] == path else f", also as {seen[real]}"
+            raise ValueError(f"{path} is given twice{also}: rows to score on would be among those trained on")
+        seen[real] = path
 
 
 def join(parts: Sequence[Part]) -> Table:

@@ -122,6 +122,8 @@ def _read_npy(args: Namespace) -> Data:
     mapped = Mapped(*args.data)
     if wanted.lower().endswith(".npy"):
         file = Path(wanted)
+        if file.stem in mapped.names:
+            raise ValueError(f"{file}: a target is called like its file, but {file.stem!r} is a column of {path}")
         target, y = file.stem, target_array(file, file.stem, np.asarray(open_array(file)), mapped.n)
         kinds = _choose([*mapped.names, target], "-1", args)
     else:

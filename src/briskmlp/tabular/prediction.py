@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp import checkpoint
-from briskmlp._console import Result, check_writable
+from briskmlp._console import Result, check_apart, check_writable
 from briskmlp.preparation import Preparation
 from briskmlp.tabular.data import read_prediction
 from briskmlp.tabular.reporting import labels_of
@@ -21,6 +21,7 @@ from briskmlp.trainer import Trainer
 def predict(args: Namespace) -> Result:
     """Predict the rows of files with a model that `train` wrote, as CSV to ``args.out`` or stdout."""
     check_writable("--out", args.out)
+    check_apart({"--out": args.out}, [args.model, *args.data])
     configuration = checkpoint.read(args.model).config
     if PREPARATION not in configuration:
         raise ValueError(

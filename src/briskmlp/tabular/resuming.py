@@ -41,6 +41,10 @@ def checkpoint_file(args: Namespace) -> Path | None:
         if args.resume:
             raise ValueError("--resume needs --checkpoint DIR, which tells where the checkpoint is")
         return None
+    if not (args.checkpoint if args.checkpoint.exists() else args.checkpoint.parent).is_dir():
+        raise ValueError(
+            f"--checkpoint is {str(args.checkpoint)!r}; accepted: a folder, or a new one in an existing folder"
+        )
     path: Path = args.checkpoint / "checkpoint.safetensors"
     if path.exists() and not args.resume:
         raise ValueError(f"{path} is there; --resume goes on from it, and without it the file must be removed first")

@@ -6,6 +6,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp import checkpoint
-from briskmlp._console import Result, check_plot, check_writable, note
+from briskmlp._console import Result, check_apart, check_plot, check_writable, note
 from briskmlp.callbacks import EarlyStopping
 from briskmlp.optimizers import OPTIMIZERS
 from briskmlp.preparation import Preparation
@@ -38,6 +39,8 @@ def train(args: Namespace) -> Result:
     if args.out is not None and args.out.exists() and not args.out.is_file():
         raise ValueError(f"--out is {str(args.out)!r}, which is no regular file, and a model replaces what is there")
     check_plot(args.plot)
+    target = [Path(args.target)] if args.target and args.target.lower().endswith(".npy") else []
+    check_apart({"--checkpoint": kept, "--out": args.out, "--plot": args.plot}, [*args.data, *target])
 
     data = read_training(args)
     test, validation, training = _split(data.n, args, share)
