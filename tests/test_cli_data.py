@@ -1,6 +1,7 @@
 """`briskmlp train` and `predict` on files of each format, with early stopping, a curve and a bar."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from briskmlp import cli
 from briskmlp.engine import Engine
 from briskmlp.random import sample_order
 from briskmlp.table import npy
+from briskmlp.tabular import prediction
 from briskmlp.tabular.training import SPLIT_STREAM
 
 pd = pytest.importorskip("pandas", reason="pandas is not installed")
@@ -233,7 +235,7 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train all.csv link.csv --target kind", "link.csv is given twice, also as all.csv: rows to score on"),
         (
             "train X.npy --target X[1].npy",
-            "X[1].npy: a target is called like its file, but 'X[1]' is a column of X.npy",
+            "a target is called like its file, but 'X[1]' is a column of X.npy",
         ),
         ("train all.csv --target kind --out link.csv", "--out is 'link.csv', which is read; accepted: another file"),
         ("train X.npy --target price.npy --out price.npy", "--out is 'price.npy', which is read"),
@@ -292,6 +294,28 @@ def test_errors(run, report, line, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_predictions_are_written_some_rows_at_a_time(run, report, monkeypatch, target):
+    report(f"train all.csv --target {target} --out model", *FAST)
+    code, whole, _ = run("predict model all.csv")
+    monkeypatch.setattr(prediction, "CHUNK_ROWS", 7)
+    assert run("predict model all.csv")[:2] == (code, whole) == (0, whole)
+    assert report("predict model all.csv --out p.csv")["rows"] == N
+    assert Path("p.csv").read_text(encoding="utf-8") == whole
+    first = [line.split(",")[0] for line in whole.splitlines()[1:]]
+    assert list(map(str, report("predict model all.csv")["predictions"])) == first
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 - as it is written
+def test_a_full_disk_is_named(run, report):
+    report("train all.csv --target kind --out model", *FAST)
+    assert run("predict model all.csv --out /dev/full") == (
+        2, "", "briskmlp: error: /dev/full: No space left on device\n",
+    )  # fmt: skip
 
 
 # Early stopping
@@ -369,6 +393,19 @@ def test_other_rows_of_npy_are_other_data(run, report):
         assert code == 2
         assert "it has another data" in err
         np.save("X.npy", X)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("watched", [True, False])
+def test_other_rows_to_watch_are_other_data(run, report, watched):
+    command = f"train X.npy --target price.npy --checkpoint run {'--early-stopping 99' if watched else ''}"
+    report(command, *FAST)
+    order = sample_order(0, SPLIT_STREAM, N)  # 30 rows to score on, then 12 to watch
+    changed = X.copy()
+    changed[order[30 if watched else 0], 0] += 1
+    np.save("X.npy", changed)
+    code, _, err = run(f"{command} --resume", *FAST)
+    assert (code, "it has another data" in err) == ((2, True) if watched else (0, False))
 
 
 # The curve

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,15 @@ def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -
         if use := taken.get(os.path.realpath(path)):
             raise ValueError(f"{option} is {str(path)!r}, which {use}; accepted: another file")
         taken[os.path.realpath(path)] = f"{option} is as well"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give errors of writing a file, such as of a full disk, its name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def check_plot(path: Path | None) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from argparse import Namespace
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from briskmlp import checkpoint
-from briskmlp._console import Result, check_apart, check_writable
+from briskmlp._console import Result, check_apart, check_writable, naming
 from briskmlp.preparation import Preparation
 from briskmlp.tabular.data import read_prediction
 from briskmlp.tabular.reporting import labels_of
 from briskmlp.tabular.resuming import PREPARATION
 from briskmlp.trainer import Trainer
+
+CHUNK_ROWS = 10_000  # held as text at a time, which takes many times as much memory as numbers
 
 
 def predict(args: Namespace) -> Result:
@@ -37,23 +41,37 @@ def predict(args: Namespace) -> Result:
         place = data.place(int(finite.argmin()))
         raise ValueError(f"{place}: the prediction overflows, far from the training rows")
 
-    # as text, because that is the shortest that gives back the same float32
     report: dict[str, Any] = {"target": preparation.target.name, "rows": len(A)}
+    if args.out is not None:
+        with naming(args.out), args.out.open("w", encoding="utf-8", newline="") as file:
+            _write(file, preparation, A)
+        return Result(report | {"out": str(args.out)}, f"wrote {len(A)} predictions to {args.out}\n")
+    if not args.json:
+        text = io.StringIO()
+        _write(text, preparation, A)
+        return Result(report, text.getvalue())
+    rows = [row for part in _rows(preparation, A) for row in part]
+    values: dict[str, Any] = {"predictions": [row[0] for row in rows]}
     if classes := preparation.classes:
-        labels, probabilities = labels_of(A, classes).tolist(), A.astype(str).tolist()
-        header = ["prediction", *(f"probability_{name}" for name in classes)]
-        rows = [[label, *row] for label, row in zip(labels, probabilities, strict=True)]
-        values = {
-            "predictions": labels,
-            "classes": classes,
-            "probabilities": [list(map(float, p)) for p in probabilities],
-        }
+        values |= {"classes": classes, "probabilities": [list(map(float, row[1:])) for row in rows]}
     else:
-        header, rows = ["prediction"], preparation.original_units(A).astype(str)[:, None].tolist()
-        values = {"predictions": [float(row[0]) for row in rows]}
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    if args.out is None:
-        return Result(report | values, file.getvalue())
-    args.out.write_text(file.getvalue(), encoding="utf-8", newline="")
-    return Result(report | {"out": str(args.out)}, f"wrote {len(A)} predictions to {args.out}\n")
+        values["predictions"] = list(map(float, values["predictions"]))
+    return Result(report | values, "")
+
+
+def _write(file: TextIO, preparation: Preparation, A: NDArray[Any]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["prediction", *(f"probability_{name}" for name in preparation.classes or ())])
+    for part in _rows(preparation, A):
+        writer.writerows(part)
+
+
+def _rows(preparation: Preparation, A: NDArray[Any]) -> Iterator[list[list[str]]]:
+    """Yield rows some at a time, each cell as the shortest text that gives back the same float32."""
+    for start in range(0, len(A), CHUNK_ROWS):
+        part = A[start : start + CHUNK_ROWS]
+        if classes := preparation.classes:
+            labels, probabilities = labels_of(part, classes).tolist(), part.astype(str).tolist()
+            yield [[label, *row] for label, row in zip(labels, probabilities, strict=True)]
+        else:
+            yield preparation.original_units(part).astype(str)[:, None].tolist()
