@@ -69,7 +69,8 @@ def train(args: Namespace) -> Result:
         PREPARATION: preparation.to_json(),
         "test_share": args.test_share,
         "validation_share": share,
-        "checksum": checksums[0],
+        # what is watched decides when to stop; of nothing watched, older files have one number
+        "checksum": checksums[:2] if len(validation) else checksums[0],
     }
     trainer = resumed(given, configuration, kept, args) if kept is not None and args.resume else given
     note(f"training {' -> '.join(map(str, trainer.network.layers))} on the {trainer.backend} backend")
