@@ -204,6 +204,35 @@ def test_damaged_files_are_one_error(mapped, tmp_path):
         open_array(tmp_path / "no.npy")
 
 
+def test_a_size_that_overflows_is_one_error(tmp_path):
+    """Warnings are errors here."""
+    with (tmp_path / "X.npy").open("wb") as file:
+        described = {"descr": "<f8", "fortran_order": False, "shape": (2**63 - 1, 4)}
+        np.lib.format.write_array_header_1_0(file, described)
+    with pytest.raises(ValueError, match=r"X\.npy cannot be mapped as an NPY file: array is too big"):
+        open_array(tmp_path / "X.npy")
+
+
+def test_a_file_that_is_cut_while_it_is_in_use(mapped):
+    data = mapped(X)
+    (path,) = data.paths
+    os.truncate(path, 1000)
+    for read in (lambda: data.take(EVERY, COLUMNS), lambda: data.column(0), lambda: data.moments(EVERY, COLUMNS)):
+        with pytest.raises(ValueError, match=r"X\.npy had 2048 bytes and now has 1000: it was cut while in use"):
+            read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files in use cannot be removed there")
+def test_a_file_that_is_removed_or_replaced_while_it_is_in_use(mapped):
+    data = mapped(X)
+    (path,) = data.paths
+    path.with_name("new.npy").write_bytes(b"new")
+    path.with_name("new.npy").replace(path)
+    np.testing.assert_array_equal(data.take(EVERY, COLUMNS), FLAT[:, COLUMNS])
+    path.unlink()
+    np.testing.assert_array_equal(data.take(EVERY, COLUMNS), FLAT[:, COLUMNS])
+
+
 # Several files
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class Mapped:
     def __init__(self, *paths: Path) -> None:
         self.paths = paths
         self._arrays = [open_array(path) for path in paths]
+        self._found = [path.stat() for path in paths]
         first = self._arrays[0].shape
         self.width = math.prod(first[1:])
         for path, array in zip(paths, self._arrays, strict=True):
@@ -79,20 +81,20 @@ class Mapped:
         whole = len(columns) == self.width and (columns == np.arange(self.width)).all()
         chosen = slice(None) if whole else columns
         if len(self._arrays) == 1:
-            return np.array(self._read(self._arrays[0], rows)[:, chosen], dtype=np.float64)
+            return np.array(self._read(0, rows)[:, chosen], dtype=np.float64)
         out = np.empty((len(rows), len(columns)))
         order = np.argsort(rows)  # so that the rows of a file lie side by side, as they do in the file
         parts = np.split(order, np.searchsorted(rows[order], self._starts[1:-1]))
-        for array, start, part in zip(self._arrays, self._starts[:-1], parts, strict=True):
+        for file, (start, part) in enumerate(zip(self._starts[:-1], parts, strict=True)):
             if len(part):
-                out[part] = self._read(array, rows[part] - start)[:, chosen]
+                out[part] = self._read(file, rows[part] - start)[:, chosen]
         return out
 
     def column(self, j: int) -> Column:
         """Return one column (n,), of the files' dtype but in the machine's byte order."""
         columns = []
-        for path, array in zip(self.paths, self._arrays, strict=True):
-            column = np.concatenate([self._read(array, rows)[:, j] for rows in self._chunks(len(array))])
+        for file, (path, array) in enumerate(zip(self.paths, self._arrays, strict=True)):
+            column = np.concatenate([self._read(file, rows)[:, j] for rows in self._chunks(len(array))])
             native = column.astype(column.dtype.newbyteorder("="))
             columns.append(target_array(path, f"X[{j}]", native, len(array)))
         return np.concatenate(columns)
@@ -123,9 +125,18 @@ class Mapped:
         why = "too far from the training rows' mean" if np.isfinite(value) else "not finite"
         raise ValueError(f"{self.place(rows[row])}, column 'X[{columns[j]}]': {value:g} is {why}")
 
-    def _read(self, array: NDArray[Any], rows: Rows) -> NDArray[Any]:
-        values = np.asarray(array[rows])
+    def _read(self, file: int, rows: Rows) -> NDArray[Any]:
+        self._check_whole(file)
+        values = np.asarray(self._arrays[file][rows])
         return values.reshape(len(values), self.width)
+
+    def _check_whole(self, file: int) -> None:
+        """Raise an error where a file has been cut: to read what it no longer has would kill the process (SIGBUS)."""
+        path, found = self.paths[file], self._found[file]
+        with suppress(FileNotFoundError):  # one that was removed, or replaced by another, stays readable
+            now = path.stat()
+            if now.st_ino == found.st_ino and now.st_size < found.st_size:
+                raise ValueError(f"{path} had {found.st_size} bytes and now has {now.st_size}: it was cut while in use")
 
     def _chunks(self, n: int) -> Iterator[slice]:
         step = max(1, CHUNK_BYTES // (8 * self.width))
@@ -173,7 +184,8 @@ def open_array(path: Path) -> NDArray[Any]:
     with path.open("rb"):  # a folder, or a file that is not there, is an OSError with its name
         pass
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        with np.errstate(over="ignore"):  # of a size that is refused
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:  # such as too many open files, which comes without a name
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     except Exception as error:  # damaged headers raise almost anything
