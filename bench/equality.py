@@ -28,14 +28,16 @@ class Reference:
         With unit roundoff u, every one of the S updates rounds a weight by at most u·max|W|, and its dW, a sum of
         up to k products, is wrong by about √k·u of its size; over the run the dW add up to `travel`. The loss
         sums n·n_out squares, and its mean S values. The factor 4 is for the few ulp of a library's sigmoid. Where
-        products read operands that are rounded to w, each layer that a number passes adds about w of its size.
+        products read operands that are rounded to w, each layer that a number passes adds about w of its size; Adam
+        divides a gradient by its size, so that where one nearly cancels, its weight may go the other way.
         """
         u = np.finfo(dtype).eps / 2
         updates = EPOCHS * self.workload.steps
         longest = max(self.workload.batch, *self.workload.layers)
         largest = max(float(np.abs(W).max()) for W in self.weights)
         of_operands = 4 * operand_roundoff * (len(self.workload.layers) - 1)
-        of_weights = 4 * u * (updates * largest + np.sqrt(longest) * self.travel) + of_operands * self.travel
+        turned = 2 if of_operands and self.workload.optimizer == "adam" else of_operands
+        of_weights = 4 * u * (updates * largest + np.sqrt(longest) * self.travel) + turned * self.travel
         of_loss = 4 * u * (updates + np.sqrt(self.workload.batch * self.workload.layers[-1])) + of_operands
         return float(of_weights), float(of_loss)
 
