@@ -24,13 +24,14 @@ static void backward_layer(const struct brisk_work* work, const struct brisk_spa
     const bool dropped = drops(layer - 1, masks);
     const struct operand D = along_rows(work, D_of(space, l), D_size(work));
     const struct operand WT = weights_at(work, work->WT, work->n_turned, layer->WT);
+    const struct kept below = kept_of(work, space->A[l]);
     const struct pass pass = {work, space, l, masks};
     const struct product backward = {
         .A = D.high,
         .A_low = D.low,
         .B = WT.high,
         .B_low = WT.low,
-        .below = kept_of(work, space->A[l]),
+        .below = &below,
         .C = keeps_numbers(work) ? D_of(space, l - 1) : space->C,
         .a_stride = work->panel_stride / UNIT,
         .b_stride = layer->WT_panel / UNIT,

@@ -11,13 +11,6 @@ static int64_t A_size(const struct brisk_work* work, int64_t l) {
     return (l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels) * work->panel_stride;
 }
 
-/* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
- * and dW reads them a second time. */
-static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
-                   const int64_t* rows, int64_t i0, int64_t i1) {
-    gather_rows(work, data, rows, i0, i1, space->A[0]);
-}
-
 /* A block of A[l+1] is complete. */
 static void after_forward(const struct product* product, const struct block* block) {
     const struct pass* pass = product->pass;
@@ -29,8 +22,7 @@ static void after_forward(const struct product* product, const struct block* blo
         round_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out);
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z in its place where `f` is the identity.
- */
+/* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z itself where `f` is the identity. */
 static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                           enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
                           int64_t i1) {

@@ -83,12 +83,12 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
 
 /* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
  * and dW reads them a second time. */
-static void gather_rows(const struct brisk_work* work, const struct brisk_data* data, const int64_t* rows, int64_t i0,
-                        int64_t i1, real* A0) {
+static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
+                   const int64_t* rows, int64_t i0, int64_t i1) {
     const int64_t n_in = work->layers[0].n_in, stride = work->panel_stride;
     for (int64_t i = i0; i < i1; i++) {
         const real* X = (const real*)data->X + rows[i] * data->X_step;
-        real* A = A0 + i * PANEL;
+        real* A = (real*)space->A[0] + i * PANEL;
         int64_t j = 0;
         for (; j + PANEL <= n_in; j += PANEL, A += stride) {
             vec_store(A, vec_load(X + j));
@@ -103,6 +103,6 @@ static void gather_rows(const struct brisk_work* work, const struct brisk_data* 
     if (rounds(work)) {
         const int64_t panels = work->layers[0].panels_in;
         const struct block block = {.j0 = 0, .j1 = panels, .i0 = i0, .i1 = i1};
-        round_rows(work, &block, A0, panels * stride, n_in);
+        round_rows(work, &block, space->A[0], panels * stride, n_in);
     }
 }

@@ -136,8 +136,8 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
 }
 
 /* Rows i0 … i1 of A[0] = X[rows]; i0 is even. */
-static void gather_rows(const struct brisk_work* work, const struct brisk_data* data, const int64_t* rows, int64_t i0,
-                        int64_t i1, real* A0) {
+static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
+                   const int64_t* rows, int64_t i0, int64_t i1) {
     const struct brisk_layer* layer = &work->layers[0];
     const struct row none = {vec_splat(0), vec_splat(0)};
     for (int64_t i = i0; i < i1; i += 2) {
@@ -145,7 +145,7 @@ static void gather_rows(const struct brisk_work* work, const struct brisk_data* 
         const real* y = i + 1 < i1 ? (const real*)data->X + rows[i + 1] * data->X_step : NULL;
         for (int64_t j = 0; j < layer->panels_in; j++) {
             const int64_t at = j * PANEL, columns = layer->n_in - at;
-            const struct forms to = forms_at(work, A0, layer->panels_in * work->panel_stride, j, i);
+            const struct forms to = forms_at(work, space->A[0], layer->panels_in * work->panel_stride, j, i);
             write_forms(&to, 0, load_row(x + at, columns), y == NULL ? none : load_row(y + at, columns));
         }
     }

@@ -221,7 +221,7 @@ struct product {
     const real *A_low, *B_low; /* or NULL: A @ B_low + A_low @ B is added */
     real* C;
     int64_t a_stride, b_stride, c_stride, K, n, bias_step;
-    struct kept below; /* its numbers are NULL: none */
+    const struct kept* below; /* or NULL */
     enum brisk_activation f;
     real slope; /* of leaky relu */
     void (*then)(const struct product*, const struct block*);
@@ -323,8 +323,8 @@ static void product_block(const struct product* p, const struct block* block, in
                 tiles(rows, v, p->A_low + from, p->a_stride, K, B, NULL, C, &next);
             }
             if (k + K == p->K) {
-                const struct kept below = kept_at(&p->below, j, i);
-                finish(p->f, p->slope, below.numbers == NULL ? NULL : &below, C, rows, v);
+                const struct kept below = p->below == NULL ? (struct kept){NULL} : kept_at(p->below, j, i);
+                finish(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, v);
             }
         }
     }

@@ -8,7 +8,7 @@
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
 enum {
-    FEW_ROWS = 512,    /* of A and D, that are summed in one go */
+    FEW_ROWS = 512,           /* of A and D, that are summed in one go */
     ROWS_IN_TURN = 128 * UNIT /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
 };
 
