@@ -139,6 +139,16 @@ static void fetch_ahead(struct ahead* ahead) {
  * W = W - share W - rate dW. */
 enum outcome { SET, ADD, STEP };
 
+INLINE void settle(real* C, vec value, enum outcome outcome, real share, real rate) {
+    if (outcome == ADD)
+        value = vec_load(C) + value;
+    else if (outcome == STEP) {
+        const vec w = vec_load(C);
+        value = vec_fnma(vec_splat(rate), value, vec_fnma(vec_splat(share), w, w));
+    }
+    vec_store(C, value);
+}
+
 /* `height` rows of dW = A.T @ D, summed over m rows of words of A and D; C has v vectors of a panel. */
 INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome,
                         real share, real rate, struct ahead* ahead) {
@@ -170,21 +180,11 @@ INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t
                 acc[i][j] = vec_dot(a, d[j], acc[i][j]);
         }
     }
-    const vec shares = vec_splat(share), rates = vec_splat(rate);
 #pragma GCC unroll 8
     for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
-        for (int j = 0; j < v; j++) {
-            real* c = C + i * PANEL + j * LANES;
-            vec value = acc[i][j];
-            if (outcome == ADD)
-                value = vec_load(c) + value;
-            else if (outcome == STEP) {
-                const vec w = vec_load(c);
-                value = vec_fnma(rates, value, vec_fnma(shares, w, w));
-            }
-            vec_store(c, value);
-        }
+        for (int j = 0; j < v; j++)
+            settle(C + i * PANEL + j * LANES, acc[i][j], outcome, share, rate);
 }
 
 /* The tiles of rows 0 … rows of one block of dW; the last may be low. */
@@ -200,10 +200,46 @@ INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t
     }
 }
 
-/* dW of one block (panel, panel) of weights, of which `rows` are true, from m rows of words of A and D. */
-static void weights_block(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
-                          real share, real rate, struct fetch next_A, struct fetch next_D, struct ahead* ahead) {
-    if (v == 2)
+static int64_t whole_tiles(int64_t n) {
+    return (n + TILE_LOW - 1) / TILE_LOW * TILE_LOW;
+}
+
+/* Whether dW.T = D.T @ A takes fewer FMAs for a block of so many rows and columns: 4 columns of float32 fill a quarter
+ * of a vector, and 32 rows two. The sums are the same, to the bit. */
+static bool by_columns(int64_t rows, int64_t columns) {
+    return whole_tiles(columns) * vectors_of(rows, 0) < whole_tiles(rows) * vectors_of(columns, 0);
+}
+
+/* Tiles of such a block. */
+static int64_t tiles_of_block(int64_t rows, int64_t columns) {
+    return ((by_columns(rows, columns) ? columns : rows) + TILE_T - 1) / TILE_T;
+}
+
+static void block_by_columns(int v, const real* A, const real* D, int64_t m, int64_t rows, int64_t columns, real* C,
+                             enum outcome outcome, real share, real rate, struct fetch* next_A, struct fetch* next_D,
+                             struct ahead* ahead) {
+    real turned[PANEL * PANEL], dW[PANEL * PANEL] = {0};
+    if (vectors_of(rows, 0) == 2)
+        block_turned(2, D, A, m, columns, turned, SET, 0, 0, next_D, next_A, ahead);
+    else
+        block_turned(1, D, A, m, columns, turned, SET, 0, 0, next_D, next_A, ahead);
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++)
+            dW[r * PANEL + c] = turned[c * PANEL + r];
+    for (int64_t r = 0; r < rows; r++)
+        for (int j = 0; j < v; j++)
+            settle(C + r * PANEL + j * LANES, vec_load(dW + r * PANEL + j * LANES), outcome, share, rate);
+}
+
+/* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of
+ * words of A and D. */
+static void weights_block(int64_t columns, const real* A, const real* D, int64_t m, int64_t rows, real* C,
+                          enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
+                          struct ahead* ahead) {
+    const int v = vectors_of(columns, 0);
+    if (by_columns(rows, columns))
+        block_by_columns(v, A, D, m, rows, columns, C, outcome, share, rate, &next_A, &next_D, ahead);
+    else if (v == 2)
         block_turned(2, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
     else
         block_turned(1, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);

@@ -164,7 +164,7 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
     for (int64_t j = area->j0; j < area->j1; j++)
         for (int64_t k = area->k0; k < area->k1; k++) {
             const real *a = A + k * stride + here, *d = D + j * stride + here;
-            const int v = vectors_of(layer->n_out, j);
+            const int64_t columns = smaller(PANEL, layer->n_out - j * PANEL);
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
             struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
             if (fetch) {
@@ -179,16 +179,17 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(v, a, d, rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D, ahead);
+                weights_block(columns, a, d, rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D,
+                              ahead);
                 if (area->last && turns(work, l))
                     turn_block(work, l, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(v, a, d, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
+                weights_block(columns, a, d, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
                 if (A_parts.low != NULL) {
                     const real *a_low = A_parts.low + (a - A), *d_low = D_parts.low + (d - D);
-                    weights_block(v, a, d_low, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
-                    weights_block(v, a_low, d, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                    weights_block(columns, a, d_low, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
+                    weights_block(columns, a_low, d, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
                 }
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
