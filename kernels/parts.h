@@ -18,8 +18,8 @@ static inline struct part part_of(const struct brisk_team* team, int64_t n) {
 
 /* Whether panels, of which the last may have one vector, divide so evenly among a team that each member can have whole
  * ones: then they stay in its cache from step to step. Else m rows or blocks are divided, which for 100 columns of
- * float32, 4 and 3 vectors, makes a step 5 % shorter; but not where rows, which come in runs, would divide worse: 16 of
- * them are one member's, and a step of 784-100-10 took 57 µs so, with panels 22. */
+ * float32, 4 and 3 vectors, makes a step 5 % shorter; but not where rows would divide worse in whole runs, as the
+ * losses do: with 16 rows, one member's, a step of 784-100-10 took 57 µs so, with panels 22. */
 static inline bool by_panels(const struct brisk_team* team, int64_t panels, int64_t vectors, int64_t m) {
     const int64_t size = team->size;
     if (size == 1)

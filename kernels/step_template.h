@@ -66,12 +66,21 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 
 /* --- layers: the team together ----------------------------------------------------------------------------------- */
 
+/* The rows of a chunk that a member gathers, and has in the hidden layers: fours, of which none shares a word with
+ * another member's. Only the losses come in whole runs. */
+static struct part hidden_rows(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
+    if (work->plan.n_layers == 1)
+        return rows_of(team, m);
+    const struct part fours = part_of(team, (m + 3) / 4);
+    return (struct part){smaller(m, fours.first * 4), smaller(m, fours.end * 4)};
+}
+
 /* What a member will gather next, of so many rows: this batch's next chunk, or the next batch's first; fetched over so
  * many tiles of dW. */
 static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_team* team,
                              const struct brisk_data* data, const int64_t* rows, int64_t left, int64_t tiles) {
     const int64_t n = smaller(left, work->rows);
-    const struct part part = work->own_rows ? (struct part){0, n} : rows_of(team, n);
+    const struct part part = work->own_rows ? (struct part){0, n} : hidden_rows(work, team, n);
     const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
     return (struct ahead){
         .data = data,
@@ -113,7 +122,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
     for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
         const int64_t m = smaller(work->rows, batch->m - start);
         const int64_t* rows = batch->rows + start;
-        const struct part own_rows = rows_of(team, m);
+        const struct part own_rows = hidden_rows(work, team, m), lost_rows = rows_of(team, m);
         const struct masks here = {batch->epoch, batch->place + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         if (work->own_rows) { /* of no use to others, who would wait for lines that this core has just written */
@@ -135,10 +144,10 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             lap(work, space, l, BRISK_PHASE_FORWARD);
             wait_after(work, team, l);
         }
-        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, own_rows.first,
-                      own_rows.end);
+        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, lost_rows.first,
+                      lost_rows.end);
         lap(work, space, last, BRISK_PHASE_FORWARD);
-        loss_rows(work, space, data, rows, own_rows.first, own_rows.end, batch->scale);
+        loss_rows(work, space, data, rows, lost_rows.first, lost_rows.end, batch->scale);
         lap(work, space, last, BRISK_PHASE_LOSS);
         wait_after(work, team, last);
         loss += sum_losses(space, m);
