@@ -33,19 +33,22 @@ static void turn_block(const struct brisk_work* work, int64_t l, int64_t j, int6
     round_block(work, &work->layers[l], j, k, l > 0 && work->training);
 }
 
-/* Σ W² of the true weights of one block, for the l2 term of the loss. */
+/* Σ W² of the true weights of one block, for the l2 term of the loss; summed up row by row in vectors, as one number
+ * for each row takes longer than the rest: 1 % of a step of 784-100-10. */
 static void penalise_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k) {
     if (layer->l2 == 0)
         return;
     const real* W = (const real*)work->P + block_at(layer, j, k);
     const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = layer->n_out - j * PANEL;
-    double sum = 0;
+    vec left = vec_splat(0), right = vec_splat(0);
     for (int64_t r = 0; r < rows; r++, W += PANEL) {
-        const vec a = vec_first(vec_load(W), columns, 0);
-        const vec b = vec_first(vec_load(W + LANES), columns > LANES ? columns - LANES : 0, 0);
-        sum += (double)vec_sum(vec_fma(a, a, b * b));
+        const vec a = vec_load(W), b = vec_load(W + LANES);
+        left = vec_fma(a, a, left);
+        right = vec_fma(b, b, right);
     }
-    work->penalties[layer->first_block + k * layer->panels + j] = sum;
+    left = vec_first(left, columns, 0);
+    right = vec_first(right, columns > LANES ? columns - LANES : 0, 0);
+    work->penalties[layer->first_block + k * layer->panels + j] = (double)vec_sum(left + right);
 }
 
 static double penalty(const struct brisk_work* work) {
