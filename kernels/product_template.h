@@ -115,6 +115,55 @@ static void tile_double(int height, int64_t count, const real* A, int64_t a_stri
     tile_of(height, 2, count, A, a_stride, K, B, init, C, fetch);
 }
 
+#ifdef BRISK_QUADS
+
+/* As tile, for matrices C of up to 4 columns: a vector is 4 rows of 4 columns. A quarter of the FMAs, but one more
+ * instruction to spread each 4 words of A. */
+INLINE void tile_quads(int quads, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
+                       const real* init, real* C, struct fetch* fetch) {
+    for (; count > 0; count--, A += quads * 4 * ROW, C += quads * 4 * PANEL) {
+        vec acc[8];
+        fetch_lines(fetch);
+#pragma GCC unroll 8
+        for (int q = 0; q < quads; q++)
+            acc[q] = init != NULL ? vec_load_quad(init, 0) : vec_load_quad(C + q * 4 * PANEL, PANEL);
+        const real *a = A, *b = B;
+        for (int64_t k = 0; k < K; k += ROW, a += a_stride) {
+            const int columns = (int)smaller(ROW, K - k);
+            for (int p = 0; p < columns; p += 4, b += 4 * PANEL) {
+                vec rows[8];
+#pragma GCC unroll 8
+                for (int q = 0; q < quads; q++)
+                    rows[q] = vec_load_quad(a + q * 4 * ROW + p, ROW);
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    if (p + i >= columns)
+                        break;
+                    const vec row = vec_load_quad(b + i * PANEL, 0);
+#pragma GCC unroll 8
+                    for (int q = 0; q < quads; q++)
+                        acc[q] = vec_dot(vec_splat_quad(rows[q], i), row, acc[q]);
+                }
+            }
+        }
+#pragma GCC unroll 8
+        for (int q = 0; q < quads; q++)
+            vec_store_quad(C + q * 4 * PANEL, PANEL, acc[q]);
+    }
+}
+
+/* As many of the rows as make whole tiles; returns how many these are. */
+static int64_t tiles_of_quads(int64_t rows, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
+                              real* C, struct fetch* fetch) {
+    const int64_t eight = rows / 32, four = rows % 32 / 16;
+    tile_quads(8, eight, A, a_stride, K, B, init, C, fetch);
+    const int64_t done = eight * 32;
+    tile_quads(4, four, A + done * ROW, a_stride, K, B, init, C + done * PANEL, fetch);
+    return done + four * 16;
+}
+
+#endif
+
 /* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a line now and
  * then: as many at once as a block of weights takes made a step of 784-256-10 2 % longer. */
 struct ahead {
@@ -314,8 +363,17 @@ static void finish(enum brisk_activation f, real slope, const struct kept* below
 
 /* So many rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results.
  */
-INLINE void tiles(int64_t rows, int v, const real* A, int64_t a_stride, int64_t K, const real* B, const real* init,
-                  real* C, struct fetch* fetch) {
+INLINE void tiles(int64_t rows, int64_t columns, const real* A, int64_t a_stride, int64_t K, const real* B,
+                  const real* init, real* C, struct fetch* fetch) {
+    const int v = vectors_of(columns, 0);
+#ifdef BRISK_QUADS
+    if (columns <= 4) {
+        const int64_t done = tiles_of_quads(rows, A, a_stride, K, B, init, C, fetch);
+        rows -= done, A += done * ROW, C += done * PANEL;
+        if (rows == 0)
+            return;
+    }
+#endif
     const int64_t n = (rows + TILE - 1) / TILE, height = n == 1 ? rows : (rows + n - 1) / n;
     const int64_t tall = rows - n * (height - 1);
     for (int64_t run = 0; run < 2; run++) {
@@ -345,22 +403,22 @@ static void product_block(const struct product* p, const struct block* block, in
         else
             for (int c = 0; c < PANEL; c++)
                 row[c] = p->bias == NULL ? 0 : *p->bias;
-        const int v = vectors_of(p->n, j);
+        const int64_t columns = p->n - j * PANEL;
         struct fetch next = {NULL, 0};
         if (K < p->K && j + 1 < block->j1)
             next = fetch_part(B + p->b_stride, K * PANEL, 0, 1, (i1 - i0) / TILE + 1);
         for (int64_t i = i0; i < i1; i += GROUP) {
             const int64_t rows = smaller(GROUP, i1 - i), from = k / ROW * p->a_stride + i * ROW;
             real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * PANEL;
-            tiles(rows, v, p->A + from, p->a_stride, K, B, init, C, &next);
+            tiles(rows, columns, p->A + from, p->a_stride, K, B, init, C, &next);
             if (p->B_low != NULL) {
                 const real* B_low = p->B_low + j * p->b_stride + k * PANEL;
-                tiles(rows, v, p->A + from, p->a_stride, K, B_low, NULL, C, &next);
-                tiles(rows, v, p->A_low + from, p->a_stride, K, B, NULL, C, &next);
+                tiles(rows, columns, p->A + from, p->a_stride, K, B_low, NULL, C, &next);
+                tiles(rows, columns, p->A_low + from, p->a_stride, K, B, NULL, C, &next);
             }
             if (k + K == p->K) {
                 const struct kept below = p->below == NULL ? (struct kept){NULL} : kept_at(p->below, j, i);
-                finish(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, v);
+                finish(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, vectors_of(p->n, j));
             }
         }
     }

@@ -169,6 +169,33 @@ INLINE vec vec_upper_half(vec a) {
     return _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x10000)));
 }
 
+/* 4 numbers of each of 4 rows, `step` numbers apart; of one row, where step is 0. */
+#define BRISK_QUADS 1
+
+INLINE vec vec_load_quad(const real* p, int64_t step) {
+    if (step == 0)
+        return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+    vec a = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(p + step), 1);
+    a = _mm512_insertf32x4(a, _mm_loadu_ps(p + 2 * step), 2);
+    return _mm512_insertf32x4(a, _mm_loadu_ps(p + 3 * step), 3);
+}
+
+INLINE void vec_store_quad(real* p, int64_t step, vec a) {
+    _mm_storeu_ps(p, _mm512_castps512_ps128(a));
+    _mm_storeu_ps(p + step, _mm512_extractf32x4_ps(a, 1));
+    _mm_storeu_ps(p + 2 * step, _mm512_extractf32x4_ps(a, 2));
+    _mm_storeu_ps(p + 3 * step, _mm512_extractf32x4_ps(a, 3));
+}
+
+/* The i-th number of each row in all 4 of the row's places. */
+INLINE vec vec_splat_quad(vec a, int i) {
+    return i == 0   ? _mm512_permute_ps(a, 0x00)
+           : i == 1 ? _mm512_permute_ps(a, 0x55)
+           : i == 2 ? _mm512_permute_ps(a, 0xAA)
+                    : _mm512_permute_ps(a, 0xFF);
+}
+
 INLINE real vec_sum(vec a) {
     return _mm512_reduce_add_ps(a);
 }
