@@ -59,7 +59,7 @@ static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
     const bool rounds = work->plan.precision != BRISK_HIGHEST;
-    if (call->n_rows <= DENSE_ROWS && !rounds) { /* dense weights are not rounded */
+    if (call->n_rows <= DENSE_ROWS && work->plan.precision != BRISK_HIGH) {
         if (team->rank == 0)
             work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
         return;

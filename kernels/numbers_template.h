@@ -81,6 +81,13 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
         turn_numbers(layer, j, k, W.low, (real*)work->WT + work->n_turned);
 }
 
+/* Words of so many columns of dense weights; the row after lies `next` on. */
+INLINE vec dense_words(const real* w, int64_t next, int64_t columns, bool rounded) {
+    (void)next;
+    const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
+    return rounded ? bfloat16(x) : x;
+}
+
 /* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
  * and dW reads them a second time. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,

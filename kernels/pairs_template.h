@@ -135,6 +135,15 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
     }
 }
 
+/* Words of so many columns of dense weights; the row after lies `next` on, 0: there is none. */
+INLINE vec dense_words(const real* w, int64_t next, int64_t columns, bool rounded) {
+    (void)rounded;
+    const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
+    if (next == 0)
+        return vec_pairs(x, vec_splat(0));
+    return vec_pairs(x, columns >= LANES ? vec_load(w + next) : vec_load_first(w + next, columns));
+}
+
 /* Rows i0 … i1 of A[0] = X[rows]; i0 is even. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                    const int64_t* rows, int64_t i0, int64_t i1) {
