@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from briskmlp import Adam, Cosine, EarlyStopping, StepDecay, Trainer, tensors
+from briskmlp import Adam, Cosine, EarlyStopping, StepDecay, Trainer, files, tensors
 from briskmlp.checkpoint import CheckpointError, Training, read, write
 from briskmlp.network import Network
 
@@ -336,11 +336,11 @@ class TestAtomic:
             leftover.touch()
             os.utime(leftover, (0, 0))
         os.utime(new)
-        tensors.remove_leftovers(path)
+        files.remove_leftovers(path)
         assert {*tmp_path.iterdir()} == {new, others, *users}
-        tensors.remove_leftovers(other)
+        files.remove_leftovers(other)
         assert {*tmp_path.iterdir()} == {new, *users}
-        tensors.remove_leftovers(tmp_path / "no" / "model")
+        files.remove_leftovers(tmp_path / "no" / "model")
 
     @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "x" + "€" * 84], ids=["1", "2", "3"])  # bytes a character
     def test_long_names(self, tmp_path, name):

@@ -112,7 +112,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(
         assert result.read_bytes() == expected(which, backend), f"seed {seed}, run {which} on {backend}"
 
 
-# Forks for each line of the module that writes, and kills the child there.
+# Forks for each line of the modules that write, and kills the child there.
 EVERY_LINE = """
 import os, signal, sys
 import numpy as np
@@ -130,7 +130,7 @@ def kill_at(line):
     count = 0
     def trace(frame, event, argument):
         nonlocal count
-        if not frame.f_code.co_filename.endswith("tensors.py"):
+        if not frame.f_code.co_filename.endswith(("tensors.py", "files.py")):
             return None
         count += event == "line"
         if count == line:

@@ -1,6 +1,6 @@
 """Writing to a terminal, a pipe or a file that may be closed, full, gone or unable to show a character.
 
-And to files that options name: whether that will be possible.
+And to files that options name: whether that will be possible, and pictures.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from briskmlp.files import is_replaced, written
 
 
 class Result(NamedTuple):
@@ -22,28 +24,22 @@ class Result(NamedTuple):
 
 def check_writable(option: str, path: Path | None) -> None:
     """Find out before hours of training, not after, that a file cannot be written there."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
+    if path is None:
+        return
+    place = Path(os.path.realpath(path)).parent if is_replaced(path) else path
+    if place.is_dir() != is_replaced(path) or not os.access(place, os.W_OK):
         raise ValueError(f"{option} is {str(path)!r}, which cannot be written; accepted: a file in an existing folder")
 
 
-def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
+def check_apart(targets: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
     """Refuse to write one file, by whatever name, twice or over what is read; options tell what is written."""
     taken = {os.path.realpath(path): "is read" for path in read}
-    for option, path in written.items():
+    for option, path in targets.items():
         if path is None or (path.exists() and not path.is_file()):  # /dev/null takes any number
             continue
         if use := taken.get(os.path.realpath(path)):
             raise ValueError(f"{option} is {str(path)!r}, which {use}; accepted: another file")
         taken[os.path.realpath(path)] = f"{option} is as well"
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Give errors of writing a file, such as of a full disk, its name."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def check_plot(path: Path | None) -> None:
@@ -58,6 +54,12 @@ def check_plot(path: Path | None) -> None:
     if path.suffix.lower().removeprefix(".") not in formats:
         raise ValueError(f"--plot is {str(path)!r}; accepted: a name that ends in .{', .'.join(sorted(formats))}")
     check_writable("--plot", path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a picture in the format that `check_plot` has found in its name."""
+    with written(path) as file:
+        figure.savefig(file, format=path.suffix.lower().removeprefix("."))
 
 
 def note(text: str) -> None:

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from briskmlp._console import Result, check_apart, check_plot, check_writable, naming, note
+from briskmlp._console import Result, check_apart, check_plot, check_writable, note, save_figure
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
@@ -54,11 +54,9 @@ def profile(args: Namespace) -> Result:
         note(f"profiling {steps} step{'s' * (steps > 1)} of {args.batch} rows")
         trainer.fit(X, Y, epochs=steps, progress=False)
     if args.trace is not None:
-        with naming(args.trace):
-            p.to_chrome_trace(args.trace)
+        p.to_chrome_trace(args.trace)
     if args.plot is not None:
-        with naming(args.plot):
-            p.plot().savefig(args.plot)
+        save_figure(p.plot(), args.plot)
     return Result(json.loads(p.to_json()), p.table(sort_by=args.sort_by) + "\n")
 
 

@@ -11,19 +11,17 @@ The package safetensors is not used: its ``safe_open`` dies of SIGBUS when a fil
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
-import re
-import secrets
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from briskmlp.files import replacing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,7 +30,6 @@ DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(name) for code, name in _DTYP
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER = 2**24  # bytes; the format allows 10^8, of which Python makes gigabytes. Ours have some thousands.
 MAX_DIMENSIONS = 32
-ABANDONED = 3600.0  # seconds; a temporary file that nobody has written to for so long is a killed process's
 MAX_REASON = 400  # characters of a message, as it may quote a hostile file
 
 
@@ -89,80 +86,12 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise ValueError(f"names and configuration take {len(text)} bytes, but at most {MAX_HEADER} are allowed")
-    with _replacing(Path(os.path.realpath(path))) as file:
+    with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name in names:
             array = tensors[name]
             file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of another when all of it is on the disk."""
-    if path.exists() and not path.is_file():  # root would replace /dev/null for the whole system
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.tmp")  # renaming must not cross file systems
-    try:
-        try:
-            with temporary.open("xb") as file:
-                if os.name == "posix" and path.exists():
-                    with _unless_unsupported():
-                        os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):  # as no error should hide the first
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        kept = "; the file that was there is unchanged" if path.exists() else ""
-        raise OSError(error.errno, f"{error.strerror or error}{kept}", str(path)) from error
-    if os.name == "posix":
-        _sync_directory(path)
-
-
-def _sync_directory(path: Path) -> None:
-    """Bring the new name to the disk."""
-    try:
-        directory = os.open(path.parent, os.O_RDONLY)
-    except PermissionError:  # one may write to a directory that one may not read
-        return
-    try:
-        with _unless_unsupported():
-            os.fsync(directory)
-    except OSError as error:
-        told = f"{error.strerror or error}; the new file is there, but may be lost when the power fails"
-        raise OSError(error.errno, told, str(path)) from error
-    finally:
-        os.close(directory)
-
-
-@contextlib.contextmanager
-def _unless_unsupported() -> Iterator[None]:
-    """Go on where a file system has no such thing."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EPERM):
-            raise
-
-
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed while they wrote ``path`` have left beside it, an hour later or more."""
-    target = Path(os.path.realpath(path))
-    ours = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{16}\.tmp")
-    with contextlib.suppress(OSError):  # no reason to fail: they only take space
-        for file in os.scandir(target.parent):
-            if ours.fullmatch(file.name) and file.is_file() and time.time() - file.stat().st_mtime > ABANDONED:
-                Path(file.path).unlink(missing_ok=True)
-
-
-def _prefix(path: Path) -> str:
-    kept = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name has at most 255 bytes on most systems
-    return f".{kept}."
 
 
 class Reader:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from briskmlp._messages import check_integer, check_number
 from briskmlp.checkpoint import CheckpointError, read_position
+from briskmlp.files import remove_leftovers
 from briskmlp.history import History, Record
-from briskmlp.tensors import remove_leftovers, shortened
+from briskmlp.tensors import shortened
 
 if TYPE_CHECKING:
     from briskmlp.trainer import Trainer

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import secrets
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends import native
+from briskmlp.files import written
 
 
 class Machine(NamedTuple):
@@ -116,11 +116,7 @@ def _are_rates(rates: Any) -> bool:
 
 def _write(path: Path, kept: dict[str, list[float]]) -> None:
     """Replace the file as a whole; that it cannot be written is no reason to fail."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(kept, indent=1))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written(path) as file:
+            file.write(json.dumps(kept, indent=1).encode())

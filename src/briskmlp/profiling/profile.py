@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.backends import native
 from briskmlp.backends.recording import HEAD, Recording, make_record
 from briskmlp.backends.threads import thread_limit
+from briskmlp.files import written
 from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.picture import draw
 from briskmlp.profiling.rows import Row, make_rows
@@ -240,7 +240,7 @@ class Profile:
         Parameters
         ----------
         path : str or path-like
-            Of a JSON file, which is replaced.
+            Of a JSON file, which is replaced whole or not at all.
 
         Raises
         ------
@@ -248,7 +248,9 @@ class Profile:
             The file cannot be written.
         """
         events = trace_events(self._recording.record, self._ticks_per_second)
-        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}))
+        text = json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+        with written(path) as file:
+            file.write(text.encode())
 
     def plot(self) -> Any:
         """Return a matplotlib Figure: the roofline with a mark for each layer and phase, and bars of time.

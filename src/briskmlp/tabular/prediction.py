@@ -6,13 +6,15 @@ import csv
 import io
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Any, TextIO
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp import checkpoint
-from briskmlp._console import Result, check_apart, check_writable, naming
+from briskmlp._console import Result, check_apart, check_writable
+from briskmlp.files import written
 from briskmlp.preparation import Preparation
 from briskmlp.tabular.data import read_prediction
 from briskmlp.tabular.reporting import labels_of
@@ -43,13 +45,12 @@ def predict(args: Namespace) -> Result:
 
     report: dict[str, Any] = {"target": preparation.target.name, "rows": len(A)}
     if args.out is not None:
-        with naming(args.out), args.out.open("w", encoding="utf-8", newline="") as file:
-            _write(file, preparation, A)
+        with written(args.out) as file:
+            for part in _parts(preparation, A):
+                file.write(part.encode())
         return Result(report | {"out": str(args.out)}, f"wrote {len(A)} predictions to {args.out}\n")
     if not args.json:
-        text = io.StringIO()
-        _write(text, preparation, A)
-        return Result(report, text.getvalue())
+        return Result(report, "".join(_parts(preparation, A)))
     rows = [row for part in _rows(preparation, A) for row in part]
     values: dict[str, Any] = {"predictions": [row[0] for row in rows]}
     if classes := preparation.classes:
@@ -59,11 +60,13 @@ def predict(args: Namespace) -> Result:
     return Result(report | values, "")
 
 
-def _write(file: TextIO, preparation: Preparation, A: NDArray[Any]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["prediction", *(f"probability_{name}" for name in preparation.classes or ())])
-    for part in _rows(preparation, A):
-        writer.writerows(part)
+def _parts(preparation: Preparation, A: NDArray[Any]) -> Iterator[str]:
+    """Yield CSV, some rows at a time."""
+    header = ["prediction", *(f"probability_{name}" for name in preparation.classes or ())]
+    for rows in chain([[header]], _rows(preparation, A)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        yield text.getvalue()
 
 
 def _rows(preparation: Preparation, A: NDArray[Any]) -> Iterator[list[list[str]]]:

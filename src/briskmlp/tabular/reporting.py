@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp import table
-from briskmlp._console import naming, note
+from briskmlp._console import note, save_figure
 from briskmlp.history import History
 from briskmlp.preparation import Preparation
 from briskmlp.trainer import Trainer
@@ -27,8 +27,7 @@ def plot(path: Path, history: History) -> None:
 
     figure = Figure(layout="constrained")
     LossCurveDisplay.from_history(history, ax=figure.subplots())
-    with naming(path):
-        figure.savefig(path)
+    save_figure(figure, path)
 
 
 def score(trainer: Trainer, preparation: Preparation, X: Any, target: NDArray[Any]) -> dict[str, Any]:

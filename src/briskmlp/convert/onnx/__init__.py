@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 try:
@@ -18,6 +17,7 @@ except ModuleNotFoundError as error:
 
 from briskmlp.convert.onnx.graph import build
 from briskmlp.convert.onnx.model import read_model
+from briskmlp.files import written
 
 __all__ = ["to_onnx"]
 
@@ -32,7 +32,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     model : Trainer, MLPClassifier, MLPRegressor, str or path-like
         A path is that of a file that ``briskmlp train`` or ``Trainer.save`` wrote.
     path : str or path-like
-        Replaced if it exists.
+        Replaced if it exists, whole or not at all.
     classes : sequence of int or of str, optional
         Of a Trainer: the names of its outputs, or of 0 and 1 where it has one output. Trained with cross_entropy, it
         has the classes 0, 1, … if none are given. Estimators and models of ``briskmlp train`` have their own.
@@ -60,6 +60,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     Examples
     --------
     >>> import numpy as np, tempfile
+    >>> from pathlib import Path
     >>> from briskmlp import Network, checkpoint
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file, model = Path(folder, "digits.safetensors"), Path(folder, "digits.onnx")
@@ -74,4 +75,5 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
         raise ValueError(f"model has {size} bytes of parameters, but an ONNX file holds at most 2 GiB")
     made = build(described)
     onnx.checker.check_model(made, full_check=True)
-    Path(path).write_bytes(made.SerializeToString())
+    with written(path) as file:
+        file.write(made.SerializeToString())
