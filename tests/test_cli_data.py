@@ -262,7 +262,18 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train X1.npy no.npy", "no.npy: No such file or directory"),
         ("train X.npy --text 0", "X.npy: 'X[0]' as text; accepted: numbers"),
         ("train X.npy --target 3", "--target is '3', but the columns are 'X[0]', 'X[1]', 'X[2]'"),
-        ("train X.npy --target X.npy", "X.npy: array 'X' has shape (150, 3); accepted: (150,), one value for each row"),
+        (
+            "train X.npy --target all.npy",
+            "all.npy: array 'all' has shape (150, 4); accepted: (150,), one value for each",
+        ),
+        (
+            "train price.npy --target price.npy",
+            "--target is 'price.npy', which is also learned from; accepted: another",
+        ),
+        ("train X.npy price.npy --target link.npy", "--target is 'link.npy', which is also learned from; accepted: an"),
+        ("train pipe.npy", "pipe.npy is a pipe or device, which cannot be mapped; accepted: an NPY file on a disk"),
+        ("train X.npy --target pipe.npy", "pipe.npy is a pipe or device"),
+        ("predict model pipe.npy", "pipe.npy is a pipe or device"),
         ("train X.npy --target no.npy", "no.npy: No such file or directory"),
         ("train X.npy --target kind.npy --task regression", "kind.npy: array 'kind' has dtype <U4; accepted: numbers"),
         ("train price.npy", "price.npy has no column to learn from besides the target 'X[0]'"),
@@ -287,6 +298,8 @@ def test_errors(run, report, line, message):
     FRAME[["size"]].to_csv("small.csv", index=False)
     FRAME[:3].assign(weight="heavy").to_csv("text.csv", index=False)
     Path("link.csv").symlink_to("all.csv")
+    Path("link.npy").symlink_to("price.npy")
+    os.mkfifo("pipe.npy")
     np.save("X[1].npy", PRICE)
     Path("cut.csv.gz").write_bytes(Path("all.csv.gz").read_bytes()[:500])
     Path("X.csv.gz").write_bytes(Path("X.npy").read_bytes())

@@ -6,6 +6,7 @@ The columns are called ``X[0]``, ``X[1]``, …, in C order of what follows the f
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -181,7 +182,10 @@ class MappedInputs(Inputs):
 def open_array(path: Path) -> NDArray[Any]:
     """Return the array of an NPY file as a memory map: numbers or text, one dimension or more, not empty."""
     accepted = "accepted: one array as numpy.save writes it, not empty, without objects"
-    with path.open("rb"):  # a folder, or a file that is not there, is an OSError with its name
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # would block, or lose what is read of it
+        raise ValueError(f"{path} is a pipe or device, which cannot be mapped; accepted: an NPY file on a disk")
+    with path.open("rb"):  # a folder, or a file that may not be read, is an OSError with its name
         pass
     try:
         with np.errstate(over="ignore"):  # of a size that is refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,6 +120,8 @@ def _is_npy(paths: Sequence[Path]) -> bool:
 def _read_npy(args: Namespace) -> Data:
     """Read the target, which is in one file of its own or a column, by default the last."""
     path, wanted = args.data[0], args.target or "-1"
+    if os.path.realpath(wanted) in map(os.path.realpath, args.data):
+        raise ValueError(f"--target is {wanted!r}, which is also learned from; accepted: another file, or a column")
     mapped = Mapped(*args.data)
     if wanted.lower().endswith(".npy"):
         file = Path(wanted)
