@@ -148,6 +148,15 @@ class TestCallbacks:
             Callbacks([EarlyStopping()], names=["epoch", "loss"])
 
 
+def test_an_object_is_listed_once():
+    stopping, equal = EarlyStopping(), EarlyStopping()
+    Callbacks([stopping, equal])
+    with pytest.raises(
+        ValueError, match=r"callbacks\[2\] is callbacks\[0\], .*EarlyStopping.*; accepted: each object once"
+    ):
+        Callbacks([stopping, equal, stopping])
+
+
 class TestEarlyStopping:
     def test_stops_after_patience_and_restores_the_best(self):
         trainer, stopping = FakeTrainer(), EarlyStopping(patience=3)

@@ -249,6 +249,7 @@ class Trainer:
         callbacks : iterable
             Objects with some of ``on_fit_begin(trainer)``, ``on_epoch_end(trainer, record)``, which returns True to
             stop, and ``on_fit_end(trainer, history)``: `EarlyStopping`, `Checkpoint`, and see `briskmlp.callbacks`.
+            Each listed once.
         metrics : sequence of {"accuracy", "mae"}
             Computed after each epoch, on the validation data if there are any, else on X and Y.
         progress : bool, optional

@@ -33,7 +33,7 @@ class Callbacks:
     TypeError
         For an object without any hook, or a hook that cannot be called.
     ValueError
-        For a ``monitor`` that no record will have.
+        For an object that is listed twice, or a ``monitor`` that no record will have.
 
     Examples
     --------
@@ -54,6 +54,11 @@ class Callbacks:
         monitored = None if names is None else tuple(names)
         for position, callback in enumerate(self.callbacks):
             _check_hooks(position, callback)
+            first = next(i for i, other in enumerate(self.callbacks) if other is callback)
+            if first != position:  # it would count each epoch twice
+                raise ValueError(
+                    f"callbacks[{position}] is callbacks[{first}], {callback!r}; accepted: each object once"
+                )
             if monitored is not None and isinstance(callback, EarlyStopping):
                 check_monitor(callback.monitor, monitored)
         self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))
