@@ -3,8 +3,10 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -15,6 +17,7 @@ import oracle
 import pytest
 from build import build
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 
 from briskmlp import plan
 from briskmlp.backends.numba import _options, activations, backward, dropout, layout, order, product
@@ -530,6 +533,144 @@ def test_a_kernel_that_fails_to_compile_calls_what_it_has(monkeypatch):
         _options.compile_once(kernel, (numba.int64,))
     assert kernel(1) == 2.0
     assert list(kernel.overloads) == [(numba.float64,)]
+
+
+ARRAYS = (numba.float64[::1],)
+
+
+class Watched:
+    """Numba's lock, which tells when a thread comes to it."""
+
+    acquire, release, is_locked = (
+        global_compiler_lock.acquire,
+        global_compiler_lock.release,
+        global_compiler_lock.is_locked,
+    )
+
+    def __init__(self):
+        self.reached = threading.Event()
+
+    def __enter__(self):
+        self.reached.set()
+        self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Return a kernel for float64 that a thread has begun to compile for arrays, and what lets it go on.
+
+    ``join`` waits for that thread, and raises what it raised.
+    """
+
+    @_options.jit
+    def kernel(x):
+        return x + 1
+
+    _options.compile_once(kernel, (numba.float64,))
+    begun, go_on, errors = threading.Event(), threading.Event(), []
+
+    def compile_it(kernel, signature):
+        if signature == ARRAYS:
+            begun.set()
+            go_on.wait()
+        kernel.compile(signature)
+
+    def first():
+        try:
+            _options.compile_once(kernel, ARRAYS)
+        except Exception as error:
+            errors.append(error)
+
+    def join():
+        thread.join()
+        for error in errors:
+            raise error
+
+    monkeypatch.setattr(_options, "_compile", compile_it)
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait()
+    yield kernel, go_on, join
+    go_on.set()
+    thread.join()
+
+
+def test_a_thread_does_not_disable_what_another_compiles(compiling, monkeypatch):
+    kernel, go_on, join = compiling
+    lock = Watched()
+    lock.reached = go_on
+    monkeypatch.setattr(_options, "global_compiler_lock", lock)
+    _options.compile_once(kernel, (numba.int64,))
+    go_on.set()  # were there no lock
+    join()
+    assert set(kernel.overloads) == {(numba.float64,), ARRAYS, (numba.int64,)}
+    assert not kernel._can_compile
+
+
+def test_a_call_waits_for_what_another_thread_compiles(compiling, monkeypatch):
+    """Numba takes it for one to compile for, waits for its lock, and then finds that it must not."""
+    kernel, go_on, join = compiling
+    lock = Watched()
+    lock.reached = go_on
+    monkeypatch.setattr(numba.core.dispatcher, "global_compiler_lock", lock)
+    assert _options.call(kernel, 1) == 2
+    join()
+    assert set(kernel.overloads) == {(numba.float64,), ARRAYS}
+
+
+def test_ctrl_c_while_another_thread_compiles(compiling, monkeypatch):
+    """It is answered before that thread is done, and leaves no lock behind."""
+    kernel, go_on, join = compiling
+    lock, main, answered = Watched(), threading.get_ident(), threading.Event()
+
+    def handler(*_):
+        if not answered.is_set():
+            answered.set()
+            raise KeyboardInterrupt
+
+    def interrupt():
+        lock.reached.wait()
+        for _ in range(400):  # one just before a thread begins to wait does not wake it
+            signal.pthread_kill(main, signal.SIGINT)
+            if answered.wait(0.05):
+                return
+        go_on.set()
+
+    monkeypatch.setattr(_options, "global_compiler_lock", lock)
+    kept = signal.signal(signal.SIGINT, handler)
+    interrupting = threading.Thread(target=interrupt)
+    try:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            _options.compile_once(kernel, (numba.int64,))
+        interrupting.join()
+        assert not go_on.is_set()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    assert not global_compiler_lock.is_locked()
+    go_on.set()
+    join()
+    assert set(kernel.overloads) == {(numba.float64,), ARRAYS}
+
+
+def test_ctrl_c_while_compiling_is_answered_afterwards(monkeypatch):
+    @_options.jit
+    def kernel(x):
+        return x + 1
+
+    def compile_it(kernel, signature):
+        signal.raise_signal(signal.SIGINT)
+        kernel.compile(signature)
+
+    monkeypatch.setattr(_options, "_compile", compile_it)
+    with pytest.raises(KeyboardInterrupt):
+        _options.compile_once(kernel, (numba.int64,))
+    assert list(kernel.overloads) == [(numba.int64,)]
+    assert not global_compiler_lock.is_locked()
 
 
 FORK = """

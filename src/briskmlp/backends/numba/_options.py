@@ -130,13 +130,23 @@ def _compile(kernel: Any, signature: Any) -> None:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Answer Ctrl-C after the block: LLVM's callbacks into Python swallow the exception that it would raise there."""
+    """Answer Ctrl-C after the block: LLVM's callbacks into Python swallow the exception that it would raise there.
+
+    But at once while this thread only waits for Numba's lock: it is taken in C, so an exception does not leave it held.
+    """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
     received: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        if global_compiler_lock.is_locked():  # by this thread
+            received.append((number, frame))
+        else:
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, answer)
     try:
         yield
     finally:
