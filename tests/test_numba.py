@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -495,6 +496,59 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert _options._cache_directory() is None
+
+
+def test_machine_code_of_other_versions_is_removed_when_unused(monkeypatch, tmp_path):
+    monkeypatch.setattr(_options.config, "CACHE_DIR", str(tmp_path))
+    used, folder = _options._cache_directory(), tmp_path / "briskmlp"
+    month_ago = time.time() - 31 * 86400
+    names = [f"numba-{i:016x}" for i in range(3)]
+    for name in (names[0], names[1], "numba-mine", "profiles"):
+        (folder / name / "epoch_1").mkdir(parents=True)
+        (folder / name / "epoch_1" / "kernel.nbc").write_text("")
+    (folder / "machine.json").write_text("")
+    (folder / names[2]).symlink_to("profiles")
+    for path in folder.iterdir():
+        if path.name != names[1]:
+            os.utime(path, (month_ago, month_ago))
+    assert _options._cache_directory() == used
+    assert {path.name for path in folder.iterdir()} == {
+        used.name, names[1], names[2], "numba-mine", "profiles", "machine.json",
+    }  # fmt: skip
+    assert [path.name for path in (folder / "profiles").rglob("*.nbc")] == ["kernel.nbc"]
+    assert time.time() - used.stat().st_mtime < 86400  # it was used just now
+
+
+def test_what_cannot_be_removed_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr(_options.config, "CACHE_DIR", str(tmp_path))
+    used = _options._cache_directory()
+    other = used.parent / f"numba-{0:016x}"
+    other.mkdir()
+    os.utime(other, (0, 0))
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refuse)
+        assert _options._cache_directory() == used
+        patch.setattr(os, "utime", refuse)
+        assert _options._cache_directory() == used
+    assert other.exists()
+
+
+def test_machine_code_that_is_removed_while_it_is_used_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(_options, "CACHE", tmp_path / "cache")
+
+    @_options.entry
+    def kernel(x):
+        return x + 1
+
+    _options.compile_once(kernel, (numba.int64,))
+    shutil.rmtree(tmp_path / "cache")
+    _options.compile_once(kernel, (numba.float64,))
+    assert (kernel(1), kernel(1.5)) == (2, 2.5)
+    assert len([*(tmp_path / "cache").rglob("*.nbc")]) == 1
 
 
 def test_a_kernel_without_a_cache_still_compiles(monkeypatch):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from briskmlp.backends import recording
 # No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
 # they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False, "fastmath": False}
+UNUSED = 30 * 86400.0  # seconds after which machine code of another version is removed
 
 
 def _digest() -> str:
@@ -46,7 +49,23 @@ def _cache_directory() -> Path | None:
         directory.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None
-    return directory if os.access(directory, os.W_OK) else None
+    if not os.access(directory, os.W_OK):
+        return None
+    _remove_unused(directory)
+    return directory
+
+
+def _remove_unused(used: Path) -> None:
+    """Remove what kernels of other versions have left, unless a process began to use it in the last weeks.
+
+    One that began before has loaded its machine code; what it still compiles is kept in a new directory.
+    """
+    with suppress(OSError):
+        os.utime(used)
+        for other in used.parent.iterdir():
+            unused = other != used and time.time() - other.lstat().st_mtime > UNUSED
+            if unused and re.fullmatch("numba-[0-9a-f]{16}", other.name):
+                shutil.rmtree(other, ignore_errors=True)  # which follows no link
 
 
 CACHE = _cache_directory()
@@ -132,7 +151,8 @@ def _compile(kernel: Any, signature: Any) -> None:
 def _interrupts_wait() -> Iterator[None]:
     """Answer Ctrl-C after the block: LLVM's callbacks into Python swallow the exception that it would raise there.
 
-    But at once while this thread only waits for Numba's lock: it is taken in C, so an exception does not leave it held.
+    But at once while this thread only waits for Numba's lock: that is taken in C, so the handler sees it held or an
+    exception leaves it alone.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
