@@ -116,7 +116,9 @@ def test_the_best_isa_is_the_fastest_for_the_precision(extension, monkeypatch):
 @pytest.mark.skipif("avx512_bf16" not in native.isas(), reason="this processor has no AVX512_BF16")
 def test_what_multiplies_bfloat16_alone_is_refused_in_the_highest_precision(extension, monkeypatch):
     monkeypatch.setenv("BRISKMLP_ISA", "avx512_bf16")
-    message = "BRISKMLP_ISA=avx512_bf16 cannot be honoured: avx512_bf16 multiplies bfloat16 alone, for precision='bfloat16'"
+    message = (
+        "BRISKMLP_ISA=avx512_bf16 cannot be honoured: avx512_bf16 multiplies bfloat16 alone, for precision='bfloat16'"
+    )
     with pytest.raises(ValueError, match=message):
         Trainer([3, 2])
     with pytest.raises(ValueError, match="needs dtype='float32'"):

@@ -575,10 +575,14 @@ def test_limits_are_measured_once_and_kept(measured, tmp_path):
 def test_the_extension_measures(name):
     from briskmlp import _native
 
-    threads, *rates = _native.limits(8, name, 1)
+    size = 4 if name in native.UNITS else 8
+    threads, *rates = _native.limits(size, name, 1)
     assert threads == 1
     assert all(0 < rate < 1e15 for rate in rates)
-    for arguments, message in [((8, name, 0), "threads is 0"), ((8, "mmx", 1), "no kernels of ISA 'mmx'")]:
+    wrong = [((size, name, 0), "threads is 0"), ((size, "mmx", 1), "no kernels of ISA 'mmx'")]
+    if name in native.UNITS:
+        wrong.append(((8, name, 1), f"no kernels of ISA '{name}' for numbers of 8 bytes"))
+    for arguments, message in wrong:
         with pytest.raises(ValueError, match=message):
             _native.limits(*arguments)
 
