@@ -677,6 +677,8 @@ def test_the_command_calibrates(run, measured):
     assert "1 GFLOP/s, 2 GB/s with" in out
     assert run("--calibrate", "--threads", 1)[0] == 0
     assert len(measured) == 2
+    assert run("--calibrate", "--threads", 1, "--precision", "bfloat16")[0] == 0
+    assert measured[2:] == [("float32", native.isa(plan.BFLOAT16), 1)]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from briskmlp._console import Result, check_apart, check_plot, check_writable, n
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
+from briskmlp.plan import PRECISIONS
 from briskmlp.profiling import limits
 from briskmlp.trainer import Trainer
 
@@ -65,6 +66,7 @@ def _calibrate(args: Namespace) -> Result:
     most = thread_limit(args.threads)
     if native.reason() is not None:
         raise ValueError(f"--calibrate needs the C extension: {native.reason()}")
-    machines = [limits(native.isa(), args.dtype, threads, calibrate=True) for threads in sorted({1, most})]
+    isa = native.isa(PRECISIONS.index(args.precision))
+    machines = [limits(isa, args.dtype, threads, calibrate=True) for threads in sorted({1, most})]
     lines = [machines[0].cpu, *(f"  {machine.describe()}" for machine in machines)]
     return Result({"machines": [machine._asdict() for machine in machines]}, "\n".join(lines) + "\n")
