@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import oracle
 import pytest
-from build import OPTIMIZERS, PAIRS, build
+from build import OPTIMIZERS, PAIRS, Guards, build, guarded
 from hypothesis import given
 from hypothesis import strategies as st
 from rounding import bounds
@@ -373,6 +373,56 @@ def test_every_activation_and_loss(backend, precision, loss, output):
         total, grad = case.gradient(backend)
         assert abs(total - expected_loss) <= allowed_loss
         assert (np.abs(grad - expected_grad) <= allowed_grad).all()
+
+
+@both
+def test_widths_and_batches_around_panels(backend, precision):
+    """Odd widths, and odd batches, leave half of a word of two numbers without one."""
+    widths, batches = (1, 2, 3, 4, 5, 31, 32, 33, 36, 63, 65), (1, 2, 3, 4, 5, 15, 17, 33, 64, 129, 131)
+    for i, j in itertools.product(range(11), range(0, 11, 2)):
+        layers = [widths[i], widths[(i + j) % 11], widths[(i + 2 * j) % 11]]
+        case = at(build(layers, dtype="float32", n=batches[(i + 3 * j) % 11], l2=0.1), precision)
+        allowed_out, _, allowed_grad = (2 * bound for bound in bounds(case))
+        A = oracle.forward(*case.tensors(case.params), case.network.activations, case.X)[-1]
+        assert (np.abs(case.forward(backend) - A) <= allowed_out).all()
+        assert (np.abs(case.gradient(backend)[1] - case.oracle_gradient()[1]) <= allowed_grad).all()
+
+
+@pytest.mark.parametrize("layers", [[5, 9, 3], [33, 70, 3], [1, 1]], ids=str)
+@both
+def test_what_one_row_holds_reaches_no_other(backend, precision, layers):
+    """Not its neighbour in a word, nor a later batch in the same workspace, of which an odd one leaves a row over."""
+    case = at(build(layers, dtype="float32", n=34), precision)
+    whole, poisoned = case.forward(backend), replace(case, X=case.X.copy())
+    poisoned.X[20] = np.resize([np.nan, np.inf, -3.4e38], layers[0])
+    with np.errstate(invalid="ignore", over="ignore"):
+        out = poisoned.forward(backend)
+        work = backend.workspace(case.plan, F32, case.n)
+        poisoned.gradient(backend, work=work)
+    assert np.isnan(out[20]).all()
+    np.testing.assert_array_equal(np.delete(out, 20, axis=0), np.delete(whole, 20, axis=0))
+    for rows in (np.arange(19), np.arange(20), np.array([33])):
+        loss, gradient = case.gradient(backend, rows, work=work)
+        expected = case.gradient(backend, rows)
+        assert loss == expected[0]
+        np.testing.assert_array_equal(gradient, expected[1])
+
+
+@pytest.mark.parametrize("layers", [[5, 9, 3], [32, 64, 32], [1, 1], [17, 7, 33]], ids=str)
+@both
+def test_nothing_outside_the_arrays_is_read_or_written(backend, precision, layers):
+    for n in (23, 24):
+        case, guards = at(build(layers, dtype="float32", n=n, weighted=True), precision), Guards()
+        safe = guarded(case, guards)
+        expected = case.gradient(backend), case.train(backend, [0.05] * 2)
+        for rows in (case.rows[:2], case.rows[:3], case.rows):
+            np.testing.assert_array_equal(safe.forward(backend, rows), case.forward(backend, rows))
+        loss, gradient = safe.gradient(backend)
+        assert loss == expected[0][0]
+        np.testing.assert_array_equal(gradient, expected[0][1])
+        for got, wanted in zip(safe.train(backend, [0.05] * 2), expected[1], strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        assert guards.intact()
 
 
 def test_the_bounds_are_worth_something():
