@@ -687,6 +687,10 @@ def test_the_command_calibrates(run, measured):
         ([], "--layers is missing; only --calibrate can do without"),
         (["--layers", "3"], "layers has 1 widths"),
         (["--layers", "3,2", "--precision", "high", "--dtype", "float64"], "precision='high' needs dtype='float32'"),
+        (
+            ["--calibrate", "--precision", "high", "--dtype", "float64"],
+            "--precision high needs --dtype float32, not float64",
+        ),
         (["--layers", "3,x"], "'x' is not a whole number"),
         (["--layers", "3,2", "--batch", "0"], "'0' is not a whole number >= 1"),
         (["--layers", "3,2", "--sort-by", "name"], "invalid choice: 'name'"),

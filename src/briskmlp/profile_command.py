@@ -11,7 +11,7 @@ from briskmlp._console import Result, check_apart, check_plot, check_writable, n
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
-from briskmlp.plan import PRECISIONS
+from briskmlp.plan import HIGHEST, PRECISIONS
 from briskmlp.profiling import limits
 from briskmlp.trainer import Trainer
 
@@ -66,6 +66,8 @@ def _calibrate(args: Namespace) -> Result:
     most = thread_limit(args.threads)
     if native.reason() is not None:
         raise ValueError(f"--calibrate needs the C extension: {native.reason()}")
+    if args.precision != PRECISIONS[HIGHEST] and args.dtype != "float32":
+        raise ValueError(f"--precision {args.precision} needs --dtype float32, not {args.dtype}")
     isa = native.isa(PRECISIONS.index(args.precision))
     machines = [limits(isa, args.dtype, threads, calibrate=True) for threads in sorted({1, most})]
     lines = [machines[0].cpu, *(f"  {machine.describe()}" for machine in machines)]
