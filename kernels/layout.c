@@ -221,9 +221,10 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
     else
         work->S = take(cursor, state, size);
     work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
-    const size_t parts = plan->precision == BRISK_HIGH ? 2 : 1; /* high and low */
-    work->WT = take(cursor, work->n_turned * training, size * parts);
-    work->R = plan->precision == BRISK_HIGHEST ? work->P : take(cursor, work->n_packed, size * parts);
+    const size_t parts = plan->precision == BRISK_HIGH ? 2 : 1;                             /* high and low */
+    const size_t read = size * parts / (work->kernels->precision == BRISK_HIGHEST ? 1 : 2); /* or two share a word */
+    work->WT = take(cursor, work->n_turned * training, read);
+    work->R = plan->precision == BRISK_HIGHEST ? work->P : take(cursor, work->n_packed, read);
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
     work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
     work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));

@@ -538,6 +538,21 @@ def test_what_has_no_other_precision_refuses_it_by_name(precision):
             Trainer([3, 2], precision=name, backend="numba")
 
 
+@pytest.mark.skipif("avx512_bf16" not in native.isas(), reason="this processor has no AVX512_BF16")
+def test_copies_of_weights_take_two_bytes_a_number():
+    """Beside the weights and their gradient, in float32: of all a copy, and of those above the first layer another."""
+    case = build([1024] * 3, dtype="float32", n=16)
+    copies = {
+        (HIGHEST, "avx512"): 4,  # bytes for each of 1024²: of the upper ones another copy alone
+        (BFLOAT16, "avx512_bf16"): 2 * 3,
+        (HIGH, "avx512_bf16"): 4 * 3,
+    }
+    for (precision, isa), size in copies.items():
+        taken = native.memory(at(case, precision).plan, F32, case.n, isa=isa)
+        rest = taken - (4 * 4 + size) * 2**20  # activations and deltas of 16 rows, and a block of a product
+        assert 0 < rest < 2 * 2**20
+
+
 @pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
 def test_the_kernels_refuse_what_they_cannot_compute():
     plan = build([3, 2]).plan

@@ -111,7 +111,7 @@ class Trainer:
         parts, below 2**-15; sums, weights and updates stay float32. AVX-512 BF16 instructions compute
         ``"bfloat16"`` where the processor has them (``isa`` is then ``"avx512_bf16"``), with layers of hundreds of
         neurons about 1.5 to 1.9 times as fast as ``"highest"``; elsewhere it is emulated in float32, at its speed.
-        Without AMX, ``"high"`` is slower than ``"highest"`` either way.
+        ``"high"`` is slower than ``"highest"`` either way.
     shuffle : bool
         Visit the examples of each epoch in a new order, which follows from the seed and the epoch.
     seed : int in [0, 2**64), optional
