@@ -253,15 +253,16 @@ static int64_t whole_tiles(int64_t n) {
     return (n + TILE_LOW - 1) / TILE_LOW * TILE_LOW;
 }
 
-/* Whether dW.T = D.T @ A takes fewer FMAs for a block of so many rows and columns: 4 columns of float32 fill a quarter
- * of a vector, and 32 rows two. The sums are the same, to the bit. */
-static bool by_columns(int64_t rows, int64_t columns) {
-    return whole_tiles(columns) * vectors_of(rows, 0) < whole_tiles(rows) * vectors_of(columns, 0);
+/* Whether dW.T = D.T @ A takes so many fewer FMAs for a block of so many rows and columns, of m summands, that turning
+ * it pays: 4 columns of float32 fill a quarter of a vector, and 32 rows two. The sums are the same, to the bit. */
+static bool by_columns(int64_t rows, int64_t columns, int64_t m) {
+    const int64_t fewer = whole_tiles(rows) * vectors_of(columns, 0) - whole_tiles(columns) * vectors_of(rows, 0);
+    return m * fewer > 3 * rows * columns; /* two FMAs in a cycle, one and a half cycles for a number */
 }
 
 /* Tiles of such a block. */
-static int64_t tiles_of_block(int64_t rows, int64_t columns) {
-    return ((by_columns(rows, columns) ? columns : rows) + TILE_T - 1) / TILE_T;
+static int64_t tiles_of_block(int64_t rows, int64_t columns, int64_t m) {
+    return ((by_columns(rows, columns, m) ? columns : rows) + TILE_T - 1) / TILE_T;
 }
 
 static void block_by_columns(int v, const real* A, const real* D, int64_t m, int64_t rows, int64_t columns, real* C,
@@ -286,7 +287,7 @@ static void weights_block(int64_t columns, const real* A, const real* D, int64_t
                           enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
                           struct ahead* ahead) {
     const int v = vectors_of(columns, 0);
-    if (by_columns(rows, columns))
+    if (by_columns(rows, columns, m))
         block_by_columns(v, A, D, m, rows, columns, C, outcome, share, rate, &next_A, &next_D, ahead);
     else if (v == 2)
         block_turned(2, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
@@ -367,7 +368,7 @@ INLINE void tiles(int64_t rows, int64_t columns, const real* A, int64_t a_stride
                   const real* init, real* C, struct fetch* fetch) {
     const int v = vectors_of(columns, 0);
 #ifdef BRISK_QUADS
-    if (columns <= 4) {
+    if (columns <= 4 && rows >= 16) {
         const int64_t done = tiles_of_quads(rows, A, a_stride, K, B, init, C, fetch);
         rows -= done, A += done * ROW, C += done * PANEL;
         if (rows == 0)
