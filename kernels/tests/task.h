@@ -70,9 +70,10 @@ static void* zeros(int64_t n, size_t size) {
     return p;
 }
 
+static uint64_t state; /* of uniform(); each task begins anew, whatever was tested before it */
+
 /* Uniform in -1 … 1, of 20 bits: xorshift64*. */
 static double uniform(void) {
-    static uint64_t state = 1;
     state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
     return (double)(int64_t)((state * 0x2545F4914F6CDD1D) >> 43) * 0x1p-20 - 1;
 }
@@ -105,6 +106,7 @@ static struct task make_task(const struct shape* shape, int v) {
     const enum brisk_activation hidden = hiddens[(v / 8 + v) % 5];
     const bool labels = output == 7, penalised = v / 32 % 2, decays = rule == 4 || rule == 6 || v / 7 % 2;
     struct task t = {.shape = shape, .variant = v, .n = shape->n, .rate = 0.0625};
+    state = ((uint64_t)(shape - SHAPES) * VARIANTS + (uint64_t)v + 1) * 0x9E3779B97F4A7C15;
     t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
                                  .batch_size = shape->batch,
                                  .n_slots = slots[rule],
