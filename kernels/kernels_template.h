@@ -36,6 +36,8 @@ enum { UNIT = BRISK_UNIT };
 
 #include "product_template.h"
 
+#include "turned_product_template.h"
+
 #include "dropout_template.h"
 
 #include "forward_template.h"

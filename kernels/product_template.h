@@ -1,13 +1,9 @@
-/* The products of a step, on panels (see brisk.h), from two register tiles.
+/* A @ B on panels (see brisk.h): forward, and the delta of the layer below. A is read along its rows.
  *
- * tile        C = init + A @ B       A is read along its rows: forward, and the delta of the layer below
- * tile_turned   A.T @ D              A is read along its columns: dW
- *
- * Both broadcast one word of A at a time and multiply it with one or two vectors of the other operand. A word is a
- * number, or, for a unit that adds up products of two, UNIT = 2 bfloat16 numbers: see rounding_template.h. All
- * addresses inside a panel are constants apart, so that a tile needs two pointers and no index. Accumulators are added
- * to in the order of the summation index and in no other, and dW of many rows adds runs of them whose length is fixed:
- * tile heights and threads never change a bit. */
+ * A tile broadcasts one word of A at a time and multiplies it with one or two vectors of B. A word is a number, or, for
+ * a unit that adds up products of two, UNIT = 2 bfloat16 numbers: see rounding_template.h. All addresses inside a panel
+ * are constants apart, so that a tile needs two pointers and no index. Accumulators are added to in the order of the
+ * summation index and in no other: tile heights and threads never change a bit. */
 
 enum {
     ROW_BLOCK = 384, /* rows of A that are kept in L2 while the panels of B pass by */
@@ -16,9 +12,7 @@ enum {
     /* A panel of B of up to WHOLE rows of words is read in one go, from L2. Of more, K_BLOCK at a time: then ROW_BLOCK
      * rows of PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
     WHOLE = 896 / UNIT,
-    K_BLOCK = 512 / sizeof(real),
-    LONG = 256 /* rows of words in a sum of dW, from which it pays to fetch early what it is added to: 3 % of dW of
-                  512-512 at a batch of 512, where fetching costs 784-256 at a batch of 128 half a percent */
+    K_BLOCK = 512 / sizeof(real)
 };
 
 /* Memory to fetch into L2 meanwhile, so many cache lines before each tile: many at once would hinder its own loads. */
@@ -163,137 +157,6 @@ static int64_t tiles_of_quads(int64_t rows, const real* A, int64_t a_stride, int
 }
 
 #endif
-
-/* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a line now and
- * then: as many at once as a block of weights takes made a step of 784-256-10 2 % longer. */
-struct ahead {
-    const struct brisk_data* data;
-    const int64_t *rows, *end;
-    int64_t lines, line; /* in a row; the next one */
-    int64_t per_tile;    /* of dW, at least 1 */
-};
-
-static void fetch_ahead(struct ahead* ahead) {
-    if (ahead->rows == ahead->end)
-        return;
-    const int64_t row = *ahead->rows * ahead->data->X_step * (int64_t)sizeof(real);
-    __builtin_prefetch((const char*)ahead->data->X + row + ahead->line * 64, 0, 2);
-    if (++ahead->line == ahead->lines) {
-        ahead->line = 0;
-        ahead->rows++;
-    }
-}
-
-/* What becomes of a tile of dW: it is written to a gradient, added to one, or makes the step of gradient descent,
- * W = W - share W - rate dW. */
-enum outcome { SET, ADD, STEP };
-
-INLINE void settle(real* C, vec value, enum outcome outcome, real share, real rate) {
-    if (outcome == ADD)
-        value = vec_load(C) + value;
-    else if (outcome == STEP) {
-        const vec w = vec_load(C);
-        value = vec_fnma(vec_splat(rate), value, vec_fnma(vec_splat(share), w, w));
-    }
-    vec_store(C, value);
-}
-
-/* `height` rows of dW = A.T @ D, summed over m rows of words of A and D; C has v vectors of a panel. */
-INLINE void tile_turned(int height, int v, const real* A, const real* D, int64_t m, real* C, enum outcome outcome,
-                        real share, real rate, struct ahead* ahead) {
-    vec acc[TILE_T][2];
-#pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
-            acc[i][j] = vec_splat(0);
-    if (outcome != SET && m >= LONG)
-        for (int i = 0; i < height * PANEL; i += 64 / (int)sizeof(real))
-            __builtin_prefetch(C + i, 1, 3);
-    const int64_t every = ahead == NULL ? m + 1 : (m + ahead->per_tile - 1) / ahead->per_tile;
-    int64_t until = every;
-    for (int64_t p = 0; p < m; p++, A += PANEL, D += PANEL) {
-        if (--until == 0) {
-            fetch_ahead(ahead);
-            until = every;
-        }
-        vec d[2];
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
-            d[j] = vec_load(D + j * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < height; i++) {
-            const vec a = vec_splat(A[i]);
-#pragma GCC unroll 2
-            for (int j = 0; j < v; j++)
-                acc[i][j] = vec_dot(a, d[j], acc[i][j]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
-            settle(C + i * PANEL + j * LANES, acc[i][j], outcome, share, rate);
-}
-
-/* The tiles of rows 0 … rows of one block of dW; the last may be low. */
-INLINE void block_turned(int v, const real* A, const real* D, int64_t m, int64_t rows, real* C, enum outcome outcome,
-                         real share, real rate, struct fetch* next_A, struct fetch* next_D, struct ahead* ahead) {
-    for (int64_t r = 0; r < rows; r += TILE_T) {
-        fetch_lines(next_A);
-        fetch_lines(next_D);
-        if (r + TILE_LOW < rows)
-            tile_turned(TILE_T, v, A + r, D, m, C + r * PANEL, outcome, share, rate, ahead);
-        else
-            tile_turned(TILE_LOW, v, A + r, D, m, C + r * PANEL, outcome, share, rate, ahead);
-    }
-}
-
-static int64_t whole_tiles(int64_t n) {
-    return (n + TILE_LOW - 1) / TILE_LOW * TILE_LOW;
-}
-
-/* Whether dW.T = D.T @ A takes so many fewer FMAs for a block of so many rows and columns, of m summands, that turning
- * it pays: 4 columns of float32 fill a quarter of a vector, and 32 rows two. The sums are the same, to the bit. */
-static bool by_columns(int64_t rows, int64_t columns, int64_t m) {
-    const int64_t fewer = whole_tiles(rows) * vectors_of(columns, 0) - whole_tiles(columns) * vectors_of(rows, 0);
-    return m * fewer > 3 * rows * columns; /* two FMAs in a cycle, one and a half cycles for a number */
-}
-
-/* Tiles of such a block. */
-static int64_t tiles_of_block(int64_t rows, int64_t columns, int64_t m) {
-    return ((by_columns(rows, columns, m) ? columns : rows) + TILE_T - 1) / TILE_T;
-}
-
-static void block_by_columns(int v, const real* A, const real* D, int64_t m, int64_t rows, int64_t columns, real* C,
-                             enum outcome outcome, real share, real rate, struct fetch* next_A, struct fetch* next_D,
-                             struct ahead* ahead) {
-    real turned[PANEL * PANEL], dW[PANEL * PANEL] = {0};
-    if (vectors_of(rows, 0) == 2)
-        block_turned(2, D, A, m, columns, turned, SET, 0, 0, next_D, next_A, ahead);
-    else
-        block_turned(1, D, A, m, columns, turned, SET, 0, 0, next_D, next_A, ahead);
-    for (int64_t c = 0; c < columns; c++)
-        for (int64_t r = 0; r < rows; r++)
-            dW[r * PANEL + c] = turned[c * PANEL + r];
-    for (int64_t r = 0; r < rows; r++)
-        for (int j = 0; j < v; j++)
-            settle(C + r * PANEL + j * LANES, vec_load(dW + r * PANEL + j * LANES), outcome, share, rate);
-}
-
-/* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of
- * words of A and D. */
-static void weights_block(int64_t columns, const real* A, const real* D, int64_t m, int64_t rows, real* C,
-                          enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
-                          struct ahead* ahead) {
-    const int v = vectors_of(columns, 0);
-    if (by_columns(rows, columns, m))
-        block_by_columns(v, A, D, m, rows, columns, C, outcome, share, rate, &next_A, &next_D, ahead);
-    else if (v == 2)
-        block_turned(2, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
-    else
-        block_turned(1, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
-}
 
 /* Panels j0 … j1 of rows i0 … i1 of C = f(init + A @ B).
  *
