@@ -180,8 +180,9 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
         const int64_t runs = m > FEW_ROWS ? (m + ROWS_IN_TURN - 1) / ROWS_IN_TURN : 1;
+        const int64_t words = ((m > FEW_ROWS ? ROWS_IN_TURN : m) + UNIT - 1) / UNIT;
         const int64_t whole = work->layers[0].panels - 1, rest = work->layers[0].n_out - whole * PANEL;
-        const int64_t in_row = whole * (PANEL / TILE_T) + tiles_of_block(PANEL, rest, m / UNIT);
+        const int64_t in_row = whole * (PANEL / TILE_T) + tiles_of_block(PANEL, rest, words);
         const int64_t tiles = work->layers[0].panels_in * runs * in_row;
         const int64_t left = batch->m - start - m > 0 ? batch->m - start - m : batch->n_next;
         struct ahead ahead = ahead_of(work, team, data, rows + m, left, (tiles + team->size - 1) / team->size);
