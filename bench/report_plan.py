@@ -96,5 +96,5 @@ def forced() -> list[str]:
     from briskmlp.backends import native
 
     # What multiplies bfloat16 has no float32.
-    others = (native.isa(), *native.UNITS, "amx")
+    others = (native.isa(), *native.UNITS)
     return [f"{OURS[0]}@{isa}" for isa in native.isas() if isa not in others]

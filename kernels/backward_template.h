@@ -14,7 +14,7 @@ static void after_backward(const struct product* product, const struct block* bl
         drop_delta(work, pass->l - 1, &A, block);
     }
     if (rounds(work))
-        round_rows(work, block, D_of(pass->space, pass->l - 1), D_size(work), layer->n_in);
+        round_rows(work, block, D_of(pass->space, pass->l - 1), D_size(work), layer->n_in, RIGHT);
 }
 
 /* Panels j0 … j1 of rows i0 … i1 of the delta of layer l-1, from that of layer l. */
@@ -22,15 +22,12 @@ static void backward_layer(const struct brisk_work* work, const struct brisk_spa
                            const struct masks* masks, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool dropped = drops(layer - 1, masks);
-    const struct operand D = along_rows(work, D_of(space, l), D_size(work));
-    const struct operand WT = weights_at(work, work->WT, work->n_turned, layer->WT);
     const struct kept below = kept_of(work, space->A[l]);
     const struct pass pass = {work, space, l, masks};
     const struct product backward = {
-        .A = D.high,
-        .A_low = D.low,
-        .B = WT.high,
-        .B_low = WT.low,
+        .A = along_rows(work, D_of(space, l), D_size(work)),
+        .B = weights_at(work->WT, work->n_turned, layer->WT),
+        .parts = work->parts,
         .below = &below,
         .C = keeps_numbers(work) ? D_of(space, l - 1) : space->C,
         .a_stride = work->panel_stride / UNIT,
@@ -85,7 +82,7 @@ static void sum_delta(const struct brisk_work* work, const struct brisk_space* s
 #if BRISK_UNIT == 2
     if (!keeps_numbers(work)) {
         const struct operand D = along_columns(work, D_of(space, l), D_size(work));
-        sum_pairs(D.high + j * work->panel_stride / UNIT, m, v, sums);
+        sum_pairs(D.first + j * work->panel_stride / UNIT, m, v, sums);
         return;
     }
 #endif

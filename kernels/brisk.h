@@ -37,14 +37,17 @@ enum brisk_isa {
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
 /* What can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
- * Has no side effect: before its first AMX tile the process must still ask for them (ARCH_REQ_XCOMP_PERM), which Linux
- * refuses while any thread has a signal stack too small for them. */
+ * Has no side effect: before its first AMX tile the process must still ask for them. */
 unsigned brisk_isas_can_run(void);
+
+/* Ask for AMX's tiles, for this process and its forks; false where they are refused, as Linux does while any thread has
+ * a signal stack too small for them. What was granted once stays so, and may be asked for again. */
+bool brisk_permits_tiles(void);
 
 enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
 
-/* What should run, of the set `isas`: the fastest that has kernels for this precision. Those that multiply bfloat16
- * alone have none for the highest; AMX has none yet. */
+/* What should run, of the set `isas`: the fastest that has kernels for this precision and has been measured. Those that
+ * multiply bfloat16 alone have none for the highest; AMX, which computes it in three parts, waits for measurements. */
 enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision);
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
@@ -95,7 +98,7 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- * Behind each lie its two parts where the precision is high: see numbers_template.h and pairs_template.h. */
+ * Behind each lie its parts, if there are several: see numbers_template.h and pairs_template.h. */
 struct brisk_space {
     void** A;
     void* D[3];
@@ -112,17 +115,18 @@ struct brisk_work {
     struct brisk_layer* layers;
     const struct brisk_kernels* kernels;
     int64_t n;
-    bool training;
-    int threads;          /* that the shape deserves, at most those asked for */
-    bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
-    bool own_rows;        /* the views have an A[0] each */
-    int64_t rows;         /* of a chunk at most */
-    int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
-    int64_t delta_panels; /* of the widest delta, and of the memory that each has */
+    bool training, rounds; /* whether products read parts of numbers, */
+    int parts;             /* so many; else 1 */
+    int threads;           /* that the shape deserves, at most those asked for */
+    bool shared;           /* a team shares one space, of which each member has a view; else each has one for itself */
+    bool own_rows;         /* the views have an A[0] each */
+    int64_t rows;          /* of a chunk at most */
+    int64_t panel_stride;  /* numbers from one panel of activations or deltas to the next */
+    int64_t delta_panels;  /* of the widest delta, and of the memory that each has */
     int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
     int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
-    void* R; /* P as products read it: P itself, or rounded. Behind R and WT lie low parts where precision is high */
+    void* R;              /* P as products read it: P itself, or in parts, which lie behind each other, as in WT */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
     double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
@@ -175,13 +179,19 @@ struct brisk_batch {
     int64_t n_next; /* rows of the batch after this one, which follow, to be fetched into cache; may be 0 */
 };
 
-/* Every function is called by all members of a team at once. None allocates or fails. */
+/* Every function is called by all members of a team at once, and, where there are begin and end, between these. None
+ * allocates or fails. */
 struct brisk_kernels {
     enum brisk_isa isa;
     enum brisk_precision precision; /* the highest that it computes in */
     size_t size;                    /* bytes of a number */
+    int unit;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
     int panel;                      /* columns in a panel */
+    int rows;                       /* a chunk's are a multiple of so many */
     int64_t block;                  /* numbers of a space's C; 0 where all is written in place */
+    /* Set up the processor at the beginning of a region, and leave it as it was; or NULL. */
+    void (*begin)(void);
+    void (*end)(void);
     /* Pack dense numbers laid out as the parameters, or copy them back. */
     void (*enter)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
     void (*leave)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
@@ -190,7 +200,7 @@ struct brisk_kernels {
     /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,
                     void* out);
-    /* The same for a few rows, from dense parameters. */
+    /* The same for a few rows, from dense parameters, if not NULL. */
     void (*predict_few)(const struct brisk_work*, const void* params, const struct brisk_data*, const int64_t* rows,
                         int64_t m, void* out);
     /* Make a step; return the batch's un-normalised loss as it is reported, the same to every member. */

@@ -4,6 +4,7 @@
 #     kernels/check.sh [SECTION…]
 #
 #     plain        the C drivers in tests/
+#     emulated     the same, with what this processor lacks of AVX-512 BF16 and AMX computed by AVX-512
 #     address      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #     thread       the same under ThreadSanitizer
 #     qemu         the same on emulated processors: x86-64 without AVX, with AVX2, and aarch64
@@ -44,7 +45,7 @@ eval "$(sed -nE 's/^ *set\((flags_[a-z0-9_]+) (""|(.*))\)$/\1="\3"/p' kernels/CM
 # What a compiler's processor has kernels for.
 isas_of() {
     case $("$1" -dumpmachine) in
-        x86_64*) echo portable avx2 avx512 avx512_bf16 ;;
+        x86_64*) echo portable avx2 avx512 avx512_bf16 amx ;;
         *) echo portable ;;
     esac
 }
@@ -52,7 +53,7 @@ isas_of() {
 # How an isa_*.c is compiled: float64 or not, profiled or not. What multiplies bfloat16 has no float64.
 kinds_of() {
     case $1 in
-        *bf16) echo 00 01 ;;
+        *bf16 | amx) echo 00 01 ;;
         *) echo 00 01 10 11 ;;
     esac
 }
@@ -60,6 +61,21 @@ kinds_of() {
 # The definitions of one such compilation.
 defines() {
     echo "-DBRISK_DOUBLE=${1:0:1} -DBRISK_PROFILED=${1:1:1}"
+}
+
+# Those of this compiler's ISAs that can run here.
+runnable() {
+    cat > runnable.c << 'END'
+#include "kernels/brisk.h"
+#include <stdio.h>
+int main(void) {
+    for (int isa = 0; isa <= BRISK_AVX512; isa++) /* the others have the same activations */
+        if (brisk_isas_can_run() & 1u << isa)
+            puts(brisk_isa_names[isa]);
+}
+END
+    "$CC" -std=c11 runnable.c kernels/cpu.c -o runnable
+    ./runnable
 }
 
 # build FOLDER COMPILER FLAG…: the kernels and their drivers.
@@ -87,6 +103,18 @@ check_plain() {
     plain/pool_test
     plain/train_test
 }
+
+# Whether AVX-512 can emulate what builds on it; flags and definitions that make it do so.
+emulates() {
+    runnable | grep -x avx512 > /dev/null || { echo "skipped: this processor has no AVX-512 to emulate with"; return 1; }
+    flags_avx512_bf16=$flags_avx512 flags_amx=$flags_avx512
+}
+
+check_emulated() (
+    emulates || return 0
+    build emulated "$CC" -O3 -DBRISK_EMULATED=1
+    emulated/train_test
+)
 
 SANITIZERS="-g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
@@ -163,21 +191,6 @@ check_python() {
     cd "$work"
 }
 
-# Those of this compiler's ISAs that can run here.
-runnable() {
-    cat > runnable.c << 'END'
-#include "kernels/brisk.h"
-#include <stdio.h>
-int main(void) {
-    for (int isa = 0; isa <= BRISK_AVX512; isa++) /* the others have the same activations */
-        if (brisk_isas_can_run() & 1u << isa)
-            puts(brisk_isa_names[isa]);
-}
-END
-    "$CC" -std=c11 runnable.c kernels/cpu.c -o runnable
-    ./runnable
-}
-
 check_activations() {
     local isa double name flags
     mkdir activations
@@ -196,7 +209,7 @@ check_activations() {
 }
 
 if [[ $# == 0 ]]; then
-    set -- plain address thread qemu python activations
+    set -- plain emulated address thread qemu python activations
 fi
 for name; do
     if [[ $(type -t "check_$name") != function ]]; then

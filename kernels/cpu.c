@@ -3,6 +3,8 @@
  * A processor that has an instruction set is not enough: the operating system must save its registers at a context
  * switch, which XCR0 tells, and Linux hands AMX tiles only to a process that asks.
  *
+ * Compiled with BRISK_EMULATED, what AVX-512 can emulate can run: see vec_emulated.h.
+ *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, sections 13.3, 14.3 and 15.2-15.4;
  * Linux, Documentation/arch/x86/xstate.rst. */
 #define _DEFAULT_SOURCE /* syscall() */
@@ -45,12 +47,26 @@ static uint64_t read_xcr0(void) {
     return (uint64_t)high << 32 | low;
 }
 
+#if defined(__linux__)
+/* In <asm/prctl.h> only from Linux 5.16 on; a feature is named by its bit's number in XCR0. */
+enum { ARCH_GET_XCOMP_SUPP = 0x1021, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+#endif
+
 /* Whether the kernel would grant tile registers to a process that asks. */
 static bool kernel_grants_tiles(void) {
 #if defined(__linux__)
-    const int ARCH_GET_XCOMP_SUPP = 0x1021; /* in <asm/prctl.h> only from Linux 5.16 on */
     uint64_t supported = 0;
     return syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &supported) == 0 && has(supported, XTILEDATA);
+#else
+    return false;
+#endif
+}
+
+bool brisk_permits_tiles(void) {
+#if BRISK_EMULATED
+    return true;
+#elif defined(__linux__)
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 #else
     return false;
 #endif
@@ -70,6 +86,9 @@ unsigned brisk_isas_can_run(void) {
     if (!has(ebx, AVX512_F_DQ_BW_VL) || !has(xcr0, OPMASK_ZMM))
         return isas;
     isas |= 1u << BRISK_AVX512;
+#if BRISK_EMULATED
+    return isas | 1u << BRISK_AVX512_BF16 | 1u << BRISK_AMX;
+#endif
 
     uint32_t more, unused;
     if (!__get_cpuid_count(7, 1, &more, &unused, &unused, &unused) || !has(more, AVX512_BF16))
@@ -85,6 +104,10 @@ unsigned brisk_isas_can_run(void) {
 
 unsigned brisk_isas_can_run(void) {
     return 1u << BRISK_PORTABLE;
+}
+
+bool brisk_permits_tiles(void) {
+    return false;
 }
 
 #endif

@@ -10,6 +10,28 @@
 #include <math.h>
 #include <string.h>
 
+/* A region of kernels. */
+struct region {
+    const struct brisk_kernels* kernels;
+    void (*inside)(void* arg, const struct brisk_team* team);
+    void* arg;
+};
+
+static void between(void* arg, const struct brisk_team* team) {
+    const struct region* region = arg;
+    if (region->kernels->begin != NULL)
+        region->kernels->begin();
+    region->inside(region->arg, team);
+    if (region->kernels->end != NULL)
+        region->kernels->end();
+}
+
+static void run(const struct brisk_kernels* kernels, int threads, void (*inside)(void*, const struct brisk_team*),
+                void* arg) {
+    struct region region = {kernels, inside, arg};
+    brisk_pool_run(threads, between, &region);
+}
+
 static void set_l2(struct brisk_work* work, const double* l2) {
     for (int64_t l = 0; l < work->plan.n_layers; l++)
         work->layers[l].l2 = l2[2 * l]; /* of W; biases have none */
@@ -58,8 +80,7 @@ enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights fo
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
-    const bool rounds = work->plan.precision != BRISK_HIGHEST;
-    if (call->n_rows <= DENSE_ROWS && work->plan.precision != BRISK_HIGH) {
+    if (call->n_rows <= DENSE_ROWS && work->parts == 1 && work->kernels->predict_few != NULL) {
         if (team->rank == 0)
             work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
         return;
@@ -67,7 +88,7 @@ static void forward_region(void* arg, const struct brisk_team* team) {
     const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
     work->kernels->enter(work, team, call->params, work->P);
     brisk_wait(team);
-    if (rounds) {
+    if (work->rounds) {
         work->kernels->turn(work, team);
         brisk_wait(team);
     }
@@ -88,7 +109,7 @@ static int alone(const struct brisk_work* work) {
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                    int64_t n_rows, void* out) {
     struct forward call = {work, params, data, rows, n_rows, out};
-    brisk_pool_run(alone(work), forward_region, &call);
+    run(work->kernels, alone(work), forward_region, &call);
 }
 
 /* --- gradient ---------------------------------------------------------------------------------------------------- */
@@ -107,7 +128,7 @@ static void gradient_region(void* arg, const struct brisk_team* team) {
     const struct brisk_work* work = call->work;
     work->kernels->enter(work, team, call->params, work->P);
     brisk_wait(team);
-    if (call->batch.goal != BRISK_LOSS || work->plan.precision != BRISK_HIGHEST)
+    if (call->batch.goal != BRISK_LOSS || work->rounds)
         work->kernels->turn(work, team);
     brisk_wait(team);
     const double loss = work->kernels->step(work, team, call->data, &call->batch);
@@ -128,7 +149,7 @@ double brisk_gradient(struct brisk_work* work, const double* l2, const void* par
         .grad = grad,
     };
     set_l2(work, l2);
-    brisk_pool_run(grad == NULL ? alone(work) : work->threads, gradient_region, &call);
+    run(work->kernels, grad == NULL ? alone(work) : work->threads, gradient_region, &call);
     return call.loss;
 }
 
@@ -154,7 +175,7 @@ static void update_region(void* arg, const struct brisk_team* team) {
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
                   void* params, const void* grad, void* state, int64_t step, double rate) {
     struct update call = {kernels, plan, layers, params, grad, state, step, rate};
-    brisk_pool_run(1, update_region, &call);
+    run(kernels, 1, update_region, &call);
 }
 
 /* --- train ------------------------------------------------------------------------------------------------------- */
@@ -310,6 +331,6 @@ enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* para
         .where = where,
     };
     set_l2(work, l2);
-    brisk_pool_run(work->threads, train_region, &call);
+    run(work->kernels, work->threads, train_region, &call);
     return call.end;
 }

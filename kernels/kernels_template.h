@@ -9,6 +9,11 @@
 #include <math.h>
 #include <string.h>
 
+/* Whether products are of tiles: vec_amx.h. */
+#ifndef BRISK_TILES
+#define BRISK_TILES 0
+#endif
+
 /* Numbers in a word of what products read, of which vec_dot multiplies all. */
 #ifndef BRISK_UNIT
 #define BRISK_UNIT 1
@@ -34,13 +39,31 @@ enum { UNIT = BRISK_UNIT };
 #include "numbers_template.h"
 #endif
 
-#include "product_template.h"
+#include "fetch_template.h"
+
+#include "settle_template.h"
+
+#if BRISK_TILES
+#include "matrix_tiles_template.h"
+#else
+#include "vector_tiles_template.h"
 
 #include "turned_product_template.h"
+#endif
+
+#include "product_template.h"
 
 #include "dropout_template.h"
 
 #include "forward_template.h"
+
+#if !BRISK_TILES
+#include "few_rows_template.h"
+
+#define BRISK_FEW_ROWS .predict_few = predict_few
+#else
+#define BRISK_FEW_ROWS .begin = tiles_configure, .end = tiles_release
+#endif
 
 #include "loss_template.h"
 
@@ -76,15 +99,17 @@ static double recorded_step(const struct brisk_work* work, const struct brisk_te
 
 #define BRISK_TABLE(ISA)                                                                                               \
     {.isa = ISA,                                                                                                       \
-     .precision = UNIT == 1 ? BRISK_HIGHEST : BRISK_HIGH,                                                              \
+     .precision = UNIT == 1 || BRISK_TILES ? BRISK_HIGHEST : BRISK_HIGH,                                               \
      .size = sizeof(real),                                                                                             \
+     .unit = UNIT,                                                                                                     \
      .panel = PANEL,                                                                                                   \
+     .rows = RUN,                                                                                                      \
      .block = UNIT == 1 ? 0 : ROW_BLOCK * PANELS * PANEL,                                                              \
      .enter = enter,                                                                                                   \
      .leave = leave,                                                                                                   \
      .turn = turn,                                                                                                     \
      .predict = predict,                                                                                               \
-     .predict_few = predict_few,                                                                                       \
+     BRISK_FEW_ROWS,                                                                                                   \
      .step = BRISK_STEP,                                                                                               \
      .finite = learned_is_finite,                                                                                      \
      .weigh = weigh,                                                                                                   \

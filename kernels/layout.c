@@ -151,7 +151,7 @@ static void divide(struct brisk_work* work, int threads) {
     const int64_t part = work->training ? divide_up(batch, work->n_slices) : batch;
     const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
     const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
-    work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), BRISK_LOSS_ROWS) * BRISK_LOSS_ROWS;
+    work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), work->kernels->rows) * work->kernels->rows;
 
     const int64_t parts = shared ? INT32_MAX : work->training ? work->n_slices : divide_up(batch, work->rows);
     const int64_t waits = shared ? 2 * plan->n_layers : 2;
@@ -180,7 +180,7 @@ static void divide(struct brisk_work* work, int threads) {
 /* A space, or another member's view of the first. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
-    const int64_t parts = work->plan.precision == BRISK_HIGH ? 3 : 1; /* itself, high and low */
+    const int64_t parts = work->parts > 1 ? 1 + work->parts : 1; /* the number itself is kept beside several */
     const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * parts) * size;
     struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
     const bool view = s > 0 && work->shared;
@@ -190,7 +190,7 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     if (view && A != NULL)
         memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
     space->A = A;
-    const int64_t block = work->plan.precision == BRISK_HIGH ? 0 : work->kernels->block;
+    const int64_t block = work->parts > 1 ? 0 : work->kernels->block;
     space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
     if (!view || work->own_rows) {
         void* rows = take(cursor, work->layers[0].panels_in, column);
@@ -221,10 +221,9 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
     else
         work->S = take(cursor, state, size);
     work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
-    const size_t parts = plan->precision == BRISK_HIGH ? 2 : 1;                             /* high and low */
-    const size_t read = size * parts / (work->kernels->precision == BRISK_HIGHEST ? 1 : 2); /* or two share a word */
+    const size_t read = size * (size_t)work->parts / (size_t)work->kernels->unit;
     work->WT = take(cursor, work->n_turned * training, read);
-    work->R = plan->precision == BRISK_HIGHEST ? work->P : take(cursor, work->n_packed, read);
+    work->R = work->rounds ? take(cursor, work->n_packed, read) : work->P;
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
     work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
     work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
@@ -249,6 +248,8 @@ static struct brisk_work* measure(const struct brisk_kernels* kernels, const str
     *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
     work->head_size = head_size;
     work->layers = take(&head, plan->n_layers, sizeof *layers);
+    work->rounds = kernels->unit > 1 || plan->precision != BRISK_HIGHEST;
+    work->parts = plan->precision == BRISK_BFLOAT16 ? 1 : plan->precision == BRISK_HIGH ? 2 : kernels->unit > 1 ? 3 : 1;
     memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
     if (pack(work)) {
         divide(work, threads);

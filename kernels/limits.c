@@ -43,6 +43,8 @@ static void measure_region(void* arg, const struct brisk_team* team) {
     const struct brisk_kernels* kernels = measurement->kernels;
     const size_t bytes = 3 * (size_t)measurement->n * kernels->size;
     double best[KINDS] = {0};
+    if (kernels->begin != NULL)
+        kernels->begin();
     /* so that memory is near who uses it */
     memset(measurement->memory + PARTS * bytes * (size_t)team->rank, 0, PARTS * bytes);
     for (enum kind kind = MULTIPLY_ADD; kind < KINDS; kind++)
@@ -54,6 +56,8 @@ static void measure_region(void* arg, const struct brisk_team* team) {
             const double rate = 1e9 / (double)(brisk_nanoseconds() - start);
             best[kind] = rate > best[kind] ? rate : best[kind];
         }
+    if (kernels->end != NULL)
+        kernels->end();
     if (team->rank > 0)
         return;
     measurement->limits = (struct brisk_limits){

@@ -1,5 +1,23 @@
 /* What a processor can do at best, for rooflines: products that touch no memory, and streams that do little else. */
 
+#if BRISK_TILES
+
+enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * SPAN / ROUNDS_OF_A_SQUARE };
+
+/* As many products of four tiles as take about as long as so many rounds of chains; returns what keeps them alive. */
+static double chains(int64_t rounds) {
+    real C[PANEL * PANEL] = {0};
+    tiles_begin(2, 2, C, PANEL);
+    tiles_left(2, C);
+    tiles_right(2, C);
+    for (int64_t i = 0; i < rounds; i += ROUNDS_OF_A_SQUARE)
+        tiles_dot(2, 2);
+    tiles_store(2, 2, C, PANEL);
+    return (double)C[0];
+}
+
+#else
+
 /* Independent chains: two FMA units times the four or five cycles that each waits for its last result, and no more than
  * registers hold. They start apart, or the compiler would keep one. */
 enum { CHAINS = TILE == 8 ? 24 : 12, CHAIN_FLOPS = 2 * UNIT * LANES * CHAINS };
@@ -18,6 +36,8 @@ static double chains(int64_t rounds) {
         sum = sum + acc[c];
     return (double)vec_sum(sum);
 }
+
+#endif
 
 /* Σ A over n numbers, a multiple of eight vectors'. */
 static double stream_read(const void* numbers, int64_t n) {

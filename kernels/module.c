@@ -13,6 +13,10 @@
 
 /* --- instruction sets -------------------------------------------------------------------------------------------- */
 
+#ifndef BRISK_EMULATED
+#define BRISK_EMULATED 0
+#endif
+
 static unsigned can_run; /* brisk_isas_can_run(), asked once: it takes microseconds in a virtual machine */
 
 /* isas() -> tuple[str, ...]: what can run here, slowest first. */
@@ -37,6 +41,12 @@ static PyObject* isas(PyObject* self, PyObject* no_arguments) {
     return result;
 }
 
+/* permits_tiles() -> bool: ask the operating system for them. */
+static PyObject* permits_tiles(PyObject* self, PyObject* no_arguments) {
+    (void)self, (void)no_arguments;
+    return PyBool_FromLong(can_run & 1u << BRISK_AMX && brisk_permits_tiles());
+}
+
 /* best_isa(precision) -> str: what should run here. */
 static PyObject* best_isa(PyObject* self, PyObject* args) {
     (void)self;
@@ -53,8 +63,12 @@ static const struct brisk_kernels* kernels_of(const char* name, Py_ssize_t size,
     for (int isa = 0; isa < BRISK_ISA_COUNT; isa++)
         if (strcmp(name, brisk_isa_names[isa]) == 0 && can_run & 1u << isa) {
             const struct brisk_kernels* kernels = brisk_kernels_of((enum brisk_isa)isa, (size_t)size, profiled);
-            if (kernels != NULL && kernels->size == (size_t)size)
+            if (kernels == NULL || kernels->size != (size_t)size)
+                continue;
+            if (isa != BRISK_AMX || brisk_permits_tiles())
                 return kernels;
+            PyErr_SetString(PyExc_ValueError, "the operating system refuses AMX's tiles to this process");
+            return NULL;
         }
     PyErr_Format(PyExc_ValueError, "there are no kernels of ISA '%s' for numbers of %zd bytes that can run here", name,
                  size);
@@ -473,13 +487,16 @@ static int execute(PyObject* module) {
         return -1;
     }
     can_run = brisk_isas_can_run();
-    if (PyModule_AddStringConstant(module, "version", BRISKMLP_VERSION) < 0)
+    if (PyModule_AddStringConstant(module, "version", BRISKMLP_VERSION) < 0 ||
+        PyModule_AddObjectRef(module, "emulated", BRISK_EMULATED ? Py_True : Py_False) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "compiler", BRISKMLP_COMPILER);
 }
 
 static PyMethodDef methods[] = {
     {"isas", isas, METH_NOARGS, "isas($module, /)\n--\n\nInstruction sets that can run here, slowest first."},
+    {"permits_tiles", permits_tiles, METH_NOARGS,
+     "permits_tiles($module, /)\n--\n\nWhether this process may use AMX's tiles, for which it asks."},
     {"best_isa", best_isa, METH_VARARGS,
      "best_isa($module, precision, /)\n--\n\nThe fastest of them that has kernels for a precision."},
     {"workspace", workspace, METH_VARARGS,

@@ -10,24 +10,6 @@ static bool keeps_numbers(const struct brisk_work* work) {
     return true;
 }
 
-/* A or delta, of so many numbers with its pads, to be read along its rows. */
-static struct operand along_rows(const struct brisk_work* work, const real* x, int64_t numbers) {
-    if (work->plan.precision != BRISK_HIGH)
-        return (struct operand){x, NULL};
-    return (struct operand){x + numbers, x + 2 * numbers};
-}
-
-/* The same, along its columns. */
-static struct operand along_columns(const struct brisk_work* work, const real* x, int64_t numbers) {
-    return along_rows(work, x, numbers);
-}
-
-/* Of n weights the part at `at`; behind them lie the low ones. */
-static struct operand weights_at(const struct brisk_work* work, const void* x, int64_t n, int64_t at) {
-    const real* high = (const real*)x + at;
-    return (struct operand){high, work->plan.precision == BRISK_HIGH ? high + n : NULL};
-}
-
 /* What the rest of a step reads of A or delta. */
 static struct kept kept_of(const struct brisk_work* work, const real* x) {
     return (struct kept){x, work->panel_stride, PANEL};
@@ -48,13 +30,14 @@ static void round_run(const real* x, real* high, real* low, int64_t n) {
 }
 
 /* A block of A or delta, x of so many numbers in n columns, has been written: write what products read. */
-static void round_rows(const struct brisk_work* work, const struct block* block, real* x, int64_t numbers, int64_t n) {
-    (void)n;
+static void round_rows(const struct brisk_work* work, const struct block* block, real* x, int64_t numbers, int64_t n,
+                       enum side side) {
+    (void)n, (void)side;
     const struct operand parts = along_rows(work, x, numbers);
     for (int64_t j = block->j0; j < block->j1; j++) {
         const int64_t at = j * work->panel_stride + block->i0 * PANEL;
-        round_run(x + at, (real*)parts.high + at, parts.low == NULL ? NULL : (real*)parts.low + at,
-                  (block->i1 - block->i0) * PANEL);
+        real* first = (real*)parts.first + at;
+        round_run(x + at, first, work->parts == 1 ? NULL : first + parts.step, (block->i1 - block->i0) * PANEL);
     }
 }
 
@@ -71,14 +54,16 @@ static void turn_numbers(const struct brisk_layer* layer, int64_t j, int64_t k, 
 static void round_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                         bool turned) {
     const int64_t at = block_at(layer, j, k);
-    const struct operand W = weights_at(work, work->R, work->n_packed, at);
+    const struct operand W = weights_at(work->R, work->n_packed, at);
+    const bool low = work->parts > 1;
     if (rounds(work))
-        round_run((const real*)work->P + at, (real*)W.high, (real*)W.low, block_rows(layer, k) * PANEL);
+        round_run((const real*)work->P + at, (real*)W.first, low ? (real*)W.first + W.step : NULL,
+                  block_rows(layer, k) * PANEL);
     if (!turned)
         return;
-    turn_numbers(layer, j, k, W.high, work->WT);
-    if (W.low != NULL)
-        turn_numbers(layer, j, k, W.low, (real*)work->WT + work->n_turned);
+    turn_numbers(layer, j, k, W.first, work->WT);
+    if (low)
+        turn_numbers(layer, j, k, W.first + W.step, (real*)work->WT + work->n_turned);
 }
 
 /* Words of so many columns of dense weights; the row after lies `next` on. */
@@ -110,6 +95,6 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
     if (rounds(work)) {
         const int64_t panels = work->layers[0].panels_in;
         const struct block block = {.j0 = 0, .j1 = panels, .i0 = i0, .i1 = i1};
-        round_rows(work, &block, space->A[0], panels * stride, n_in);
+        round_rows(work, &block, space->A[0], panels * stride, n_in, LEFT);
     }
 }

@@ -2,9 +2,15 @@
 
 enum {
     PANEL = 2 * LANES,
-    ROW = PANEL / UNIT, /* words of a panel's row, where neighbours share one */
+    ROW = PANEL / UNIT,                                   /* words of a panel's row, where neighbours share one */
+    SPAN = BRISK_TILES ? PANEL : UNIT,                    /* rows whose words along columns are written together */
+    RUN = BRISK_TILES ? (int)SPAN : (int)BRISK_LOSS_ROWS, /* of whole ones a chunk, and a member's part of the losses */
     TILE_LOW = TILE_T / 2
 };
+
+static inline int64_t whole_spans(int64_t rows) {
+    return (rows + SPAN - 1) / SPAN * SPAN;
+}
 
 /* Vectors of a panel that hold true columns, of n in the matrix. */
 static inline int vectors_of(int64_t n, int64_t panel) {

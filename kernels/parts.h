@@ -29,10 +29,10 @@ static inline bool by_panels(const struct brisk_team* team, int64_t panels, int6
     return 8 * most * size <= 9 * vectors || most * m < most_rows * vectors;
 }
 
-/* A member's part of m rows, in whole runs of BRISK_LOSS_ROWS. */
-static inline struct part rows_of(const struct brisk_team* team, int64_t m) {
-    const struct part runs = part_of(team, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
-    return (struct part){smaller(m, runs.first * BRISK_LOSS_ROWS), smaller(m, runs.end * BRISK_LOSS_ROWS)};
+/* A member's part of m rows, in whole runs of so many. */
+static inline struct part rows_of(const struct brisk_team* team, int64_t m, int64_t run) {
+    const struct part runs = part_of(team, (m + run - 1) / run);
+    return (struct part){smaller(m, runs.first * run), smaller(m, runs.end * run)};
 }
 
 /* What a member's part of all blocks of weights has of one layer's, whose first is 0: maybe nothing, end <= first. */

@@ -1,6 +1,7 @@
 /* Precisions: what the products read of A, delta and W. briskmlp/backends/contract.py says the same in Python.
  *
- *     highest     the float32 numbers
+ *     highest     the float32 numbers; or all of them in three parts, x3 = bfloat16(x - x1 - x2), where products read
+ *                 bfloat16 alone: x w ≈ x1 w1 + x1 w2 + x2 w1 + x1 w3 + x2 w2 + x3 w1
  *     bfloat16    each rounded to bfloat16
  *     high        two parts, x1 = bfloat16(x), x2 = bfloat16(x - x1): x w ≈ x1 w1 + x1 w2 + x2 w1
  *
@@ -10,13 +11,37 @@
  * How this lies in memory depends on the words that the ISA's products read, of one number or of two:
  * numbers_template.h and pairs_template.h offer the same functions for either. */
 
-/* What products read of a matrix; `low` is NULL but for high. */
+enum { MOST_PARTS = 3 };
+
+/* Where dW's product has an operand: A on its left, delta on its right. */
+enum side { LEFT, RIGHT };
+
+/* What products read of a matrix: its first part; the others lie `step` words behind each other. */
 struct operand {
-    const real *high, *low;
+    const real* first;
+    int64_t step;
 };
 
+/* Whether products read parts of numbers, or the numbers: known without a look where words are of two. */
 INLINE bool rounds(const struct brisk_work* work) {
-    return work->plan.precision != BRISK_HIGHEST;
+    return UNIT > 1 || work->rounds;
+}
+
+/* A or delta, of so many numbers with its pads, to be read along its rows. Where it has several parts, the number stays
+ * beside them. */
+static struct operand along_rows(const struct brisk_work* work, const real* x, int64_t numbers) {
+    return work->parts == 1 ? (struct operand){x, 0} : (struct operand){x + numbers, numbers};
+}
+
+/* The same, along its columns. */
+static struct operand along_columns(const struct brisk_work* work, const real* x, int64_t numbers) {
+    const struct operand rows = along_rows(work, x, numbers);
+    return UNIT == 1 ? rows : (struct operand){rows.first + numbers / 2, numbers};
+}
+
+/* Of n weights the part at `at`. */
+static struct operand weights_at(const void* x, int64_t n, int64_t at) {
+    return (struct operand){(const real*)x + at / UNIT, n / UNIT};
 }
 
 #if BRISK_DOUBLE

@@ -66,13 +66,14 @@ static double step_in_parts(const struct brisk_work* work, const struct brisk_te
 
 /* --- layers: the team together ----------------------------------------------------------------------------------- */
 
-/* The rows of a chunk that a member gathers, and has in the hidden layers: fours, of which none shares a word with
- * another member's. Only the losses come in whole runs. */
+/* The rows of a chunk whose losses a member has: whole runs, whose words nobody else writes. */
+static struct part lost_rows(const struct brisk_team* team, int64_t m) {
+    return rows_of(team, m, RUN);
+}
+
+/* The rows that it gathers, and has in the hidden layers, which may divide more evenly. */
 static struct part hidden_rows(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
-    if (work->plan.n_layers == 1)
-        return rows_of(team, m);
-    const struct part fours = part_of(team, (m + 3) / 4);
-    return (struct part){smaller(m, fours.first * 4), smaller(m, fours.end * 4)};
+    return work->plan.n_layers == 1 ? lost_rows(team, m) : rows_of(team, m, APART);
 }
 
 /* What a member will gather next, of so many rows: this batch's next chunk, or the next batch's first; fetched over so
@@ -122,7 +123,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
     for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
         const int64_t m = smaller(work->rows, batch->m - start);
         const int64_t* rows = batch->rows + start;
-        const struct part own_rows = hidden_rows(work, team, m), lost_rows = rows_of(team, m);
+        const struct part own_rows = hidden_rows(work, team, m), lost = lost_rows(team, m);
         const struct masks here = {batch->epoch, batch->place + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         if (work->own_rows) { /* of no use to others, who would wait for lines that this core has just written */
@@ -144,16 +145,16 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
             lap(work, space, l, BRISK_PHASE_FORWARD);
             wait_after(work, team, l);
         }
-        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, lost_rows.first,
-                      lost_rows.end);
+        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, lost.first,
+                      lost.end);
         lap(work, space, last, BRISK_PHASE_FORWARD);
-        loss_rows(work, space, data, rows, lost_rows.first, lost_rows.end, batch->scale);
+        loss_rows(work, space, data, rows, lost.first, lost.end, batch->scale);
         lap(work, space, last, BRISK_PHASE_LOSS);
         wait_after(work, team, last);
         loss += sum_losses(space, m);
 
         const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
-                           work->plan.precision != BRISK_HIGH; /* whose dW is a sum of three */
+                           (work->parts == 1 || BRISK_TILES); /* else dW is a sum of products */
         struct sink sink = {
             .fused = fused,
             .kept = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > FEW_ROWS || clipped),
@@ -179,10 +180,10 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         }
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
-        const int64_t runs = m > FEW_ROWS ? (m + ROWS_IN_TURN - 1) / ROWS_IN_TURN : 1;
-        const int64_t words = ((m > FEW_ROWS ? ROWS_IN_TURN : m) + UNIT - 1) / UNIT;
+        const int64_t run = rows_in_run(work, m), runs = m > 0 ? (m + run - 1) / run : 1;
+        const int64_t words = (run + UNIT - 1) / UNIT;
         const int64_t whole = work->layers[0].panels - 1, rest = work->layers[0].n_out - whole * PANEL;
-        const int64_t in_row = whole * (PANEL / TILE_T) + tiles_of_block(PANEL, rest, words);
+        const int64_t in_row = whole * fetches_of_block(PANEL, PANEL, words) + fetches_of_block(PANEL, rest, words);
         const int64_t tiles = work->layers[0].panels_in * runs * in_row;
         const int64_t left = batch->m - start - m > 0 ? batch->m - start - m : batch->n_next;
         struct ahead ahead = ahead_of(work, team, data, rows + m, left, (tiles + team->size - 1) / team->size);

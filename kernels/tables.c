@@ -8,6 +8,7 @@ extern const struct brisk_kernels brisk_avx2_float32, brisk_avx2_float64, brisk_
 extern const struct brisk_kernels brisk_avx2_float32_profiled, brisk_avx2_float64_profiled;
 extern const struct brisk_kernels brisk_avx512_float32_profiled, brisk_avx512_float64_profiled;
 extern const struct brisk_kernels brisk_avx512_bf16_float32, brisk_avx512_bf16_float32_profiled;
+extern const struct brisk_kernels brisk_amx_float32, brisk_amx_float32_profiled;
 #endif
 
 /* By ISA; float32, float64, and the same profiled. */
@@ -20,6 +21,7 @@ static const struct brisk_kernels* const tables[BRISK_ISA_COUNT][4] = {
     [BRISK_AVX512] = {&brisk_avx512_float32, &brisk_avx512_float64, &brisk_avx512_float32_profiled,
                       &brisk_avx512_float64_profiled},
     [BRISK_AVX512_BF16] = {&brisk_avx512_bf16_float32, NULL, &brisk_avx512_bf16_float32_profiled, NULL},
+    [BRISK_AMX] = {&brisk_amx_float32, NULL, &brisk_amx_float32_profiled, NULL},
 #endif
 };
 

@@ -8,38 +8,10 @@ enum {
                   a batch of 512, where fetching costs 784-256 at a batch of 128 half a percent */
 };
 
-/* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a line now and
- * then: as many at once as a block of weights takes made a step of 784-256-10 2 % longer. */
-struct ahead {
-    const struct brisk_data* data;
-    const int64_t *rows, *end;
-    int64_t lines, line; /* in a row; the next one */
-    int64_t per_tile;    /* of dW, at least 1 */
-};
-
-static void fetch_ahead(struct ahead* ahead) {
-    if (ahead->rows == ahead->end)
-        return;
-    const int64_t row = *ahead->rows * ahead->data->X_step * (int64_t)sizeof(real);
-    __builtin_prefetch((const char*)ahead->data->X + row + ahead->line * 64, 0, 2);
-    if (++ahead->line == ahead->lines) {
-        ahead->line = 0;
-        ahead->rows++;
-    }
-}
-
-/* What becomes of a tile of dW: it is written to a gradient, added to one, or makes the step of gradient descent,
- * W = W - share W - rate dW. */
-enum outcome { SET, ADD, STEP };
-
-INLINE void settle(real* C, vec value, enum outcome outcome, real share, real rate) {
-    if (outcome == ADD)
-        value = vec_load(C) + value;
-    else if (outcome == STEP) {
-        const vec w = vec_load(C);
-        value = vec_fnma(vec_splat(rate), value, vec_fnma(vec_splat(share), w, w));
-    }
-    vec_store(C, value);
+/* See weights_template.h. */
+static int64_t rows_in_turn(int n) {
+    (void)n;
+    return 128 * UNIT;
 }
 
 /* `height` rows of dW = A.T @ D, summed over m rows of words of A and D; C has v vectors of a panel. */
@@ -105,8 +77,8 @@ static bool by_columns(int64_t rows, int64_t columns, int64_t m) {
     return m * fewer > 3 * rows * columns;
 }
 
-/* Tiles of such a block. */
-static int64_t tiles_of_block(int64_t rows, int64_t columns, int64_t m) {
+/* How often such a block fetches: once for each of its tiles. */
+static int64_t fetches_of_block(int64_t rows, int64_t columns, int64_t m) {
     return ((by_columns(rows, columns, m) ? columns : rows) + TILE_T - 1) / TILE_T;
 }
 
@@ -126,9 +98,7 @@ static void block_by_columns(int v, const real* A, const real* D, int64_t m, int
             settle(C + r * PANEL + j * LANES, vec_load(dW + r * PANEL + j * LANES), outcome, share, rate);
 }
 
-/* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of
- * words of A and D. */
-static void weights_block(int64_t columns, const real* A, const real* D, int64_t m, int64_t rows, real* C,
+static void part_of_block(int64_t columns, const real* A, const real* D, int64_t m, int64_t rows, real* C,
                           enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
                           struct ahead* ahead) {
     const int v = vectors_of(columns, 0);
@@ -138,4 +108,16 @@ static void weights_block(int64_t columns, const real* A, const real* D, int64_t
         block_turned(2, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
     else
         block_turned(1, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
+}
+
+/* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words: the sum
+ * over the parts a + b < n. */
+static void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
+                          enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
+                          struct ahead* ahead) {
+    part_of_block(columns, A.first, D.first, m, rows, C, outcome, share, rate, next_A, next_D, ahead);
+    for (int part = 1; part < n; part++) {
+        part_of_block(columns, A.first, D.first + part * D.step, m, rows, C, ADD, 0, 0, next_A, next_D, NULL);
+        part_of_block(columns, A.first + part * A.step, D.first, m, rows, C, ADD, 0, 0, next_A, next_D, NULL);
+    }
 }

@@ -7,22 +7,7 @@
 
 #include "vec_avx512.h"
 
-/* c + the two products of each word of a and b. */
-INLINE vec vec_dot(vec a, vec b, vec c) {
-    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
-}
-
-/* Words of neighbours: a[0] a[1], a[2] a[3], … and b's behind them. */
-INLINE vec vec_neighbours(vec a, vec b) {
-    return (vec)_mm512_cvtne2ps_pbh(b, a);
-}
-
-/* Words a[0] b[0], a[1] b[1], …. */
-INLINE vec vec_pairs(vec a, vec b) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(b, a)));
-}
+#include <stdbool.h>
 
 /* The first numbers of words, and the second ones. */
 INLINE vec vec_firsts(vec words) {
@@ -33,10 +18,70 @@ INLINE vec vec_seconds(vec words) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words), _mm512_set1_epi32(-0x10000)));
 }
 
+#if BRISK_EMULATED
+#include "vec_emulated.h"
+#else
+
+/* c + the two products of each word of a and b. */
+INLINE vec vec_dot(vec a, vec b, vec c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+
+/* Words of neighbours: a[0] a[1], a[2] a[3], … and b's behind them. */
+INLINE vec vec_neighbours(vec a, vec b) {
+    return (vec)_mm512_cvtne2ps_pbh(b, a);
+}
+
+#endif
+
+/* The numbers that vec_neighbours made of a, or, where `right`, of b. */
+INLINE vec vec_numbers(vec words, bool right) {
+    const __m512i w = _mm512_castps_si512(words);
+    const __m256i half = right ? _mm512_extracti64x4_epi64(w, 1) : _mm512_castsi512_si256(w);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
 /* LANES numbers that lie side by side. */
 INLINE vec vec_load_neighbours(const real* words) {
-    const __m256i halves = _mm256_loadu_si256((const __m256i*)words);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    const __m256i half = _mm256_loadu_si256((const __m256i*)words);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+/* Words x[0] y[0], x[1] y[1], … of the neighbours of two rows, for their left halves or for the right ones. */
+INLINE vec vec_pairs(vec x, vec y, bool right) {
+    const __m512i left = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                                          37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i order = right ? _mm512_add_epi16(left, _mm512_set1_epi16(16)) : left;
+    return _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_castps_si512(x), order, _mm512_castps_si512(y)));
+}
+
+/* Turn 16 vectors: the i-th number of the j-th becomes the j-th of the i-th. */
+INLINE void vec_turn(vec x[16]) {
+    vec y[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            const __m512d a = _mm512_castps_pd(y[i + j]), b = _mm512_castps_pd(y[i + j + 2]);
+            x[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            x[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    /* Now x[4 q + c] has column 4 lane + c of rows 4 q … 4 q + 3 in each lane of 4 numbers. */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const vec even = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88), odd = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xDD);
+        const vec even_low = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88);
+        const vec odd_low = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xDD);
+        x[c] = _mm512_shuffle_f32x4(even, even_low, 0x88);
+        x[4 + c] = _mm512_shuffle_f32x4(odd, odd_low, 0x88);
+        x[8 + c] = _mm512_shuffle_f32x4(even, even_low, 0xDD);
+        x[12 + c] = _mm512_shuffle_f32x4(odd, odd_low, 0xDD);
+    }
 }
 
 #endif

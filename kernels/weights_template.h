@@ -7,10 +7,13 @@
  * registers into W and never lies in memory. Other rules find it in a block on the stack; it has a buffer of its own,
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
-enum {
-    FEW_ROWS = 512,           /* of A and D, that are summed in one go */
-    ROWS_IN_TURN = 128 * UNIT /* of more: from a panel of A and one of D these stay in L1, and the next are fetched */
-};
+enum { FEW_ROWS = 512 }; /* of A and D, that are summed in one go */
+
+/* Of more, those that are: from a panel of D they stay in L1, as from one of A where the unit has vectors, and the next
+ * are fetched. No rows: one round, which adds nothing. */
+static int64_t rows_in_run(const struct brisk_work* work, int64_t m) {
+    return m > FEW_ROWS ? rows_in_turn(work->parts) : m > 0 ? m : 1;
+}
 
 /* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
  * in G and applied when the `last` chunk is in it, or, where there is no last, by apply_template.h. Neither: applied at
@@ -157,43 +160,37 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
     const double lr = sink->batch->rate * layer->rate_W;
     const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
     const int64_t stride = work->panel_stride / UNIT, here = area->i * ROW, rows = (area->rows + UNIT - 1) / UNIT;
-    const struct operand A_parts = along_columns(work, space->A[l], A_size(work, l));
-    const struct operand D_parts = along_columns(work, D_of(space, l), D_size(work));
-    const real *A = A_parts.high, *D = D_parts.high;
+    const struct operand A = along_columns(work, space->A[l], A_size(work, l));
+    const struct operand D = along_columns(work, D_of(space, l), D_size(work));
     const bool fetch = area->m > FEW_ROWS && area->i + area->rows < area->m;
     real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
     if (!sink->fused && !sink->kept)
         memset(own, 0, sizeof own); /* its pads are read */
     for (int64_t j = area->j0; j < area->j1; j++)
         for (int64_t k = area->k0; k < area->k1; k++) {
-            const real *a = A + k * stride + here, *d = D + j * stride + here;
+            const struct operand a = {A.first + k * stride + here, A.step}, d = {D.first + j * stride + here, D.step};
             const int64_t columns = smaller(PANEL, layer->n_out - j * PANEL);
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
+            const int64_t fetches = fetches_of_block(used, columns, rows);
             struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
             if (fetch) {
-                const real* next = A + k * stride + here + rows * PANEL;
-                next_A = fetch_part(next, rows * PANEL, j - area->j0, area->j1 - area->j0, PANEL / TILE_T);
-                next = D + j * stride + here + rows * PANEL;
-                next_D = fetch_part(next, rows * PANEL, k - area->k0, area->k1 - area->k0, PANEL / TILE_T);
+                next_A = fetch_part(a.first + rows * PANEL, rows * PANEL, j - area->j0, area->j1 - area->j0, fetches);
+                next_D = fetch_part(d.first + rows * PANEL, rows * PANEL, k - area->k0, area->k1 - area->k0, fetches);
             } else if (l == 0 && !work->own_rows && j == area->j0 && k + 1 < area->k1)
                 /* of the next panel others have gathered some rows, which come slowly */
-                next_A = fetch_part(a + stride, rows * PANEL, 0, 1, PANEL / TILE_T);
+                next_A = fetch_part(a.first + stride, rows * PANEL, 0, 1, fetches);
             struct ahead* ahead = l == 0 ? sink->ahead : NULL;
             if (sink->fused) {
                 if (area->first)
                     penalise_block(work, layer, j, k);
-                weights_block(columns, a, d, rows, used, (real*)work->P + at, STEP, share, (real)lr, next_A, next_D,
-                              ahead);
+                weights_block(columns, a, d, work->parts, rows, used, (real*)work->P + at, STEP, share, (real)lr,
+                              next_A, next_D, ahead);
                 if (area->last && turns(work, l))
                     turn_block(work, l, j, k);
             } else {
                 real* g = sink->kept ? sink->G + at : own;
-                weights_block(columns, a, d, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D, ahead);
-                if (A_parts.low != NULL) {
-                    const real *a_low = A_parts.low + (a - A), *d_low = D_parts.low + (d - D);
-                    weights_block(columns, a, d_low, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
-                    weights_block(columns, a_low, d, rows, used, g, ADD, 0, 0, next_A, next_D, NULL);
-                }
+                weights_block(columns, a, d, work->parts, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D,
+                              ahead);
                 if (area->last)
                     apply_block(work, l, j, k, g, sink->batch);
             }
@@ -203,7 +200,7 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
 /* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels. */
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
                           int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
-    const int64_t rows = m > FEW_ROWS ? ROWS_IN_TURN : m > 0 ? m : 1; /* no rows: one round, which adds nothing */
+    const int64_t rows = rows_in_run(work, m);
     if (k0 == 0 && k1 > k0 && j1 > j0)
         biases_layer(work, space, l, m, j0, j1, sink);
     for (int64_t j = j0; j < j1; j += PANELS)

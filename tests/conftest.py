@@ -23,7 +23,7 @@ os.environ["MPLBACKEND"] = "Agg"
 # once for it, with the reason.
 RUNNABLE = [(name, None) for name, reason in dispatch.backends().items() if reason is None and name != "native"]
 if dispatch.backends()["native"] is None:
-    RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa not in (*native.UNITS, "amx")]
+    RUNNABLE[:0] = [("native", isa) for isa in native.isas() if isa not in native.UNITS]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -137,12 +137,23 @@ def test_an_isa_that_cannot_run_is_refused_with_those_that_can(monkeypatch):
     message = "BRISKMLP_ISA=avx512 cannot be honoured: avx512 cannot run on this processor; what can run here is "
     with pytest.raises(ValueError, match=message + "portable, avx2"):
         dispatch.choose(PLAN, F32, "auto")
-    monkeypatch.setattr(native, "isas", lambda: ("portable", "avx2", "avx512", "amx"))
+
+
+@pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
+def test_tiles_that_the_operating_system_refuses_are_not_used(monkeypatch):
+    from briskmlp import _native
+
+    monkeypatch.setattr(native, "isas", lambda: native.ISAS)
+    monkeypatch.setattr(_native, "permits_tiles", lambda: False)
     monkeypatch.setenv("BRISKMLP_ISA", "amx")
-    message = "amx is used by no kernel of this version; what can run here is portable, avx2, avx512"
-    with pytest.raises(ValueError, match=message):
+    message = "the operating system refuses the tiles of amx to this process"
+    with pytest.raises(ValueError, match=f"BRISKMLP_ISA=amx cannot be honoured: {message}"):
         dispatch.choose(PLAN, F32, "auto")
-    assert dispatch.backends()["native"] == message
+    assert dispatch.backends()["native"].startswith(message)
+    monkeypatch.setattr(_native, "permits_tiles", lambda: True)
+    assert dispatch.choose(PLAN, F32, "auto").isa == "amx"
+    with pytest.raises(ValueError, match="amx multiplies parts of float32 numbers, but dtype is 'float64'"):
+        dispatch.choose(PLAN, np.dtype("float64"), "auto")
 
 
 def test_other_precisions_are_for_the_backends_that_have_them(monkeypatch):

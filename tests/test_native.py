@@ -1,6 +1,7 @@
 """The C extension: what it reports of the processor, what it refuses, and that threads and failures change nothing."""
 
 import ctypes
+import itertools
 import os
 import pickle
 import platform
@@ -25,7 +26,7 @@ import briskmlp
 from briskmlp import SGD, Adam, Trainer
 from briskmlp.backends import native
 from briskmlp.backends.contract import Position
-from briskmlp.plan import BFLOAT16, HIGH, HIGHEST
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, PRECISIONS
 
 NAMES = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
 WHOLE = [name for name in native.isas() if name in NAMES[:3]]  # compute in the highest precision
@@ -91,7 +92,9 @@ def test_isas_are_nested_and_begin_with_portable():
 
 @needs_extension
 @pytest.mark.skipif(kernel_flags() is None, reason="no processor flags in /proc/cpuinfo")
-def test_isas_agree_with_the_kernel():
+def test_isas_agree_with_the_kernel(extension):
+    if extension.emulated:
+        pytest.skip("this build emulates what the processor lacks")
     wanted, expected = set(), []
     for name in NAMES:
         wanted |= FLAGS[name]
@@ -127,6 +130,33 @@ def test_what_multiplies_bfloat16_alone_is_refused_in_the_highest_precision(exte
     with pytest.raises(ValueError, match="'avx512_bf16' multiplies bfloat16 alone, not in the highest precision"):
         extension.workspace(plan, 4, "avx512_bf16", 10, True, 1)
     assert Trainer([3, 2], precision="bfloat16").isa == "avx512_bf16"
+
+
+SMALL_SIGNAL_STACK = """
+import ctypes
+
+class Stack(ctypes.Structure):
+    _fields_ = [("memory", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+memory = ctypes.create_string_buffer(8192)  # tiles alone take as much
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, len(memory))), None) == 0
+
+from briskmlp import Trainer
+try:
+    Trainer([3, 2])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif("amx" not in native.isas(), reason="this processor has no AMX")
+def test_tiles_are_refused_where_a_signal_stack_is_too_small_for_them(extension):
+    if extension.emulated:
+        pytest.skip("this build emulates tiles, for which the operating system is not asked")
+    environment = {**os.environ, "BRISKMLP_ISA": "amx"}
+    command = [sys.executable, "-c", SMALL_SIGNAL_STACK]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "the operating system refuses the tiles of amx to this process" in output
 
 
 @needs_extension
@@ -282,7 +312,7 @@ def test_the_instruction_set_stays_that_of_the_construction(extension, monkeypat
 @needs_extension
 def test_kernels_that_are_not_there_are_refused(extension):
     plan = build([3, 4, 2]).plan
-    for isa, size in (("amx", 4), ("avx3", 4), ("avx512_bf16", 8), ("portable", 2), ("portable", 16)):
+    for isa, size in (("amx", 8), ("avx3", 4), ("avx512_bf16", 8), ("portable", 2), ("portable", 16)):
         with pytest.raises(
             ValueError, match=f"no kernels of ISA '{isa}' for numbers of {size} bytes that can run here"
         ):
@@ -346,8 +376,10 @@ def test_dropout_and_clipping_give_the_same_bits(extension, isa, dtype, shape, o
 
 @needs_extension
 @pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.001)], ids=lambda optimizer: type(optimizer).__name__)
-@pytest.mark.parametrize("precision", ["high", "bfloat16"])
-@pytest.mark.parametrize("isa", [name for name in native.isas() if name != "amx"])
+@pytest.mark.parametrize(
+    ("isa", "precision"),
+    [pair for pair in itertools.product(native.isas(), PRECISIONS) if pair[0] == "amx" or pair[1] != "highest"],
+)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_precisions_give_the_same_bits_for_any_number_of_threads(
     extension, monkeypatch, isa, shape, precision, optimizer

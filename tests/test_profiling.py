@@ -571,7 +571,7 @@ def test_limits_are_measured_once_and_kept(measured, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["machine.json"]  # nothing half written
 
 
-@pytest.mark.parametrize("name", [name for name in native.isas() if name != "amx"])
+@pytest.mark.parametrize("name", native.isas())
 def test_the_extension_measures(name):
     from briskmlp import _native
 

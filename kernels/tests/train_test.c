@@ -350,7 +350,7 @@ static void check_task(const struct shape* shape, int v, bool bits) {
     compute(&t, t.params, t.order, t.n, scale, -1, 0, &r);
     struct result steps = make_result(&t);
     for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
-        kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size, false) : NULL;
+        kernels = kernels_that_run(isa);
         if (kernels == NULL || kernels->precision != BRISK_HIGHEST)
             continue;
         brisk_force_threads(1 + v % 3);
@@ -361,7 +361,7 @@ static void check_task(const struct shape* shape, int v, bool bits) {
     }
     if (bits && format->size == sizeof(float))
         for (enum brisk_isa isa = BRISK_PORTABLE; isa < BRISK_ISA_COUNT; isa++) {
-            kernels = brisk_isas_can_run() & 1u << isa ? brisk_kernels_of(isa, format->size, false) : NULL;
+            kernels = kernels_that_run(isa);
             t.plan.precision = v % 2 ? BRISK_HIGH : BRISK_BFLOAT16;
             if (kernels != NULL)
                 check_bits(&t);
@@ -389,7 +389,7 @@ int main(int argc, char** argv) {
                 if (!quick || shape->stride < 80)
                     check_task(shape, v, v / stride < (shape->n < MANY ? 7 : 2));
         for (enum brisk_isa i = BRISK_PORTABLE; i < BRISK_ISA_COUNT; i++) {
-            kernels = brisk_isas_can_run() & 1u << i ? brisk_kernels_of(i, format->size, false) : NULL;
+            kernels = kernels_that_run(i);
             if (kernels != NULL) {
                 check_divergence();
                 check_allocation();

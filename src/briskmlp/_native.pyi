@@ -6,8 +6,10 @@ from briskmlp.plan import Plan
 
 version: str
 compiler: str
+emulated: bool
 
 def isas() -> tuple[str, ...]: ...
+def permits_tiles() -> bool: ...
 def best_isa(precision: int, /) -> str: ...
 def workspace(
     plan: Plan,

@@ -11,7 +11,7 @@ import numpy as np
 from briskmlp._messages import check_choice
 from briskmlp.backends import native
 from briskmlp.backends.contract import Backend
-from briskmlp.plan import BFLOAT16, HIGHEST, PRECISIONS, Plan
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, PRECISIONS, Plan
 
 # Fastest first at training steps, for every shape: bench/bench_training.py finds none where a later one trains faster.
 PREFERENCE = ("native", "numba", "numpy")
@@ -79,10 +79,13 @@ def reasons(choice: Choice, plan: Plan, dtype: np.dtype[Any]) -> dict[str, str]:
 
 
 def arithmetic(choice: Choice, plan: Plan) -> str | None:
-    """Return how the plan's precision is computed, where it is not the highest."""
+    """Return how the plan's precision is computed, where that is not simply in its dtype."""
+    precision = PRECISIONS[plan.precision]
+    if choice.isa == "amx":
+        parts = {HIGHEST: "three bfloat16 parts of", HIGH: "two bfloat16 parts of", BFLOAT16: "one bfloat16 of"}
+        return f"{precision}, by amx's products of tiles: {parts[plan.precision]} each number"
     if plan.precision == HIGHEST:
         return None
-    precision = PRECISIONS[plan.precision]
     if choice.isa in native.UNITS:
         speed = "up to twice as fast as" if plan.precision == BFLOAT16 else "slower than"
         return f"{precision}, by {choice.isa}'s products of bfloat16 numbers: {speed} highest"

@@ -18,7 +18,8 @@ NAME = "native"
 RESTORES = True
 USES_BLAS = False
 ISAS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
-UNITS = ("avx512_bf16",)  # multiply bfloat16 alone
+UNITS = ("avx512_bf16", "amx")  # multiply bfloat16, for float32 plans
+ROUNDING = ("avx512_bf16",)  # of these, such as have no kernels for the highest precision
 
 
 # --- what can run ----------------------------------------------------------------------------------------------------
@@ -91,17 +92,24 @@ _isa = isa  # where an argument has this name
 def unavailable() -> str | None:
     """Return why this backend cannot run here, or why not with the instruction set asked for, or None."""
     asked = os.environ.get("BRISKMLP_ISA")
-    can_run = [name for name in isas() if name != "amx"]
-    if reason() is not None or not asked or asked in can_run:
+    if reason() is not None or not asked:
         return reason()
-    why = "is used by no kernel of this version" if asked == "amx" else "cannot run on this processor"
-    return f"{asked} {why}; what can run here is {', '.join(can_run)}"
+    if asked not in isas():
+        return f"{asked} cannot run on this processor; what can run here is {', '.join(isas())}"
+    if asked == "amx" and not _load()[0].permits_tiles():
+        return (
+            "the operating system refuses the tiles of amx to this process, as it does if a signal stack is too small"
+        )
+    return None
 
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
-    if plan.precision == HIGHEST and isa() in UNITS:
-        return f"{isa()} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
+    chosen = isa(plan.precision)
+    if plan.precision == HIGHEST and chosen in ROUNDING:
+        return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
+    if dtype != np.float32 and chosen in UNITS:
+        return f"{chosen} multiplies parts of float32 numbers, but dtype is {dtype.name!r}"
     return None
 
 

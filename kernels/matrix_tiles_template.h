@@ -1,0 +1,150 @@
+/* The products for units that multiply tiles: see vec_amx.h. Both are sums of squares of 2 × 2 tiles of C, for which a
+ * step of SPAN summands takes two tiles on the left and two on the right:
+ *
+ *     Z = A @ W, dA = D @ WT     32 rows of A × a panel of W: a step is one panel of A, and 16 rows of words of W
+ *     dW = A.T @ D               a panel of A, turned × a panel of D: a step is 32 rows of the batch
+ *
+ * Of 2 or 3 parts of each number all products are added up in one pass, the smallest first, in an order in which each
+ * has a tile in common with the one before: 14 tiles are loaded for 6 products, not 24. Squares at the edges take fewer
+ * tiles; the rows that they write beyond the last are nobody's. A square's sums run in one order, whoever computes it.
+ *
+ * Loading a square's sums and storing them takes about as long as two steps of one product: the sizes below. */
+
+enum {
+    SQUARE = 2 * TILE_ROWS, /* rows of C; and columns, a panel */
+    APART = SPAN            /* rows of a block whose words along columns nobody else writes */
+};
+
+/* See product_template.h and weights_template.h. Of three parts the operands of a block are three times as large. */
+static int64_t words_whole(int n) {
+    (void)n;
+    return 256;
+}
+
+static int64_t words_in_block(int n) {
+    return n == 1 ? 256 : 128;
+}
+
+static int64_t rows_in_turn(int n) {
+    return n == 1 ? 512 : 256;
+}
+
+static int64_t steps_of(int64_t words) {
+    return (words + TILE_ROWS - 1) / TILE_ROWS;
+}
+
+/* How often `multiply` fetches, for so many rows and words, and `weights_block`. */
+static int64_t fetches_of_rows(int64_t rows, int64_t K) {
+    return (rows / SQUARE + 1) * steps_of(K);
+}
+
+static int64_t fetches_of_block(int64_t rows, int64_t columns, int64_t m) {
+    (void)rows, (void)columns;
+    return m > 0 ? steps_of(m) : 1;
+}
+
+/* What a square fetches in each of its steps. */
+struct early {
+    struct fetch *left, *right; /* or NULL */
+    struct ahead* ahead;
+};
+
+INLINE void fetch_early(const struct early* early) {
+    fetch_lines(early->left);
+    if (early->right != NULL)
+        fetch_lines(early->right);
+    if (early->ahead != NULL)
+        for (int64_t line = 0; line < early->ahead->per_tile; line++)
+            fetch_ahead(early->ahead);
+}
+
+/* C = or, where `add`, += the sum over parts a + b < n, and so many steps, of left[a] @ right[b]. From step to step the
+ * left operand goes on by left_step words, the right one by the rows of a tile. */
+INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
+                       bool add, real* C, const struct early* early) {
+    const real *A = left.first, *B = right.first;
+    tiles_begin(r, v, add ? C : NULL, PANEL);
+    for (int64_t step = 0; step < steps; step++, A += left_step, B += TILE_ROWS * PANEL) {
+        fetch_early(early);
+        tiles_left(r, A);
+        if (n == 3) {
+            tiles_right(v, B + 2 * right.step);
+            tiles_dot(r, v);
+        }
+        if (n > 1) {
+            tiles_right(v, B + right.step);
+            tiles_dot(r, v);
+        }
+        if (n == 3) {
+            tiles_left(r, A + left.step);
+            tiles_dot(r, v);
+        }
+        tiles_right(v, B);
+        if (n > 1) {
+            tiles_dot(r, v);
+            tiles_left(r, A + (n - 1) * left.step);
+        }
+        tiles_dot(r, v);
+        if (n == 3) {
+            tiles_left(r, A);
+            tiles_dot(r, v);
+        }
+    }
+    tiles_store(r, v, C, PANEL);
+}
+
+INLINE void square_of(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
+                      bool add, real* C, const struct early* early) {
+    if (n == 1)
+        sum_square(r, v, 1, steps, left, left_step, right, add, C, early);
+    else if (n == 2)
+        sum_square(r, v, 2, steps, left, left_step, right, add, C, early);
+    else
+        sum_square(r, v, 3, steps, left, left_step, right, add, C, early);
+}
+
+static void square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
+                   bool add, real* C, const struct early* early) {
+    if (r == 2 && v == 2)
+        square_of(2, 2, n, steps, left, left_step, right, add, C, early);
+    else if (r == 2)
+        square_of(2, 1, n, steps, left, left_step, right, add, C, early);
+    else if (v == 2)
+        square_of(1, 2, n, steps, left, left_step, right, add, C, early);
+    else
+        square_of(1, 1, n, steps, left, left_step, right, add, C, early);
+}
+
+/* `rows` rows of one panel of C, of which so many columns are true: C = init + Σ A[a] @ B[b] over the parts a + b < n,
+ * or, without init, C is added to. A's panels are a_stride apart; init is a row. */
+static void multiply(int64_t rows, int64_t columns, struct operand A, int64_t a_stride, int64_t K, struct operand B,
+                     int n, const real* init, real* C, struct fetch* fetch) {
+    const int v = vectors_of(columns, 0);
+    const struct early early = {.left = fetch};
+    for (; rows > 0; rows -= SQUARE, A.first += SQUARE * ROW, C += SQUARE * PANEL) {
+        const int64_t height = smaller(rows, SQUARE);
+        square(height > TILE_ROWS ? 2 : 1, v, n, steps_of(K), A, a_stride, B, init == NULL, C, &early);
+        if (init == NULL)
+            continue;
+        for (int64_t i = 0; i < height; i++)
+            for (int j = 0; j < v; j++) {
+                real* c = C + i * PANEL + j * LANES;
+                vec_store(c, vec_load(c) + vec_load(init + j * LANES));
+            }
+    }
+}
+
+/* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words. */
+static void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
+                          enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
+                          struct ahead* ahead) {
+    const int v = vectors_of(columns, 0);
+    const struct early early = {&next_A, &next_D, ahead};
+    real dW[PANEL * PANEL];
+    square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(m), A, SPAN * ROW, D, outcome == ADD, outcome == STEP ? dW : C,
+           &early);
+    if (outcome == STEP)
+        for (int64_t i = 0; i < rows; i++)
+            for (int j = 0; j < v; j++)
+                settle(C + i * PANEL + j * LANES, vec_load(dW + i * PANEL + j * LANES), STEP, share, rate);
+}

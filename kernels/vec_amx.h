@@ -1,0 +1,94 @@
+/* AMX's tiles: 16 rows of 16 words, or of 16 float32 sums. Eight of them are a square of 2 × 2: the sums C in 0 to 3,
+ * two tiles of words on their left in 4 and 5, and two on their right in 6 and 7. Of the square, r × v tiles are used.
+ *
+ * A row on the left holds 32 neighbours along the summation, and a row on the right 16 pairs of them. A product adds up
+ * the first numbers of all words, and the second ones, in this order, and their sum to C; it takes what is below the
+ * smallest normal number for 0, and rounds to nearest, whatever the processor's modes say.
+ *
+ * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD and TDPBF16PS.
+ */
+#ifndef VEC_AMX_H
+#define VEC_AMX_H
+
+#include "vec_avx512_bf16.h"
+
+enum { TILE_ROWS = 16 };
+
+/* Before its first tile a thread says how large they are; tiles in use slow down its context switches. */
+static void tiles_configure(void) {
+#if !BRISK_EMULATED
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int t = 0; t < 8; t++)
+        config.row_bytes[t] = 64, config.rows[t] = TILE_ROWS;
+    _tile_loadconfig(&config);
+#endif
+}
+
+static void tiles_release(void) {
+#if !BRISK_EMULATED
+    _tile_release();
+#endif
+}
+
+/* Begin a square's sums with 0, or with C, whose rows are `step` numbers apart. */
+INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
+    __asm__ volatile("" ::: "memory"); /* GCC does not know that tiles are loaded from memory */
+    const int64_t bytes = step * (int64_t)sizeof *C;
+    if (C == NULL) {
+        _tile_zero(0);
+        if (v == 2)
+            _tile_zero(1);
+        if (r == 2)
+            _tile_zero(2);
+        if (r == 2 && v == 2)
+            _tile_zero(3);
+    } else {
+        _tile_loadd(0, C, bytes);
+        if (v == 2)
+            _tile_loadd(1, C + LANES, bytes);
+        if (r == 2)
+            _tile_loadd(2, C + TILE_ROWS * step, bytes);
+        if (r == 2 && v == 2)
+            _tile_loadd(3, C + TILE_ROWS * step + LANES, bytes);
+    }
+}
+
+/* The tiles on the left lie one behind the other, those on the right side by side. */
+INLINE void tiles_left(int r, const real* words) {
+    _tile_loadd(4, words, 64);
+    if (r == 2)
+        _tile_loadd(5, words + TILE_ROWS * LANES, 64);
+}
+
+INLINE void tiles_right(int v, const real* words) {
+    _tile_loadd(6, words, 128);
+    if (v == 2)
+        _tile_loadd(7, words + LANES, 128);
+}
+
+INLINE void tiles_dot(int r, int v) {
+    _tile_dpbf16ps(0, 4, 6);
+    if (v == 2)
+        _tile_dpbf16ps(1, 4, 7);
+    if (r == 2)
+        _tile_dpbf16ps(2, 5, 6);
+    if (r == 2 && v == 2)
+        _tile_dpbf16ps(3, 5, 7);
+}
+
+INLINE void tiles_store(int r, int v, real* C, int64_t step) {
+    const int64_t bytes = step * (int64_t)sizeof *C;
+    _tile_stored(0, C, bytes);
+    if (v == 2)
+        _tile_stored(1, C + LANES, bytes);
+    if (r == 2)
+        _tile_stored(2, C + TILE_ROWS * step, bytes);
+    if (r == 2 && v == 2)
+        _tile_stored(3, C + TILE_ROWS * step + LANES, bytes);
+}
+
+#endif
