@@ -559,7 +559,7 @@ def test_what_has_no_other_precision_refuses_it_by_name(precision):
 @pytest.mark.skipif("avx512_bf16" not in native.isas(), reason="this processor has no AVX512_BF16")
 def test_copies_of_weights_take_two_bytes_a_number():
     """Beside the weights and their gradient, in float32: of all a copy, and of those above the first layer another."""
-    case = build([1024] * 3, dtype="float32", n=32)
+    case = build([1024] * 3, dtype="float32", n=32, batch_size=32)
     copies = {  # bytes for each of 1024², of which the upper ones alone have another copy; of activations and deltas
         (HIGHEST, "avx512"): (4, 4),
         (BFLOAT16, "avx512_bf16"): (2 * 3, 4),
