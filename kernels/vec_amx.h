@@ -14,6 +14,11 @@
 
 enum { TILE_ROWS = 16 };
 
+/* Everything stored so far is where tiles are loaded from, of which GCC's intrinsics say too little. */
+INLINE void in_memory(void) {
+    __asm__ volatile("" ::: "memory");
+}
+
 /* Before its first tile a thread says how large they are; tiles in use slow down its context switches. */
 static void tiles_configure(void) {
 #if !BRISK_EMULATED
@@ -24,6 +29,7 @@ static void tiles_configure(void) {
     } config = {.palette = 1};
     for (int t = 0; t < 8; t++)
         config.row_bytes[t] = 64, config.rows[t] = TILE_ROWS;
+    in_memory();
     _tile_loadconfig(&config);
 #endif
 }
@@ -36,7 +42,7 @@ static void tiles_release(void) {
 
 /* Begin a square's sums with 0, or with C, whose rows are `step` numbers apart. */
 INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
-    __asm__ volatile("" ::: "memory"); /* GCC does not know that tiles are loaded from memory */
+    in_memory();
     const int64_t bytes = step * (int64_t)sizeof *C;
     if (C == NULL) {
         _tile_zero(0);
