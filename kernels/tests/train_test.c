@@ -1,8 +1,8 @@
 /* Training, from C, so that the sanitizers and qemu can watch: says nothing and returns 0, or a line per failure and 1.
  *
- *     train_test [quick] [ISA]
+ *     train_test [quick] [ISA | only ISA…]
  *
- * `quick` leaves out most; ISA is what must be chosen here. */
+ * `quick` leaves out most; ISA is what must be chosen here, or `only` what is tested. */
 #define _DEFAULT_SOURCE
 #include "reference.h"
 
@@ -376,7 +376,12 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "quick") == 0)
             quick = true;
-        else if (strcmp(argv[i], isa) != 0) {
+        else if (strcmp(argv[i], "only") == 0)
+            wanted = 0;
+        else if (wanted != ~0u) {
+            for (enum brisk_isa j = BRISK_PORTABLE; j < BRISK_ISA_COUNT; j++)
+                wanted |= strcmp(argv[i], brisk_isa_names[j]) == 0 ? 1u << j : 0;
+        } else if (strcmp(argv[i], isa) != 0) {
             printf("train_test: %s is chosen, not %s\n", isa, argv[i]);
             return 1;
         }
