@@ -451,7 +451,7 @@ class Trainer:
         """Instruction set of the native backend, None on the others.
 
         Such as ``"avx512"``; ``"avx512_bf16"``, which multiplies bfloat16 alone, where another precision than
-        ``"highest"`` was asked for and the processor has it.
+        ``"highest"`` was asked for and the processor has it; ``"amx"`` where ``BRISKMLP_ISA`` asked for it.
         """
         return self._engine.choice.isa
 

@@ -18,7 +18,8 @@ Rules that every backend obeys
   whole. HIGHEST reads numbers as they are. BFLOAT16 rounds each operand once, where it is produced: A[0] to A[L-1],
   after dropout, and every delta, ``scale`` included, are kept rounded, and f' and db are of these; W is rounded to a
   copy. HIGH keeps A and delta whole, and reads of each operand two parts, ``x1 = bfloat16(x)`` and
-  ``x2 = bfloat16(x - x1)``: a product is ``x1 w1 + x1 w2 + x2 w1``. ``bfloat16`` rounds to 8 significant bits, to
+  ``x2 = bfloat16(x - x1)``: a product is ``x1 w1 + x1 w2 + x2 w1``. HIGHEST may read them so as well, of float32 all in
+  three parts, whose products ``x1 w3 + x2 w2 + x3 w1`` are then added. ``bfloat16`` rounds to 8 significant bits, to
   nearest, ties to even; from 3.396e38 on to infinity, whose second part is NaN; and what is below 2**-126, the smallest
   normal number, to 0. Products of two parts are exact in float32; their sums may run in any order.
 - ``plan.report_scale`` multiplies the loss of the data that ``train`` and ``gradient`` tell; no gradient, no l2 term.
