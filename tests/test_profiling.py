@@ -130,6 +130,19 @@ def test_flops_are_those_of_the_products(backend_name, n):
     assert {layer: flops.get((layer, "dW"), 0) + flops.get((layer, "dW+update"), 0) for layer in (1, 2, 3)} == one
 
 
+@pytest.mark.parametrize(
+    ("isa", "precision", "products"),
+    [(None, "highest", 1), (None, "high", 3), (None, "bfloat16", 1)]
+    + [("amx", "highest", 6), ("amx", "high", 3)] * ("amx" in native.isas()),
+)
+def test_products_of_parts_are_all_counted(monkeypatch, isa, precision, products):
+    if isa is not None:
+        monkeypatch.setenv("BRISKMLP_ISA", isa)
+    _, p = train("native" if isa else "numpy", 160, threads=1, precision=precision)
+    flops = [row.flops for row in p.rows if row.phase == "forward"]
+    assert flops == [products * 2 * 2 * 160 * n_in * n_out for n_in, n_out in itertools.pairwise(LAYERS)]
+
+
 def test_rows_in_chunks_are_counted_once(backend_name):
     # 271 kB of weights: too many for slices of rows
     _, p = train(backend_name, 4200, layers=[520, 130, 2], batch=4200, epochs=1, threads=1)

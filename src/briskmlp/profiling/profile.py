@@ -111,7 +111,7 @@ class Profile:
     def rows(self) -> list[Row]:
         """One per layer and phase that had any call, layer after layer."""
         itemsize = self._engine.dtype.itemsize
-        return make_rows(self._recording.record, self._plan, itemsize, self._ticks_per_second, self.machine)
+        return make_rows(self._recording.record, self._plan, self.isa, itemsize, self._ticks_per_second, self.machine)
 
     @property
     def steps(self) -> int:

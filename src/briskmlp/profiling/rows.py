@@ -1,6 +1,7 @@
 """The rows of a profile: what was recorded of each layer and phase, and the model of its arithmetic and traffic.
 
-FLOPs are those of the products alone, 2 · rows · n_in · n_out each. Bytes are a model too: a phase reads its operands
+FLOPs are those of the products alone, 2 · rows · n_in · n_out each, or as many for each product of parts that a precision
+is computed from. Bytes are a model too: a phase reads its operands
 and writes its results once, as if no cache kept anything from one phase to the next.
 """
 
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.recording import DW, DW_UPDATE, DX, FORWARD, GATHER, LOSS, NORM, PHASES, PREPARE, UPDATE, WAIT
-from briskmlp.plan import Plan
+from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, Plan
 from briskmlp.profiling.machine import Machine
 
 LEAST_SHARE = 0.1  # of the roofline: below, it is not what takes the time, but calls, short loops and latencies
@@ -42,7 +43,9 @@ class Row(NamedTuple):
         return self.flops / self.bytes if self.bytes else 0.0
 
 
-def make_rows(record: Any, plan: Plan, itemsize: int, ticks_per_second: float, machine: Machine | None) -> list[Row]:
+def make_rows(
+    record: Any, plan: Plan, isa: str | None, itemsize: int, ticks_per_second: float, machine: Machine | None
+) -> list[Row]:
     """Return the rows of a record, layer after layer."""
     steps, sampled = int(record[0]["steps"]), int(record[0]["sampled"])
     if sampled == 0:
@@ -51,10 +54,12 @@ def make_rows(record: Any, plan: Plan, itemsize: int, ticks_per_second: float, m
     counts = record["counts"]
     calls, ticks = counts["calls"].sum(axis=0), counts["ticks"].sum(axis=0)
     all_seconds = record["ticks"].sum() / workers * scale / ticks_per_second
+    products = {HIGHEST: 6 if isa == "amx" else 1, HIGH: 3, BFLOAT16: 1}[plan.precision]
     n_rows, rows = float(record[0]["rows"]), []
     for layer, phase in zip(*np.nonzero(calls), strict=True):
         seconds = float(ticks[layer, phase] / workers * scale / ticks_per_second)
         flops, n_bytes = model(plan, int(layer), int(phase), n_rows, steps, itemsize)
+        flops *= products
         roofline, bound = _judge(int(phase), seconds, flops, n_bytes, machine)
         rows.append(
             Row(
