@@ -63,10 +63,10 @@ INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
 /* The same from pairs of rows, of which the last may be one row and 0. */
 INLINE void sum_pairs(const real* D, int64_t m, int v, vec sums[2]) {
     sums[0] = sums[1] = vec_splat(0);
-    for (int j = 0; j < v; j++, D += LANES) {
+    for (int j = 0; j < v; j++, D += RIGHT_PAIRS) {
         vec part[4] = {vec_splat(0), vec_splat(0), vec_splat(0), vec_splat(0)};
         for (int64_t p = 0; p < (m + 1) / 2; p++) {
-            const vec words = vec_load(D + p * PANEL);
+            const vec words = vec_load(D + pair_at(p));
             part[2 * (p % 2)] = part[2 * (p % 2)] + vec_firsts(words);
             part[2 * (p % 2) + 1] = part[2 * (p % 2) + 1] + vec_seconds(words);
         }

@@ -9,10 +9,19 @@
  * they are all that is kept; where there are several parts, the numbers stay, and both forms of each part lie behind
  * them. Where a width or a number of rows is no multiple of what is summed together, the rest are 0 in both operands.
  *
- * A unit that multiplies tiles wants A's pairs turned: the words of 32 rows of a panel are 32 rows, one for each
- * column, of 16 words. */
+ * For a unit that multiplies tiles the pairs of 32 rows of a panel are two tiles, one behind the other: 16 pairs of 16
+ * columns each. Of A these are turned: 16 columns of 16 pairs. */
 
-enum { WORDS = PANEL * ROW }; /* in a block of weights */
+enum {
+    WORDS = PANEL * ROW,                                 /* in a block of weights */
+    PAIR = BRISK_TILES ? LANES : PANEL,                  /* words from one pair of rows to the next in a span, */
+    RIGHT_PAIRS = BRISK_TILES ? SPAN / 2 * LANES : LANES /* and to those of the right half */
+};
+
+/* Where the p-th pair of rows of a panel lies. */
+INLINE int64_t pair_at(int64_t p) {
+    return BRISK_TILES ? p / (SPAN / 2) * WORDS + p % (SPAN / 2) * PAIR : p * PANEL;
+}
 
 /* Whether A and delta stay as they were computed; else their only numbers are the words. */
 static bool keeps_numbers(const struct brisk_work* work) {
@@ -75,19 +84,17 @@ INLINE void write_span(const struct forms* to, int n, struct row x[SPAN], enum s
             if (part + 1 < n)
                 x[i] = rest_of(x[i], even), x[i + 1] = rest_of(x[i + 1], odd);
         }
-        int64_t row = PANEL, beside = LANES; /* words from pair to pair, and to the right half */
 #if BRISK_TILES
         if (side == LEFT) {
             vec_turn(left);
             vec_turn(right);
-            row = LANES, beside = SPAN / 2 * LANES;
         }
 #else
         (void)side;
 #endif
         for (int p = 0; p < SPAN / 2; p++) {
-            vec_store(pairs + p * row, left[p]);
-            vec_store(pairs + p * row + beside, right[p]);
+            vec_store(pairs + p * PAIR, left[p]);
+            vec_store(pairs + p * PAIR + RIGHT_PAIRS, right[p]);
         }
     }
 }
@@ -139,7 +146,7 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
                 words[r] = vec_load(neighbours + part * WORDS + (half * LANES + r) * ROW);
             vec_turn(words);
             for (int c = 0; c < LANES; c++)
-                vec_store((real*)WT.first + part * WT.step + c * PANEL + half * LANES, words[c]);
+                vec_store((real*)WT.first + part * WT.step + c * PAIR + half * RIGHT_PAIRS, words[c]);
         }
 }
 

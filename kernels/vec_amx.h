@@ -63,7 +63,7 @@ INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
     }
 }
 
-/* The tiles on the left lie one behind the other, those on the right side by side. */
+/* The words of both tiles of a side lie one behind the other. */
 INLINE void tiles_left(int r, const real* words) {
     _tile_loadd(4, words, 64);
     if (r == 2)
@@ -71,9 +71,9 @@ INLINE void tiles_left(int r, const real* words) {
 }
 
 INLINE void tiles_right(int v, const real* words) {
-    _tile_loadd(6, words, 128);
+    _tile_loadd(6, words, 64);
     if (v == 2)
-        _tile_loadd(7, words + LANES, 128);
+        _tile_loadd(7, words + TILE_ROWS * LANES, 64);
 }
 
 INLINE void tiles_dot(int r, int v) {
