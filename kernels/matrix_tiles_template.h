@@ -49,7 +49,12 @@ struct early {
     struct ahead* ahead;
 };
 
-INLINE void fetch_early(const struct early* early) {
+static bool fetches(const struct early* early) {
+    return early->left->lines > 0 || (early->right != NULL && early->right->lines > 0) || early->ahead != NULL;
+}
+
+/* Apart, to leave the step its registers. */
+static __attribute__((noinline)) void fetch_early(const struct early* early) {
     fetch_lines(early->left);
     if (early->right != NULL)
         fetch_lines(early->right);
@@ -63,9 +68,11 @@ INLINE void fetch_early(const struct early* early) {
 INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
                        bool add, real* C, const struct early* early) {
     const real *A = left.first, *B = right.first;
+    const bool fetch = fetches(early);
     tiles_begin(r, v, add ? C : NULL, PANEL);
     for (int64_t step = 0; step < steps; step++, A += left_step, B += TILE_ROWS * PANEL) {
-        fetch_early(early);
+        if (fetch)
+            fetch_early(early);
         tiles_left(r, A);
         if (n == 3) {
             tiles_right(v, B + 2 * right.step);
