@@ -20,12 +20,12 @@ static inline struct part part_of(const struct brisk_team* team, int64_t n) {
  * ones: then they stay in its cache from step to step. Else m rows or blocks are divided, which for 100 columns of
  * float32, 4 and 3 vectors, makes a step 5 % shorter; but not where rows would divide worse in whole runs, as the
  * losses do: with 16 rows, one member's, a step of 784-100-10 took 57 µs so, with panels 22. */
-static inline bool by_panels(const struct brisk_team* team, int64_t panels, int64_t vectors, int64_t m) {
+static inline bool by_panels(const struct brisk_team* team, int64_t panels, int64_t vectors, int64_t m, int64_t run) {
     const int64_t size = team->size;
     if (size == 1)
         return true;
-    const int64_t most = 2 * ((panels + size - 1) / size), runs = (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS;
-    const int64_t most_rows = smaller(m, (runs + size - 1) / size * BRISK_LOSS_ROWS);
+    const int64_t most = 2 * ((panels + size - 1) / size), runs = (m + run - 1) / run;
+    const int64_t most_rows = smaller(m, (runs + size - 1) / size * run);
     return 8 * most * size <= 9 * vectors || most * m < most_rows * vectors;
 }
 

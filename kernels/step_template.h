@@ -95,7 +95,7 @@ static struct ahead ahead_of(const struct brisk_work* work, const struct brisk_t
 /* Whether a team divides a layer's outputs, or, `below`, its inputs, by panels, for m rows. */
 static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below, int64_t m) {
     const int64_t n = below ? layer->n_in : layer->n_out;
-    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES, m);
+    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES, m, RUN);
 }
 
 /* A member's part of dW[l] and db[l], and of the update. */
