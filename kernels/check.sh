@@ -4,7 +4,7 @@
 #     kernels/check.sh [SECTION…]
 #
 #     plain        the C drivers in tests/
-#     emulated     the same, with what this processor lacks of AVX-512 BF16 and AMX computed by AVX-512
+#     emulated     the same for AVX-512 BF16 and AMX, which AVX-512 emulates; as it does in address, thread and python
 #     address      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #     thread       the same under ThreadSanitizer
 #     qemu         the same on emulated processors: x86-64 without AVX, with AVX2, and aarch64
@@ -104,32 +104,34 @@ check_plain() {
     plain/train_test
 }
 
-# Whether AVX-512 can emulate what builds on it; flags and definitions that make it do so.
-emulates() {
-    runnable | grep -x avx512 > /dev/null || { echo "skipped: this processor has no AVX-512 to emulate with"; return 1; }
-    flags_avx512_bf16=$flags_avx512 flags_amx=$flags_avx512
+# Have what builds on AVX-512 emulated, where that can run: see CMakeLists.txt.
+emulate_more() {
+    runnable | grep -x avx512 > /dev/null || { echo "AVX-512, with which to emulate, cannot run here"; return 1; }
+    flags_avx512_bf16=$flags_avx512 flags_amx=$flags_avx512 emulation=-DBRISK_EMULATED=1
 }
 
 check_emulated() (
-    emulates || return 0
-    build emulated "$CC" -O3 -DBRISK_EMULATED=1
+    emulate_more || return 0
+    build emulated "$CC" -O3 $emulation
     emulated/train_test only avx512_bf16 amx
 )
 
 SANITIZERS="-g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
-check_address() {
-    build address "$CC" -O2 $SANITIZERS
+check_address() (
+    emulate_more || emulation=
+    build address "$CC" -O2 $SANITIZERS $emulation
     export ASAN_OPTIONS=allocator_may_return_null=1
     address/pool_test
     address/train_test quick
-}
+)
 
-check_thread() {
-    build thread "$CC" -O2 -g -fsanitize=thread
+check_thread() (
+    emulate_more || emulation=
+    build thread "$CC" -O2 -g -fsanitize=thread $emulation
     thread/pool_test
     thread/train_test quick
-}
+)
 
 # emulate FOLDER ISA EMULATOR ARGUMENT…: run the drivers, which must choose ISA.
 emulate() {
@@ -153,7 +155,8 @@ check_qemu() {
     fi
 }
 
-check_python() {
+check_python() (
+    emulate_more || emulation=
     have "$PYTHON" && "$PYTHON" -c 'import hypothesis, numpy, pytest' || { echo "skipped: no pytest"; return 0; }
     local version name isa kind flags
     version=$(sed -nE 's/^version = "([^"]+)".*/\1/p' "$repository/pyproject.toml")
@@ -162,7 +165,7 @@ check_python() {
     rm -f site/briskmlp/_native.*so
     printf 'Metadata-Version: 2.1\nName: briskmlp\nVersion: %s\n' "$version" > site/briskmlp.dist-info/METADATA
 
-    local compile="$CC -std=c11 -ffp-contract=off -fPIC -fvisibility=hidden -pthread -O2 $SANITIZERS"
+    local compile="$CC -std=c11 -ffp-contract=off -fPIC -fvisibility=hidden -pthread -O2 $SANITIZERS $emulation"
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
@@ -188,8 +191,7 @@ check_python() {
     "${sanitized[@]}" -c "import briskmlp._native as it; assert it.__file__.startswith('$work'), it.__file__"
     "${sanitized[@]}" -m pytest -q -p no:cacheprovider -k native \
         tests/test_native.py tests/test_backends.py tests/test_precision.py
-    cd "$work"
-}
+)
 
 check_activations() {
     local isa double name flags

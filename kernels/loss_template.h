@@ -285,7 +285,7 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
             }
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
     }
-    if (rounds(work)) {
+    if (rounds(work) && work->training) {
         const struct brisk_layer* layer = &work->layers[last];
         const struct block block = {0, layer->panels, i0, i1, D + i0 * PANEL, work->panel_stride};
         round_rows(work, &block, D_of(space, last), D_size(work), layer->n_out, RIGHT);

@@ -4,9 +4,10 @@
  *     Z = A @ W, dA = D @ WT     32 rows of A × a panel of W: a step is one panel of A, and 16 rows of words of W
  *     dW = A.T @ D               a panel of A, turned × a panel of D: a step is 32 rows of the batch
  *
- * Of 2 or 3 parts of each number all products are added up in one pass, the smallest first, in an order in which each
- * has a tile in common with the one before: 14 tiles are loaded for 6 products, not 24. Squares at the edges take fewer
- * tiles; the rows that they write beyond the last are nobody's. A square's sums run in one order, whoever computes it.
+ * Of 2 or 3 parts of each number all products are added up in one pass, in an order in which each has a tile in common
+ * with the one before, and that of the first parts is the last: 14 tiles are loaded for 6 products, not 24. Squares at
+ * the edges take fewer tiles; the rows that they write beyond the last are nobody's. A square's sums run in one order,
+ * whoever computes it.
  *
  * Loading a square's sums and storing them takes about as long as two steps of one product: the sizes below. */
 
@@ -63,13 +64,14 @@ static __attribute__((noinline)) void fetch_early(const struct early* early) {
             fetch_ahead(early->ahead);
 }
 
-/* C = or, where `add`, += the sum over parts a + b < n, and so many steps, of left[a] @ right[b]. From step to step the
- * left operand goes on by left_step words, the right one by the rows of a tile. */
+/* C = init + the sum over parts a + b < n, and so many steps, of left[a] @ right[b]. From step to step the left operand
+ * goes on by left_step words, the right one by the rows of a tile. init is 0 where it is NULL, else its rows are
+ * init_step numbers apart: 0 for one row. */
 INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                       bool add, real* C, const struct early* early) {
+                       const real* init, int64_t init_step, real* C, const struct early* early) {
     const real *A = left.first, *B = right.first;
     const bool fetch = fetches(early);
-    tiles_begin(r, v, add ? C : NULL, PANEL);
+    tiles_begin(r, v, init, init_step);
     for (int64_t step = 0; step < steps; step++, A += left_step, B += TILE_ROWS * PANEL) {
         if (fetch)
             fetch_early(early);
@@ -101,25 +103,25 @@ INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, 
 }
 
 INLINE void square_of(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                      bool add, real* C, const struct early* early) {
+                      const real* init, int64_t init_step, real* C, const struct early* early) {
     if (n == 1)
-        sum_square(r, v, 1, steps, left, left_step, right, add, C, early);
+        sum_square(r, v, 1, steps, left, left_step, right, init, init_step, C, early);
     else if (n == 2)
-        sum_square(r, v, 2, steps, left, left_step, right, add, C, early);
+        sum_square(r, v, 2, steps, left, left_step, right, init, init_step, C, early);
     else
-        sum_square(r, v, 3, steps, left, left_step, right, add, C, early);
+        sum_square(r, v, 3, steps, left, left_step, right, init, init_step, C, early);
 }
 
 static void square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                   bool add, real* C, const struct early* early) {
+                   const real* init, int64_t init_step, real* C, const struct early* early) {
     if (r == 2 && v == 2)
-        square_of(2, 2, n, steps, left, left_step, right, add, C, early);
+        square_of(2, 2, n, steps, left, left_step, right, init, init_step, C, early);
     else if (r == 2)
-        square_of(2, 1, n, steps, left, left_step, right, add, C, early);
+        square_of(2, 1, n, steps, left, left_step, right, init, init_step, C, early);
     else if (v == 2)
-        square_of(1, 2, n, steps, left, left_step, right, add, C, early);
+        square_of(1, 2, n, steps, left, left_step, right, init, init_step, C, early);
     else
-        square_of(1, 1, n, steps, left, left_step, right, add, C, early);
+        square_of(1, 1, n, steps, left, left_step, right, init, init_step, C, early);
 }
 
 /* `rows` rows of one panel of C, of which so many columns are true: C = init + Σ A[a] @ B[b] over the parts a + b < n,
@@ -128,17 +130,9 @@ static void multiply(int64_t rows, int64_t columns, struct operand A, int64_t a_
                      int n, const real* init, real* C, struct fetch* fetch) {
     const int v = vectors_of(columns, 0);
     const struct early early = {.left = fetch};
-    for (; rows > 0; rows -= SQUARE, A.first += SQUARE * ROW, C += SQUARE * PANEL) {
-        const int64_t height = smaller(rows, SQUARE);
-        square(height > TILE_ROWS ? 2 : 1, v, n, steps_of(K), A, a_stride, B, init == NULL, C, &early);
-        if (init == NULL)
-            continue;
-        for (int64_t i = 0; i < height; i++)
-            for (int j = 0; j < v; j++) {
-                real* c = C + i * PANEL + j * LANES;
-                vec_store(c, vec_load(c) + vec_load(init + j * LANES));
-            }
-    }
+    for (; rows > 0; rows -= SQUARE, A.first += SQUARE * ROW, C += SQUARE * PANEL)
+        square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(K), A, a_stride, B, init == NULL ? C : init,
+               init == NULL ? PANEL : 0, C, &early);
 }
 
 /* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words. */
@@ -148,8 +142,8 @@ static void weights_block(int64_t columns, struct operand A, struct operand D, i
     const int v = vectors_of(columns, 0);
     const struct early early = {&next_A, &next_D, ahead};
     real dW[PANEL * PANEL];
-    square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(m), A, SPAN * ROW, D, outcome == ADD, outcome == STEP ? dW : C,
-           &early);
+    square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(m), A, SPAN * ROW, D, outcome == ADD ? C : NULL, PANEL,
+           outcome == STEP ? dW : C, &early);
     if (outcome == STEP)
         for (int64_t i = 0; i < rows; i++)
             for (int j = 0; j < v; j++)

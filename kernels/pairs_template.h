@@ -61,12 +61,13 @@ INLINE struct row rest_of(struct row x, vec words) {
 struct forms {
     real *neighbours, *pairs;
     int64_t neighbours_step, pairs_step;
+    bool paired; /* whether there are pairs: those of A and delta are for dW */
 };
 
 static struct forms forms_at(const struct brisk_work* work, real* x, int64_t numbers, int64_t j, int64_t i) {
     const struct operand rows = along_rows(work, x, numbers), pairs = along_columns(work, x, numbers);
     const int64_t at = j * work->panel_stride / 2 + i * ROW;
-    return (struct forms){(real*)rows.first + at, (real*)pairs.first + at, rows.step, pairs.step};
+    return (struct forms){(real*)rows.first + at, (real*)pairs.first + at, rows.step, pairs.step, work->training};
 }
 
 /* The words of SPAN rows in n parts; x becomes what the parts leave. */
@@ -79,11 +80,13 @@ INLINE void write_span(const struct forms* to, int n, struct row x[SPAN], enum s
             const vec odd = vec_neighbours(x[i + 1].left, x[i + 1].right);
             vec_store(neighbours + i * ROW, even);
             vec_store(neighbours + (i + 1) * ROW, odd);
-            left[i / 2] = vec_pairs(even, odd, false);
-            right[i / 2] = vec_pairs(even, odd, true);
             if (part + 1 < n)
                 x[i] = rest_of(x[i], even), x[i + 1] = rest_of(x[i + 1], odd);
+            left[i / 2] = vec_pairs(even, odd, false);
+            right[i / 2] = vec_pairs(even, odd, true);
         }
+        if (!to->paired)
+            continue;
 #if BRISK_TILES
         if (side == LEFT) {
             vec_turn(left);
@@ -137,7 +140,7 @@ static void round_block(const struct brisk_work* work, const struct brisk_layer*
     real neighbours[MOST_PARTS * WORDS];
     if (rows < PANEL)
         memset(neighbours, 0, sizeof neighbours);
-    const struct forms to = {neighbours, (real*)W.first, WORDS, W.step};
+    const struct forms to = {neighbours, (real*)W.first, WORDS, W.step, true};
     write_panel(to, work->parts, (const real*)work->P + at, rows, columns, RIGHT);
     for (int part = 0; turned && part < work->parts; part++)
         for (int half = 0; half < 2; half++) {

@@ -101,7 +101,7 @@ static void product_block(const struct product* p, const struct block* block, in
             real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * PANEL;
             multiply(rows, columns, A, p->a_stride, K, B, p->parts, init, C, &next);
             if (k + K == p->K) {
-                const struct kept below = p->below == NULL ? (struct kept){NULL} : kept_at(p->below, j, i);
+                const struct kept below = p->below == NULL ? (struct kept){NULL, 0, 0} : kept_at(p->below, j, i);
                 finish(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, vectors_of(p->n, j));
             }
         }

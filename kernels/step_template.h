@@ -180,7 +180,7 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
         }
         if (last > 0)
             weights_part(work, team, 1, m, &sink);
-        const int64_t run = rows_in_run(work, m), runs = m > 0 ? (m + run - 1) / run : 1;
+        const int64_t run = rows_in_run(work, m), runs = m > FEW_ROWS ? (m + run - 1) / run : 1;
         const int64_t words = (run + UNIT - 1) / UNIT;
         const int64_t whole = work->layers[0].panels - 1, rest = work->layers[0].n_out - whole * PANEL;
         const int64_t in_row = whole * fetches_of_block(PANEL, PANEL, words) + fetches_of_block(PANEL, rest, words);

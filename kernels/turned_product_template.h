@@ -112,7 +112,7 @@ static void part_of_block(int64_t columns, const real* A, const real* D, int64_t
 
 /* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words: the sum
  * over the parts a + b < n. */
-static void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
+INLINE void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
                           enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
                           struct ahead* ahead) {
     part_of_block(columns, A.first, D.first, m, rows, C, outcome, share, rate, next_A, next_D, ahead);

@@ -40,7 +40,8 @@ static void tiles_release(void) {
 #endif
 }
 
-/* Begin a square's sums with 0, or with C, whose rows are `step` numbers apart. */
+/* Begin a square's sums with 0 where C is NULL, or with C, whose rows are `step` numbers apart, or one where that is 0.
+ */
 INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
     in_memory();
     const int64_t bytes = step * (int64_t)sizeof *C;

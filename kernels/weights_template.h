@@ -171,14 +171,14 @@ static void weights_area(const struct brisk_work* work, const struct brisk_space
             const struct operand a = {A.first + k * stride + here, A.step}, d = {D.first + j * stride + here, D.step};
             const int64_t columns = smaller(PANEL, layer->n_out - j * PANEL);
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
-            const int64_t fetches = fetches_of_block(used, columns, rows);
             struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
             if (fetch) {
-                next_A = fetch_part(a.first + rows * PANEL, rows * PANEL, j - area->j0, area->j1 - area->j0, fetches);
-                next_D = fetch_part(d.first + rows * PANEL, rows * PANEL, k - area->k0, area->k1 - area->k0, fetches);
+                const int64_t times = fetches_of_block(used, columns, rows);
+                next_A = fetch_part(a.first + rows * PANEL, rows * PANEL, j - area->j0, area->j1 - area->j0, times);
+                next_D = fetch_part(d.first + rows * PANEL, rows * PANEL, k - area->k0, area->k1 - area->k0, times);
             } else if (l == 0 && !work->own_rows && j == area->j0 && k + 1 < area->k1)
                 /* of the next panel others have gathered some rows, which come slowly */
-                next_A = fetch_part(a.first + stride, rows * PANEL, 0, 1, fetches);
+                next_A = fetch_part(a.first + stride, rows * PANEL, 0, 1, fetches_of_block(used, columns, rows));
             struct ahead* ahead = l == 0 ? sink->ahead : NULL;
             if (sink->fused) {
                 if (area->first)

@@ -29,6 +29,7 @@ static const struct shape {
     {2, {64, 100, 10}, 300, 300, 17},
     {2, {40, 300, 7}, 20, 16, 17},      /* more panels than go with one block of rows */
     {1, {1100, 5}, 17, 17, 17},         /* more inputs than one block of a sum */
+    {3, {70, 90, 45, 5}, 127, 127, 37}, /* a team divides its rows, and has a rest of them */
     {2, {5, 9, 3}, 9000, 9000, 83},     /* slices of several chunks */
     {1, {1100, 64}, 600, 600, 103},     /* too large for slices; more rows than one block of a sum */
     {2, {520, 130, 2}, 4200, 4200, 196} /* too large for slices, and two chunks */
@@ -237,29 +238,23 @@ static void free_arrays(struct arrays* a) {
         free(parts[i]);
 }
 
+static void poison(void* from, void* to) {
+    memset(from, -1, (size_t)((char*)to - (char*)from));
+}
+
 /* A workspace full of NaN: what a call has not written itself, and pads, must not count. */
 static struct brisk_work* make_work(const struct task* t, bool training) {
     struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
     if (work == NULL)
         abort();
     work->record = record;
-    const size_t size = format->size, panel = (size_t)work->panel_stride * size;
-    memset(work->P, -1, (size_t)work->n_packed * size);
-    if (training) {
-        memset(work->S, -1, (size_t)(work->n_packed * t->plan.n_slots) * size);
-        memset(work->G, -1, (size_t)(work->n_packed * work->n_slices) * size);
-        memset(work->WT, -1, (size_t)work->n_turned * size);
-    }
+    poison(work->P, work->penalties); /* to the last copy of the weights */
     memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
     if (training && t->plan.clip_norm < INFINITY)
         memset(work->squares, -1, (size_t)work->n_blocks * sizeof(double));
-    for (int s = 0; s < work->threads; s++)
-        for (int64_t l = 0; l < t->plan.n_layers; l++) {
-            memset(work->spaces[s].A[l], -1, (size_t)work->layers[l].panels_in * panel);
-            memset(work->spaces[s].A[l + 1], -1, (size_t)work->layers[l].panels * panel);
-            for (int d = 0; d < 3; d++)
-                memset(work->spaces[s].D[d], -1, (size_t)work->layers[l].panels * panel);
-        }
+    for (int i = 0; i < work->threads; i++)
+        if (i == 0 || !work->shared) /* others have views of the first */
+            poison(work->spaces[i].C, work->spaces[i].losses);
     return work;
 }
 
