@@ -42,19 +42,21 @@ class MissingError(Exception):
 
 
 class Contestant:
-    """A contender's process and the lengths of its turns so far."""
+    """A contender's process and the lengths of its turns so far; ``briskmlp-native@avx2`` is forced to an ISA."""
 
     def __init__(self, name: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
         self.name, self.epochs = name, 1
+        contender, _, isa = name.partition("@")
+        forced = {"BRISKMLP_ISA": isa} if isa else {}
         self.checked: set[tuple[Workload, str]] = set()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed on exit
         limits = dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py")), name, str(threads)],
+            [sys.executable, str(Path(__file__).with_name("worker.py")), contender, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env=os.environ | limits | dict(environment or {}),
+            env=os.environ | limits | forced | dict(environment or {}),
             text=True,
         )
         try:
@@ -191,7 +193,11 @@ def show(name: str, rows: Sequence[dict[str, Any]], limit: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workload", default="nielsen", help=f"all, or some of {', '.join(WORKLOADS)}")
-    parser.add_argument("--contenders", default="briskmlp-native,torch,jax", help="the first is the base of the ratios")
+    parser.add_argument(
+        "--contenders",
+        default="briskmlp-native,torch,jax",
+        help="of which the first is the base of the ratios; @ISA forces one of ours, as in briskmlp-native@avx2",
+    )
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn, in which whole epochs are run")
     parser.add_argument("--threads", type=int, default=2)

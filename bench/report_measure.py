@@ -30,9 +30,8 @@ class LeftOutError(Exception):
 
 
 def start(name: str, threads: int, **environment: str) -> Contestant:
-    """Start a contender's process; ``briskmlp-native@avx2`` is forced to an instruction set."""
-    name, _, isa = name.partition("@")
-    return Contestant(name, threads, environment | ({"BRISKMLP_ISA": isa} if isa else {}))
+    """Start a contender's process."""
+    return Contestant(name, threads, environment)
 
 
 class Pool:

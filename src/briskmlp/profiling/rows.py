@@ -1,8 +1,8 @@
 """The rows of a profile: what was recorded of each layer and phase, and the model of its arithmetic and traffic.
 
-FLOPs are those of the products alone, 2 · rows · n_in · n_out each, or as many for each product of parts that a precision
-is computed from. Bytes are a model too: a phase reads its operands
-and writes its results once, as if no cache kept anything from one phase to the next.
+FLOPs are those of the products alone, 2 · rows · n_in · n_out each, or as many for each product of parts that a
+precision is computed from. Bytes are a model too: a phase reads its operands and writes its results once, as if no
+cache kept anything from one phase to the next.
 """
 
 from __future__ import annotations
