@@ -110,14 +110,22 @@ static void part_of_block(int64_t columns, const real* A, const real* D, int64_t
         block_turned(1, A, D, m, rows, C, outcome, share, rate, &next_A, &next_D, ahead);
 }
 
+/* What the other parts add to a block of dW, A[a].T @ D[b] of a + b < n. */
+static __attribute__((noinline)) void other_parts(int64_t columns, struct operand A, struct operand D, int n, int64_t m,
+                                                  int64_t rows, real* C) {
+    const struct fetch none = {NULL, 0};
+    for (int part = 1; part < n; part++) {
+        part_of_block(columns, A.first, D.first + part * D.step, m, rows, C, ADD, 0, 0, none, none, NULL);
+        part_of_block(columns, A.first + part * A.step, D.first, m, rows, C, ADD, 0, 0, none, none, NULL);
+    }
+}
+
 /* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words: the sum
  * over the parts a + b < n. */
 INLINE void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
                           enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
                           struct ahead* ahead) {
     part_of_block(columns, A.first, D.first, m, rows, C, outcome, share, rate, next_A, next_D, ahead);
-    for (int part = 1; part < n; part++) {
-        part_of_block(columns, A.first, D.first + part * D.step, m, rows, C, ADD, 0, 0, next_A, next_D, NULL);
-        part_of_block(columns, A.first + part * A.step, D.first, m, rows, C, ADD, 0, 0, next_A, next_D, NULL);
-    }
+    if (n > 1)
+        other_parts(columns, A, D, n, m, rows, C);
 }
