@@ -115,14 +115,15 @@ struct brisk_work {
     struct brisk_layer* layers;
     const struct brisk_kernels* kernels;
     int64_t n;
-    bool training, rounds; /* whether products read parts of numbers, */
-    int parts;             /* so many; else 1 */
-    int threads;           /* that the shape deserves, at most those asked for */
-    bool shared;           /* a team shares one space, of which each member has a view; else each has one for itself */
-    bool own_rows;         /* the views have an A[0] each */
-    int64_t rows;          /* of a chunk at most */
-    int64_t panel_stride;  /* numbers from one panel of activations or deltas to the next */
-    int64_t delta_panels;  /* of the widest delta, and of the memory that each has */
+    bool training;
+    bool rounds;          /* whether products read parts of numbers, */
+    int parts;            /* so many; else 1 */
+    int threads;          /* that the shape deserves, at most those asked for */
+    bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
+    bool own_rows;        /* the views have an A[0] each */
+    int64_t rows;         /* of a chunk at most */
+    int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
+    int64_t delta_panels; /* of the widest delta, and of the memory that each has */
     int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
     int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
     void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */

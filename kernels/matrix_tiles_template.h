@@ -9,7 +9,8 @@
  * the edges take fewer tiles; the rows that they write beyond the last are nobody's. A square's sums run in one order,
  * whoever computes it.
  *
- * Loading a square's sums and storing them takes about as long as two steps of one product: the sizes below. */
+ * Loading a square's sums and storing them counts as two steps of one product, which is why blocks are as long as they
+ * are below. */
 
 enum {
     SQUARE = 2 * TILE_ROWS, /* rows of C; and columns, a panel */
@@ -46,7 +47,8 @@ static int64_t fetches_of_block(int64_t rows, int64_t columns, int64_t m) {
 
 /* What a square fetches in each of its steps. */
 struct early {
-    struct fetch *left, *right; /* or NULL */
+    struct fetch* left;
+    struct fetch* right; /* or NULL, as ahead */
     struct ahead* ahead;
 };
 

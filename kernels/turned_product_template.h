@@ -1,6 +1,6 @@
 /* dW = A.T @ D on panels (see brisk.h). A is read along its columns.
  *
- * As in product_template.h, a tile broadcasts words of A, or, where D has few columns, of D. Sums of many rows are
+ * As in vector_tiles_template.h, a tile broadcasts words of A, or, where D has few columns, of D. Sums of many rows are
  * added up from runs whose length is fixed: threads never change a bit. */
 
 enum {

@@ -135,6 +135,7 @@ def test_several_npy_are_as_one(report, one, several, target):
     assert told[0] == told[1]
     assert report(f"predict model {one}") == report(f"predict model {several}")
     twice = report(f"predict model {several} {several}")["predictions"]  # there is nothing to score
+    assert twice == report(f"predict model {one} {one}")["predictions"]
     once = report(f"predict model {one}")["predictions"]
     if isinstance(once[0], float):  # of more rows BLAS adds some up in another order: 11 float32 numbers of order 100
         assert twice == pytest.approx(2 * once, rel=0, abs=100 * 11 * 2.0**-23)

@@ -217,12 +217,13 @@ def test_the_entrywise_bound(chosen, pair):
     u² / (1 + u)² |x w|: in all 2**-16 (1 + 1 / (1 + u)²) |x w| + 2**-34 |x w| < 2**-15 |x w|. Three parts are x, as
     x - x1 - x2 has at most 7 bits left; x2 w3 and x3 w2 are at most 2**-8 2**-17 |x w| each, and x3 w3 2**-34 |x w|:
     in all below 2**-23 |x w|. A part below 2**-126 is lost, which costs 2**-126 of what it would be multiplied with,
-    and so is a sum or a product below it.
+    and so is each product of parts, and each sum, below it.
     """
     backend, precision = named(*chosen[:2]), chosen[2]
     A, B = pair
     exact, size = A.astype(float) @ B.astype(float), np.abs(A).astype(float) @ np.abs(B).astype(float)
-    lost = TINY * (np.abs(A).sum(axis=1, dtype=float)[:, None] + np.abs(B).sum(axis=0, dtype=float) + 12 * len(B))
+    flushed = 2 * PRODUCTS_OF_PARTS[precision] * len(B)
+    lost = TINY * (np.abs(A).sum(axis=1, dtype=float)[:, None] + np.abs(B).sum(axis=0, dtype=float) + flushed)
     C = forward_product(backend, A, B, precision)
     allowed = BOUND[precision] * size + added(len(B), precision) * (1 + BOUND[BFLOAT16]) ** 2 * size + lost
     assert (np.abs(C - exact) <= allowed).all()
