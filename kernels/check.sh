@@ -74,7 +74,7 @@ int main(void) {
             puts(brisk_isa_names[isa]);
 }
 END
-    "$CC" -std=c11 runnable.c kernels/cpu.c -o runnable
+    "$CC" -std=c11 runnable.c kernels/runtime/cpu.c -o runnable
     ./runnable
 }
 
@@ -84,13 +84,13 @@ build() {
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
-        for name in cpu epoch layout limits pool profile tables tests/pool_test tests/train_test; do
-            echo "$compile -c kernels/$name.c -o $folder/${name#tests/}.o"
+        for name in runtime/{cpu,epoch,layout,limits,pool,profile,tables} tests/{pool,train}_test; do
+            echo "$compile -c kernels/$name.c -o $folder/${name#*/}.o"
         done
         for isa in $(isas_of "$compiler"); do
             local flags=flags_$isa
             for kind in $(kinds_of "$isa"); do
-                echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o $folder/isa_${isa}_$kind.o"
+                echo "$compile ${!flags} $(defines $kind) -c kernels/isa/isa_$isa.c -o $folder/isa_${isa}_$kind.o"
             done
         done
     } | together
@@ -169,13 +169,13 @@ check_python() (
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
-        for name in arguments cpu epoch layout limits module pool profile tables; do
-            echo "$compile $include -c kernels/$name.c -o objects/$name.o"
+        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,tables}; do
+            echo "$compile $include -c kernels/$name.c -o objects/${name#*/}.o"
         done
         for isa in $(isas_of "$CC"); do
             flags=flags_$isa
             for kind in $(kinds_of "$isa"); do
-                echo "$compile ${!flags} $(defines $kind) -c kernels/isa_$isa.c -o objects/isa_${isa}_$kind.o"
+                echo "$compile ${!flags} $(defines $kind) -c kernels/isa/isa_$isa.c -o objects/isa_${isa}_$kind.o"
             done
         done
     } | together

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from briskmlp import Adam, Cosine, EarlyStopping, StepDecay, Trainer, files, tensors
-from briskmlp.checkpoint import CheckpointError, Training, read, write
+from briskmlp import Adam, Cosine, EarlyStopping, StepDecay, Trainer
 from briskmlp.network import Network
+from briskmlp.storage import files, tensors
+from briskmlp.storage.checkpoint import CheckpointError, Training, read, write
 
 CONFIG = {"loss": "mse", "seed": 2**63, "optimizer": {"name": "SGD", "learning_rate": 0.1}}
 
@@ -584,7 +585,7 @@ class TestHostile:
     def test_more_layers_than_tensors(self, folder, content, monkeypatch):
         header, data = parts(content)
         header["__metadata__"]["config"] = header["__metadata__"]["config"].replace("[2, 3, 1]", f"{[1] * 10**5}")
-        monkeypatch.setattr("briskmlp.checkpoint.Network", None)  # is not even made
+        monkeypatch.setattr("briskmlp.storage.checkpoint.Network", None)  # is not even made
         with pytest.raises(CheckpointError, match="has 99999 layers, more than the file has tensors"):
             read_bytes(folder, join(header, data))
 

@@ -117,7 +117,7 @@ EVERY_LINE = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from briskmlp import tensors
+from briskmlp.storage import tensors
 
 path = Path(sys.argv[1])
 old, new = ({"x": np.full(3, value)} for value in (1.0, 2.0))

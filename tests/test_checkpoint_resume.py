@@ -25,9 +25,9 @@ from briskmlp import (
     RMSprop,
     StepDecay,
     Trainer,
-    checkpoint,
 )
 from briskmlp.backends import dispatch
+from briskmlp.storage import checkpoint
 
 X, Y, WEIGHT = data("mse", 23)
 BATCH = 4  # six batches, the last of 3 rows

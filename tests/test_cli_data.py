@@ -12,8 +12,8 @@ import pytest
 from briskmlp import cli
 from briskmlp.engine import Engine
 from briskmlp.random import sample_order
-from briskmlp.table import npy
 from briskmlp.tabular import prediction
+from briskmlp.tabular.reading import npy
 from briskmlp.tabular.training import SPLIT_STREAM
 
 pd = pytest.importorskip("pandas", reason="pandas is not installed")

@@ -17,8 +17,9 @@ from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import _multilayer_perceptron as stock
 
-from briskmlp import Trainer, checkpoint, cli
+from briskmlp import Trainer, cli
 from briskmlp.convert.onnx import to_onnx
+from briskmlp.storage import checkpoint
 
 # every hidden activation, and every (loss, output)
 HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from briskmlp.demo import plot
+from briskmlp.commands.demo import plot
 
 
 def test_plot():

@@ -12,9 +12,10 @@ from build import OPTIMIZERS, build
 from rounding import bounds
 from tasks import BACKENDS, data, described, everything, make
 
-from briskmlp import Adam, Trainer, configuration
+from briskmlp import Adam, Trainer
 from briskmlp.backends.contract import Position
 from briskmlp.optimizers import SGD
+from briskmlp.storage import configuration
 
 WIDTHS = (1, 15, 16, 17, 33, 130)  # around a block of 16 units, and a cache line of the narrowest numbers
 

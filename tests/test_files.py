@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from briskmlp import Trainer, cli, files
+from briskmlp import Trainer, cli
 from briskmlp._console import check_writable
+from briskmlp.storage import files
 
 WRITE = """
 import sys
-from briskmlp.files import written
+from briskmlp.storage.files import written
 print("before", flush=True)
 with written(sys.argv[1]) as file:
     file.write(b"written\\n")

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from briskmlp import arrays
-from briskmlp.inputs import check_inputs, check_targets, check_weight
+from briskmlp.data import arrays
+from briskmlp.data.inputs import check_inputs, check_targets, check_weight
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 FLOATS = ["float16", "float32", "float64", "longdouble"]
@@ -753,7 +753,7 @@ def test_weights_whose_sum_is_infinite():
 
 def test_importing_it_imports_numpy_and_nothing_heavier():
     code = (
-        "import sys, numpy; before = set(sys.modules); import briskmlp.inputs;"
+        "import sys, numpy; before = set(sys.modules); import briskmlp.data.inputs;"
         "heavy = {'scipy', 'pandas', 'torch', 'numba', 'sklearn'} & {name.split('.')[0] for name in sys.modules};"
         "assert not heavy, heavy"
     )

@@ -265,7 +265,7 @@ def test_each_isa_file_exports_one_table_and_nothing_else(name, tmp_path):
         own = own.replace(used[0], flags[used[1]])
     own = own.split()
     compiled = tmp_path / "kernels.o"
-    command = ["cc", "-std=c11", "-O0", *own, "-DBRISK_DOUBLE=0", "-c", KERNELS / f"isa_{name}.c", "-o", compiled]
+    command = ["cc", "-std=c11", "-O0", *own, "-DBRISK_DOUBLE=0", "-c", KERNELS / f"isa/isa_{name}.c", "-o", compiled]
     subprocess.run(command, check=True, timeout=200)
     listed = subprocess.run(["nm", "-g", "--defined-only", compiled], capture_output=True, text=True, check=True)
     symbols = [line.split()[-1].lstrip("_") for line in listed.stdout.splitlines() if line.strip()]

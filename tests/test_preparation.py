@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from briskmlp.preparation import MAX_CATEGORIES, Feature, Preparation
-from briskmlp.table import NUMBER, TEXT
+from briskmlp.tabular.preparation import MAX_CATEGORIES, Feature, Preparation
+from briskmlp.tabular.reading import NUMBER, TEXT
 
 TABLE = {
     "size": np.array([1.0, 3.0, 5.0, 1000.0]),

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from briskmlp import table
-from briskmlp.table import NUMBER, TEXT
-from briskmlp.table.csv import CHUNK_ROWS
+from briskmlp.tabular import reading as table
+from briskmlp.tabular.reading import NUMBER, TEXT
+from briskmlp.tabular.reading.csv import CHUNK_ROWS
 
 
 def everything(names):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from briskmlp import Trainer
-from briskmlp.preparation import Preparation
-from briskmlp.table import npy
-from briskmlp.table.npy import Mapped, open_array
+from briskmlp.tabular.preparation import Preparation
+from briskmlp.tabular.reading import npy
+from briskmlp.tabular.reading.npy import Mapped, open_array
 
 X = np.random.RandomState(0).randn(40, 2, 3) * [1, 10, 100] + [0, 5, 1000]  # its streams never change
 FLAT = X.reshape(40, 6)
@@ -303,7 +303,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from briskmlp import cli
-from briskmlp.table import npy
+from briskmlp.tabular.reading import npy
 npy.HELD_BYTES = 0
 limit = 300 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from briskmlp import table
-from briskmlp.table import NUMBER, TEXT, parquet
+from briskmlp.tabular import reading as table
+from briskmlp.tabular.reading import NUMBER, TEXT, parquet
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pd = pytest.importorskip("pandas", reason="pandas is not installed")

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks import BACKENDS, TASKS, data, described, make
 
-from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, checkpoint, engine
+from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, engine
 from briskmlp.backends import dispatch, native
+from briskmlp.storage import checkpoint
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 

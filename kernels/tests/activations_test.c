@@ -7,14 +7,14 @@
  * subnormal numbers flushed to 0, as in the kernels, and not. Float32 is held against the C library in float64,
  * float64 against it in long double; an error of that is some 2^-11 of what it would show here. */
 #if defined(__AVX512F__)
-#include "../vec_avx512.h"
+#include "../isa/vec_avx512.h"
 #elif defined(__AVX2__)
-#include "../vec_avx2.h"
+#include "../isa/vec_avx2.h"
 #else
-#include "../vec_portable.h"
+#include "../isa/vec_portable.h"
 #endif
-#include "../activations_template.h"
-#include "../float_state.h"
+#include "../runtime/float_state.h"
+#include "../templates/activations_template.h"
 
 #include <float.h>
 #include <math.h>

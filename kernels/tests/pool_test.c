@@ -2,8 +2,8 @@
  * `pool_test nofork` leaves out the forks: a child that starts threads makes qemu-user 7.2 fail an assertion of its
  * own. */
 #define _GNU_SOURCE /* sched_setaffinity, pthread_getname_np */
-#include "../float_state.h"
-#include "../pool.h"
+#include "../runtime/float_state.h"
+#include "../runtime/pool.h"
 
 #include <float.h>
 #include <pthread.h>

@@ -6,7 +6,7 @@
 #ifndef BRISK_REFERENCE_H
 #define BRISK_REFERENCE_H
 
-#include "../philox.h"
+#include "../runtime/philox.h"
 #include "task.h"
 
 static double u; /* of the format */

@@ -6,7 +6,7 @@
 #define _DEFAULT_SOURCE
 #include "reference.h"
 
-#include "../profile.h"
+#include "../runtime/profile.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

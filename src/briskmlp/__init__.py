@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from briskmlp.callbacks import Checkpoint, EarlyStopping
-    from briskmlp.checkpoint import CheckpointError
     from briskmlp.estimators import (
         MLPClassifier,
         MLPRegressor,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from briskmlp.network import Network
     from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
+    from briskmlp.storage.checkpoint import CheckpointError
     from briskmlp.trainer import Gradient, Trainer
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
 
 _HOMES = {
     "callbacks": ("Checkpoint", "EarlyStopping"),
-    "checkpoint": ("CheckpointError",),
+    "storage.checkpoint": ("CheckpointError",),
     "estimators": (
         "MLPClassifier",
         "MLPRegressor",

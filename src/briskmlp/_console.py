@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from briskmlp.files import is_replaced, written
+from briskmlp.storage.files import is_replaced, written
 
 
 class Result(NamedTuple):

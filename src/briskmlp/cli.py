@@ -86,7 +86,7 @@ def _call(args: argparse.Namespace) -> Result:
     """Run the command; what it needs is imported now, so that --help and wrong arguments are answered at once."""
     match args.command:
         case "demo":
-            from briskmlp.demo import demo
+            from briskmlp.commands.demo import demo
 
             return demo(args)
         case "train":
@@ -98,11 +98,11 @@ def _call(args: argparse.Namespace) -> Result:
 
             return predict(args)
         case "profile":
-            from briskmlp.profile_command import profile
+            from briskmlp.commands.profile import profile
 
             return profile(args)
         case _:
-            from briskmlp.info import info
+            from briskmlp.commands.info import info
 
             return info()
 
@@ -117,7 +117,7 @@ class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from briskmlp.info import installed
+        from briskmlp.commands.info import installed
 
         write(f"briskmlp {installed('briskmlp') or 'is not installed'}\n")
         parser.exit()

@@ -15,7 +15,7 @@ from briskmlp.backends import dispatch
 from briskmlp.backends.contract import LARGEST_CHUNK, WEIGHTS_NOT_FINITE, Divergence, Position, aligned_zeros
 from briskmlp.backends.recording import Recording
 from briskmlp.backends.threads import blas_threads, thread_limit
-from briskmlp.inputs import Inputs
+from briskmlp.data.inputs import Inputs
 from briskmlp.network import FloatArray
 from briskmlp.plan import Floats, Ints, Plan
 from briskmlp.random import sample_order

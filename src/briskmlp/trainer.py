@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp import configuration, persistence
 from briskmlp._messages import check_choice, check_fraction, check_integer, check_number, describe_bytes
 from briskmlp.backends import dispatch
 from briskmlp.backends.threads import thread_limit
 from briskmlp.callbacks import Callbacks
+from briskmlp.data.inputs import check_inputs, check_targets, check_weight
 from briskmlp.engine import Data, Engine
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
-from briskmlp.inputs import check_inputs, check_targets, check_weight
 from briskmlp.losses import check_loss, default_output, target_rules
 from briskmlp.metrics import check_metrics
 from briskmlp.network import MAX_SIZE, FloatArray, Network
@@ -29,6 +28,7 @@ from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.profiling import Profile
 from briskmlp.progress import progress_callback
 from briskmlp.random import MAX_SEED, draw_seed
+from briskmlp.storage import configuration, persistence
 from briskmlp.training import run
 
 DTYPES = ("float32", "float64")

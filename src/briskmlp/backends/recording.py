@@ -1,8 +1,9 @@
 """The record of a profiled training: how often and how long each worker was in each phase of each layer.
 
 A record is one int64 array, which whoever profiles allocates and reads, and a backend's ``train`` writes: no worker
-allocates anything. ``kernels/profile.h`` and ``numba/recording.py`` have the same layout. A step is cut into laps: each
-begins where the one before ended, so that they add up to the step. Times are in the ``ticks`` of the backend's clock.
+allocates anything. ``kernels/runtime/profile.h`` and ``numba/recording.py`` have the same layout. A step is cut into
+laps: each begins where the one before ended, so that they add up to the step. Times are in the ``ticks`` of the
+backend's clock.
 """
 
 from __future__ import annotations

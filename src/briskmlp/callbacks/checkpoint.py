@@ -1,4 +1,4 @@
-"""Keeping checkpoints while training; what is in the file, `briskmlp.checkpoint` says."""
+"""Keeping checkpoints while training; what is in the file, `briskmlp.storage.checkpoint` says."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from briskmlp._messages import check_integer, check_number
-from briskmlp.checkpoint import CheckpointError, read_position
-from briskmlp.files import remove_leftovers
 from briskmlp.history import History, Record
-from briskmlp.tensors import shortened
+from briskmlp.storage.checkpoint import CheckpointError, read_position
+from briskmlp.storage.files import remove_leftovers
+from briskmlp.storage.tensors import shortened
 
 if TYPE_CHECKING:
     from briskmlp.trainer import Trainer

@@ -9,9 +9,9 @@ import numpy as np
 
 from briskmlp.callbacks.checkpoint import Checkpoint
 from briskmlp.callbacks.early_stopping import EarlyStopping, check_monitor
-from briskmlp.checkpoint import CallbackState
 from briskmlp.history import History, Record
 from briskmlp.network import MAX_SIZE
+from briskmlp.storage.checkpoint import CallbackState
 
 if TYPE_CHECKING:
     from briskmlp.trainer import Trainer

@@ -12,9 +12,9 @@ from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from briskmlp._messages import check_number
-from briskmlp.arrays import in_place
+from briskmlp.data.arrays import in_place
+from briskmlp.data.inputs import Inputs
 from briskmlp.engine import Data
-from briskmlp.inputs import Inputs
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan

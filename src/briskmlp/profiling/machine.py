@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends import native
-from briskmlp.files import written
+from briskmlp.storage.files import written
 
 
 class Machine(NamedTuple):

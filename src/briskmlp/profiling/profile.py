@@ -11,11 +11,11 @@ from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.backends import native
 from briskmlp.backends.recording import HEAD, Recording, make_record
 from briskmlp.backends.threads import thread_limit
-from briskmlp.files import written
 from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.picture import draw
 from briskmlp.profiling.rows import Row, make_rows
 from briskmlp.profiling.trace import trace_events
+from briskmlp.storage.files import written
 
 if TYPE_CHECKING:
     from briskmlp.engine import Engine

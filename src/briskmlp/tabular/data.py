@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import table
-from briskmlp.preparation import Preparation
-from briskmlp.table import Column, Part
-from briskmlp.table.columns import as_kind, target_array
-from briskmlp.table.npy import Mapped, open_array
+from briskmlp.tabular import reading as table
+from briskmlp.tabular.preparation import Preparation
+from briskmlp.tabular.reading import Column, Part
+from briskmlp.tabular.reading.columns import as_kind, target_array
+from briskmlp.tabular.reading.npy import Mapped, open_array
 
 Rows = NDArray[np.int64] | slice
 

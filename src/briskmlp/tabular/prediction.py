@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import checkpoint
 from briskmlp._console import Result, check_apart, check_writable
-from briskmlp.files import written
-from briskmlp.preparation import Preparation
+from briskmlp.storage import checkpoint
+from briskmlp.storage.files import written
 from briskmlp.tabular.data import read_prediction
+from briskmlp.tabular.preparation import Preparation
 from briskmlp.tabular.reporting import labels_of
 from briskmlp.tabular.resuming import PREPARATION
 from briskmlp.trainer import Trainer

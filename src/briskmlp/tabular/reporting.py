@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import table
 from briskmlp._console import note, save_figure
 from briskmlp.history import History
-from briskmlp.preparation import Preparation
+from briskmlp.tabular import reading as table
+from briskmlp.tabular.preparation import Preparation
 from briskmlp.trainer import Trainer
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import checkpoint, persistence
 from briskmlp._console import note
-from briskmlp.arrays import CHUNK_BYTES
 from briskmlp.callbacks import Checkpoint
-from briskmlp.inputs import Inputs
+from briskmlp.data.arrays import CHUNK_BYTES
+from briskmlp.data.inputs import Inputs
+from briskmlp.storage import checkpoint, persistence
 from briskmlp.trainer import Trainer
 
 PREPARATION = "table"  # the key of the preparation in a model's configuration

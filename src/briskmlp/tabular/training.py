@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp import checkpoint
 from briskmlp._console import Result, check_apart, check_plot, check_writable, note
 from briskmlp.callbacks import EarlyStopping
 from briskmlp.optimizers import OPTIMIZERS
-from briskmlp.preparation import Preparation
 from briskmlp.random import sample_order
+from briskmlp.storage import checkpoint
 from briskmlp.tabular.data import read_training
+from briskmlp.tabular.preparation import Preparation
 from briskmlp.tabular.reporting import describe, finite, plot, score, training_text
 from briskmlp.tabular.resuming import PREPARATION, ModelCheckpoint, checkpoint_file, checksum, resumed
 from briskmlp.trainer import Trainer

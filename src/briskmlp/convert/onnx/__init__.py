@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 
 from briskmlp.convert.onnx.graph import build
 from briskmlp.convert.onnx.model import read_model
-from briskmlp.files import written
+from briskmlp.storage.files import written
 
 __all__ = ["to_onnx"]
 
@@ -61,7 +61,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     --------
     >>> import numpy as np, tempfile
     >>> from pathlib import Path
-    >>> from briskmlp import Network, checkpoint
+    >>> from briskmlp import Network
+    >>> from briskmlp.storage import checkpoint
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file, model = Path(folder, "digits.safetensors"), Path(folder, "digits.onnx")
     ...     checkpoint.write(file, Network([2, 3, 1], output="identity"), np.zeros(13), {})

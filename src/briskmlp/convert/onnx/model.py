@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from briskmlp import checkpoint
 from briskmlp.network import FloatArray
+from briskmlp.storage import checkpoint
 
 SKLEARN = {"logistic": "sigmoid"}  # its other names are ours
 TABLE = "table"  # where `briskmlp train` keeps in a configuration how columns become inputs

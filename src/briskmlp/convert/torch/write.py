@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from briskmlp.checkpoint import CALLBACKS, OPTIMIZER
 from briskmlp.convert.torch.read import ACTIVATIONS, views
 from briskmlp.network import FloatArray, Network
 from briskmlp.plan import LEAK
+from briskmlp.storage.checkpoint import CALLBACKS, OPTIMIZER
 
 
 def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] = ()) -> nn.Sequential:

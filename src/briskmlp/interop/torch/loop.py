@@ -11,9 +11,9 @@ from torch import nn, optim
 
 from briskmlp._messages import check_integer
 from briskmlp.convert.torch.read import Dense, check_no_hooks, read_module
+from briskmlp.data.inputs import check_inputs
 from briskmlp.engine import Data
 from briskmlp.history import History
-from briskmlp.inputs import check_inputs
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
 from briskmlp.interop.torch.order import Visits

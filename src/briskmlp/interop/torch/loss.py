@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from briskmlp.convert.torch.read import Dense, check_no_hooks
-from briskmlp.inputs import check_targets
+from briskmlp.data.inputs import check_targets
 from briskmlp.losses import OUTPUTS
 from briskmlp.network import FloatArray
 from briskmlp.plan import HUBER_THRESHOLD

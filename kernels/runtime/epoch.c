@@ -1,0 +1,336 @@
+/* The calls that Python makes: forward, gradient, and train with its minibatch loop.
+ *
+ * Each is one region of the pool. All members of a team run the same loop in step and decide alike, from numbers that
+ * all of them see; member 0 alone writes what is shared. What a call changes it changes last: parameters, state and
+ * position are the caller's until everything has gone well. */
+#include "../brisk.h"
+#include "philox.h"
+#include "pool.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A region of kernels. */
+struct region {
+    const struct brisk_kernels* kernels;
+    void (*inside)(void* arg, const struct brisk_team* team);
+    void* arg;
+};
+
+static void between(void* arg, const struct brisk_team* team) {
+    const struct region* region = arg;
+    if (region->kernels->begin != NULL)
+        region->kernels->begin();
+    region->inside(region->arg, team);
+    if (region->kernels->end != NULL)
+        region->kernels->end();
+}
+
+static void run(const struct brisk_kernels* kernels, int threads, void (*inside)(void*, const struct brisk_team*),
+                void* arg) {
+    struct region region = {kernels, inside, arg};
+    brisk_pool_run(threads, between, &region);
+}
+
+static void set_l2(struct brisk_work* work, const double* l2) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++)
+        work->layers[l].l2 = l2[2 * l]; /* of W; biases have none */
+}
+
+/* --- the sample order of an epoch: briskmlp/random.py ------------------------------------------------------------ */
+
+/* Fisher-Yates over 0 … n-1 with j = high 64 bits of word · (i + 1) for i = n-1 … 1. */
+static void draw_order(struct brisk_work* work, int64_t epoch) {
+    int64_t* order = work->order;
+    if (work->order_epoch == epoch || (work->order_epoch >= 0 && !work->plan.shuffle))
+        return;
+    work->order_epoch = epoch;
+    for (int64_t i = 0; i < work->n; i++)
+        order[i] = i;
+    if (!work->plan.shuffle)
+        return;
+    uint64_t words[4], block = 0, low;
+    int used = 4;
+    for (int64_t i = work->n - 1; i > 0; i--, used++) {
+        if (used == 4) {
+            /* NumPy counts before each block */
+            brisk_philox(++block, 0, 0, BRISK_STREAM_ORDER, work->plan.seed, (uint64_t)epoch, words);
+            used = 0;
+        }
+        const int64_t j = (int64_t)brisk_high_product(words[used], (uint64_t)i + 1, &low);
+        const int64_t kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+/* --- forward ----------------------------------------------------------------------------------------------------- */
+
+struct forward {
+    struct brisk_work* work;
+    const void* params;
+    const struct brisk_data* data;
+    const int64_t* rows;
+    int64_t n_rows;
+    char* out;
+};
+
+enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights for them */
+
+static void forward_region(void* arg, const struct brisk_team* team) {
+    const struct forward* call = arg;
+    const struct brisk_work* work = call->work;
+    if (call->n_rows <= DENSE_ROWS && work->parts == 1 && work->kernels->predict_few != NULL) {
+        if (team->rank == 0)
+            work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
+        return;
+    }
+    const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
+    work->kernels->enter(work, team, call->params, work->P);
+    brisk_wait(team);
+    if (work->rounds) {
+        work->kernels->turn(work, team);
+        brisk_wait(team);
+    }
+    const int64_t chunks = (call->n_rows + work->rows - 1) / work->rows;
+    for (int64_t c = chunks * team->rank / team->size; c < chunks * (team->rank + 1) / team->size; c++) {
+        const int64_t first = c * work->rows;
+        work->kernels->predict(work, team->rank, call->data, call->rows + first,
+                               smaller(work->rows, call->n_rows - first),
+                               call->out + (size_t)(first * n_out) * work->kernels->size);
+    }
+}
+
+/* As many threads as have a space of their own. */
+static int alone(const struct brisk_work* work) {
+    return work->shared ? 1 : work->threads;
+}
+
+void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
+                   int64_t n_rows, void* out) {
+    struct forward call = {work, params, data, rows, n_rows, out};
+    run(work->kernels, alone(work), forward_region, &call);
+}
+
+/* --- gradient ---------------------------------------------------------------------------------------------------- */
+
+struct gradient {
+    struct brisk_work* work;
+    const void* params;
+    const struct brisk_data* data;
+    struct brisk_batch batch;
+    void* grad;
+    double loss;
+};
+
+static void gradient_region(void* arg, const struct brisk_team* team) {
+    struct gradient* call = arg;
+    const struct brisk_work* work = call->work;
+    work->kernels->enter(work, team, call->params, work->P);
+    brisk_wait(team);
+    if (call->batch.goal != BRISK_LOSS || work->rounds)
+        work->kernels->turn(work, team);
+    brisk_wait(team);
+    const double loss = work->kernels->step(work, team, call->data, &call->batch);
+    if (team->rank > 0)
+        return;
+    call->loss = loss;
+    if (call->grad != NULL)
+        work->kernels->add(work, work->G, call->grad);
+}
+
+double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
+                      const int64_t* rows, int64_t n_rows, double scale, void* grad) {
+    struct gradient call = {
+        .work = work,
+        .params = params,
+        .data = data,
+        .batch = {.rows = rows, .m = n_rows, .scale = scale, .goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT},
+        .grad = grad,
+    };
+    set_l2(work, l2);
+    run(work->kernels, grad == NULL ? alone(work) : work->threads, gradient_region, &call);
+    return call.loss;
+}
+
+/* --- update ------------------------------------------------------------------------------------------------------ */
+
+struct update {
+    const struct brisk_kernels* kernels;
+    const struct brisk_plan* plan;
+    const struct brisk_layer* layers;
+    void* params;
+    const void* grad;
+    void* state;
+    int64_t step;
+    double rate;
+};
+
+static void update_region(void* arg, const struct brisk_team* team) {
+    const struct update* call = arg;
+    (void)team; /* one thread: the caller, with the kernels' floating-point state */
+    call->kernels->update(call->plan, call->layers, call->params, call->grad, call->state, call->step, call->rate);
+}
+
+void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
+                  void* params, const void* grad, void* state, int64_t step, double rate) {
+    struct update call = {kernels, plan, layers, params, grad, state, step, rate};
+    run(kernels, 1, update_region, &call);
+}
+
+/* --- train ------------------------------------------------------------------------------------------------------- */
+
+struct train {
+    struct brisk_work* work;
+    void *params, *state;
+    const struct brisk_data* data;
+    const int64_t* order;
+    int64_t n_order;
+    struct brisk_position position;
+    const double* rates;
+    int64_t n_rates, max_steps;
+    double* losses;
+    int64_t* where;
+    enum brisk_end end;
+    double weights[2]; /* of this batch and the one before, in turn */
+    bool finite[BRISK_POOL_MAX];
+};
+
+/* Σ weight of a batch. Member 0 weighs for all: they must decide alike even while somebody changes the weights. */
+static double weigh(struct train* call, const struct brisk_team* team, int64_t s, const int64_t* rows, int64_t m) {
+    if (call->data->weight == NULL)
+        return (double)m;
+    double* weight = &call->weights[s % 2];
+    if (team->rank == 0)
+        *weight = call->work->kernels->weigh(call->data->weight, rows, m);
+    brisk_wait(team);
+    return *weight;
+}
+
+static char* state_slot(const struct brisk_work* work, void* state, int64_t s, int64_t numbers) {
+    return (char*)state + (size_t)(s * numbers) * work->kernels->size;
+}
+
+/* Write what was learned to the caller's arrays, if all of it is finite. */
+static bool leave(struct train* call, const struct brisk_team* team) {
+    const struct brisk_work* work = call->work;
+    const struct brisk_kernels* kernels = work->kernels;
+    bool finite = kernels->finite(work, team, work->P);
+    for (int64_t s = 0; s < work->plan.n_slots; s++)
+        finite &= kernels->finite(work, team, state_slot(work, work->S, s, work->n_packed));
+    call->finite[team->rank] = finite;
+    brisk_wait(team);
+    for (int rank = 0; rank < team->size; rank++)
+        finite &= call->finite[rank];
+    if (!finite)
+        return false;
+    kernels->leave(work, team, work->P, call->params);
+    for (int64_t s = 0; s < work->plan.n_slots; s++)
+        kernels->leave(work, team, state_slot(work, work->S, s, work->n_packed),
+                       state_slot(work, call->state, s, work->plan.n_parameters));
+    return true;
+}
+
+static void train_region(void* arg, const struct brisk_team* team) {
+    struct train* call = arg;
+    struct brisk_work* work = call->work;
+    const struct brisk_plan* plan = &work->plan;
+    const struct brisk_kernels* kernels = work->kernels;
+    kernels->enter(work, team, call->params, work->P);
+    for (int64_t s = 0; s < plan->n_slots; s++)
+        kernels->enter(work, team, state_slot(work, call->state, s, plan->n_parameters),
+                       state_slot(work, work->S, s, work->n_packed));
+    brisk_wait(team);
+    kernels->turn(work, team);
+
+    const bool given = call->order != NULL;
+    const int64_t n = given ? call->n_order : work->n;
+    const int64_t n_batches = n / plan->batch_size + (n % plan->batch_size != 0);
+    const int64_t first = call->position.counts[0];
+    int64_t epoch = first, batch_index = call->position.counts[1], step = call->position.counts[2];
+    double loss_sum = call->position.sums[0], weight_sum = call->position.sums[1];
+    enum brisk_end end = BRISK_DONE;
+    int64_t drawn = -1;
+    brisk_wait(team); /* nobody moves the position before all have read it, or WT before all have written it */
+    for (int64_t s = 0; s < call->max_steps; s++) {
+        if (epoch - first == call->n_rates || (given && epoch > first))
+            break;
+        if (!given && drawn != epoch) {
+            brisk_wait(team); /* a batch without weight has none: somebody may still be reading the last order */
+            if (team->rank == 0)
+                draw_order(work, epoch);
+            drawn = epoch;
+            brisk_wait(team);
+        }
+        const int64_t start = batch_index * plan->batch_size, m = smaller(plan->batch_size, n - start);
+        const int64_t* rows = (given ? call->order : work->order) + start;
+        const double weight = weigh(call, team, s, rows, m);
+        if (weight > 0) {
+            const struct brisk_batch batch = {
+                .rows = rows,
+                .m = m,
+                .scale = 1 / weight,
+                .rate = call->rates[epoch - first],
+                .step = step + 1,
+                .epoch = epoch,
+                .place = start,
+                .goal = BRISK_UPDATE,
+                .n_next = s + 1 < call->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
+            };
+            const double loss = kernels->step(work, team, call->data, &batch);
+            if (!isfinite(loss)) {
+                end = BRISK_LOSS_NOT_FINITE;
+                break;
+            }
+            step++;
+            const double counted = plan->report_rows ? (double)m : weight;
+            loss_sum += plan->report_rows ? loss / weight * counted : loss;
+            weight_sum += counted;
+        }
+        if (++batch_index == n_batches) {
+            if (team->rank == 0)
+                call->losses[epoch - first] = loss_sum / weight_sum;
+            epoch++;
+            batch_index = 0;
+            loss_sum = weight_sum = 0;
+        }
+    }
+    if (end == BRISK_DONE && !leave(call, team))
+        end = BRISK_WEIGHTS_NOT_FINITE;
+    if (team->rank > 0)
+        return;
+    call->end = end;
+    if (end != BRISK_DONE) {
+        call->where[0] = epoch;
+        call->where[1] = batch_index;
+        return;
+    }
+    call->position.counts[0] = epoch;
+    call->position.counts[1] = batch_index;
+    call->position.counts[2] = step;
+    call->position.sums[0] = loss_sum;
+    call->position.sums[1] = weight_sum;
+}
+
+enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* params, void* state,
+                           const struct brisk_data* data, const int64_t* order, int64_t n_order,
+                           struct brisk_position position, const double* rates, int64_t n_rates, int64_t max_steps,
+                           double* losses, int64_t where[2]) {
+    struct train call = {
+        .work = work,
+        .params = params,
+        .state = state,
+        .data = data,
+        .order = order,
+        .n_order = n_order,
+        .position = position,
+        .rates = rates,
+        .n_rates = n_rates,
+        .max_steps = max_steps,
+        .losses = losses,
+        .where = where,
+    };
+    set_l2(work, l2);
+    run(work->kernels, work->threads, train_region, &call);
+    return call.end;
+}

@@ -1,0 +1,294 @@
+/* The layout of a workspace: how many rows a chunk has, how a batch is divided, where each part lies.
+ *
+ * A batch takes one of two ways, a function of its shape alone, so that results never depend on the number of threads:
+ *
+ * - slices: a small network and many rows. Each slice of the rows goes forward and backward by itself, in a space of
+ *   the thread that has it, to a gradient of its own; these are then added up in their order.
+ * - layers: everything else. The team goes through the layers together, in one space; each member computes some panels
+ *   or some rows of what a layer needs, and every number is computed by one member, in one order. */
+#define _DEFAULT_SOURCE /* madvise() */
+#include "../brisk.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+enum {
+    LINE = 64,               /* bytes of a cache line */
+    MAPPED = 64 << 10,       /* bytes from which memory is mapped: what is never touched then costs nothing */
+    HUGE_PAGE = 2 << 20,     /* bytes */
+    OWN_ROWS = 512 << 10,    /* bytes of a batch's rows up to which each member of a team gathers them for itself */
+    LARGEST_CHUNK = 4096,    /* rows of a chunk that a team shares */
+    SMALL_CHUNK = 128,       /* rows of a chunk that one thread has: the activations stay in its L2 cache */
+    SLICE_ROWS = 64,         /* fewer rows in a slice would not pay for adding up its gradient */
+    MOST_SLICES = 64,        /* bounds the memory of their gradients, and how many threads a small network can use */
+    SLICED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
+};
+/* A step's FLOPs for each thread, from which it pays: what 7 µs take, 1.5 µs for each time the team waits, and 0.1 ns
+ * for each byte of weights that one member moves and others read, in layers that are not divided by panels. */
+static const double FLOPS_PER_THREAD = 1.5e6, FLOPS_PER_WAIT = 3e5, FLOPS_PER_BYTE = 20;
+
+static atomic_llong allocations_until_failure; /* 0: none fails */
+static atomic_int forced_threads;
+
+void brisk_fail_allocation(int64_t count) {
+    atomic_store(&allocations_until_failure, count);
+}
+
+void brisk_force_threads(int threads) {
+    atomic_store(&forced_threads, threads);
+}
+
+/* Zeros. NULL when memory is short. */
+static void* allocate(size_t size) {
+    if (atomic_load(&allocations_until_failure) > 0 && atomic_fetch_sub(&allocations_until_failure, 1) == 1)
+        return NULL;
+#if defined(__linux__)
+    if (size >= MAPPED) {
+        void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+            return NULL;
+        if (size >= HUGE_PAGE)
+            madvise(memory, size, MADV_HUGEPAGE); /* no matter if it is refused */
+        return memory;
+    }
+#endif
+    void* memory = aligned_alloc(LINE, size);
+    return memory == NULL ? NULL : memset(memory, 0, size);
+}
+
+static void release(void* memory, size_t size) {
+#if defined(__linux__)
+    if (size >= MAPPED) {
+        munmap(memory, size);
+        return;
+    }
+#endif
+    (void)size;
+    free(memory);
+}
+
+/* Hands out parts of a block of memory, each on a cache line; first to count its bytes, then to point into it. */
+struct cursor {
+    char* memory; /* NULL while counting */
+    size_t size;
+    bool overflow;
+};
+
+static void* take(struct cursor* cursor, int64_t count, size_t size) {
+    size_t bytes, end;
+    bool overflow = count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) ||
+                    __builtin_add_overflow(bytes, (size_t)(LINE - 1), &bytes) ||
+                    __builtin_add_overflow(cursor->size, bytes & ~(size_t)(LINE - 1), &end);
+    if (overflow || cursor->overflow) {
+        cursor->overflow = true;
+        return NULL;
+    }
+    void* part = cursor->memory == NULL ? NULL : cursor->memory + cursor->size;
+    cursor->size = end;
+    return part;
+}
+
+static int64_t divide_up(int64_t n, int64_t by) {
+    return n / by + (n % by != 0);
+}
+
+/* Offsets of the packed parameters; false where they do not fit an int64_t. */
+static bool pack(struct brisk_work* work) {
+    const int64_t panel = work->kernels->panel, square = panel * panel;
+    int64_t numbers = 0, turned = 0, blocks = 0;
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        struct brisk_layer* layer = &work->layers[l];
+        layer->panels_in = divide_up(layer->n_in, panel);
+        layer->panels = divide_up(layer->n_out, panel);
+        layer->b_size = work->plan.bias == BRISK_BIAS_NEURON  ? layer->panels * panel
+                        : work->plan.bias == BRISK_BIAS_LAYER ? panel
+                                                              : 0;
+        int64_t layer_blocks, layer_numbers;
+        if (__builtin_mul_overflow(layer->panels_in, layer->panels, &layer_blocks) ||
+            __builtin_mul_overflow(layer_blocks, square, &layer_numbers))
+            return false;
+        layer->W_panel = layer->panels_in * square;
+        layer->WT_panel = layer->panels * square;
+        layer->W = numbers;
+        layer->WT = turned;
+        layer->first_block = blocks;
+        if (__builtin_add_overflow(numbers, layer_numbers, &layer->b) ||
+            __builtin_add_overflow(layer->b, layer->b_size, &numbers))
+            return false;
+        turned += l > 0 ? layer_numbers : 0; /* below `numbers` */
+        blocks += layer_blocks;
+    }
+    work->n_packed = numbers;
+    work->n_turned = turned;
+    work->n_blocks = blocks;
+    return true;
+}
+
+/* How a batch is divided, and among how many threads. */
+static void divide(struct brisk_work* work, int threads) {
+    const struct brisk_plan* plan = &work->plan;
+    const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
+    double numbers = 0, moved = 0;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
+        numbers += weights;
+        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* about: see parts.h */
+            moved += weights * (double)work->kernels->size;
+    }
+    const double flops = 6 * numbers * (double)batch;
+
+    work->n_slices = 1;
+    if (work->training && numbers * (double)work->kernels->size <= (double)SLICED_BYTES)
+        while (work->n_slices < MOST_SLICES && batch >= 2 * work->n_slices * SLICE_ROWS)
+            work->n_slices *= 2;
+    const bool shared = work->shared = work->training && work->n_slices == 1;
+    const int64_t part = work->training ? divide_up(batch, work->n_slices) : batch;
+    const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
+    const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
+    work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), work->kernels->rows) * work->kernels->rows;
+
+    const int64_t parts = shared ? INT32_MAX : work->training ? work->n_slices : divide_up(batch, work->rows);
+    const int64_t waits = shared ? 2 * plan->n_layers : 2;
+    const double lost = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
+    const double deserved = flops / (FLOPS_PER_THREAD + lost);
+    work->threads = (int)smaller(deserved < threads ? (int64_t)deserved : threads, parts);
+    const int forced = atomic_load(&forced_threads);
+    if (forced > 0)
+        work->threads = forced;
+    if (work->threads < 1)
+        work->threads = 1;
+
+    /* A panel on its own, so that rows at the same place of neighbouring panels do not compete for one cache set. */
+    const int64_t row = work->kernels->panel;
+    work->panel_stride = work->rows * row;
+    if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
+        work->panel_stride += row;
+    work->delta_panels = 1;
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        if (work->layers[l].panels > work->delta_panels)
+            work->delta_panels = work->layers[l].panels;
+    work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)work->kernels->size <=
+                     (double)OWN_ROWS;
+}
+
+/* A space, or another member's view of the first. */
+static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
+    const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
+    const int64_t parts = work->parts > 1 ? 1 + work->parts : 1; /* the number itself is kept beside several */
+    const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * parts) * size;
+    struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
+    const bool view = s > 0 && work->shared;
+    if (view && cursor->memory != NULL)
+        *space = work->spaces[0];
+    void** A = take(cursor, n_layers + 1, sizeof(void*));
+    if (view && A != NULL)
+        memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
+    space->A = A;
+    const int64_t block = work->parts > 1 ? 0 : work->kernels->block;
+    space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
+    if (!view || work->own_rows) {
+        void* rows = take(cursor, work->layers[0].panels_in, column);
+        if (A != NULL)
+            A[0] = rows;
+    }
+    if (view)
+        return;
+    for (int64_t l = 1; l <= n_layers; l++) {
+        void* part = take(cursor, work->layers[l - 1].panels, column);
+        if (A != NULL)
+            A[l] = part;
+    }
+    for (int d = 0; d < 3; d++)
+        space->D[d] = take(cursor, work->delta_panels, column);
+    space->block = take(cursor, panel * panel, size);
+    space->losses = take(cursor, work->rows / BRISK_LOSS_ROWS, sizeof(double));
+}
+
+static void place(struct brisk_work* work, struct cursor* cursor) {
+    const struct brisk_plan* plan = &work->plan;
+    const size_t size = work->kernels->size;
+    const int64_t training = work->training ? 1 : 0;
+    work->P = take(cursor, work->n_packed, size);
+    int64_t state;
+    if (__builtin_mul_overflow(work->n_packed, plan->n_slots * training, &state))
+        cursor->overflow = true;
+    else
+        work->S = take(cursor, state, size);
+    work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
+    const size_t read = size * (size_t)work->parts / (size_t)work->kernels->unit;
+    work->WT = take(cursor, work->n_turned * training, read);
+    work->R = work->rounds ? take(cursor, work->n_packed, read) : work->P;
+    work->penalties = take(cursor, work->n_blocks, sizeof(double));
+    work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
+    work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
+    work->order = take(cursor, work->n * training, sizeof(int64_t));
+    work->spaces = take(cursor, work->threads, sizeof(struct brisk_space));
+    for (int s = 0; s < work->threads; s++)
+        place_space(work, cursor, s);
+}
+
+/* A workspace whose memory is counted in `body` but not allocated; NULL when memory is short even for this. */
+static struct brisk_work* measure(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads,
+                                  struct cursor* body) {
+    struct cursor head = {0};
+    take(&head, 1, sizeof(struct brisk_work));
+    take(&head, plan->n_layers, sizeof *layers);
+    if (head.overflow || (head.memory = allocate(head.size)) == NULL)
+        return NULL;
+    const size_t head_size = head.size;
+    head.size = 0;
+    struct brisk_work* work = take(&head, 1, sizeof *work);
+    *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
+    work->head_size = head_size;
+    work->layers = take(&head, plan->n_layers, sizeof *layers);
+    work->rounds = kernels->unit > 1 || plan->precision != BRISK_HIGHEST;
+    work->parts = plan->precision == BRISK_BFLOAT16 ? 1 : plan->precision == BRISK_HIGH ? 2 : kernels->unit > 1 ? 3 : 1;
+    memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
+    if (pack(work)) {
+        divide(work, threads);
+        place(work, body);
+    } else
+        body->overflow = true;
+    return work;
+}
+
+struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+    struct cursor body = {0};
+    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
+    if (work == NULL)
+        return NULL;
+    if (body.overflow || (body.memory = allocate(body.size)) == NULL) {
+        release(work, work->head_size);
+        return NULL;
+    }
+    work->memory = body.memory;
+    work->size = body.size;
+    body.size = 0;
+    place(work, &body);
+    return work;
+}
+
+void brisk_work_free(struct brisk_work* work) {
+    if (work == NULL)
+        return;
+    release(work->memory, work->size);
+    release(work, work->head_size);
+}
+
+size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                       const struct brisk_layer* layers, int64_t n, bool training, int threads) {
+    struct cursor body = {0};
+    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
+    if (work == NULL)
+        return 0;
+    release(work, work->head_size);
+    return body.overflow ? 0 : body.size;
+}

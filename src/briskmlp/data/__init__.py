@@ -1,0 +1,1 @@
+"""Any user's array as what kernels accept, or one clear error."""

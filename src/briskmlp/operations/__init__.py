@@ -1,0 +1,1 @@
+"""The tables of operations: activations, losses, update rules. Everything else reads them."""

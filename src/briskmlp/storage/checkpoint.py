@@ -1,0 +1,312 @@
+"""Checkpoints: one safetensors file that holds a network, its parameters, a configuration, and how far training is.
+
+The weights are there under the names that PyTorch gives those of ``nn.Sequential(Linear, activation, Linear, …)``:
+layer l is ``"{2l}.weight"`` (n_out, n_in) and ``"{2l}.bias"`` (n_out,). A bias shared by the layer is (1,), none is
+absent. Training adds ``"optimizer.{slot}"`` (n_parameters,), laid out as ``Trainer.parameters`` is, with PyTorch's
+names of the slots, and ``"callbacks.{i}.{name}"`` for arrays in the state of the i-th callback. PyTorch reads the
+weights with ``module.load_state_dict({k: v for k, v in safetensors.torch.load_file(path).items() if k[0].isdigit()})``,
+unless a layer shares its bias, which PyTorch's layers cannot.
+
+The metadata has "format" = "briskmlp", "format_version" and "config", which is JSON:
+``{"network": {"layers", "hidden", "output", "bias"}, "trainer": …, "training": …, "callbacks": […]}``; the last two
+are those of `Training` and `CallbackState`. Version 1 lacks them. Every later briskmlp reads all older versions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp.network import FloatArray, Network
+from briskmlp.storage import tensors
+from briskmlp.storage.tensors import CheckpointError as CheckpointError  # noqa: PLC0414 - its public home
+from briskmlp.storage.tensors import Reader, require
+
+FORMAT, FORMAT_VERSION = "briskmlp", 2
+READABLE = ("1", "2")
+DTYPES = ("F32", "F64")  # of parameters
+OPTIMIZER, CALLBACKS = "optimizer.", "callbacks."
+MAX_COUNT = 2**53  # of epochs and steps: what JSON's readers agree on, and no training reaches
+
+CallbackState = tuple[str, dict[str, Any]]  # the name of its class, and what state_dict() returned
+
+
+class Training(NamedTuple):
+    """How far a training has come, and where it took place."""
+
+    epoch: int
+    batch: int  # batches done of the epoch in progress
+    step: int
+    loss_sum: float  # the epoch's Σ batch loss·weight
+    weight_sum: float
+    unfinished: tuple[int, int] | None  # batch size and checksum of the data, inside an epoch
+    backend: str
+    isa: str | None
+
+
+@dataclass
+class Stored:
+    """What a file holds."""
+
+    network: Network
+    parameters: FloatArray
+    config: dict[str, Any]
+    slots: dict[str, FloatArray] = field(default_factory=dict)  # the optimizer's state, (n_parameters,) each
+    training: Training | None = None  # None: only a model was kept
+    callbacks: list[CallbackState] = field(default_factory=list)
+
+
+def write(
+    path: str | os.PathLike[str],
+    network: Network,
+    parameters: FloatArray,
+    config: dict[str, Any],
+    *,
+    slots: Mapping[str, FloatArray] | None = None,
+    training: Training | None = None,
+    callbacks: Sequence[CallbackState] = (),
+) -> None:
+    """Write a checkpoint. A crash at any moment leaves the old file or the new one, whole.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced if it exists; a symbolic link is followed.
+    network : Network
+    parameters : ndarray, shape (n_parameters,), float32 or float64
+    config : dict
+        Strict JSON: tuples come back as lists, NaN and infinity are refused.
+    slots : mapping of str to ndarray, shape (n_parameters,), of the parameters' dtype, optional
+        The optimizer's state.
+    training : Training, optional
+    callbacks : sequence of (str, dict)
+        The states are of JSON values, NumPy's and infinite numbers, and arrays of numbers, which are tensors.
+
+    Raises
+    ------
+    ValueError
+        If an array does not fit the network or is not finite, or ``config`` is not JSON.
+    TypeError
+        If the state of a callback has something else; the message names it.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     write(path, Network([2, 1]), np.ones(3), {"l2": 0.5}, callbacks=[("Best", {"epoch": 7, "loss": math.inf})])
+    ...     stored = read(path)
+    >>> stored.network.layers, stored.parameters, stored.config, stored.callbacks
+    ((2, 1), array([1., 1., 1.]), {'l2': 0.5}, [('Best', {'epoch': 7, 'loss': inf})])
+    """
+    slots = dict(slots or {})
+    for name, values in {"parameters": parameters, **slots}.items():
+        _check_flat(name, values, network, parameters.dtype)
+    arrays: dict[str, Any] = {}
+    for layer, (W, b) in enumerate(zip(network.weights(parameters), network.biases(parameters), strict=True)):
+        arrays[f"{2 * layer}.weight"] = W.T
+        if b.size:
+            arrays[f"{2 * layer}.bias"] = b
+    arrays |= {OPTIMIZER + name: values for name, values in slots.items()}
+    described: dict[str, Any] = {
+        "network": {name: getattr(network, name) for name in ("layers", "hidden", "output", "bias")},
+        "trainer": config,
+    }
+    if training is not None:
+        described["training"] = training._asdict()
+    if callbacks:
+        described["callbacks"] = [_describe_callback(i, *callback, arrays) for i, callback in enumerate(callbacks)]
+    try:
+        text = json.dumps(described, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config must be strict JSON: {error}") from error
+    tensors.write(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text})
+
+
+def read(path: str | os.PathLike[str]) -> Stored:
+    """Read a checkpoint of this or an older version.
+
+    Needs no memory beyond what is returned, one layer and the header, and none before all sizes are found to be right.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, is no checkpoint, is of a newer version, or its weights have NaN or infinity.
+    OSError
+        If there is no such file, or it cannot be read.
+    """
+    with tensors.opened(path) as file:
+        network, config = _parse_metadata(file)
+        # first of all, so that no hostile width reaches a product, a message or an allocation
+        there = sum(math.prod(entry.shape) for entry in file.tensors.values())
+        require(network.n_parameters <= there, "the network of its config needs more bytes than the file has")
+        dtype = _check_tensors(file, network)
+        stored = Stored(network, np.empty(network.n_parameters, dtype=dtype), config["trainer"])
+        views = zip(network.weights(stored.parameters), network.biases(stored.parameters), strict=True)
+        for layer, (W, b) in enumerate(views):
+            W.T[...] = _finite(file, f"{2 * layer}.weight")
+            if b.size:
+                b[...] = _finite(file, f"{2 * layer}.bias")
+        if "training" in config:
+            stored.training = _parse_training(config["training"])
+            names = [name for name in file.tensors if name.startswith(OPTIMIZER)]
+            stored.slots = {name.removeprefix(OPTIMIZER): _finite(file, name) for name in names}
+        stored.callbacks = _parse_callbacks(file, config.get("callbacks", []))
+        return stored
+    raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
+
+
+def read_position(path: str | os.PathLike[str]) -> tuple[Network, int]:
+    """Return the network of a checkpoint and the steps of its training, 0 if it has none; no weights are read.
+
+    Raises
+    ------
+    CheckpointError, OSError
+        As those of `read`.
+    """
+    with tensors.opened(path) as file:
+        network, config = _parse_metadata(file)
+        return network, _parse_training(config["training"]).step if "training" in config else 0
+    raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
+
+
+def _check_flat(name: str, values: FloatArray, network: Network, dtype: np.dtype[Any]) -> None:
+    if values.shape != (network.n_parameters,) or values.dtype != dtype or tensors.CODES.get(dtype) not in DTYPES:
+        wanted = f"({network.n_parameters},) float32 or float64"
+        raise ValueError(f"{name} is {values.shape} {values.dtype}, but this network's are {wanted}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has NaN or infinity, which no checkpoint may hold")
+
+
+def _describe_callback(index: int, kind: str, state: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON keeps of a callback, and add the rest to ``arrays``."""
+    values, names = {}, []
+    if not isinstance(state, dict):
+        raise TypeError(f"state_dict() of the callback {kind} must return a dict, got {state!r}")
+    name: Any
+    for name, value in state.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = np.array(value)
+        if isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.newbyteorder("<") in tensors.CODES:
+            names.append(name)
+            arrays[f"{CALLBACKS}{index}.{name}"] = value
+            continue
+        try:
+            same = isinstance(name, str) and json.loads(json.dumps(value, allow_nan=False)) == _as_lists(value)
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise TypeError(
+                f"the state of the callback {kind} has {name!r}: {value!r}, which a checkpoint cannot keep; "
+                "accepted: names, and JSON values or arrays of numbers"
+            )
+        values[name] = value
+    return {"type": kind, "state": values, "arrays": names}
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_lists(inner) for name, inner in value.items()}
+    return list(map(_as_lists, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
+    metadata = file.metadata
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise CheckpointError(f"not a checkpoint of {FORMAT}: its metadata lacks format = {FORMAT!r}")
+    version = metadata.get("format_version")
+    require(version in READABLE, f"its format_version is {version!r}, but this briskmlp reads {' and '.join(READABLE)}")
+    require(isinstance(metadata.get("config"), str), "its metadata has no config")
+    config = tensors.parse_json(metadata["config"].encode("utf-8", "surrogatepass"), "config")
+    if version == "1":  # had no more than these
+        config = {name: config[name] for name in ("network", "trainer") if name in config}
+    described, given = config.get("network"), config.get("trainer")
+    if not isinstance(described, dict) or not isinstance(given, dict):
+        raise CheckpointError("config lacks the objects 'network' and 'trainer'")
+    n = len(described["layers"]) - 1 if isinstance(described.get("layers"), list) else 0
+    # before a Network checks millions of them, because each layer has a tensor
+    require(n <= len(file.tensors), f"the network of config has {n} layers, more than the file has tensors")
+    try:
+        network = Network(described["layers"], described["hidden"], described["output"], described["bias"])
+    except KeyError as error:
+        raise CheckpointError(f"the network of config has no {error}") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the network of config is not valid: {error}") from None
+    return network, config
+
+
+def _check_tensors(file: Reader, network: Network) -> np.dtype[Any]:
+    """Check names, shapes and dtypes against the network; return the dtype that its tensors have."""
+    expected: dict[str, tuple[int, ...]] = {}
+    n_parameters = network.n_parameters
+    for layer, (n_in, n_out) in enumerate(zip(network.layers[:-1], network.layers[1:], strict=True)):
+        expected[f"{2 * layer}.weight"] = n_out, n_in
+        if network.bias != "none":
+            expected[f"{2 * layer}.bias"] = (network.bias_size(layer),)
+    for name in file.tensors:
+        if name.startswith(OPTIMIZER):
+            expected[name] = (n_parameters,)
+        elif name not in expected and not name.startswith(CALLBACKS):
+            raise CheckpointError(f"tensor {name!r} does not belong to the network {list(network.layers[:20])}")
+    code = None
+    for name, shape in expected.items():
+        require(name in file.tensors, f"tensor {name!r} is missing")
+        entry = file.tensors[name]
+        code = code or entry.code
+        require(code in DTYPES, f"tensor {name!r} has dtype {code!r}, not one of {', '.join(DTYPES)}")
+        require(entry.code == code, f"tensor {name!r} has dtype {entry.code!r}, but '0.weight' {code!r}")
+        found = list(entry.shape)
+        require(entry.shape == shape, f"tensor {name!r} has shape {found}, but the network's has {list(shape)}")
+    return tensors.DTYPES[code or "F32"].newbyteorder("=")
+
+
+def _finite(file: Reader, name: str) -> FloatArray:
+    values = file.read(name)
+    require(bool(np.isfinite(values).all()), f"tensor {name!r} has NaN or infinity")
+    return values
+
+
+def _parse_training(described: Any) -> Training:
+    """Check each value, because kernels trust positions."""
+    if not isinstance(described, dict) or described.keys() != set(Training._fields):
+        raise CheckpointError(f"its training is not an object of {', '.join(Training._fields)}")
+    for name in ("epoch", "batch", "step"):
+        valid = type(described[name]) is int and 0 <= described[name] <= MAX_COUNT
+        require(valid, f"{name} of its training is not a whole number >= 0 and <= 2**53")
+    for name in ("loss_sum", "weight_sum"):
+        valid = type(described[name]) in (int, float) and -1e308 <= described[name] <= 1e308
+        require(valid, f"{name} of its training is not a finite number")
+    cut = described["unfinished"]
+    valid = cut is None or (isinstance(cut, list) and len(cut) == 2 and all(type(number) is int for number in cut))
+    require(valid, "unfinished of its training is not two whole numbers, nor null")
+    backend, isa = described["backend"], described["isa"]
+    require(isinstance(backend, str) and (isa is None or isinstance(isa, str)), "its training has no valid backend")
+    return Training(**described | {"unfinished": cut if cut is None else tuple(cut)})
+
+
+def _parse_callbacks(file: Reader, described: Any) -> list[CallbackState]:
+    require(isinstance(described, list), "its callbacks are not a list")
+    states: list[CallbackState] = []
+    for index, callback in enumerate(described):
+        valid = isinstance(callback, dict) and callback.keys() == {"type", "state", "arrays"}
+        require(valid, f"callback {index} is not an object of type, state and arrays")
+        kind, state, names = callback["type"], callback["state"], callback["arrays"]
+        valid = isinstance(kind, str) and isinstance(state, dict) and isinstance(names, list)
+        require(valid, f"callback {index} has no valid type, state and arrays")
+        for name in names:
+            tensor = f"{CALLBACKS}{index}.{name}"
+            require(isinstance(name, str) and name not in state and tensor in file.tensors, f"{tensor!r} is missing")
+            value = file.read(tensor)
+            state[name] = value if value.ndim else value.item()
+        states.append((kind, state))
+    return states

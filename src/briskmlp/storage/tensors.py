@@ -1,0 +1,227 @@
+"""Safetensors files: named arrays and text, replaced whole or not at all, and read without trust.
+
+The layout, https://huggingface.co/docs/safetensors: 8 bytes, little-endian, give the length of a JSON header, which
+maps each name to ``{"dtype", "shape", "data_offsets"}`` and "__metadata__" to strings; then the data, without gaps.
+A file may come from anywhere, so nothing in it is believed before it is checked, and nothing in it can run.
+
+The package safetensors is not used: its ``safe_open`` dies of SIGBUS when a file is truncated while it is open, and its
+``save_file`` needs contiguous copies of all tensors and syncs nothing to the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from briskmlp.storage.files import replacing
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(name) for code, name in _DTYPES.items()}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+MAX_HEADER = 2**24  # bytes; the format allows 10^8, of which Python makes gigabytes. Ours have some thousands.
+MAX_DIMENSIONS = 32
+MAX_REASON = 400  # characters of a message, as it may quote a hostile file
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint, or is damaged; the message names the file and what is wrong."""
+
+
+class Entry(NamedTuple):
+    """A tensor in a file."""
+
+    code: str  # a key of DTYPES
+    shape: tuple[int, ...]
+    start: int  # its first byte, from the beginning of the file
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write a file. Whatever happens meanwhile, at ``path`` is then the old file or the new one, whole.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced if it exists, with its permissions; a symbolic link is followed.
+    tensors : mapping of str to ndarray
+        Of a dtype in `DTYPES`, any layout; one is copied at a time, if it is not contiguous.
+    metadata : mapping of str to str
+
+    Raises
+    ------
+    ValueError
+        A dtype cannot be written, or the header is larger than what would be read.
+    OSError
+        The file cannot be written, as on a full disk; an old one is still there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "file"), {"x": np.arange(3.0)}, {"unit": "m"})
+    ...     with opened(Path(folder, "file")) as file:
+    ...         file.metadata, file.tensors["x"].shape, file.read("x")
+    ({'unit': 'm'}, (3,), array([0., 1., 2.]))
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    names = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)  # so each starts at a multiple of its size
+    end = 0
+    for name in names:
+        array = tensors[name]
+        code = CODES.get(array.dtype.newbyteorder("<"))
+        if code is None:
+            raise ValueError(f"tensor {name!r} is of {array.dtype}, but must be of one of {', '.join(map(str, CODES))}")
+        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header, allow_nan=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise ValueError(f"names and configuration take {len(text)} bytes, but at most {MAX_HEADER} are allowed")
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in names:
+            array = tensors[name]
+            file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+
+
+class Reader:
+    """An open file whose header is checked: each tensor has a known dtype, and its bytes are there.
+
+    Attributes
+    ----------
+    metadata : object
+        As the header has it; to be checked.
+    tensors : dict of str to Entry
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        header, start = _read_header(file, size)
+        self.metadata: Any = header.pop("__metadata__", None)
+        _check_layout(header, size - start)
+        self.tensors = {name: _entry(name, entry, start) for name, entry in header.items()}
+
+    def read(self, name: str) -> Array:
+        """Return a tensor, in the machine's byte order."""
+        code, shape, start = self.tensors[name]
+        self._file.seek(start)
+        data = np.fromfile(self._file, dtype=DTYPES[code], count=math.prod(shape))
+        require(data.size == math.prod(shape), f"the file ends inside tensor {name!r}")
+        native: Array = data.astype(DTYPES[code].newbyteorder("="), copy=False)
+        return native.reshape(shape)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
+    """Open a file to read tensors; give errors of what is found in it the name of the file.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged or is none of this kind, or a pipe or device, which might never answer; also for one that
+        is raised while it is open.
+    OSError
+        There is no such file, or it cannot be read.
+    """
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that of a directory is an OSError
+        raise CheckpointError(f"{os.fspath(path)}: not a regular file")
+    with Path(path).open("rb") as file:
+        try:
+            yield Reader(file, os.fstat(file.fileno()).st_size)
+        except CheckpointError as error:
+            reason = str(error)
+        except RecursionError:
+            reason = "its JSON is nested too deeply"
+        else:
+            return
+    raise CheckpointError(f"{os.fspath(path)}: {shortened(reason)}")
+
+
+def shortened(reason: object) -> str:
+    """Return a text for a message, of bounded length."""
+    text = str(reason)
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "…"
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a CheckpointError unless the condition holds."""
+    if not condition:
+        raise CheckpointError(message)
+
+
+def parse_json(text: bytes, what: str) -> dict[str, Any]:
+    """Return a JSON object, in which no name may occur twice."""
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except ValueError as error:
+        raise CheckpointError(f"{what} is not valid JSON: {error}") from None
+    require(isinstance(value, dict), f"{what} is not a JSON object")
+    return value  # type: ignore[no-any-return] # checked
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return unique
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """Return the header, and where the data start."""
+    require(size >= 8, f"{size} bytes are too few for a safetensors file")
+    length = int.from_bytes(file.read(8), "little")
+    require(
+        length <= size - 8, f"the header should have {length} bytes, but the file has only {size - 8} after its length"
+    )
+    require(length <= MAX_HEADER, f"the header has {length} bytes, but at most {MAX_HEADER} are allowed")
+    return parse_json(file.read(length), "the header"), 8 + length
+
+
+def _check_layout(tensors: dict[str, Any], n_bytes: int) -> None:
+    """Check that the tensors cover the data without gap or overlap, as the format demands."""
+    ranges = []
+    for name, entry in tensors.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if not isinstance(offsets, list) or len(offsets) != 2 or any(type(offset) is not int for offset in offsets):
+            raise CheckpointError(f"tensor {name!r} has no valid data_offsets")
+        ranges.append((*offsets, name))
+    end = 0
+    for begin, stop, name in sorted(ranges):
+        require(begin == end and stop >= begin, f"tensor {name!r} leaves a gap or overlaps another")
+        end = stop
+    require(end == n_bytes, f"the tensors take {end} bytes, but the file has {n_bytes} for them")
+
+
+def _entry(name: str, entry: dict[str, Any], start: int) -> Entry:
+    """Check that a tensor's shape fits its bytes, which are known to be in the file."""
+    code, shape = entry.get("dtype"), entry.get("shape")
+    begin, stop = entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise CheckpointError(f"tensor {name!r} has dtype {code!r}, not one of {', '.join(DTYPES)}")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_DIMENSIONS
+        or any(type(length) is not int or not 0 <= length < 2**63 for length in shape)  # or their product takes hours
+    ):
+        raise CheckpointError(f"tensor {name!r} has no valid shape")
+    size = DTYPES[code].itemsize
+    # NumPy counts the bytes without a length of 0, too
+    require(math.prod(filter(None, shape)) * size < 2**63, f"tensor {name!r} has no valid shape")
+    n_bytes = math.prod(shape) * size
+    require(stop - begin == n_bytes, f"tensor {name!r} has {stop - begin} bytes, but its shape needs {n_bytes}")
+    return Entry(code, tuple(shape), start + begin)

@@ -1,0 +1,120 @@
+"""Tables in CSV, NPZ and Parquet files, and the rows of NPY files.
+
+A table is a dict from column names to columns: float64 ``(n,)`` for numbers, object ``(n,)`` of str for text.
+The name of a file tells its format: ``.npz``, ``.parquet`` or ``.pq``, ``.npy``; all others are CSV.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from briskmlp.tabular.reading import csv, npz, parquet
+from briskmlp.tabular.reading.columns import NUMBER, TEXT, Choose, Column, Part, Table, find_column, listed
+
+__all__ = [
+    "NUMBER",
+    "TEXT",
+    "Choose",
+    "Column",
+    "Part",
+    "Table",
+    "check_given_once",
+    "find_column",
+    "join",
+    "listed",
+    "read",
+    "read_all",
+]
+
+
+def read(path: Path, choose: Choose, target: str | None = None) -> Part:
+    """Read some columns of a CSV, NPZ or Parquet file.
+
+    Parameters
+    ----------
+    path : Path
+    choose : callable
+        Is given the names of all columns and returns those to read, with their kinds.
+    target : str, optional
+        The array of an NPZ file that is the target, and therefore not X.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        Its content is not a table, or a cell is empty or not of its column's kind: with file, line or row, and column.
+    """
+    match path.suffix.lower():
+        case ".npz":
+            return npz.read(path, choose, target)
+        case ".parquet" | ".pq":
+            return parquet.read(path, choose)
+        case _:
+            return csv.read(path, choose)
+
+
+def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *, same: bool = False) -> list[Part]:
+    """Read several files as one table; the first decides which columns are numbers.
+
+    Parameters
+    ----------
+    paths, choose, target
+        As in `read`; ``choose`` is asked for each file.
+    same : bool
+        Every file must have the columns of the first, in any order, and no others.
+
+    Raises
+    ------
+    OSError, ValueError
+        As in `read`; or a file has other columns.
+    """
+    parts: list[Part] = []
+    first: list[str] = []
+    kinds: dict[str, str] = {}
+
+    def chosen(names: list[str]) -> dict[str, str | None]:
+        path = paths[len(parts)]
+        first[:] = first or names
+        if same and set(names) != set(first):
+            raise ValueError(_difference(path, names, paths[0], first))
+        try:
+            wanted = choose(names)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}" if len(paths) > 1 else str(error)) from None
+        return {name: kinds.get(name, kind) for name, kind in wanted.items()}
+
+    for path in paths:
+        parts.append(read(path, chosen, target))
+        kinds |= {name: TEXT if column.dtype == object else NUMBER for name, column in parts[-1].columns.items()}
+    return parts
+
+
+def check_given_once(paths: Sequence[Path]) -> None:
+    """Refuse a file that is given twice, by whatever names."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        real = Path(os.path.realpath(path))
+        if real in seen:
+            also = "" if seen[real] == path else f", also as {seen[real]}"
+            raise ValueError(f"{path} is given twice{also}: rows to score on would be among those trained on")
+        seen[real] = path
+
+
+def join(parts: Sequence[Part]) -> Table:
+    """Return the rows of all parts as one table."""
+    if len(parts) == 1:
+        return parts[0].columns
+    return {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+
+
+def _difference(path: Path, names: Sequence[str], first: Path, wanted: Sequence[str]) -> str:
+    missing = [name for name in wanted if name not in names]
+    more = [name for name in names if name not in wanted]
+    missed = f"has no column {listed(missing)}, which {first} has" if missing else ""
+    found = f"has a column {listed(more)}, which {first} has not" if more else ""
+    return f"{path} {', and '.join(filter(None, (missed, found)))}; files given together must have the same columns"

@@ -1,0 +1,98 @@
+"""Parquet files, through pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from briskmlp.tabular.reading.columns import NUMBER, TEXT, Choose, Column, Part, as_text, check_distinct
+
+BATCH_ROWS = 2**16  # rows converted at a time
+PANDAS_INDEX = "__index_level_"  # what pandas calls the column of an index without a name: it is no data
+
+
+def read(path: Path, choose: Choose) -> Part:
+    """Read columns: integers, floats and decimals are numbers; bool, text and categories of text are text."""
+    pyarrow = _import()
+    with path.open("rb") as file:  # an OSError of pyarrow's would not name the file
+        with _errors_of(pyarrow, f"{path} is not a whole Parquet file"):
+            parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
+            schema = parquet.schema_arrow
+            names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
+        check_distinct(path, names)
+        if not names:
+            raise ValueError(f"{path} has no columns")
+        kinds = {name: _kind(path, schema.field(name), kind) for name, kind in choose(names).items()}
+        parts: dict[str, list[Column]] = {name: [] for name in kinds}
+        row = 0
+        with _errors_of(pyarrow, f"{path} is damaged"):
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(kinds)):
+                for name, kind in kinds.items():
+                    parts[name].append(_values(path, name, batch.column(name), kind, row))
+                row += len(batch)
+    if not row:
+        raise ValueError(f"{path} has columns, but no rows")
+    return Part(path, {name: np.concatenate(columns) for name, columns in parts.items()})
+
+
+def _import() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
+    return pyarrow
+
+
+@contextmanager
+def _errors_of(pyarrow: Any, problem: str) -> Iterator[None]:
+    """Turn what pyarrow raises about a file into one kind of error; what is raised here passes through."""
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{problem}: {error}") from None
+
+
+def _kind(path: Path, field: Any, wanted: str | None) -> str:
+    """Return the kind of a column, which must be the one that is wanted, or can become it."""
+    from pyarrow import types
+
+    values = field.type.value_type if types.is_dictionary(field.type) else field.type
+    number = types.is_integer(values) or types.is_floating(values) or types.is_decimal(values)
+    text = types.is_string(values) or types.is_large_string(values) or types.is_string_view(values)
+    if not (number or text or types.is_boolean(values)) or (text and wanted == NUMBER):
+        accepted = "numbers or bool" if wanted == NUMBER else "numbers, bool or text"
+        raise ValueError(f"{path}, column {field.name!r} has type {field.type}; accepted: {accepted}")
+    return wanted or (NUMBER if number else TEXT)
+
+
+def _values(path: Path, name: str, column: Any, kind: str, first: int) -> Column:
+    """Return the values of one batch, whose first row is this one."""
+    if hasattr(column, "dictionary_decode"):
+        column = column.dictionary_decode()
+    if column.null_count:
+        bad, came = int(column.is_null().to_numpy(zero_copy_only=False).argmax()), "null"
+    elif kind == TEXT and not _is_floating(column):
+        return as_text(column.to_pylist())
+    else:
+        numbers: Column = _numbers(column).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        if (finite := np.isfinite(numbers)).all():
+            return numbers if kind == NUMBER else as_text(column.to_pylist())
+        bad, came = int(finite.argmin()), str(numbers[finite.argmin()])
+    wanted = "a finite number" if kind == NUMBER else "a value"
+    raise ValueError(f"{path}, row {first + bad} (from 0), column {name!r} is {came}; every row needs {wanted}")
+
+
+def _numbers(column: Any) -> Any:
+    from pyarrow import types
+
+    return column.cast("float64") if types.is_decimal(column.type) else column
+
+
+def _is_floating(column: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(column.type))
