@@ -71,11 +71,11 @@ struct brisk_plan {
     enum brisk_loss loss;
     enum brisk_rule rule;
     enum brisk_precision precision;
-    bool nesterov, rated_velocity, raw_epsilon, decoupled, shuffle, report_rows;
+    bool nesterov, lr_in_velocity, epsilon_hat, decoupled, shuffle, report_rows;
     uint64_t seed;
     double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
-    double clip_norm;         /* INFINITY for none */
-    double least_probability; /* p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly */
+    double clip_norm;        /* INFINITY for none */
+    double clip_probability; /* p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly */
 };
 
 /* One layer of weights. Offsets count numbers: dense_ ones in the user's flat parameters, the others in packed ones. */

@@ -180,11 +180,11 @@ def oracle_optimizer(optimizer, plan=None):
     fields = {"weight_decay": optimizer.weight_decay}
     match optimizer:
         case SGD():
-            kind = oracle.RatedSGD if plan is not None and plan.rated_velocity else oracle.SGD
+            kind = oracle.RatedSGD if plan is not None and plan.lr_in_velocity else oracle.SGD
             return kind(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
         case Adam():
             kind = oracle.AdamW if isinstance(optimizer, AdamW) else oracle.Adam
-            if plan is not None and plan.raw_epsilon:
+            if plan is not None and plan.epsilon_hat:
                 assert kind is oracle.Adam, "scikit-learn's form has no decoupled decay"
                 kind = oracle.RawAdam
             return kind(betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, **fields)

@@ -308,8 +308,8 @@ def test_layers_whose_products_go_to_blas(monkeypatch, dtype, smallest, large_ch
 
 # scikit-learn's forms of momentum and Adam
 FORMS = {
-    **{name: {"rated_velocity": 1} for name in ("momentum", "momentum-decay", "nesterov", "nesterov-decay")},
-    **{name: {"raw_epsilon": 1} for name in ("adam", "adam-decay")},
+    **{name: {"lr_in_velocity": 1} for name in ("momentum", "momentum-decay", "nesterov", "nesterov-decay")},
+    **{name: {"epsilon_hat": 1} for name in ("adam", "adam-decay")},
 }
 
 
@@ -413,7 +413,7 @@ def test_training_in_scikit_learns_forms_follows_the_oracle(backend, name):
     case = replace(case, plan=case.plan._replace(**form))
     rates = optimizer.learning_rate * np.array([1, 0.5, 2, 0.3, 1, 1, 0.1, 1, 1, 1])
     assert_trains_as_oracle(case, backend, rates)
-    other = replace(case, plan=case.plan._replace(rated_velocity=0, raw_epsilon=0))
+    other = replace(case, plan=case.plan._replace(lr_in_velocity=0, epsilon_hat=0))
     assert np.abs(case.train(backend, rates)[0] - other.train(backend, rates)[0]).max() > 1e-6
 
 

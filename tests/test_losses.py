@@ -75,18 +75,18 @@ def test_absolute_error_has_slope_0_where_there_is_no_error(backend, dtype):
 @pytest.mark.parametrize("output", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("labelled", [False, True])
 def test_cross_entropy_told_as_scikit_learn_does(backend, dtype, output, labelled):
-    """With ``least_probability`` the loss comes from A, clipped; delta is A - Y as ever."""
+    """With ``clip_probability`` the loss comes from A, clipped; delta is A - Y as ever."""
     least, z = 0.01, np.array([-40.0, -5.0, -1.0, 0.5, 3.0, 40.0, np.nan])
     Y = np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0]) if labelled else np.array([1.0, 0.25, 0.5, 0.0, 0.9, 0.0, 1.0])
     A = 1 / (1 + np.exp(-z))
     clipped = np.clip(A, least, 1 - least)
     expected = -Y * np.log(clipped) - (1 - Y) * np.log(1 - clipped)
     if output == "sigmoid":
-        case = single("sigmoid", "cross_entropy", dtype, z, Y, least_probability=least)
+        case = single("sigmoid", "cross_entropy", dtype, z, Y, clip_probability=least)
         W = [1.0]
     else:  # Z = (0, z): the second of two outputs has the sigmoid of z
         case = build(
-            [1, 2], output="softmax", loss="cross_entropy", bias="none", dtype=dtype, n=len(z), least_probability=least
+            [1, 2], output="softmax", loss="cross_entropy", bias="none", dtype=dtype, n=len(z), clip_probability=least
         )
         W = [0.0, 1.0]
         targets = Y.astype(np.int64) if labelled else np.stack([1 - Y, Y], axis=1).astype(dtype)

@@ -889,7 +889,7 @@ def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
         {"dropout": np.array([-0.1, 0.0])},
         {"dropout": np.array([np.nan, 0.0])},
         {"dropout": np.zeros(3)},
-        {"rated_velocity": 2},
+        {"lr_in_velocity": 2},
         {"clip_norm": None},
         {"bias": 3},
         {"batch_size": -5},

@@ -64,7 +64,7 @@ def test_places_for_what_is_to_come_are_neutral():
     assert (plan.loss_scale, plan.clip_norm, plan.precision) == (1.0, np.inf, 0)
     assert plan.rate_scale.tolist() == [1.0] * 4
     assert plan.dropout.tolist() == [0.0] * 2
-    assert (plan.report_scale, plan.report_rows, plan.rated_velocity, plan.raw_epsilon) == (1.0, 0, 0, 0)
+    assert (plan.report_scale, plan.report_rows, plan.lr_in_velocity, plan.epsilon_hat) == (1.0, 0, 0, 0)
     assert (plan.slope, plan.huber) == (0.01, 1.0)  # PyTorch's defaults
 
 

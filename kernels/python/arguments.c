@@ -144,8 +144,8 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .rule = (enum brisk_rule)read_int(object, "rule", BRISK_SGD, BRISK_RMSPROP),
         .precision = (enum brisk_precision)read_int(object, "precision", BRISK_HIGHEST, BRISK_BFLOAT16),
         .nesterov = read_int(object, "nesterov", 0, 1) != 0,
-        .rated_velocity = read_int(object, "rated_velocity", 0, 1) != 0,
-        .raw_epsilon = read_int(object, "raw_epsilon", 0, 1) != 0,
+        .lr_in_velocity = read_int(object, "lr_in_velocity", 0, 1) != 0,
+        .epsilon_hat = read_int(object, "epsilon_hat", 0, 1) != 0,
         .decoupled = read_int(object, "decoupled", 0, 1) != 0,
         .shuffle = read_int(object, "shuffle", 0, 1) != 0,
         .report_rows = read_int(object, "report_rows", 0, 1) != 0,
@@ -159,7 +159,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .beta2 = read_double(object, "beta2"),
         .epsilon = read_double(object, "epsilon"),
         .clip_norm = read_double(object, "clip_norm"),
-        .least_probability = read_double(object, "least_probability"),
+        .clip_probability = read_double(object, "clip_probability"),
     };
 }
 

@@ -231,7 +231,7 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
     const struct brisk_layer* layer = &work->layers[work->plan.n_layers - 1];
     const int64_t n = layer->n_out, stride = work->panel_stride;
     const real* Y = data->labels == NULL ? (const real*)data->Y + i * n : NULL;
-    const double factor = w * scale, least = work->plan.least_probability;
+    const double factor = w * scale, least = work->plan.clip_probability;
     if (work->plan.loss == BRISK_MSE)
         return w * softmax_squared_error(Z, Y, D, stride, n, factor);
     if (work->plan.loss == BRISK_POISSON)

@@ -22,7 +22,7 @@ static struct rule rule_of(const struct brisk_plan* plan, double rate, double de
     return (struct rule){
         .kind = plan->rule,
         .nesterov = plan->nesterov,
-        .rated = plan->rated_velocity,
+        .rated = plan->lr_in_velocity,
         .lr = (real)(adam ? rate / (1 - pow(plan->beta1, (double)step)) : rate),
         .shrink = (real)(plan->decoupled ? rate * decay : 0),
         .decay = (real)(plan->decoupled ? l2 : decay + l2),
@@ -31,7 +31,7 @@ static struct rule rule_of(const struct brisk_plan* plan, double rate, double de
         .beta2 = (real)plan->beta2,
         .rest2 = (real)(1 - plan->beta2),
         .root = (real)root,
-        .epsilon = (real)(plan->raw_epsilon ? plan->epsilon / root : plan->epsilon),
+        .epsilon = (real)(plan->epsilon_hat ? plan->epsilon / root : plan->epsilon),
     };
 }
 

@@ -311,7 +311,7 @@ static struct moved move(const struct brisk_plan* plan, double rate, double deca
         direction = g;
         break;
     case BRISK_MOMENTUM:
-        if (plan->rated_velocity) {
+        if (plan->lr_in_velocity) {
             to.s = plan->momentum * from->s - lr * g;
             to.w += plan->nesterov ? plan->momentum * to.s - lr * g : to.s;
             to.size = 2 * (lr * to.size + fabs(from->s));
@@ -326,7 +326,7 @@ static struct moved move(const struct brisk_plan* plan, double rate, double deca
         to.s = plan->beta1 * from->s + (1 - plan->beta1) * g;
         to.t = plan->beta2 * from->t + (1 - plan->beta2) * g * g;
         direction = to.s;
-        divisor = plan->raw_epsilon ? (sqrt(to.t) + plan->epsilon) / root : sqrt(to.t) / root + plan->epsilon;
+        divisor = plan->epsilon_hat ? (sqrt(to.t) + plan->epsilon) / root : sqrt(to.t) / root + plan->epsilon;
         break;
     }
     case BRISK_RMSPROP:

@@ -39,17 +39,17 @@ class Plan(NamedTuple):
     report_scale: float  # multiplies the loss once more where it is told, not its gradient nor the l2 term
     report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
     huber: float  # where huber's parabola ends
-    least_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
+    clip_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
     batch_size: int
     rule: int  # RULE_SGD …
     n_slots: int  # numbers of optimizer state per parameter
     momentum: float
     nesterov: int
-    rated_velocity: int  # 1: velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn
+    lr_in_velocity: int  # 1: velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn
     beta1: float
     beta2: float  # RMSprop's alpha
     epsilon: float
-    raw_epsilon: int  # 1: epsilon is added before Adam's second correction, to √v itself, as in scikit-learn
+    epsilon_hat: int  # 1: epsilon is added before Adam's second correction, to √v itself, as in scikit-learn
     decoupled: int  # AdamW: decay the weights, not the gradient
     rate_scale: Floats  # (2L,) multiplies the learning rate
     decay: Floats  # (2L,) the optimizer's weight decay
@@ -98,7 +98,7 @@ def make_plan(
         report_scale=1.0,
         report_rows=0,
         huber=HUBER_THRESHOLD,
-        least_probability=0.0,
+        clip_probability=0.0,
         batch_size=batch_size,
         **_rule(optimizer),
         rate_scale=np.ones(2 * n_layers),
@@ -118,11 +118,11 @@ def _rule(optimizer: Optimizer) -> dict[str, Any]:
         "n_slots": optimizer.n_slots,
         "momentum": 0.0,
         "nesterov": 0,
-        "rated_velocity": 0,
+        "lr_in_velocity": 0,
         "beta1": 0.0,
         "beta2": 0.0,
         "epsilon": 0.0,
-        "raw_epsilon": 0,
+        "epsilon_hat": 0,
         "decoupled": int(isinstance(optimizer, AdamW)),
     }
     match optimizer:

@@ -62,7 +62,7 @@ def lower(
     )
     return network, plan._replace(
         report_rows=1,
-        least_probability=float(np.finfo(dtype).eps),
+        clip_probability=float(np.finfo(dtype).eps),
         **_loss_scales(estimator.loss, layers[-1]),
         **_hyperparameters(optimizer),
     )
@@ -157,11 +157,11 @@ def _hyperparameters(optimizer: Any) -> dict[str, Any]:
             "beta1": float(optimizer.beta_1),
             "beta2": float(optimizer.beta_2),
             "epsilon": float(optimizer.epsilon),
-            "raw_epsilon": 1,
+            "epsilon_hat": 1,
         }
     if isinstance(optimizer, SGDOptimizer) and optimizer.momentum:
         nesterov = int(optimizer.nesterov)
-        return {"momentum": float(optimizer.momentum), "nesterov": nesterov, "rated_velocity": 1}
+        return {"momentum": float(optimizer.momentum), "nesterov": nesterov, "lr_in_velocity": 1}
     return {}
 
 

@@ -65,11 +65,11 @@ def loss_chunk(
         elif job.loss == POISSON:
             E = poisson(buffer, z, d, n, w * scale)
         elif layer.activation == SIGMOID:
-            E = sigmoid_cross_entropy(buffer, z, d, n, w * scale, job.least_probability)
+            E = sigmoid_cross_entropy(buffer, z, d, n, w * scale, job.clip_probability)
         elif labelled:
-            E = softmax_cross_entropy_label(buffer, z, d, labels[rows[i]], n, w * scale, job.least_probability)
+            E = softmax_cross_entropy_label(buffer, z, d, labels[rows[i]], n, w * scale, job.clip_probability)
         else:
-            E = softmax_cross_entropy(buffer, z, d, n, w * scale, job.least_probability)
+            E = softmax_cross_entropy(buffer, z, d, n, w * scale, job.clip_probability)
         loss_sum += w * E
     return loss_sum
 

@@ -48,13 +48,13 @@ def update_tensor(
             P[i] -= rate * G[i]
     elif job.rule == RULE_MOMENTUM:
         mu, rate = number(P, job.momentum), number(P, lr)
-        if job.rated_velocity:
+        if job.lr_in_velocity:
             rated_momentum(P, G, S, at, size, rate, mu, job.nesterov)
         else:
             momentum(P, G, S, at, size, rate, mu, job.nesterov)
     elif job.rule == RULE_ADAM:
         lr, root = lr / (1.0 - job.beta1**step), np.sqrt(1.0 - job.beta2**step)
-        if job.raw_epsilon:
+        if job.epsilon_hat:
             lr, root = lr * root, 1.0
         adam(
             P, G, S, at, m, v, size, number(P, lr), number(P, root),

@@ -1,6 +1,6 @@
 """The losses E of each row, and delta[L] = ∂E/∂Z[L].
 
-Logarithms are of Z, not of an A that has been rounded, unless the plan's ``least_probability`` asks for scikit-learn's.
+Logarithms are of Z, not of an A that has been rounded, unless the plan's ``clip_probability`` asks for scikit-learn's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _poisson(A: FloatArray, Z: Floats, Y: Floats) -> Floats:
 
 def _softmax_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: Any) -> tuple[Floats, FloatArray]:
     """Return per row ``-Σ Y log A = Σ Y (logsumexp(Z) - Z)``, and ``A - Y``; labels stand for one-hot rows."""
-    if plan.least_probability:
+    if plan.clip_probability:
         each_loss = -np.log(_clipped(plan, A), dtype=np.float64)
     else:
         Z -= Z.max(axis=1, keepdims=True)
@@ -67,11 +67,11 @@ def _softmax_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: Any) -> tupl
 
 def _sigmoid_cross_entropy(plan: Plan, A: FloatArray, Z: Floats, Y: FloatArray) -> Floats:
     """Return ``-Y log A - (1-Y) log(1-A) = softplus(Z) - Y Z`` of each output."""
-    if plan.least_probability:
+    if plan.clip_probability:
         A = _clipped(plan, A)
         return np.asarray(-Y * np.log(A, dtype=np.float64) - (1 - Y) * np.log(1 - A, dtype=np.float64))
     return np.asarray(np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z))) - Y * Z)
 
 
 def _clipped(plan: Plan, A: FloatArray) -> FloatArray:
-    return np.clip(A, plan.least_probability, 1 - plan.least_probability)
+    return np.clip(A, plan.clip_probability, 1 - plan.clip_probability)

@@ -34,7 +34,7 @@ def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int
         g = g + decay * w
     if plan.rule == RULE_SGD:
         w -= lr * g
-    elif plan.rule == RULE_MOMENTUM and plan.rated_velocity:
+    elif plan.rule == RULE_MOMENTUM and plan.lr_in_velocity:
         v = state[0]
         v[...] = plan.momentum * v - lr * g
         w += plan.momentum * v - lr * g if plan.nesterov else v
@@ -47,7 +47,7 @@ def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int
         m += (1 - plan.beta1) * (g - m)
         v[...] = plan.beta2 * v + (1 - plan.beta2) * (g * g)
         correction1, correction2 = 1 - plan.beta1**step, (1 - plan.beta2**step) ** 0.5
-        if plan.raw_epsilon:
+        if plan.epsilon_hat:
             w -= lr * correction2 / correction1 * m / (np.sqrt(v) + plan.epsilon)
         else:
             w -= lr / correction1 * m / (np.sqrt(v) / correction2 + plan.epsilon)
