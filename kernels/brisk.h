@@ -98,7 +98,7 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- * Behind each lie its parts, if there are several: see numbers_template.h and pairs_template.h. */
+ * Behind each lie its parts, if there are several: see pack_f32_template.h and pack_bf16_template.h. */
 struct brisk_space {
     void** A;
     void* D[3];
@@ -117,21 +117,21 @@ struct brisk_work {
     int64_t n;
     bool training;
     bool rounds;          /* whether products read parts of numbers, */
-    int parts;            /* so many; else 1 */
+    int splits;           /* so many; else 1 */
     int threads;          /* that the shape deserves, at most those asked for */
     bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
     bool own_rows;        /* the views have an A[0] each */
     int64_t rows;         /* of a chunk at most */
     int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
     int64_t delta_panels; /* of the widest delta, and of the memory that each has */
-    int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
-    int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
-    void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
+    int64_t n_packed, n_transposed, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
+    int64_t n_shards;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
+    void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_shards gradients; transposed weights */
     void* R;              /* P as products read it: P itself, or in parts, which lie behind each other, as in WT */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
     double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
-    double* part_losses;        /* of each slice, or of each chunk of a call that trains nothing */
+    double* partial_losses;     /* of each slice, or of each chunk of a call that trains nothing */
     int64_t* order;             /* (n,) the order of the epoch in progress */
     int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
     void* memory;
@@ -186,7 +186,7 @@ struct brisk_kernels {
     enum brisk_isa isa;
     enum brisk_precision precision; /* the highest that it computes in */
     size_t size;                    /* bytes of a number */
-    int unit;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
+    int vnni;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
     int panel;                      /* columns in a panel */
     int rows;                       /* a chunk's are a multiple of so many */
     int64_t block;                  /* numbers of a space's C; 0 where all is written in place */
@@ -194,10 +194,10 @@ struct brisk_kernels {
     void (*begin)(void);
     void (*end)(void);
     /* Pack dense numbers laid out as the parameters, or copy them back. */
-    void (*enter)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
-    void (*leave)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
+    void (*pack)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
+    void (*unpack)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
     /* Write what products read of the packed parameters: WT, where training, and R. */
-    void (*turn)(const struct brisk_work*, const struct brisk_team*);
+    void (*transpose)(const struct brisk_work*, const struct brisk_team*);
     /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,
                     void* out);

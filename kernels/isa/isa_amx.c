@@ -1,5 +1,5 @@
 /* The kernels for amx, which multiplies tiles of bfloat16; compiled for float32, without and with profiling. */
-#define BRISK_UNIT 2
+#define BRISK_VNNI 2
 #define BRISK_TILES 1
 
 #include "vec_amx.h"

@@ -1,5 +1,5 @@
 /* The kernels for avx512_bf16, whose products read bfloat16 alone; compiled for float32, without and with profiling. */
-#define BRISK_UNIT 2
+#define BRISK_VNNI 2
 
 #include "vec_avx512_bf16.h"
 

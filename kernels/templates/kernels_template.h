@@ -15,40 +15,40 @@
 #endif
 
 /* Numbers in a word of what products read, of which vec_dot multiplies all. */
-#ifndef BRISK_UNIT
-#define BRISK_UNIT 1
+#ifndef BRISK_VNNI
+#define BRISK_VNNI 1
 
 INLINE vec vec_dot(vec a, vec b, vec c) {
     return vec_fma(a, b, c);
 }
 #endif
 
-enum { UNIT = BRISK_UNIT };
+enum { VNNI = BRISK_VNNI };
 
-#include "activations_template.h"
+#include "vec_math_template.h"
 
-#include "slope_template.h"
+#include "activation_template.h"
 
 #include "panels_template.h"
 
 #include "rounding_template.h"
 
-#if BRISK_UNIT == 2
-#include "pairs_template.h"
+#if BRISK_VNNI == 2
+#include "pack_bf16_template.h"
 #else
-#include "numbers_template.h"
+#include "pack_f32_template.h"
 #endif
 
-#include "fetch_template.h"
+#include "prefetch_template.h"
 
-#include "settle_template.h"
+#include "epilogue_template.h"
 
 #if BRISK_TILES
 #include "matrix_tiles_template.h"
 #else
 #include "vector_tiles_template.h"
 
-#include "turned_product_template.h"
+#include "gemm_tn_template.h"
 #endif
 
 #include "product_template.h"
@@ -60,9 +60,9 @@ enum { UNIT = BRISK_UNIT };
 #if !BRISK_TILES
 #include "few_rows_template.h"
 
-#define BRISK_FEW_ROWS .predict_few = predict_few
+#define BRISK_PREDICT_FEW .predict_few = predict_few
 #else
-#define BRISK_FEW_ROWS .begin = tiles_configure, .end = tiles_release
+#define BRISK_PREDICT_FEW .begin = tiles_configure, .end = tiles_release
 #endif
 
 #include "loss_template.h"
@@ -99,17 +99,17 @@ static double recorded_step(const struct brisk_work* work, const struct brisk_te
 
 #define BRISK_TABLE(ISA)                                                                                               \
     {.isa = ISA,                                                                                                       \
-     .precision = UNIT == 1 || BRISK_TILES ? BRISK_HIGHEST : BRISK_HIGH,                                               \
+     .precision = VNNI == 1 || BRISK_TILES ? BRISK_HIGHEST : BRISK_HIGH,                                               \
      .size = sizeof(real),                                                                                             \
-     .unit = UNIT,                                                                                                     \
-     .panel = PANEL,                                                                                                   \
-     .rows = RUN,                                                                                                      \
-     .block = UNIT == 1 ? 0 : ROW_BLOCK * PANELS * PANEL,                                                              \
-     .enter = enter,                                                                                                   \
-     .leave = leave,                                                                                                   \
-     .turn = turn,                                                                                                     \
+     .vnni = VNNI,                                                                                                     \
+     .panel = NR,                                                                                                      \
+     .rows = LOSS_GRAIN,                                                                                               \
+     .block = VNNI == 1 ? 0 : MC * NC_PANELS * NR,                                                                     \
+     .pack = pack,                                                                                                     \
+     .unpack = unpack,                                                                                                 \
+     .transpose = transpose,                                                                                           \
      .predict = predict,                                                                                               \
-     BRISK_FEW_ROWS,                                                                                                   \
+     BRISK_PREDICT_FEW,                                                                                                \
      .step = BRISK_STEP,                                                                                               \
      .finite = learned_is_finite,                                                                                      \
      .weigh = weigh,                                                                                                   \
