@@ -1,5 +1,13 @@
 /* What a processor can do at best, for rooflines: products that touch no memory, and streams that do little else. */
 
+#ifndef BRISK_LIMITS_TEMPLATE_H
+#define BRISK_LIMITS_TEMPLATE_H
+
+#include "../runtime/profile.h"
+#include "panels_template.h"
+
+#if BRISK_PROFILED
+
 #if BRISK_TILES
 
 enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * PACK_ROWS / ROUNDS_OF_A_SQUARE };
@@ -63,3 +71,7 @@ static void stream_triad(void* a, const void* b, const void* c, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES)
         vec_store(A + i, vec_fma(vec_splat((real)0.5), vec_load(C + i), vec_load(B + i)));
 }
+
+#endif
+
+#endif
