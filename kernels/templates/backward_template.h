@@ -23,7 +23,7 @@ static void after_backward(const struct product* product, const struct block* bl
 }
 
 /* Compute these panels and rows of the delta of layer l-1 from that of layer l. */
-static void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+INLINE void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                            const struct masks* masks, struct part panels, struct part rows) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool dropped = drops(layer - 1, masks);

@@ -13,12 +13,12 @@ struct epilogue {
     real shrink, rate;
 };
 
-INLINE void apply_epilogue(real* C, vec value, const struct epilogue* epilogue) {
-    if (epilogue->kind == BETA_1)
+INLINE void apply_epilogue(real* C, vec value, struct epilogue epilogue) {
+    if (epilogue.kind == BETA_1)
         value = vec_load(C) + value;
-    else if (epilogue->kind == FUSED_SGD) {
+    else if (epilogue.kind == FUSED_SGD) {
         const vec w = vec_load(C);
-        value = vec_fnma(vec_splat(epilogue->rate), value, vec_fnma(vec_splat(epilogue->shrink), w, w));
+        value = vec_fnma(vec_splat(epilogue.rate), value, vec_fnma(vec_splat(epilogue.shrink), w, w));
     }
     vec_store(C, value);
 }

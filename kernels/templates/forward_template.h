@@ -25,7 +25,7 @@ static void after_forward(const struct product* product, const struct block* blo
 }
 
 /* Compute these panels and rows of A[l+1] from A[l], with dropout; or Z itself where f is the identity. */
-static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+INLINE void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                           enum brisk_activation f, const struct masks* masks, struct part panels, struct part rows) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool last = l + 1 == work->plan.n_layers, in_place = last || saves_f32(work);

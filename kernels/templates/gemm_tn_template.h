@@ -23,17 +23,15 @@ static int64_t kc_tn_block(int splits) {
 }
 
 /* `height` rows × v vectors of dW, with A at the first of these rows. */
-INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, const struct gemm_tn* g,
-                            const struct epilogue* epilogue, real* C) {
-    struct next_batch* next_batch = g->next_batch;
-    const int64_t m = g->m;
+INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int64_t m, struct next_batch* next_batch,
+                            struct epilogue epilogue, real* C) {
     vec acc[MR_TN][2];
 #pragma GCC unroll 8
     for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < v; j++)
             acc[i][j] = vec_splat(0);
-    if (epilogue->kind != BETA_0 && m >= PREFETCH_C_ROWS)
+    if (epilogue.kind != BETA_0 && m >= PREFETCH_C_ROWS)
         for (int i = 0; i < height * NR; i += 64 / (int)sizeof(real))
             __builtin_prefetch(C + i, 1, 3);
     const int64_t every = next_batch == NULL ? m + 1 : (m + next_batch->per_call - 1) / next_batch->per_call;
@@ -63,15 +61,18 @@ INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, con
 }
 
 /* The micro-kernels of rows 0 … rows of one block; the last may be lower. */
-INLINE void block_tn(int v, const real* A, const real* D, int64_t rows, struct gemm_tn* g,
-                     const struct epilogue* epilogue, real* C) {
+INLINE void block_tn(int v, const real* A, const real* D, int64_t rows, const struct gemm_tn* g,
+                     struct epilogue epilogue, real* C) {
+    struct prefetch next_A = g->next_A, next_D = g->next_D;
+    const int64_t m = g->m;
+    struct next_batch* next_batch = g->next_batch;
     for (int64_t r = 0; r < rows; r += MR_TN) {
-        prefetch_lines(&g->next_A);
-        prefetch_lines(&g->next_D);
+        prefetch_lines(&next_A);
+        prefetch_lines(&next_D);
         if (r + MR_TN_HALF < rows)
-            micro_kernel_tn(MR_TN, v, A + r, D, g, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN, v, A + r, D, m, next_batch, epilogue, C + r * NR);
         else
-            micro_kernel_tn(MR_TN_HALF, v, A + r, D, g, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN_HALF, v, A + r, D, m, next_batch, epilogue, C + r * NR);
     }
 }
 
@@ -92,28 +93,28 @@ static int64_t prefetches_of_block(int64_t rows, int64_t columns, int64_t m) {
     return ((swap_pays(rows, columns, m) ? columns : rows) + MR_TN - 1) / MR_TN;
 }
 
-static void block_tn_swapped(struct gemm_tn* g, real* C) {
-    static const struct epilogue beta_0 = {.kind = BETA_0};
+static void block_tn_swapped(const struct gemm_tn* g, real* C) {
+    const struct epilogue beta_0 = {.kind = BETA_0};
     real transposed[NR * NR], dW[NR * NR] = {0};
     if (vectors_of(g->rows, 0) == 2)
-        block_tn(2, g->D.first, g->A.first, g->columns, g, &beta_0, transposed);
+        block_tn(2, g->D.first, g->A.first, g->columns, g, beta_0, transposed);
     else
-        block_tn(1, g->D.first, g->A.first, g->columns, g, &beta_0, transposed);
+        block_tn(1, g->D.first, g->A.first, g->columns, g, beta_0, transposed);
     for (int64_t c = 0; c < g->columns; c++)
         for (int64_t r = 0; r < g->rows; r++)
             dW[r * NR + c] = transposed[c * NR + r];
     for (int64_t r = 0; r < g->rows; r++)
         for (int j = 0; j < vectors_of(g->columns, 0); j++)
-            apply_epilogue(C + r * NR + j * LANES, vec_load(dW + r * NR + j * LANES), &g->epilogue);
+            apply_epilogue(C + r * NR + j * LANES, vec_load(dW + r * NR + j * LANES), g->epilogue);
 }
 
-static void block_of_split(struct gemm_tn* g, real* C) {
+static void block_of_split(const struct gemm_tn* g, real* C) {
     if (swap_pays(g->rows, g->columns, g->m))
         block_tn_swapped(g, C);
     else if (vectors_of(g->columns, 0) == 2)
-        block_tn(2, g->A.first, g->D.first, g->rows, g, &g->epilogue, C);
+        block_tn(2, g->A.first, g->D.first, g->rows, g, g->epilogue, C);
     else
-        block_tn(1, g->A.first, g->D.first, g->rows, g, &g->epilogue, C);
+        block_tn(1, g->A.first, g->D.first, g->rows, g, g->epilogue, C);
 }
 
 /* Add the products of the lower splits. It stands apart, to keep the common case small. */
@@ -130,7 +131,7 @@ static __attribute__((noinline)) void other_splits(const struct gemm_tn* g, real
 }
 
 /* One block of dW, or of the weights that it moves. */
-INLINE void gemm_tn_block(struct gemm_tn* g, real* C) {
+INLINE void gemm_tn_block(const struct gemm_tn* g, real* C) {
     block_of_split(g, C);
     if (g->splits > 1)
         other_splits(g, C);

@@ -120,8 +120,10 @@ static void square(int64_t rows, int64_t columns, int n, const struct square* s,
         sum_square(R, V, N, s, C);                                                                                     \
         break;
         CASE(1, 1, 1)
-        CASE(1, 1, 2) CASE(1, 1, 3) CASE(1, 2, 1) CASE(1, 2, 2) CASE(1, 2, 3) CASE(2, 1, 1) CASE(2, 1, 2) CASE(2, 1, 3)
-            CASE(2, 2, 1) CASE(2, 2, 2) CASE(2, 2, 3)
+        CASE(1, 1, 2)
+        CASE(1, 1, 3)
+        CASE(1, 2, 1) CASE(1, 2, 2) CASE(1, 2, 3) CASE(2, 1, 1) CASE(2, 1, 2) CASE(2, 1, 3) CASE(2, 2, 1) CASE(2, 2, 2)
+            CASE(2, 2, 3)
 #undef CASE
     }
 }
@@ -160,7 +162,7 @@ static void gemm_tn_block(struct gemm_tn* g, real* C) {
     square(g->rows, g->columns, g->splits, &s, fused ? dW : C);
     for (int64_t i = 0; fused && i < g->rows; i++)
         for (int j = 0; j < vectors_of(g->columns, 0); j++)
-            apply_epilogue(C + i * NR + j * LANES, vec_load(dW + i * NR + j * LANES), &g->epilogue);
+            apply_epilogue(C + i * NR + j * LANES, vec_load(dW + i * NR + j * LANES), g->epilogue);
 }
 
 #endif

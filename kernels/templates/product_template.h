@@ -90,16 +90,18 @@ static void epilogue_rows(enum brisk_activation f, real slope, const struct save
 /* Add summands k … k + K to one block of C. */
 static void macro_kernel(const struct product* p, const struct block* block, int64_t k, int64_t K) {
     const int64_t i0 = block->i0, i1 = block->i1;
+    struct prefetch next = {NULL, 0};
+    struct gemm_nn g = {
+        .A.step = p->A.step,
+        .B.step = p->B.step,
+        .splits = p->splits,
+        .a_stride = p->a_stride,
+        .K = K,
+        .prefetch = &next,
+    };
+    real row[NR];
     for (int64_t j = block->j0; j < block->j1; j++) {
-        struct prefetch next = {NULL, 0};
-        struct gemm_nn g = {
-            .B = {p->B.first + j * p->b_stride + k * NR, p->B.step},
-            .splits = p->splits,
-            .a_stride = p->a_stride,
-            .K = K,
-            .prefetch = &next,
-        };
-        real row[NR];
+        g.B.first = p->B.first + j * p->b_stride + k * NR;
         if (k == 0 && p->bias_step > 0)
             g.init = p->bias + j * NR;
         else if (k == 0) {
@@ -108,12 +110,13 @@ static void macro_kernel(const struct product* p, const struct block* block, int
             g.init = row;
         }
         const int64_t columns = p->n - j * NR;
+        next.lines = 0;
         if (K < p->K && j + 1 < block->j1)
             next = prefetch_share(g.B.first + p->b_stride, K * NR, 0, 1, prefetches_of_rows(i1 - i0, K));
         for (int64_t i = i0; i < i1; i += EPILOGUE_ROWS) {
             const int64_t rows = smaller(EPILOGUE_ROWS, i1 - i);
             real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * NR;
-            g.A = (struct operand){p->A.first + k / ROW_STEP * p->a_stride + i * ROW_STEP, p->A.step};
+            g.A.first = p->A.first + k / ROW_STEP * p->a_stride + i * ROW_STEP;
             multiply(rows, columns, &g, C);
             if (k + K == p->K) {
                 const struct saved below = p->below == NULL ? (struct saved){NULL, 0, 0} : saved_at(p->below, j, i);

@@ -168,44 +168,44 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
     const struct brisk_layer* layer = &work->layers[l];
     const double lr = dest->batch->rate * layer->rate_W;
     const real shrink = (real)(block->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
-    const struct epilogue epilogue = {
-        dest->fused_sgd ? FUSED_SGD
-        : block->first  ? BETA_0
-                        : BETA_1,
-        shrink,
-        (real)lr,
-    };
     const int64_t stride = work->panel_stride / VNNI, here = block->i * ROW_STEP;
     const int64_t rows = (block->rows + VNNI - 1) / VNNI;
     const struct operand A = vnni_layout(work, space->A[l], A_size(work, l));
     const struct operand D = vnni_layout(work, D_of(space, l), D_size(work));
     const bool prefetch = block->m > KC_TN_WHOLE && block->i + block->rows < block->m;
+    struct gemm_tn g = {
+        .A = A,
+        .D = D,
+        .splits = work->splits,
+        .m = rows,
+        .epilogue = {dest->fused_sgd ? FUSED_SGD
+                     : block->first  ? BETA_0
+                                     : BETA_1,
+                     shrink, (real)lr},
+        .next_batch = l == 0 ? dest->next_batch : NULL,
+    };
     real own[NR * NR]; /* the space's block would be shared by all threads */
     if (!dest->fused_sgd && !dest->accumulate)
         memset(own, 0, sizeof own); /* the update reads its padding */
     for (int64_t j = block->j0; j < block->j1; j++)
         for (int64_t k = block->k0; k < block->k1; k++) {
-            struct gemm_tn g = {
-                .A = {A.first + k * stride + here, A.step},
-                .D = {D.first + j * stride + here, D.step},
-                .splits = work->splits,
-                .rows = block_rows(layer, k),
-                .columns = smaller(NR, layer->n_out - j * NR),
-                .m = rows,
-                .epilogue = epilogue,
-                .next_batch = l == 0 ? dest->next_batch : NULL,
-            };
-            const int64_t at = block_at(layer, j, k);
+            g.A.first = A.first + k * stride + here;
+            g.D.first = D.first + j * stride + here;
+            g.rows = block_rows(layer, k);
+            g.columns = smaller(NR, layer->n_out - j * NR);
+            /* Other threads have gathered rows of A[0]'s next panel, which come slowly from their caches. */
+            const bool next_panel = l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1;
             if (prefetch) {
-                const int64_t calls = prefetches_of_block(g.rows, g.columns, rows);
-                g.next_A =
-                    prefetch_share(g.A.first + rows * NR, rows * NR, j - block->j0, block->j1 - block->j0, calls);
+                const int64_t calls = prefetches_of_block(g.rows, g.columns, rows), n_j = block->j1 - block->j0;
+                g.next_A = prefetch_share(g.A.first + rows * NR, rows * NR, j - block->j0, n_j, calls);
                 g.next_D =
                     prefetch_share(g.D.first + rows * NR, rows * NR, k - block->k0, block->k1 - block->k0, calls);
-            } else if (l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1)
-                /* other threads have gathered rows of the next panel, which come slowly from their caches */
+            } else if (next_panel)
                 g.next_A =
                     prefetch_share(g.A.first + stride, rows * NR, 0, 1, prefetches_of_block(g.rows, g.columns, rows));
+            else
+                g.next_A.lines = 0;
+            const int64_t at = block_at(layer, j, k);
             if (dest->fused_sgd) {
                 if (block->first)
                     penalise_block(work, layer, j, k);
