@@ -1,19 +1,19 @@
-/* What must come of a task: plain loops over the equations, in float64, one example at a time.
+/* The expected results of a task, by plain loops over the equations, in float64, one example at a time.
  *
- * Each number comes with a bound: how far from it a kernel's may be, whatever the order of its sums and whether it
- * fuses. That is running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, section 3.3): a sum of
- * K products errs by at most K + 1 roundings of the sum of their sizes. */
+ * Each expected number comes with a bound on a kernel's error that holds for any order of sums, with or without fused
+ * multiply-adds. It is found by running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, section
+ * 3.3): a sum of K products errs by at most K + 1 roundings of the sum of their sizes. */
 #ifndef BRISK_REFERENCE_H
 #define BRISK_REFERENCE_H
 
 #include "../runtime/philox.h"
 #include "task.h"
 
-static double u; /* of the format */
+static double u; /* the unit roundoff of the format, doubled (task.h) */
 
 /* --- the equations, with bounds ---------------------------------------------------------------------------------- */
 
-/* Numbers x, and how far from each a kernel's may be. */
+/* Expected values x, and the bound e on the error of each. */
 struct vector {
     double x[WIDEST], e[WIDEST];
 };
@@ -21,6 +21,12 @@ struct vector {
 struct result {
     double loss, e_loss, penalty, e_penalty; /* the loss includes the weights' penalty */
     double *grad, *e_grad, *out, *e_out;     /* (n_parameters,), (m, n_out) */
+};
+
+/* One layer's outputs for one example: A after dropout, `whole` before it, and the mask. */
+struct units {
+    struct vector A, whole;
+    double mask[WIDEST];
 };
 
 static struct result make_result(const struct task* t) {
@@ -49,7 +55,7 @@ static void forward(const struct brisk_layer* layer, const double* params, const
         }
 }
 
-/* A = f(Z) in place, where f' <= 1/4 or 1, but for exp; 2 ulp are at most 2 u. */
+/* A = f(Z) in place. f' is at most 1/4 or 1, except for exp; the 2 ulp of the kernels are at most 2 u. */
 static void activate(enum brisk_activation f, double slope, struct vector* A, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
         const double z = A->x[j], e = A->e[j];
@@ -91,7 +97,7 @@ static double softmax(struct vector* A, int64_t n, double* e) {
     return highest + log(sum);
 }
 
-/* D = g * f'(Z), from A = f(Z), which is off by `more` than its own error; g is in D. */
+/* D = g * f'(Z), where g lies in D, from A = f(Z); A has a relative error of `more` beside its own bound. */
 static void activation_backward(enum brisk_activation f, double leak, const struct vector* A, double more,
                                 struct vector* D, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
@@ -110,12 +116,13 @@ static void activation_backward(enum brisk_activation f, double leak, const stru
     }
 }
 
-/* One output: E and ∂E/∂A, or, where the loss is of Z, ∂E/∂Z; and the bounds of both. */
+/* The loss E of one output and its derivative g with respect to A, or to Z where the loss is a function of Z, with the
+ * bounds of both. */
 struct output {
     double E, e_E, g, e_g;
 };
 
-/* z and a are off by e_z and e_a; `c` are roundings of a sum of losses. */
+/* The losses of errors. z and a have errors up to e_z and e_a; `c` bounds the rounding of a sum of losses. */
 static struct output error_of(const struct brisk_plan* plan, double a, double e_a, double y, double c) {
     const double off = a - y, size = fabs(off), rounding = e_a + 4 * u * (fabs(a) + y);
     const double d = plan->huber, clipped = fmin(size, d);
@@ -139,10 +146,11 @@ static struct output poisson_of(double z, double e_z, double a, double e_a, doub
 static struct output binary_of(double z, double e_z, double a, double y, double c) {
     const double softplus = fmax(z, 0) + log1p(exp(-fabs(z)));
     return (struct output){softplus - y * z, (1 + y) * e_z + c * (softplus + y * fabs(z)), a - y,
-                           e_z / 4 + 4 * u * (2 * a + y)}; /* a is not from vec_sigmoid */
+                           e_z / 4 + 4 * u * (2 * a + y)}; /* the kernels do not compute a by vec_sigmoid here */
 }
 
-/* The last layer: from Z, in A, to A and D = scale ∂E/∂Z of example i of m, of weight w; adds up w E. */
+/* Finish the last layer for example i of m, of weight w: A holds Z and becomes A; D = scale ∂E/∂Z; w E is added to r.
+ */
 static void loss_row(const struct task* t, struct vector* A, struct vector* D, int64_t i, double w, double scale,
                      double m, struct result* r) {
     const struct brisk_plan* plan = &t->plan;
@@ -179,7 +187,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
         activation_backward(f, plan->slope, A, 0, D, n);
 }
 
-/* x and its bound times what dropout makes of each unit. */
+/* Multiply values and bounds by a mask. */
 static void multiply(struct vector* v, const double* mask, int64_t n) {
     for (int64_t k = 0; k < n; k++) {
         v->x[k] *= mask[k];
@@ -187,7 +195,7 @@ static void multiply(struct vector* v, const double* mask, int64_t n) {
     }
 }
 
-/* What each unit after layer l is multiplied by, for the place-th example of an epoch; 1 in epoch -1, of no training.
+/* Draw the mask after layer l for the place-th example of an epoch; epoch -1 stands for no training, and a mask of 1.
  */
 static void draw_mask(const struct task* t, int64_t l, int64_t epoch, int64_t place, double* mask) {
     const int64_t threshold = epoch < 0 ? 0 : t->layers[l].threshold;
@@ -199,9 +207,9 @@ static void draw_mask(const struct task* t, int64_t l, int64_t epoch, int64_t pl
     }
 }
 
-/* dW += A.T @ D and db += D, of one example of m, and D of the layer below, whose A was `whole` before its mask. */
-static void backward(const struct task* t, const double* params, int64_t l, const struct vector* A,
-                     const struct vector* whole, const double* mask, struct vector* D, double m, struct result* r) {
+/* dW += A.T @ D and db += D for one example of m; D becomes the delta of the layer below, whose outputs are `in`. */
+static void backward(const struct task* t, const double* params, int64_t l, const struct units* in, struct vector* D,
+                     double m, struct result* r) {
     const struct brisk_layer* layer = &t->layers[l];
     const int64_t n = layer->n_out;
     const double *W = params + layer->dense_W, c = (2 * m + 70) * u, row = (double)(n + 2) * u;
@@ -213,7 +221,7 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
         r->e_grad[at] += D->e[j] + (c + row) * fabs(D->x[j]);
     }
     for (int64_t k = 0; k < layer->n_in; k++, W += n, dW += n, e_dW += n) {
-        const double a = A->x[k], size = fabs(a), e = A->e[k] + c * size;
+        const double a = in->A.x[k], size = fabs(a), e = in->A.e[k] + c * size;
         for (int64_t j = 0; j < n; j++) {
             dW[j] += a * D->x[j];
             e_dW[j] += e * fabs(D->x[j]) + size * D->e[j];
@@ -226,41 +234,43 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
     }
     if (l > 0) {
         *D = below;
-        multiply(D, mask, layer->n_in);
-        activation_backward(layer->below, t->plan.slope, whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D,
+        multiply(D, in->mask, layer->n_in);
+        activation_backward(layer->below, t->plan.slope, &in->whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D,
                             layer->n_in);
     }
 }
 
-/* The loss of m rows, scale times its gradient, and the last activations; with the dropout of an epoch's examples from
- * `place` on, or, for epoch -1, without. */
+/* Compute the loss of m rows, scale times its gradient, and the last activations, with the dropout of an epoch's
+ * examples from `place` on, or, for epoch -1, without. */
 static void compute(const struct task* t, const double* params, const int64_t* rows, int64_t m, double scale,
                     int64_t epoch, int64_t place, struct result* r) {
-    static struct vector A[LAYERS + 1], whole[LAYERS + 1], D; /* A after dropout, and before */
-    static double mask[LAYERS + 1][WIDEST];
+    static struct units units[LAYERS + 1];
+    static struct vector D;
     const int64_t n_layers = t->plan.n_layers;
     memset(r->grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
     memset(r->e_grad, 0, (size_t)t->plan.n_parameters * sizeof(double));
     r->loss = r->e_loss = r->penalty = 0;
     for (int64_t i = 0; i < m; i++) {
         for (int64_t k = 0; k < t->n_in; k++)
-            A[0].x[k] = t->X[rows[i] * t->X_step + k];
+            units[0].A.x[k] = t->X[rows[i] * t->X_step + k];
         for (int64_t l = 0; l < n_layers; l++) {
             const int64_t n = t->layers[l].n_out;
-            forward(&t->layers[l], params, &A[l], &A[l + 1]);
+            struct units* out = &units[l + 1];
+            forward(&t->layers[l], params, &units[l].A, &out->A);
             if (l + 1 == n_layers)
                 break;
-            activate(t->layers[l].activation, t->plan.slope, &A[l + 1], n);
-            whole[l + 1] = A[l + 1];
-            draw_mask(t, l, epoch, place + i, mask[l + 1]);
-            multiply(&A[l + 1], mask[l + 1], n);
+            activate(t->layers[l].activation, t->plan.slope, &out->A, n);
+            out->whole = out->A;
+            draw_mask(t, l, epoch, place + i, out->mask);
+            multiply(&out->A, out->mask, n);
         }
         const double w = t->plan.loss_scale * (t->weight == NULL ? 1 : t->weight[rows[i]]);
-        loss_row(t, &A[n_layers], &D, rows[i], w, scale, (double)m, r);
-        memcpy(r->out + i * t->n_out, A[n_layers].x, (size_t)t->n_out * sizeof(double));
-        memcpy(r->e_out + i * t->n_out, A[n_layers].e, (size_t)t->n_out * sizeof(double));
+        struct vector* A = &units[n_layers].A;
+        loss_row(t, A, &D, rows[i], w, scale, (double)m, r);
+        memcpy(r->out + i * t->n_out, A->x, (size_t)t->n_out * sizeof(double));
+        memcpy(r->e_out + i * t->n_out, A->e, (size_t)t->n_out * sizeof(double));
         for (int64_t l = n_layers - 1; l >= 0; l--)
-            backward(t, params, l, &A[l], &whole[l], mask[l], &D, (double)m, r);
+            backward(t, params, l, &units[l], &D, (double)m, r);
     }
     r->loss *= t->plan.report_scale;
     r->e_loss *= t->plan.report_scale;
@@ -276,7 +286,7 @@ static void compute(const struct task* t, const double* params, const int64_t* r
     r->e_loss += r->e_penalty;
 }
 
-/* Bound the norm of r's gradient. */
+/* Clip the norm of r's gradient. */
 static void clip(const struct task* t, struct result* r) {
     double squares = 0, e_squares = 0;
     for (int64_t i = 0; i < t->plan.n_parameters; i++) {
@@ -293,7 +303,7 @@ static void clip(const struct task* t, struct result* r) {
 
 /* --- the update rules -------------------------------------------------------------------------------------------- */
 
-/* A weight and its slots of state after a step along g; `size` is what the step's terms sum up to without signs. */
+/* A weight w and its slots of state s, t after a step along g; `size` is the sum of the absolute terms of the step. */
 struct moved {
     double w, s, t, size;
 };

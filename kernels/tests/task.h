@@ -1,4 +1,4 @@
-/* What train_test.c trains: networks and data, as arrays of the format and for the kernels under test. */
+/* The tasks of train_test.c: networks and data, as arrays of the format and for the kernels under test. */
 #ifndef BRISK_TASK_H
 #define BRISK_TASK_H
 
@@ -11,8 +11,8 @@
 
 enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 13 * 10 * 3 /* outputs, rules, biases: all combinations */ };
 
-/* Networks, with n rows in batches; each `stride`-th variant is tried, which has no divisor in common with
- * VARIANTS, but for the last. */
+/* Networks, with n rows in batches. Each `stride`-th variant is tried; strides have no divisor in common with VARIANTS,
+ * except the last. */
 static const struct shape {
     int64_t n_layers, width[LAYERS + 1], n, batch;
     int stride;
@@ -21,23 +21,23 @@ static const struct shape {
     {1, {1, 1}, 7, 1, 1},
     {2, {5, 9, 3}, 33, 1, 7},
     {2, {5, 9, 3}, 33, 16, 1},
-    {2, {5, 9, 3}, 259, 129, 7}, /* two slices, of which the last batch of 1 leaves one empty */
+    {2, {5, 9, 3}, 259, 129, 7}, /* two shards, of which the last batch of 1 leaves one empty */
     {2, {17, 7, 33}, 17, 7, 1},
     {4, {3, 4, 5, 6, 2}, 40, 17, 1},
     {4, {9, 17, 16, 15, 4}, 40, 40, 7},
     {2, {33, 65, 1}, 50, 17, 7},
     {2, {64, 100, 10}, 300, 300, 17},
-    {2, {40, 300, 7}, 20, 16, 17},      /* more panels than go with one block of rows */
-    {1, {1100, 5}, 17, 17, 17},         /* more inputs than one block of a sum */
-    {3, {70, 90, 45, 5}, 127, 127, 37}, /* a team divides its rows, and has a rest of them */
-    {2, {5, 9, 3}, 9000, 9000, 83},     /* slices of several chunks */
-    {1, {1100, 64}, 600, 600, 103},     /* too large for slices; more rows than one block of a sum */
-    {2, {520, 130, 2}, 4200, 4200, 196} /* too large for slices, and two chunks */
+    {2, {40, 300, 7}, 20, 16, 17},      /* more panels than NC */
+    {1, {1100, 5}, 17, 17, 17},         /* more inputs than KC */
+    {3, {70, 90, 45, 5}, 127, 127, 37}, /* threads divide its rows, with a remainder */
+    {2, {5, 9, 3}, 9000, 9000, 83},     /* shards of several chunks */
+    {1, {1100, 64}, 600, 600, 103},     /* too large for shards; more rows than KC of dW */
+    {2, {520, 130, 2}, 4200, 4200, 196} /* too large for shards; two chunks */
 };
-enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, MANY = 600 /* rows, of what takes long */ };
+enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, MANY = 600 /* rows from which a test takes long */ };
 
-/* u is twice the unit roundoff: for what is of second order, and because in float64 the loops here err as much. No
- * number that matters is `tiny`: kernels flush what is. */
+/* u is twice the unit roundoff, to cover terms of second order, and because in float64 the loops here err as much as
+ * the kernels. Numbers below `tiny` are not compared, because kernels flush subnormal ones. */
 static const struct format {
     size_t size;
     const char* name;
@@ -45,12 +45,12 @@ static const struct format {
 } FORMATS[] = {{sizeof(float), "float32", FLT_EPSILON, 1e6 * FLT_MIN},
                {sizeof(double), "float64", DBL_EPSILON, 1e6 * DBL_MIN}};
 
-/* What is tested. */
+/* The format and kernels under test. */
 static const struct format* format;
 static const struct brisk_kernels* kernels;
 static int64_t* record; /* of profiled kernels */
 
-static unsigned wanted = ~0u; /* ISAs */
+static unsigned wanted = ~0u; /* the set of ISAs to test */
 
 /* The kernels of an ISA in this format, or NULL. */
 static const struct brisk_kernels* kernels_that_run(enum brisk_isa isa) {
@@ -60,7 +60,7 @@ static const struct brisk_kernels* kernels_that_run(enum brisk_isa isa) {
 
 /* --- tasks ------------------------------------------------------------------------------------------------------- */
 
-/* A network, a training and data; all numbers are exact in float32. */
+/* A network, its training and data, of which all numbers are exact in float32. */
 struct task {
     const struct shape* shape;
     int variant;
@@ -79,9 +79,9 @@ static void* zeros(int64_t n, size_t size) {
     return p;
 }
 
-static uint64_t state; /* of uniform(); each task begins anew, whatever was tested before it */
+static uint64_t state; /* of uniform(); each task resets it, whatever was tested before */
 
-/* Uniform in -1 … 1, of 20 bits: xorshift64*. */
+/* A number uniform in -1 … 1, of 20 bits, by xorshift64*. */
 static double uniform(void) {
     state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
     return (double)(int64_t)((state * 0x2545F4914F6CDD1D) >> 43) * 0x1p-20 - 1;
@@ -202,7 +202,7 @@ static double number(const void* p, int64_t i) {
     return format->size == sizeof(float) ? (double)((const float*)p)[i] : ((const double*)p)[i];
 }
 
-/* n numbers, or NULL for NULL; no byte more, so that AddressSanitizer sees who goes beyond. */
+/* n numbers in the format, or NULL for NULL. There is no byte more, so that AddressSanitizer sees any access beyond. */
 static void* cast(const double* from, int64_t n) {
     void* to = from == NULL ? NULL : zeros(n, format->size);
     for (int64_t i = 0; i < n && to != NULL; i++)
@@ -242,13 +242,13 @@ static void poison(void* from, void* to) {
     memset(from, -1, (size_t)((char*)to - (char*)from));
 }
 
-/* A workspace full of NaN: what a call has not written itself, and pads, must not count. */
+/* A workspace full of NaN: elements that a call has not written itself, and padding, must not matter. */
 static struct brisk_work* make_work(const struct task* t, bool training) {
     struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
     if (work == NULL)
         abort();
     work->record = record;
-    poison(work->P, work->penalties); /* to the last copy of the weights */
+    poison(work->P, work->penalties); /* up to the last copy of the weights */
     memset(work->penalties, -1, (size_t)work->n_blocks * sizeof(double));
     if (training && t->plan.clip_norm < INFINITY)
         memset(work->squares, -1, (size_t)work->n_blocks * sizeof(double));

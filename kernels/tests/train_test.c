@@ -1,8 +1,9 @@
-/* Training, from C, so that the sanitizers and qemu can watch: says nothing and returns 0, or a line per failure and 1.
+/* Tests training from C, so that the sanitizers and qemu can watch. It prints nothing and returns 0, or prints a line
+ * for each failure and returns 1.
  *
  *     train_test [quick] [ISA | only ISA…]
  *
- * `quick` leaves out most; ISA is what must be chosen here, or `only` what is tested. */
+ * `quick` leaves out most tests. ISA must be the one chosen here; after `only` come the ISAs to test. */
 #define _DEFAULT_SOURCE
 #include "reference.h"
 
@@ -49,7 +50,7 @@ static void check_numbers(const struct task* t, const char* what, const void* go
         near(t, what, i, number(got, i) * factor, x[i], e[i]);
 }
 
-/* Parameters and state after a step from params0 and state0 along r's gradient. */
+/* Check parameters and state after a step from params0 and state0 along the gradient. */
 static void check_step(const struct task* t, const double* params0, const double* state0, const struct arrays* a,
                        const double* grad, const double* e_grad, int64_t step) {
     const int64_t second = t->plan.n_slots > 1 ? t->plan.n_parameters : 0;
@@ -105,7 +106,7 @@ static void check_gradient(const struct task* t, const struct result* r, double 
     free_arrays(&a);
 }
 
-/* Steps one at a time, each from the parameters that the kernels had come to; r is scratch. */
+/* Check single steps, each from the parameters that the kernels had reached; r is scratch memory. */
 static void check_train(const struct task* t, struct result* r) {
     const int64_t n_parameters = t->plan.n_parameters, batch = t->plan.batch_size;
     struct arrays a = make_arrays(t);
@@ -158,7 +159,7 @@ static void check_train(const struct task* t, struct result* r) {
 
 enum { EPOCHS = 3 };
 
-/* All that comes of three epochs, and the loss, gradient and outputs after them; in `size` bytes. */
+/* All results of three epochs, and the loss, gradient and outputs after them, in `size` bytes. */
 static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     struct arrays a = make_arrays(t);
     struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
@@ -274,7 +275,7 @@ static void check_bits(struct task* t) {
 
 /* --- what goes wrong --------------------------------------------------------------------------------------------- */
 
-/* A training of two epochs ends like this, seen before that batch, and leaves all as it was. */
+/* Check that a training of two epochs ends like this before that batch, and leaves everything as it was. */
 static void check_end(const struct task* t, const double rates[2], int64_t max_steps, enum brisk_end end, int64_t epoch,
                       int64_t batch) {
     struct arrays a = make_arrays(t), same = make_arrays(t);
@@ -283,8 +284,8 @@ static void check_end(const struct task* t, const double rates[2], int64_t max_s
     double sums[2] = {0}, losses[2] = {-1, -1};
     const enum brisk_end got = brisk_train(work, t->l2, a.params, a.state, &a.data, NULL, 0,
                                            (struct brisk_position){counts, sums}, rates, 2, max_steps, losses, where);
-    check(got == end, t, "not the end it should be");
-    check(where[0] == epoch && where[1] == batch, t, "the end is not where it should be");
+    check(got == end, t, "training ended otherwise");
+    check(where[0] == epoch && where[1] == batch, t, "training ended elsewhere");
     check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t,
           "parameters were touched");
     check(memcmp(a.state, same.state, (size_t)a.n_state * format->size) == 0, t, "the state was touched");
@@ -385,7 +386,7 @@ int main(int argc, char** argv) {
             printf("train_test: %s is chosen, not %s\n", isa, argv[i]);
             return 1;
         }
-    alarm(600); /* a deadlock is a failure too */
+    alarm(600); /* a deadlock fails the test */
     for (size_t f = 0; f < sizeof FORMATS / sizeof *FORMATS; f++) {
         format = &FORMATS[f];
         u = format->u;
