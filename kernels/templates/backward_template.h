@@ -11,15 +11,12 @@
 
 /* Finish a block of the delta of layer l-1: apply dropout, and pack it for the layer below. */
 static void after_backward(const struct product* product, const struct block* block) {
-    const struct pass* pass = product->pass;
-    const struct brisk_work* work = pass->work;
-    const struct brisk_layer* layer = &work->layers[pass->l];
-    if (drops(layer - 1, pass->masks)) {
-        const struct saved A = saved_of(work, pass->space->A[pass->l]);
-        drop_delta(work, pass->l - 1, &A, block);
-    }
+    const struct brisk_work* work = product->work;
+    const int64_t l = product->l;
+    if (drops(&work->layers[l - 1], product->masks))
+        drop_delta(work, l - 1, product->below, block);
     if (rounds(work))
-        pack_rows(work, block, D_of(pass->space, pass->l - 1), D_size(work), layer->n_in, RIGHT);
+        pack_rows(work, block, D_of(product->space, l - 1), D_size(work), work->layers[l].n_in, RIGHT);
 }
 
 /* Compute these panels and rows of the delta of layer l-1 from that of layer l. */
@@ -28,22 +25,21 @@ INLINE void backward_layer(const struct brisk_work* work, const struct brisk_spa
     const struct brisk_layer* layer = &work->layers[l];
     const bool dropped = drops(layer - 1, masks);
     const struct saved below = saved_of(work, space->A[l]);
-    const struct pass pass = {work, space, l, masks};
     const struct product backward = {
+        .work = work,
+        .space = space,
+        .l = l,
+        .masks = masks,
         .A = row_major(work, D_of(space, l), D_size(work)),
         .B = weights_at(work->WT, work->n_transposed, layer->WT),
-        .splits = work->splits,
         .below = &below,
         .C = saves_f32(work) ? D_of(space, l - 1) : space->C,
-        .a_stride = work->panel_stride / VNNI,
         .b_stride = layer->WT_panel / VNNI,
         .c_stride = saves_f32(work) ? work->panel_stride : 0,
         .K = (layer->n_out + VNNI - 1) / VNNI,
         .n = layer->n_in,
         .f = dropped ? BRISK_IDENTITY : layer->below,
-        .slope = (real)work->plan.slope,
         .post_op = dropped || rounds(work) ? after_backward : NULL,
-        .pass = &pass,
     };
     product(&backward, panels, rows);
 }

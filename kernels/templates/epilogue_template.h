@@ -1,4 +1,4 @@
-/* The epilogue of dW's micro-kernels: what is done with a sum while it is in registers. */
+/* The epilogue of dW's micro-kernels, on sums that are still in registers. */
 #ifndef BRISK_EPILOGUE_TEMPLATE_H
 #define BRISK_EPILOGUE_TEMPLATE_H
 

@@ -15,13 +15,12 @@
 
 /* Finish a block of A[l+1]: apply dropout, and pack it for the next layer. */
 static void after_forward(const struct product* product, const struct block* block) {
-    const struct pass* pass = product->pass;
-    const struct brisk_work* work = pass->work;
-    const int64_t l = pass->l;
-    if (drops(&work->layers[l], pass->masks))
-        drop_rows(work, l, pass->masks, block);
+    const struct brisk_work* work = product->work;
+    const int64_t l = product->l;
+    if (drops(&work->layers[l], product->masks))
+        drop_rows(work, l, product->masks, block);
     if (rounds(work) && l + 1 < work->plan.n_layers)
-        pack_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
+        pack_rows(work, block, product->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
 }
 
 /* Compute these panels and rows of A[l+1] from A[l], with dropout; or Z itself where f is the identity. */
@@ -30,23 +29,22 @@ INLINE void forward_layer(const struct brisk_work* work, const struct brisk_spac
     const struct brisk_layer* layer = &work->layers[l];
     const bool last = l + 1 == work->plan.n_layers, in_place = last || saves_f32(work);
     const real* P = work->P;
-    const struct pass pass = {work, space, l, masks};
     const struct product forward = {
+        .work = work,
+        .space = space,
+        .l = l,
+        .masks = masks,
         .A = row_major(work, space->A[l], A_size(work, l)),
         .B = weights_at(work->R, work->n_packed, layer->W),
-        .splits = work->splits,
         .bias = work->plan.bias == BRISK_BIAS_NONE ? NULL : P + layer->b,
         .bias_step = work->plan.bias == BRISK_BIAS_NEURON,
         .C = in_place ? space->A[l + 1] : space->C,
-        .a_stride = work->panel_stride / VNNI,
         .b_stride = layer->W_panel / VNNI,
         .c_stride = in_place ? work->panel_stride : 0,
         .K = (layer->n_in + VNNI - 1) / VNNI,
         .n = layer->n_out,
         .f = f,
-        .slope = (real)work->plan.slope,
         .post_op = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
-        .pass = &pass,
     };
     product(&forward, panels, rows);
 }

@@ -122,8 +122,8 @@ static void square(int64_t rows, int64_t columns, int n, const struct square* s,
         CASE(1, 1, 1)
         CASE(1, 1, 2)
         CASE(1, 1, 3)
-        CASE(1, 2, 1) CASE(1, 2, 2) CASE(1, 2, 3) CASE(2, 1, 1) CASE(2, 1, 2) CASE(2, 1, 3) CASE(2, 2, 1) CASE(2, 2, 2)
-            CASE(2, 2, 3)
+        CASE(1, 2, 1)
+        CASE(1, 2, 2) CASE(1, 2, 3) CASE(2, 1, 1) CASE(2, 1, 2) CASE(2, 1, 3) CASE(2, 2, 1) CASE(2, 2, 2) CASE(2, 2, 3)
 #undef CASE
     }
 }

@@ -61,7 +61,7 @@ INLINE struct row load_row(const real* x, int64_t columns) {
                         columns > LANES ? vec_load_first(x + LANES, columns - LANES) : vec_splat(0)};
 }
 
-/* x less its bf16 rounding: what the next splits hold. */
+/* x less its bf16 rounding, for the next splits. */
 INLINE struct row residual(struct row x, vec rounded) {
     return (struct row){x.left - vec_cvt_f32(rounded, false), x.right - vec_cvt_f32(rounded, true)};
 }
@@ -80,7 +80,7 @@ static struct packed_panel packed_panel_at(const struct brisk_work* work, real* 
     return (struct packed_panel){(real*)rows.first + at, (real*)vnni.first + at, rows.step, vnni.step, work->training};
 }
 
-/* Write n splits of PACK_ROWS rows; x is left with what the splits do not hold. */
+/* Write n splits of PACK_ROWS rows; x is left with the residual. */
 INLINE void pack_row_group(const struct packed_panel* to, int n, struct row x[PACK_ROWS], enum side side) {
     real *rows = to->row_major, *vnni = to->vnni;
     for (int split = 0; split < n; split++, rows += to->row_major_step, vnni += to->vnni_step) {
@@ -139,8 +139,8 @@ static void pack_rows(const struct brisk_work* work, const struct block* block, 
     }
 }
 
-/* Pack block (j, k) of W after an update, and, if `transposed`, write it to WT: what is row-major in W is VNNI in WT.
- */
+/* Pack block (j, k) of W after an update, and, if `transposed`, write it to WT, whose VNNI layout is the transpose of
+ * W's row-major one. */
 static void pack_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                        bool transposed) {
     const int64_t at = block_at(layer, j, k), transposed_at = layer->WT + k * layer->WT_panel + j * NR * NR;

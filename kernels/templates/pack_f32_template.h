@@ -1,6 +1,6 @@
 /* Packing of the operands where products read single elements: at the highest precision these are A, delta and W as
  * they are; otherwise bf16-rounded values stored as float32, which holds the products of two exactly, so that the
- * micro-kernels compute what a bf16 unit would.
+ * micro-kernels compute the sums of a bf16 unit.
  *
  * For bfloat16, A and delta are rounded in place; for high they stay, and both splits lie behind them. Rounded weights
  * lie in R beside the parameters P, and once more in WT. */

@@ -27,29 +27,22 @@ enum {
     NC_PANELS = 12      /* panels of C, or blocks of dW each way, whose sums stay in L2 */
 };
 
-/* A product. A (rows, K reals), B (K reals, n columns) and C (rows, n) have panels a_stride, b_stride and c_stride
- * apart. The epilogue of each element is the activation f, or, where `below` is given, the multiplication with f' of
- * the activations saved there. `post_op`, if given, is called for each complete block of C. c_stride is 0 where C has
- * room for one block only. */
+/* A product of layer l. A (rows, K reals), B (K reals, n columns) and C (rows, n) lie in panels, those of B and C
+ * b_stride and c_stride apart. The epilogue of each element is the activation f, or, where `below` is given, the
+ * multiplication with f' of the activations saved there. `post_op`, if given, is called for each complete block of C.
+ * c_stride is 0 where C has room for one block only. */
 struct product {
-    struct operand A, B;
-    int splits; /* of either operand */
-    const real* bias;
-    real* C;
-    int64_t a_stride, b_stride, c_stride, K, n, bias_step; /* bias_step is 0 where one bias serves all columns */
-    const struct saved* below;                             /* or NULL */
-    enum brisk_activation f;
-    real slope; /* of leaky relu */
-    void (*post_op)(const struct product*, const struct block*);
-    const struct pass* pass; /* for post_op */
-};
-
-/* Which layer of which workspace a product belongs to; `masks` may be NULL (dropout_template.h). */
-struct pass {
     const struct brisk_work* work;
     const struct brisk_space* space;
     int64_t l;
-    const struct masks* masks;
+    const struct masks* masks; /* or NULL (dropout_template.h) */
+    struct operand A, B;
+    const real* bias;
+    real* C;
+    int64_t b_stride, c_stride, K, n, bias_step; /* bias_step is 0 where one bias serves all columns */
+    const struct saved* below;                   /* or NULL */
+    enum brisk_activation f;
+    void (*post_op)(const struct product*, const struct block*);
 };
 
 INLINE void epilogue_loop(enum brisk_activation f, real slope, const struct saved* below, real* C, int64_t rows,
@@ -94,8 +87,8 @@ static void macro_kernel(const struct product* p, const struct block* block, int
     struct gemm_nn g = {
         .A.step = p->A.step,
         .B.step = p->B.step,
-        .splits = p->splits,
-        .a_stride = p->a_stride,
+        .splits = p->work->splits,
+        .a_stride = p->work->panel_stride / VNNI,
         .K = K,
         .prefetch = &next,
     };
@@ -116,11 +109,12 @@ static void macro_kernel(const struct product* p, const struct block* block, int
         for (int64_t i = i0; i < i1; i += EPILOGUE_ROWS) {
             const int64_t rows = smaller(EPILOGUE_ROWS, i1 - i);
             real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * NR;
-            g.A.first = p->A.first + k / ROW_STEP * p->a_stride + i * ROW_STEP;
+            g.A.first = p->A.first + k / ROW_STEP * g.a_stride + i * ROW_STEP;
             multiply(rows, columns, &g, C);
             if (k + K == p->K) {
                 const struct saved below = p->below == NULL ? (struct saved){NULL, 0, 0} : saved_at(p->below, j, i);
-                epilogue_rows(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, vectors_of(p->n, j));
+                epilogue_rows(p->f, (real)p->work->plan.slope, p->below == NULL ? NULL : &below, C, rows,
+                              vectors_of(p->n, j));
             }
         }
     }
@@ -128,8 +122,8 @@ static void macro_kernel(const struct product* p, const struct block* block, int
 
 /* Compute these panels and rows of C. */
 static void product(const struct product* p, struct part panels, struct part rows) {
-    const bool whole = p->K <= kc_whole(p->splits), one_block = p->c_stride == 0;
-    const int64_t KC = whole ? p->K : kc_block(p->splits);
+    const bool whole = p->K <= kc_whole(p->work->splits), one_block = p->c_stride == 0;
+    const int64_t KC = whole ? p->K : kc_block(p->work->splits);
     const int64_t nc = !whole ? NC_PANELS : one_block ? 1 : panels.end - panels.first;
     struct block block = {.c_stride = p->c_stride};
     for (int64_t i = rows.first; i < rows.end; i += MC)

@@ -24,9 +24,9 @@ static int64_t kc_tn_of(const struct brisk_work* work, int64_t m) {
     return m > KC_TN_WHOLE ? kc_tn_block(work->splits) : m > 0 ? m : 1;
 }
 
-/* What happens with the gradient of a chunk of rows. `fused_sgd`: it moves W by plain gradient descent, from registers;
- * there is one chunk. `accumulate`: it is added up in G, and applied after the `last` chunk, or, if there is no last,
- * by apply_template.h. Neither: it is applied at once. */
+/* The destination of the gradient of a chunk of rows. `fused_sgd`: it moves W by plain gradient descent, from
+ * registers; there is one chunk. `accumulate`: it is added up in G, and applied after the `last` chunk, or, if there is
+ * no last, by apply_template.h. Neither: it is applied at once. */
 struct grad_dest {
     bool fused_sgd, accumulate;
     bool first, last; /* of the chunks that are added up */
