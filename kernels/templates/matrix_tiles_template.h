@@ -119,11 +119,9 @@ static void square(int64_t rows, int64_t columns, int n, const struct square* s,
     case 100 * R + 10 * V + N:                                                                                         \
         sum_square(R, V, N, s, C);                                                                                     \
         break;
-        CASE(1, 1, 1)
-        CASE(1, 1, 2)
-        CASE(1, 1, 3)
-        CASE(1, 2, 1)
-        CASE(1, 2, 2) CASE(1, 2, 3) CASE(2, 1, 1) CASE(2, 1, 2) CASE(2, 1, 3) CASE(2, 2, 1) CASE(2, 2, 2) CASE(2, 2, 3)
+#define CASES(R, V) CASE(R, V, 1) CASE(R, V, 2) CASE(R, V, 3)
+        CASES(1, 1) CASES(1, 2) CASES(2, 1) CASES(2, 2)
+#undef CASES
 #undef CASE
     }
 }
