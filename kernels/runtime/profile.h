@@ -55,29 +55,30 @@ int64_t brisk_record_size(int64_t n_layers);
 int64_t brisk_ticks(void);
 int64_t brisk_nanoseconds(void);
 
-void brisk_begin(const struct brisk_work* work, int64_t rank, const struct brisk_batch* batch);
-void brisk_lap(const struct brisk_work* work, int64_t rank, int64_t l, enum brisk_phase phase);
-void brisk_end(const struct brisk_work* work, int64_t rank);
+__attribute__((cold)) void brisk_begin(const struct brisk_work* work, int64_t rank, const struct brisk_batch* batch);
+__attribute__((cold)) void brisk_lap(const struct brisk_work* work, int64_t rank, int64_t l, enum brisk_phase phase);
+__attribute__((cold)) void brisk_end(const struct brisk_work* work, int64_t rank);
 
 /* --- in the kernels ---------------------------------------------------------------------------------------------- */
 
 /* The time since the last lap was spent in this phase. */
 static inline void lap(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                        enum brisk_phase phase) {
-    if (BRISK_PROFILED)
+    if (__builtin_expect(work->record != NULL, 0))
         brisk_lap(work, space - work->spaces, l, phase);
 }
 
 static inline void lap_of(const struct brisk_work* work, const struct brisk_team* team, int64_t l,
                           enum brisk_phase phase) {
-    if (BRISK_PROFILED)
+    if (__builtin_expect(work->record != NULL, 0))
         brisk_lap(work, team->rank, l, phase);
 }
 
 static inline void wait_after(const struct brisk_work* work, const struct brisk_team* team, int64_t l) {
-    brisk_wait(team);
-    if (BRISK_PROFILED && team->size > 1)
-        brisk_lap(work, team->rank, l, BRISK_PHASE_WAIT);
+    if (team->size == 1)
+        return;
+    brisk_barrier_wait(team->barrier);
+    lap_of(work, team, l, BRISK_PHASE_WAIT);
 }
 
 #endif

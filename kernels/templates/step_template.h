@@ -14,8 +14,7 @@ static double slice(const struct brisk_work* work, const struct brisk_space* spa
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         forward_rows(work, space, data, rows + start, n, loss_activation(work), masks);
         loss_rows(work, space, data, rows + start, 0, n, batch->scale);
-        if (BRISK_PROFILED) /* as wherever its arguments would be computed in vain */
-            lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
+        lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
         loss += sum_losses(space, n);
         if (batch->goal == BRISK_LOSS)
             continue;
@@ -109,7 +108,7 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
         const struct part blocks = part_of(team, layer->panels_in);
         weights_layer(work, &work->spaces[team->rank], l, m, 0, layer->panels, blocks.first, blocks.end, sink);
     }
-    if (BRISK_PROFILED)
+    if (__builtin_expect(work->record != NULL, 0))
         lap_of(work, team, l, clips(work, sink->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
@@ -200,8 +199,12 @@ static double step_in_layers(const struct brisk_work* work, const struct brisk_t
 
 static double step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
                    const struct brisk_batch* batch) {
+    if (__builtin_expect(work->record != NULL, 0))
+        brisk_begin(work, team->rank, batch);
     const double loss = batch->goal == BRISK_LOSS || work->n_slices > 1 ? step_in_parts(work, team, data, batch)
                                                                         : step_in_layers(work, team, data, batch);
+    if (__builtin_expect(work->record != NULL, 0))
+        brisk_end(work, team->rank);
     return loss * work->plan.report_scale + penalty(work);
 }
 
