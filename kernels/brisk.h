@@ -13,6 +13,8 @@
 #ifndef BRISK_H
 #define BRISK_H
 
+#include "isa/isas.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,17 +25,7 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 
 /* --- instruction sets: cpu.c ------------------------------------------------------------------------------------- */
 
-/* Slowest first. Each includes the ones before it. */
-enum brisk_isa {
-    BRISK_PORTABLE,    /* plain C */
-    BRISK_AVX2,        /* AVX2 and FMA */
-    BRISK_AVX512,      /* AVX-512 F, BW, DQ and VL */
-    BRISK_AVX512_BF16, /* and BF16: multiplies bfloat16 alone, twice as many numbers at once */
-    BRISK_AMX,         /* AMX-TILE and AMX-BF16 */
-    BRISK_ISA_COUNT
-};
-
-/* The names used everywhere else: "portable", "avx2", "avx512", "avx512_bf16", "amx". */
+/* In the order of isas.h. */
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
 /* What can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
@@ -98,7 +90,7 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- * Behind each lie its parts, if there are several: see numbers_template.h and pairs_template.h. */
+ * Behind each lie its parts, if there are several: see pack_f32_template.h and pack_bf16_template.h. */
 struct brisk_space {
     void** A;
     void* D[3];
@@ -117,21 +109,21 @@ struct brisk_work {
     int64_t n;
     bool training;
     bool rounds;          /* whether products read parts of numbers, */
-    int parts;            /* so many; else 1 */
+    int splits;           /* so many; else 1 */
     int threads;          /* that the shape deserves, at most those asked for */
     bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
     bool own_rows;        /* the views have an A[0] each */
     int64_t rows;         /* of a chunk at most */
     int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
     int64_t delta_panels; /* of the widest delta, and of the memory that each has */
-    int64_t n_packed, n_turned, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
-    int64_t n_slices;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
-    void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_slices gradients; transposed weights */
+    int64_t n_packed, n_transposed, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
+    int64_t n_shards;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
+    void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_shards gradients; transposed weights */
     void* R;              /* P as products read it: P itself, or in parts, which lie behind each other, as in WT */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
     double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
-    double* part_losses;        /* of each slice, or of each chunk of a call that trains nothing */
+    double* partial_losses;     /* of each slice, or of each chunk of a call that trains nothing */
     int64_t* order;             /* (n,) the order of the epoch in progress */
     int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
     void* memory;
@@ -154,7 +146,7 @@ size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_p
 void brisk_fail_allocation(int64_t count);
 void brisk_force_threads(int threads);
 
-/* --- the kernels of one ISA and dtype: isa_*.c ------------------------------------------------------------------- */
+/* --- the kernels of one ISA and dtype: isa/kernels.c -------------------------------------------------------------- */
 
 /* What is trained on or predicted: rows of X are X_step numbers apart; Y (n, n_out) or labels (n,); weight or NULL. */
 struct brisk_data {
@@ -186,7 +178,7 @@ struct brisk_kernels {
     enum brisk_isa isa;
     enum brisk_precision precision; /* the highest that it computes in */
     size_t size;                    /* bytes of a number */
-    int unit;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
+    int vnni;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
     int panel;                      /* columns in a panel */
     int rows;                       /* a chunk's are a multiple of so many */
     int64_t block;                  /* numbers of a space's C; 0 where all is written in place */
@@ -194,10 +186,10 @@ struct brisk_kernels {
     void (*begin)(void);
     void (*end)(void);
     /* Pack dense numbers laid out as the parameters, or copy them back. */
-    void (*enter)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
-    void (*leave)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
+    void (*pack)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
+    void (*unpack)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
     /* Write what products read of the packed parameters: WT, where training, and R. */
-    void (*turn)(const struct brisk_work*, const struct brisk_team*);
+    void (*transpose)(const struct brisk_work*, const struct brisk_team*);
     /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,
                     void* out);
@@ -216,16 +208,15 @@ struct brisk_kernels {
     /* Move dense parameters by one step, by one thread. */
     void (*update)(const struct brisk_plan*, const struct brisk_layer*, void* params, const void* grad, void* state,
                    int64_t step, double rate);
-    /* Of profiled tables alone: see limits_template.h. FLOPs of one round of chains; the others take n numbers. */
+    /* See limits_template.h. FLOPs of one round of chains; the others take n numbers. */
     double chain_flops;
     double (*chains)(int64_t rounds);
     double (*stream_read)(const void* A, int64_t n);
     void (*stream_triad)(void* A, const void* B, const void* C, int64_t n);
 };
 
-/* The table for a number of so many bytes, 4 or 8; NULL for an ISA that this build lacks. `profiled` kernels write the
- * workspace's record. */
-const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size, bool profiled);
+/* The table for a number of so many bytes, 4 or 8; NULL for an ISA that this build lacks. */
+const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 

@@ -12,6 +12,8 @@
 
 #include "vec_avx512_bf16.h"
 
+#define BRISK_TILES 1
+
 enum { TILE_ROWS = 16 };
 
 /* Everything stored so far is where tiles are loaded from, of which GCC's intrinsics say too little. */

@@ -8,7 +8,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* Rows of a register tile: 6 rows of two vectors are 12 accumulators, which leaves 4 of the 16 registers. */
-enum { TILE = 6, TILE_T = 4 };
+enum { MR = 6, MR_TN = 4 };
 
 #if BRISK_DOUBLE
 

@@ -8,7 +8,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* Rows of a register tile: 8 rows of two vectors leave each of the 16 accumulators 8 FMAs to wait for its last. */
-enum { TILE = 8, TILE_T = 8 };
+enum { MR = 8, MR_TN = 8 };
 
 #if BRISK_DOUBLE
 

@@ -9,12 +9,14 @@
 
 #include <stdbool.h>
 
+#define BRISK_VNNI 2
+
 /* The first numbers of words, and the second ones. */
-INLINE vec vec_firsts(vec words) {
+INLINE vec vec_even(vec words) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words), 16));
 }
 
-INLINE vec vec_seconds(vec words) {
+INLINE vec vec_odd(vec words) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(words), _mm512_set1_epi32(-0x10000)));
 }
 
@@ -28,27 +30,27 @@ INLINE vec vec_dot(vec a, vec b, vec c) {
 }
 
 /* Words of neighbours: a[0] a[1], a[2] a[3], … and b's behind them. */
-INLINE vec vec_neighbours(vec a, vec b) {
+INLINE vec vec_cvt_bf16(vec a, vec b) {
     return (vec)_mm512_cvtne2ps_pbh(b, a);
 }
 
 #endif
 
-/* The numbers that vec_neighbours made of a, or, where `right`, of b. */
-INLINE vec vec_numbers(vec words, bool right) {
+/* The numbers that vec_cvt_bf16 made of a, or, where `right`, of b. */
+INLINE vec vec_cvt_f32(vec words, bool right) {
     const __m512i w = _mm512_castps_si512(words);
     const __m256i half = right ? _mm512_extracti64x4_epi64(w, 1) : _mm512_castsi512_si256(w);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
 /* LANES numbers that lie side by side. */
-INLINE vec vec_load_neighbours(const real* words) {
+INLINE vec vec_load_bf16(const real* words) {
     const __m256i half = _mm256_loadu_si256((const __m256i*)words);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
 /* Words x[0] y[0], x[1] y[1], … of the neighbours of two rows, for their left halves or for the right ones. */
-INLINE vec vec_pairs(vec x, vec y, bool right) {
+INLINE vec vec_interleave_rows(vec x, vec y, bool right) {
     const __m512i left = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
                                           37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i order = right ? _mm512_add_epi16(left, _mm512_set1_epi16(16)) : left;
@@ -56,7 +58,7 @@ INLINE vec vec_pairs(vec x, vec y, bool right) {
 }
 
 /* Turn 16 vectors: the i-th number of the j-th becomes the j-th of the i-th. */
-INLINE void vec_turn(vec x[16]) {
+INLINE void vec_transpose(vec x[16]) {
     vec y[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {

@@ -9,7 +9,7 @@
 /* --- AVX-512 BF16 ------------------------------------------------------------------------------------------------ */
 
 INLINE vec vec_dot(vec a, vec b, vec c) {
-    return vec_fma(vec_firsts(a), vec_firsts(b), vec_fma(vec_seconds(a), vec_seconds(b), c));
+    return vec_fma(vec_even(a), vec_even(b), vec_fma(vec_odd(a), vec_odd(b), c));
 }
 
 /* A number's bfloat16 in the lower half of its lane; a NaN becomes quiet. */
@@ -21,7 +21,7 @@ INLINE __m256i emulated_bfloat16(vec a) {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
-INLINE vec vec_neighbours(vec a, vec b) {
+INLINE vec vec_cvt_bf16(vec a, vec b) {
     const __m512i low = _mm512_castsi256_si512(emulated_bfloat16(a));
     return _mm512_castsi512_ps(_mm512_inserti64x4(low, emulated_bfloat16(b), 1));
 }
@@ -61,8 +61,8 @@ static inline void _tile_dpbf16ps(int c, int a, int b) {
         vec firsts = vec_splat(0), seconds = vec_splat(0);
         for (int k = 0; k < 16; k++) {
             const vec word = vec_splat(emulated_tiles[a].rows[m][k]), row = emulated_tiles[b].rows[k];
-            firsts = vec_fma(vec_firsts(word), vec_firsts(row), firsts);
-            seconds = vec_fma(vec_seconds(word), vec_seconds(row), seconds);
+            firsts = vec_fma(vec_even(word), vec_even(row), firsts);
+            seconds = vec_fma(vec_odd(word), vec_odd(row), seconds);
         }
         emulated_tiles[c].rows[m] = emulated_tiles[c].rows[m] + (firsts + seconds);
     }

@@ -16,9 +16,9 @@
 
 /* Rows of a register tile of two vectors, and of the tile of a transposed product. */
 #if defined(__aarch64__)
-enum { TILE = 8, TILE_T = 4 }; /* 32 registers */
+enum { MR = 8, MR_TN = 4 }; /* 32 registers */
 #else
-enum { TILE = 6, TILE_T = 4 }; /* 16 */
+enum { MR = 6, MR_TN = 4 }; /* 16 */
 #endif
 
 #if BRISK_DOUBLE

@@ -10,7 +10,8 @@
 #define _DEFAULT_SOURCE /* syscall() */
 #include "../brisk.h"
 
-const char* const brisk_isa_names[BRISK_ISA_COUNT] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+#define BRISK_NAME(NAME, name, ...) #name,
+const char* const brisk_isa_names[BRISK_ISA_COUNT] = {BRISK_ISAS(BRISK_NAME)};
 
 #if defined(__x86_64__)
 

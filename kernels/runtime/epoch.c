@@ -80,16 +80,16 @@ enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights fo
 static void forward_region(void* arg, const struct brisk_team* team) {
     const struct forward* call = arg;
     const struct brisk_work* work = call->work;
-    if (call->n_rows <= DENSE_ROWS && work->parts == 1 && work->kernels->predict_few != NULL) {
+    if (call->n_rows <= DENSE_ROWS && work->splits == 1 && work->kernels->predict_few != NULL) {
         if (team->rank == 0)
             work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
         return;
     }
     const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
-    work->kernels->enter(work, team, call->params, work->P);
+    work->kernels->pack(work, team, call->params, work->P);
     brisk_wait(team);
     if (work->rounds) {
-        work->kernels->turn(work, team);
+        work->kernels->transpose(work, team);
         brisk_wait(team);
     }
     const int64_t chunks = (call->n_rows + work->rows - 1) / work->rows;
@@ -126,10 +126,10 @@ struct gradient {
 static void gradient_region(void* arg, const struct brisk_team* team) {
     struct gradient* call = arg;
     const struct brisk_work* work = call->work;
-    work->kernels->enter(work, team, call->params, work->P);
+    work->kernels->pack(work, team, call->params, work->P);
     brisk_wait(team);
     if (call->batch.goal != BRISK_LOSS || work->rounds)
-        work->kernels->turn(work, team);
+        work->kernels->transpose(work, team);
     brisk_wait(team);
     const double loss = work->kernels->step(work, team, call->data, &call->batch);
     if (team->rank > 0)
@@ -212,7 +212,7 @@ static char* state_slot(const struct brisk_work* work, void* state, int64_t s, i
 }
 
 /* Write what was learned to the caller's arrays, if all of it is finite. */
-static bool leave(struct train* call, const struct brisk_team* team) {
+static bool unpack_if_finite(struct train* call, const struct brisk_team* team) {
     const struct brisk_work* work = call->work;
     const struct brisk_kernels* kernels = work->kernels;
     bool finite = kernels->finite(work, team, work->P);
@@ -224,10 +224,10 @@ static bool leave(struct train* call, const struct brisk_team* team) {
         finite &= call->finite[rank];
     if (!finite)
         return false;
-    kernels->leave(work, team, work->P, call->params);
+    kernels->unpack(work, team, work->P, call->params);
     for (int64_t s = 0; s < work->plan.n_slots; s++)
-        kernels->leave(work, team, state_slot(work, work->S, s, work->n_packed),
-                       state_slot(work, call->state, s, work->plan.n_parameters));
+        kernels->unpack(work, team, state_slot(work, work->S, s, work->n_packed),
+                        state_slot(work, call->state, s, work->plan.n_parameters));
     return true;
 }
 
@@ -236,12 +236,12 @@ static void train_region(void* arg, const struct brisk_team* team) {
     struct brisk_work* work = call->work;
     const struct brisk_plan* plan = &work->plan;
     const struct brisk_kernels* kernels = work->kernels;
-    kernels->enter(work, team, call->params, work->P);
+    kernels->pack(work, team, call->params, work->P);
     for (int64_t s = 0; s < plan->n_slots; s++)
-        kernels->enter(work, team, state_slot(work, call->state, s, plan->n_parameters),
-                       state_slot(work, work->S, s, work->n_packed));
+        kernels->pack(work, team, state_slot(work, call->state, s, plan->n_parameters),
+                      state_slot(work, work->S, s, work->n_packed));
     brisk_wait(team);
-    kernels->turn(work, team);
+    kernels->transpose(work, team);
 
     const bool given = call->order != NULL;
     const int64_t n = given ? call->n_order : work->n;
@@ -295,7 +295,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
             loss_sum = weight_sum = 0;
         }
     }
-    if (end == BRISK_DONE && !leave(call, team))
+    if (end == BRISK_DONE && !unpack_if_finite(call, team))
         end = BRISK_WEIGHTS_NOT_FINITE;
     if (team->rank > 0)
         return;

@@ -19,15 +19,15 @@
 #endif
 
 enum {
-    LINE = 64,               /* bytes of a cache line */
-    MAPPED = 64 << 10,       /* bytes from which memory is mapped: what is never touched then costs nothing */
-    HUGE_PAGE = 2 << 20,     /* bytes */
-    OWN_ROWS = 512 << 10,    /* bytes of a batch's rows up to which each member of a team gathers them for itself */
-    LARGEST_CHUNK = 4096,    /* rows of a chunk that a team shares */
-    SMALL_CHUNK = 128,       /* rows of a chunk that one thread has: the activations stay in its L2 cache */
-    SLICE_ROWS = 64,         /* fewer rows in a slice would not pay for adding up its gradient */
-    MOST_SLICES = 64,        /* bounds the memory of their gradients, and how many threads a small network can use */
-    SLICED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
+    LINE = 64,                /* bytes of a cache line */
+    MAPPED = 64 << 10,        /* bytes from which memory is mapped: what is never touched then costs nothing */
+    HUGE_PAGE = 2 << 20,      /* bytes */
+    OWN_ROWS = 512 << 10,     /* bytes of a batch's rows up to which each member of a team gathers them for itself */
+    LARGEST_CHUNK = 4096,     /* rows of a chunk that a team shares */
+    SMALL_CHUNK = 128,        /* rows of a chunk that one thread has: the activations stay in its L2 cache */
+    SHARD_ROWS = 64,          /* fewer rows in a slice would not pay for adding up its gradient */
+    MAX_SHARDS = 64,          /* bounds the memory of their gradients, and how many threads a small network can use */
+    SHARDED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
 };
 /* A step's FLOPs for each thread, from which it pays: what 7 µs take, 1.5 µs for each time the team waits, and 0.1 ns
  * for each byte of weights that one member moves and others read, in layers that are not divided by panels. */
@@ -99,9 +99,9 @@ static int64_t divide_up(int64_t n, int64_t by) {
 }
 
 /* Offsets of the packed parameters; false where they do not fit an int64_t. */
-static bool pack(struct brisk_work* work) {
+static bool assign_offsets(struct brisk_work* work) {
     const int64_t panel = work->kernels->panel, square = panel * panel;
-    int64_t numbers = 0, turned = 0, blocks = 0;
+    int64_t elements = 0, transposed = 0, blocks = 0;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         struct brisk_layer* layer = &work->layers[l];
         layer->panels_in = divide_up(layer->n_in, panel);
@@ -109,23 +109,23 @@ static bool pack(struct brisk_work* work) {
         layer->b_size = work->plan.bias == BRISK_BIAS_NEURON  ? layer->panels * panel
                         : work->plan.bias == BRISK_BIAS_LAYER ? panel
                                                               : 0;
-        int64_t layer_blocks, layer_numbers;
+        int64_t layer_blocks, layer_elements;
         if (__builtin_mul_overflow(layer->panels_in, layer->panels, &layer_blocks) ||
-            __builtin_mul_overflow(layer_blocks, square, &layer_numbers))
+            __builtin_mul_overflow(layer_blocks, square, &layer_elements))
             return false;
         layer->W_panel = layer->panels_in * square;
         layer->WT_panel = layer->panels * square;
-        layer->W = numbers;
-        layer->WT = turned;
+        layer->W = elements;
+        layer->WT = transposed;
         layer->first_block = blocks;
-        if (__builtin_add_overflow(numbers, layer_numbers, &layer->b) ||
-            __builtin_add_overflow(layer->b, layer->b_size, &numbers))
+        if (__builtin_add_overflow(elements, layer_elements, &layer->b) ||
+            __builtin_add_overflow(layer->b, layer->b_size, &elements))
             return false;
-        turned += l > 0 ? layer_numbers : 0; /* below `numbers` */
+        transposed += l > 0 ? layer_elements : 0; /* below `numbers` */
         blocks += layer_blocks;
     }
-    work->n_packed = numbers;
-    work->n_turned = turned;
+    work->n_packed = elements;
+    work->n_transposed = transposed;
     work->n_blocks = blocks;
     return true;
 }
@@ -134,30 +134,30 @@ static bool pack(struct brisk_work* work) {
 static void divide(struct brisk_work* work, int threads) {
     const struct brisk_plan* plan = &work->plan;
     const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
-    double numbers = 0, moved = 0;
+    double elements = 0, moved = 0;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
-        numbers += weights;
+        elements += weights;
         if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* about: see parts.h */
             moved += weights * (double)work->kernels->size;
     }
-    const double flops = 6 * numbers * (double)batch;
+    const double flops = 6 * elements * (double)batch;
 
-    work->n_slices = 1;
-    if (work->training && numbers * (double)work->kernels->size <= (double)SLICED_BYTES)
-        while (work->n_slices < MOST_SLICES && batch >= 2 * work->n_slices * SLICE_ROWS)
-            work->n_slices *= 2;
-    const bool shared = work->shared = work->training && work->n_slices == 1;
-    const int64_t part = work->training ? divide_up(batch, work->n_slices) : batch;
+    work->n_shards = 1;
+    if (work->training && elements * (double)work->kernels->size <= (double)SHARDED_BYTES)
+        while (work->n_shards < MAX_SHARDS && batch >= 2 * work->n_shards * SHARD_ROWS)
+            work->n_shards *= 2;
+    const bool shared = work->shared = work->training && work->n_shards == 1;
+    const int64_t part = work->training ? divide_up(batch, work->n_shards) : batch;
     const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
     const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
     work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), work->kernels->rows) * work->kernels->rows;
 
-    const int64_t parts = shared ? INT32_MAX : work->training ? work->n_slices : divide_up(batch, work->rows);
+    const int64_t parts = shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
     const int64_t waits = shared ? 2 * plan->n_layers : 2;
-    const double lost = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
-    const double deserved = flops / (FLOPS_PER_THREAD + lost);
-    work->threads = (int)smaller(deserved < threads ? (int64_t)deserved : threads, parts);
+    const double overhead = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
+    const double worthwhile = flops / (FLOPS_PER_THREAD + overhead);
+    work->threads = (int)smaller(worthwhile < threads ? (int64_t)worthwhile : threads, parts);
     const int forced = atomic_load(&forced_threads);
     if (forced > 0)
         work->threads = forced;
@@ -180,8 +180,8 @@ static void divide(struct brisk_work* work, int threads) {
 /* A space, or another member's view of the first. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
-    const int64_t parts = work->parts > 1 ? 1 + work->parts : 1; /* the number itself is kept beside several */
-    const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * parts) * size;
+    const int64_t copies = work->splits > 1 ? 1 + work->splits : 1; /* the number itself is kept beside several */
+    const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * copies) * size;
     struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
     const bool view = s > 0 && work->shared;
     if (view && cursor->memory != NULL)
@@ -190,7 +190,7 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     if (view && A != NULL)
         memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
     space->A = A;
-    const int64_t block = work->parts > 1 ? 0 : work->kernels->block;
+    const int64_t block = work->splits > 1 ? 0 : work->kernels->block;
     space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
     if (!view || work->own_rows) {
         void* rows = take(cursor, work->layers[0].panels_in, column);
@@ -220,13 +220,13 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
         cursor->overflow = true;
     else
         work->S = take(cursor, state, size);
-    work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_slices);
-    const size_t read = size * (size_t)work->parts / (size_t)work->kernels->unit;
-    work->WT = take(cursor, work->n_turned * training, read);
+    work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_shards);
+    const size_t read = size * (size_t)work->splits / (size_t)work->kernels->vnni;
+    work->WT = take(cursor, work->n_transposed * training, read);
     work->R = work->rounds ? take(cursor, work->n_packed, read) : work->P;
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
     work->squares = take(cursor, plan->clip_norm < INFINITY ? work->n_blocks * training : 0, sizeof(double));
-    work->part_losses = take(cursor, work->n_slices + divide_up(work->n, work->rows), sizeof(double));
+    work->partial_losses = take(cursor, work->n_shards + divide_up(work->n, work->rows), sizeof(double));
     work->order = take(cursor, work->n * training, sizeof(int64_t));
     work->spaces = take(cursor, work->threads, sizeof(struct brisk_space));
     for (int s = 0; s < work->threads; s++)
@@ -248,10 +248,13 @@ static struct brisk_work* measure(const struct brisk_kernels* kernels, const str
     *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
     work->head_size = head_size;
     work->layers = take(&head, plan->n_layers, sizeof *layers);
-    work->rounds = kernels->unit > 1 || plan->precision != BRISK_HIGHEST;
-    work->parts = plan->precision == BRISK_BFLOAT16 ? 1 : plan->precision == BRISK_HIGH ? 2 : kernels->unit > 1 ? 3 : 1;
+    work->rounds = kernels->vnni > 1 || plan->precision != BRISK_HIGHEST;
+    work->splits = plan->precision == BRISK_BFLOAT16 ? 1
+                   : plan->precision == BRISK_HIGH   ? 2
+                   : kernels->vnni > 1               ? 3
+                                                     : 1;
     memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
-    if (pack(work)) {
+    if (assign_offsets(work)) {
         divide(work, threads);
         place(work, body);
     } else

@@ -1,11 +1,11 @@
 /* What becomes of gradients that lie in G when their sum is complete: added up from slices, clipped, applied. */
 
 /* Add up a run of n numbers of all slices' gradients, in their order. */
-static void add_slices(const struct brisk_work* work, int64_t at, int64_t n, real* sum) {
+static void reduce_shards(const struct brisk_work* work, int64_t at, int64_t n, real* sum) {
     const real* G = (const real*)work->G + at;
     for (int64_t i = 0; i < n; i += LANES) {
         vec g = vec_load(G + i);
-        for (int64_t s = 1; s < work->n_slices; s++)
+        for (int64_t s = 1; s < work->n_shards; s++)
             g = g + vec_load(G + s * work->n_packed + i);
         vec_store(sum + i, g);
     }
@@ -13,22 +13,22 @@ static void add_slices(const struct brisk_work* work, int64_t at, int64_t n, rea
 
 /* True numbers of the panel of biases beside block (j, k); 0 where none is beside it. */
 static int64_t biases_beside(const struct brisk_layer* layer, int64_t j, int64_t k) {
-    return k == 0 && j * PANEL < layer->b_size ? smaller(PANEL, layer->n_b - j * PANEL) : 0;
+    return k == 0 && j * NR < layer->b_size ? smaller(NR, layer->n_b - j * NR) : 0;
 }
 
 /* A member's part of the blocks and biases, whose gradients lie in slices. */
-static void apply_slices(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
+static void apply_shards(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
                          const struct brisk_batch* batch) {
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         const struct part part = blocks_of(work, team, layer);
         for (int64_t block = part.first; block < part.end; block++) {
             const int64_t k = block / layer->panels, j = block % layer->panels;
-            add_slices(work, block_at(layer, j, k), block_rows(layer, k) * PANEL, space->block);
+            reduce_shards(work, block_at(layer, j, k), block_rows(layer, k) * NR, space->block);
             apply_block(work, l, j, k, space->block, batch);
             if (biases_beside(layer, j, k) > 0) {
-                add_slices(work, layer->b + j * PANEL, PANEL, space->block);
-                apply_biases(work, l, layer->b + j * PANEL, PANEL, space->block, batch);
+                reduce_shards(work, layer->b + j * NR, NR, space->block);
+                apply_biases(work, l, layer->b + j * NR, NR, space->block, batch);
             }
         }
         lap(work, space, l, BRISK_PHASE_UPDATE);
@@ -44,9 +44,9 @@ static bool clips(const struct brisk_work* work, const struct brisk_batch* batch
 
 /* Σ g² of the true columns of rows of a panel, in float64. */
 static double sum_squares(const real* g, int64_t rows, int64_t columns) {
-    double sums[PANEL] = {0}, sum = 0;
-    for (int64_t r = 0; r < rows; r++, g += PANEL)
-        for (int c = 0; c < PANEL; c++)
+    double sums[NR] = {0}, sum = 0;
+    for (int64_t r = 0; r < rows; r++, g += NR)
+        for (int c = 0; c < NR; c++)
             sums[c] += (double)g[c] * (double)g[c];
     for (int64_t c = 0; c < columns; c++)
         sum += sums[c];
@@ -56,24 +56,24 @@ static double sum_squares(const real* g, int64_t rows, int64_t columns) {
 /* Complete the gradient of a block and of the biases beside it, and write down its squares. */
 static void complete_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                            const struct brisk_batch* batch) {
-    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * PANEL, n_biases = biases_beside(layer, j, k);
-    real *G = (real*)work->G + at, *b = (real*)work->G + layer->b + j * PANEL;
+    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR, n_biases = biases_beside(layer, j, k);
+    real *G = (real*)work->G + at, *b = (real*)work->G + layer->b + j * NR;
     const real* W = (const real*)work->P + at;
-    if (work->n_slices > 1)
-        add_slices(work, at, n, G);
+    if (work->n_shards > 1)
+        reduce_shards(work, at, n, G);
     if (layer->l2 != 0)
         for (int64_t i = 0; i < n; i += LANES)
             vec_store(G + i, vec_fma(vec_splat((real)(layer->l2 * batch->scale)), vec_load(W + i), vec_load(G + i)));
-    double sum = sum_squares(G, smaller(PANEL, layer->n_in - k * PANEL), smaller(PANEL, layer->n_out - j * PANEL));
+    double sum = sum_squares(G, smaller(NR, layer->n_in - k * NR), smaller(NR, layer->n_out - j * NR));
     if (n_biases > 0) {
-        if (work->n_slices > 1)
-            add_slices(work, layer->b + j * PANEL, PANEL, b);
+        if (work->n_shards > 1)
+            reduce_shards(work, layer->b + j * NR, NR, b);
         sum += sum_squares(b, 1, n_biases);
     }
     work->squares[layer->first_block + k * layer->panels + j] = sum;
 }
 
-static void scale_numbers(real* g, int64_t n, real factor) {
+static void scale_elements(real* g, int64_t n, real factor) {
     for (int64_t i = 0; i < n; i += LANES)
         vec_store(g + i, vec_load(g + i) * vec_splat(factor));
 }
@@ -106,16 +106,16 @@ static void clip_and_apply(const struct brisk_work* work, const struct brisk_tea
         const struct brisk_layer* layer = &work->layers[l];
         const struct part part = blocks_of(work, team, layer);
         for (int64_t block = part.first; block < part.end; block++) {
-            const int64_t k = block / layer->panels, j = block % layer->panels, b = layer->b + j * PANEL;
+            const int64_t k = block / layer->panels, j = block % layer->panels, b = layer->b + j * NR;
             real* G = (real*)work->G + block_at(layer, j, k);
             if (factor != 1)
-                scale_numbers(G, block_rows(layer, k) * PANEL, factor);
+                scale_elements(G, block_rows(layer, k) * NR, factor);
             penalise_block(work, layer, j, k);
             move_block(work, l, j, k, G, batch, 0);
             if (biases_beside(layer, j, k) > 0) {
                 if (factor != 1)
-                    scale_numbers((real*)work->G + b, PANEL, factor);
-                apply_biases(work, l, b, PANEL, (real*)work->G + b, batch);
+                    scale_elements((real*)work->G + b, NR, factor);
+                apply_biases(work, l, b, NR, (real*)work->G + b, batch);
             }
         }
         lap_of(work, team, l, BRISK_PHASE_UPDATE);

@@ -23,7 +23,7 @@ static bool drops(const struct brisk_layer* layer, const struct masks* masks) {
     return masks != NULL && layer->threshold > 0;
 }
 
-static real kept_scale(const struct brisk_layer* layer) {
+static real keep_scale(const struct brisk_layer* layer) {
     return (real)(65536.0 / (double)(65536 - layer->threshold));
 }
 
@@ -46,9 +46,9 @@ static void draw(const struct brisk_work* work, int64_t l, const struct masks* m
 /* A block of A[l+1]. Where a panel is narrower than a block of units, several have one draw. */
 static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
-    const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(kept_scale(layer));
+    const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(keep_scale(layer));
     const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
-    const int64_t first = of->j0 * PANEL, end = smaller(of->j1 * PANEL, layer->n_out);
+    const int64_t first = of->j0 * NR, end = smaller(of->j1 * NR, layer->n_out);
     struct numbers numbers;
     for (int64_t block = first / UNITS; block * UNITS < end; block++)
         for (int64_t i = of->i0; i < of->i1; i += DRAWN) {
@@ -58,8 +58,8 @@ static void drop_rows(const struct brisk_work* work, int64_t l, const struct mas
                 const int64_t unit = block * UNITS + c;
                 if (unit < first || unit >= end)
                     continue;
-                real* a = of->C + column(unit - first, of->c_stride) + (i - of->i0) * PANEL;
-                for (int64_t r = 0; r < n; r++, a += PANEL) {
+                real* a = of->C + column(unit - first, of->c_stride) + (i - of->i0) * NR;
+                for (int64_t r = 0; r < n; r++, a += NR) {
                     real number[LANES];
                     for (int u = 0; u < LANES; u++)
                         number[u] = (real)(int)numbers.of[r][c + u];
@@ -71,43 +71,43 @@ static void drop_rows(const struct brisk_work* work, int64_t l, const struct mas
 }
 
 /* delta = s · delta · f'(Z) where A was kept, else 0, of rows of v vectors of a panel. */
-INLINE void through_kept(enum brisk_activation f, real slope, real s, real rest, const struct kept* A, real* D,
-                         int64_t rows, int v) {
+INLINE void dropout_backward(enum brisk_activation f, real slope, real s, real rest, const struct saved* A, real* D,
+                             int64_t rows, int v) {
     const vec zero = vec_splat(0), one = vec_splat(1), slopes = vec_splat(slope);
-    for (int64_t i = 0; i < rows; i++, D += PANEL)
+    for (int64_t i = 0; i < rows; i++, D += NR)
         for (int j = 0; j < v; j++) {
-            const vec a = kept_vec(A, i, j), g = vec_load(D + j * LANES) * vec_splat(s);
+            const vec a = saved_vec(A, i, j), g = vec_load(D + j * LANES) * vec_splat(s);
             const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
-            const vec d = through(f, g, a * vec_splat(rest), slopes);
+            const vec d = activation_backward(f, g, a * vec_splat(rest), slopes);
             vec_store(D + j * LANES, vec_where_less(sign, zero, zero, d));
         }
 }
 
 /* A block of the delta of layer l, from the gradient with respect to what was kept of its A. */
-static void drop_delta(const struct brisk_work* work, int64_t l, const struct kept* A, const struct block* of) {
+static void drop_delta(const struct brisk_work* work, int64_t l, const struct saved* A, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
-    const real slope = (real)work->plan.slope, s = kept_scale(layer);
+    const real slope = (real)work->plan.slope, s = keep_scale(layer);
     const real rest = (real)(65536 - layer->threshold) / 65536; /* exact */
     const int64_t rows = of->i1 - of->i0;
     for (int64_t j = of->j0; j < of->j1; j++) {
-        const struct kept here = kept_at(A, j, of->i0), *a = &here;
+        const struct saved here = saved_at(A, j, of->i0), *a = &here;
         real* d = of->C + (j - of->j0) * of->c_stride;
         const int v = vectors_of(layer->n_out, j);
         switch (layer->activation) {
         case BRISK_SIGMOID:
-            through_kept(BRISK_SIGMOID, 0, s, rest, a, d, rows, v);
+            dropout_backward(BRISK_SIGMOID, 0, s, rest, a, d, rows, v);
             break;
         case BRISK_TANH:
-            through_kept(BRISK_TANH, 0, s, rest, a, d, rows, v);
+            dropout_backward(BRISK_TANH, 0, s, rest, a, d, rows, v);
             break;
         case BRISK_RELU:
-            through_kept(BRISK_RELU, 0, s, rest, a, d, rows, v);
+            dropout_backward(BRISK_RELU, 0, s, rest, a, d, rows, v);
             break;
         case BRISK_LEAKY_RELU:
-            through_kept(BRISK_LEAKY_RELU, slope, s, rest, a, d, rows, v);
+            dropout_backward(BRISK_LEAKY_RELU, slope, s, rest, a, d, rows, v);
             break;
         default:
-            through_kept(BRISK_IDENTITY, 0, s, rest, a, d, rows, v);
+            dropout_backward(BRISK_IDENTITY, 0, s, rest, a, d, rows, v);
         }
     }
 }

@@ -13,14 +13,14 @@ INLINE void dense_columns(const struct brisk_layer* layer, const real* A, int64_
                  : bias_step == 0 ? vec_splat(*bias)
                                   : vec_load_first(bias + j + smaller(v * LANES, n), left);
     }
-    for (int64_t k = 0; k < layer->n_in; k += UNIT, W += UNIT * layer->n_out) {
-        const vec a = vec_splat(A[k / PANEL * a_stride + k % PANEL / UNIT]);
+    for (int64_t k = 0; k < layer->n_in; k += VNNI, W += VNNI * layer->n_out) {
+        const vec a = vec_splat(A[k / NR * a_stride + k % NR / VNNI]);
         const int64_t next = k + 1 < layer->n_in ? layer->n_out : 0;
 #pragma GCC unroll 8
         for (int v = 0; v < WIDE; v++) {
             const int64_t left = edge ? (n > v * LANES ? n - v * LANES : 0) : LANES;
             const real* w = W + j + (edge ? smaller(v * LANES, n) : v * LANES);
-            acc[v] = vec_dot(a, dense_words(w, next, left, rounded), acc[v]);
+            acc[v] = vec_dot(a, load_dense(w, next, left, rounded), acc[v]);
         }
     }
     for (int v = 0; v < WIDE && v * LANES < n; v++)
@@ -32,38 +32,38 @@ INLINE void dense_columns(const struct brisk_layer* layer, const real* A, int64_
  * products would. */
 static void predict_few(const struct brisk_work* work, const void* params, const struct brisk_data* data,
                         const int64_t* rows, int64_t m, void* out) {
-    enum { STEP_OF_PANELS = 8 * LANES / PANEL };
+    enum { STEP_OF_PANELS = 8 * LANES / NR };
     const struct brisk_space* space = work->spaces;
     const bool rounded = rounds(work);
     gather(work, space, data, rows, 0, m);
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
-        const bool last = l + 1 == work->plan.n_layers, in_place = last || keeps_numbers(work);
+        const bool last = l + 1 == work->plan.n_layers, in_place = last || saves_f32(work);
         const real* W = (const real*)params + layer->dense_W;
         const real* b = work->plan.bias == BRISK_BIAS_NONE ? NULL : (const real*)params + layer->dense_b;
-        const int64_t a_stride = work->panel_stride / UNIT, b_step = work->plan.bias == BRISK_BIAS_NEURON;
+        const int64_t a_stride = work->panel_stride / VNNI, b_step = work->plan.bias == BRISK_BIAS_NEURON;
         for (int64_t j = 0; j < layer->panels; j += STEP_OF_PANELS) {
-            struct block block = {j, smaller(layer->panels, j + STEP_OF_PANELS), 0, m, space->C, m * PANEL};
+            struct block block = {j, smaller(layer->panels, j + STEP_OF_PANELS), 0, m, space->C, m * NR};
             if (in_place)
                 block.C = (real*)space->A[l + 1] + j * work->panel_stride, block.c_stride = work->panel_stride;
             for (int64_t i = 0; i < m; i++) {
-                const real* A = (const real*)space->A[l] + i * ROW;
-                real* Z = block.C + i * PANEL;
-                const bool edge = (j + STEP_OF_PANELS) * PANEL > layer->n_out;
+                const real* A = (const real*)space->A[l] + i * ROW_STEP;
+                real* Z = block.C + i * NR;
+                const bool edge = (j + STEP_OF_PANELS) * NR > layer->n_out;
                 if (rounded && edge)
-                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * PANEL, true, true);
+                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * NR, true, true);
                 else if (rounded)
-                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * PANEL, false, true);
+                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * NR, false, true);
                 else if (edge)
-                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * PANEL, true, false);
+                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * NR, true, false);
                 else
-                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * PANEL, false, false);
+                    dense_columns(layer, A, a_stride, W, b, b_step, Z, block.c_stride, j * NR, false, false);
             }
             for (int64_t p = j; p < block.j1; p++)
-                finish(layer->activation, (real)work->plan.slope, NULL, block.C + (p - j) * block.c_stride, m,
-                       vectors_of(layer->n_out, p));
+                epilogue_rows(layer->activation, (real)work->plan.slope, NULL, block.C + (p - j) * block.c_stride, m,
+                              vectors_of(layer->n_out, p));
             if (rounded && !last)
-                round_rows(work, &block, space->A[l + 1], A_size(work, l + 1), layer->n_out, LEFT);
+                pack_rows(work, &block, space->A[l + 1], A_size(work, l + 1), layer->n_out, LEFT);
         }
     }
     write_rows(work, space, m, out);

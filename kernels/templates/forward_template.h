@@ -19,7 +19,7 @@ static void after_forward(const struct product* product, const struct block* blo
     if (drops(&work->layers[l], pass->masks))
         drop_rows(work, l, pass->masks, block);
     if (rounds(work) && l + 1 < work->plan.n_layers)
-        round_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
+        pack_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
 }
 
 /* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z itself where `f` is the identity. */
@@ -27,24 +27,24 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
                           enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
                           int64_t i1) {
     const struct brisk_layer* layer = &work->layers[l];
-    const bool last = l + 1 == work->plan.n_layers, in_place = last || keeps_numbers(work);
+    const bool last = l + 1 == work->plan.n_layers, in_place = last || saves_f32(work);
     const real* P = work->P;
     const struct pass pass = {work, space, l, masks};
     const struct product forward = {
-        .A = along_rows(work, space->A[l], A_size(work, l)),
+        .A = row_major(work, space->A[l], A_size(work, l)),
         .B = weights_at(work->R, work->n_packed, layer->W),
-        .parts = work->parts,
+        .splits = work->splits,
         .bias = work->plan.bias == BRISK_BIAS_NONE ? NULL : P + layer->b,
         .bias_step = work->plan.bias == BRISK_BIAS_NEURON,
         .C = in_place ? space->A[l + 1] : space->C,
-        .a_stride = work->panel_stride / UNIT,
-        .b_stride = layer->W_panel / UNIT,
+        .a_stride = work->panel_stride / VNNI,
+        .b_stride = layer->W_panel / VNNI,
         .c_stride = in_place ? work->panel_stride : 0,
-        .K = (layer->n_in + UNIT - 1) / UNIT,
+        .K = (layer->n_in + VNNI - 1) / VNNI,
         .n = layer->n_out,
         .f = f,
         .slope = (real)work->plan.slope,
-        .then = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
+        .post_op = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
         .pass = &pass,
     };
     product(&forward, j0, j1, i0, i1);
@@ -91,7 +91,7 @@ static void write_rows(const struct brisk_work* work, const struct brisk_space* 
     const int64_t n_layers = work->plan.n_layers, stride = work->panel_stride;
     const struct brisk_layer* layer = &work->layers[n_layers - 1];
     for (int64_t i = 0; i < m; i++, out += layer->n_out) {
-        real* A = (real*)space->A[n_layers] + i * PANEL;
+        real* A = (real*)space->A[n_layers] + i * NR;
         double sum;
         if (layer->activation == BRISK_SOFTMAX)
             softmax_row(A, stride, layer->n_out, &sum);

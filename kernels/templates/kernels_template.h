@@ -1,5 +1,9 @@
-/* All kernels for one ISA and dtype: an isa_*.c includes its vectors, then this, and fills its table. */
+/* All kernels, for the vectors that BRISK_ISA and BRISK_DOUBLE choose. */
+#ifndef BRISK_KERNELS_TEMPLATE_H
+#define BRISK_KERNELS_TEMPLATE_H
+
 #include "../brisk.h"
+#include "../isa/vec.h"
 #include "../runtime/parts.h"
 #include "../runtime/philox.h"
 #include "../runtime/pool.h"
@@ -9,46 +13,30 @@
 #include <math.h>
 #include <string.h>
 
-/* Whether products are of tiles: vec_amx.h. */
-#ifndef BRISK_TILES
-#define BRISK_TILES 0
-#endif
+#include "vec_math_template.h"
 
-/* Numbers in a word of what products read, of which vec_dot multiplies all. */
-#ifndef BRISK_UNIT
-#define BRISK_UNIT 1
-
-INLINE vec vec_dot(vec a, vec b, vec c) {
-    return vec_fma(a, b, c);
-}
-#endif
-
-enum { UNIT = BRISK_UNIT };
-
-#include "activations_template.h"
-
-#include "slope_template.h"
+#include "activation_template.h"
 
 #include "panels_template.h"
 
 #include "rounding_template.h"
 
-#if BRISK_UNIT == 2
-#include "pairs_template.h"
+#if BRISK_VNNI == 2
+#include "pack_bf16_template.h"
 #else
-#include "numbers_template.h"
+#include "pack_f32_template.h"
 #endif
 
-#include "fetch_template.h"
+#include "prefetch_template.h"
 
-#include "settle_template.h"
+#include "epilogue_template.h"
 
 #if BRISK_TILES
 #include "matrix_tiles_template.h"
 #else
 #include "vector_tiles_template.h"
 
-#include "turned_product_template.h"
+#include "gemm_tn_template.h"
 #endif
 
 #include "product_template.h"
@@ -59,10 +47,6 @@ enum { UNIT = BRISK_UNIT };
 
 #if !BRISK_TILES
 #include "few_rows_template.h"
-
-#define BRISK_FEW_ROWS .predict_few = predict_few
-#else
-#define BRISK_FEW_ROWS .begin = tiles_configure, .end = tiles_release
 #endif
 
 #include "loss_template.h"
@@ -77,42 +61,6 @@ enum { UNIT = BRISK_UNIT };
 
 #include "step_template.h"
 
-#if BRISK_PROFILED
-
 #include "limits_template.h"
 
-static double recorded_step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
-                            const struct brisk_batch* batch) {
-    brisk_begin(work, team->rank, batch);
-    const double loss = step(work, team, data, batch);
-    brisk_end(work, team->rank);
-    return loss;
-}
-
-#define BRISK_STEP recorded_step
-#define BRISK_LIMITS                                                                                                   \
-    .chain_flops = CHAIN_FLOPS, .chains = chains, .stream_read = stream_read, .stream_triad = stream_triad
-#else
-#define BRISK_STEP step
-#define BRISK_LIMITS .chain_flops = 0
 #endif
-
-#define BRISK_TABLE(ISA)                                                                                               \
-    {.isa = ISA,                                                                                                       \
-     .precision = UNIT == 1 || BRISK_TILES ? BRISK_HIGHEST : BRISK_HIGH,                                               \
-     .size = sizeof(real),                                                                                             \
-     .unit = UNIT,                                                                                                     \
-     .panel = PANEL,                                                                                                   \
-     .rows = RUN,                                                                                                      \
-     .block = UNIT == 1 ? 0 : ROW_BLOCK * PANELS * PANEL,                                                              \
-     .enter = enter,                                                                                                   \
-     .leave = leave,                                                                                                   \
-     .turn = turn,                                                                                                     \
-     .predict = predict,                                                                                               \
-     BRISK_FEW_ROWS,                                                                                                   \
-     .step = BRISK_STEP,                                                                                               \
-     .finite = learned_is_finite,                                                                                      \
-     .weigh = weigh,                                                                                                   \
-     .add = add,                                                                                                       \
-     .update = update,                                                                                                 \
-     BRISK_LIMITS}

@@ -2,19 +2,19 @@
 
 #if BRISK_TILES
 
-enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * SPAN / ROUNDS_OF_A_SQUARE };
+enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * PACK_ROWS / ROUNDS_OF_A_SQUARE };
 
 /* As many products of four tiles as take about as long as so many rounds of chains; returns what keeps them alive. */
 static double chains(int64_t rounds) {
-    real C[PANEL * PANEL], words[2 * TILE_ROWS * LANES];
+    real C[NR * NR], words[2 * TILE_ROWS * LANES];
     for (int i = 0; i < 2 * TILE_ROWS; i++)
-        vec_store(words + i * LANES, vec_neighbours(vec_splat(1), vec_splat((real)0.5)));
+        vec_store(words + i * LANES, vec_cvt_bf16(vec_splat(1), vec_splat((real)0.5)));
     tiles_begin(2, 2, NULL, 0);
     tiles_left(2, words);
     tiles_right(2, words);
     for (int64_t i = 0; i < rounds; i += ROUNDS_OF_A_SQUARE)
         tiles_dot(2, 2);
-    tiles_store(2, 2, C, PANEL);
+    tiles_store(2, 2, C, NR);
     return (double)C[0];
 }
 
@@ -22,7 +22,7 @@ static double chains(int64_t rounds) {
 
 /* Independent chains: two FMA units times the four or five cycles that each waits for its last result, and no more than
  * registers hold. They start apart, or the compiler would keep one. */
-enum { CHAINS = TILE == 8 ? 24 : 12, CHAIN_FLOPS = 2 * UNIT * LANES * CHAINS };
+enum { CHAINS = MR == 8 ? 24 : 12, CHAIN_FLOPS = 2 * VNNI * LANES * CHAINS };
 
 /* `rounds` times a = a / 2 + 1, or, of words, a = a + x y, in all chains; returns what keeps them alive. */
 static double chains(int64_t rounds) {
@@ -33,7 +33,7 @@ static double chains(int64_t rounds) {
     for (int64_t i = 0; i < rounds; i++)
 #pragma GCC unroll 24
         for (int c = 0; c < CHAINS; c++)
-            acc[c] = UNIT == 1 ? vec_fma(acc[c], x, y) : vec_dot(x, y, acc[c]);
+            acc[c] = VNNI == 1 ? vec_fma(acc[c], x, y) : vec_dot(x, y, acc[c]);
     for (int c = 0; c < CHAINS; c++)
         sum = sum + acc[c];
     return (double)vec_sum(sum);

@@ -38,20 +38,20 @@ static double softmax_squared_error(real* A, const real* Y, real* D, int64_t str
 }
 
 /* A in least … 1 - least, of which cross-entropy takes -log. */
-static double bounded(double A, double least) {
+static double clip_to(double A, double least) {
     return A < least ? least : A > 1 - least ? 1 - least : A;
 }
 
 /* -Σ Y log A + (1-Y) log(1-A), from A where delta will be; and factor · (A - Y) there. */
-static double told_of_both(const real* Y, real* D, int64_t stride, int64_t n, double factor, double least) {
+static double bce_clipped(const real* Y, real* D, int64_t stride, int64_t n, double factor, double least) {
     double losses = 0;
     for (int64_t j = 0; j < n; j++) {
         real* d = D + column(j, stride);
         const double a = (double)*d, y = (double)Y[j];
         if (y != 0)
-            losses -= y * log(bounded(a, least));
+            losses -= y * log(clip_to(a, least));
         if (y != 1)
-            losses -= (1 - y) * log(bounded(1 - a, least));
+            losses -= (1 - y) * log(clip_to(1 - a, least));
         *d = (*d - Y[j]) * (real)factor;
     }
     return losses;
@@ -74,34 +74,34 @@ static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64
         else
             vec_store(D + at, (a - y) * factors);
     }
-    return least > 0 ? told_of_both(Y, D, stride, n, factor, least) : (double)vec_sum(losses);
+    return least > 0 ? bce_clipped(Y, D, stride, n, factor, least) : (double)vec_sum(losses);
 }
 
 /* delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label; logsumexp(Z) - Z[label], less log(odds). */
 static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor,
-                                          double least, double* odds) {
+                                          double least, double* sum_exp) {
     if ((uint64_t)label >= (uint64_t)n) /* changed behind our back since it was checked */
         return NAN;
     const int64_t at_label = column(label, stride);
-    const double taken = (double)Z[at_label];
-    const double highest = softmax_row(Z, stride, n, odds);
+    const double z_label = (double)Z[at_label];
+    const double highest = softmax_row(Z, stride, n, sum_exp);
     const vec factors = vec_splat((real)factor);
     for (int64_t j = 0; j < n; j += LANES)
         vec_store(D + column(j, stride), vec_load(Z + column(j, stride)) * factors);
     D[at_label] -= (real)factor;
     if (least == 0)
-        return highest - taken;
-    *odds = 1 / bounded((double)Z[at_label], least);
+        return highest - z_label;
+    *sum_exp = 1 / clip_to((double)Z[at_label], least);
     return 0;
 }
 
 /* delta = factor · (A - Y), where A = softmax(Z); Σ Y (logsumexp(Z) - Z). */
 static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
                                     double least) {
-    double share = 0, taken = 0, sum;
+    double y_sum = 0, z_label = 0, sum;
     for (int64_t j = 0; j < n; j++) {
-        share += (double)Y[j];
-        taken += (double)Y[j] * (double)Z[column(j, stride)];
+        y_sum += (double)Y[j];
+        z_label += (double)Y[j] * (double)Z[column(j, stride)];
     }
     const double highest = softmax_row(Z, stride, n, &sum);
     const vec factors = vec_splat((real)factor);
@@ -110,11 +110,11 @@ static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t str
         vec_store(D + at, (vec_load(Z + at) - vec_load_first(Y + j, n - j)) * factors);
     }
     if (least == 0)
-        return log(sum) * share - (taken - highest * share);
-    double told = 0;
+        return log(sum) * y_sum - (z_label - highest * y_sum);
+    double reported = 0;
     for (int64_t j = 0; j < n; j++)
-        told -= (double)Y[j] * log(bounded((double)Z[column(j, stride)], least));
-    return told;
+        reported -= (double)Y[j] * log(clip_to((double)Z[column(j, stride)], least));
+    return reported;
 }
 
 /* delta = factor · (A - Y), where A = e^Z; Σ A - Y - Y Z + Y log Y, half the deviance. Where A is near Y nearly all of
@@ -177,7 +177,7 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
         if (o->data->weight != NULL)
             w = vec_splat(((const real*)o->data->weight)[o->rows[i]]);
         for (int64_t j = 0; j < n; j += LANES) {
-            const int64_t at = column(j, o->stride) + i * PANEL;
+            const int64_t at = column(j, o->stride) + i * NR;
             const vec a = vec_load(o->A + at), error = vec_first(a - vec_load_first(Y + j, n - j), n - j, 0);
             vec weighted;
             if (loss == BRISK_MSE) {
@@ -191,13 +191,13 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
                 weighted = w * clipped;
                 losses = vec_fma(w * size, vec_fnma(half, size, vec_abs(error)), losses);
             }
-            vec_store(o->D + at, through(f, weighted * factor, a, slope));
+            vec_store(o->D + at, activation_backward(f, weighted * factor, a, slope));
         }
     }
     return (double)vec_sum(losses);
 }
 
-INLINE double errors_through(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
+INLINE double errors_of_activation(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (f) {
     case BRISK_SIGMOID:
         return errors(loss, BRISK_SIGMOID, o);
@@ -215,11 +215,11 @@ INLINE double errors_through(enum brisk_loss loss, enum brisk_activation f, cons
 static double errors_of(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (loss) {
     case BRISK_MSE:
-        return errors_through(BRISK_MSE, f, o);
+        return errors_of_activation(BRISK_MSE, f, o);
     case BRISK_ABSOLUTE_ERROR:
-        return errors_through(BRISK_ABSOLUTE_ERROR, f, o);
+        return errors_of_activation(BRISK_ABSOLUTE_ERROR, f, o);
     default:
-        return errors_through(BRISK_HUBER, f, o);
+        return errors_of_activation(BRISK_HUBER, f, o);
     }
 }
 
@@ -227,7 +227,7 @@ static double errors_of(enum brisk_loss loss, enum brisk_activation f, const str
 
 /* The loss of row i of the data, of weight w, whose Z becomes A where that is softmax; less log(odds). */
 static double loss_row(const struct brisk_work* work, const struct brisk_data* data, int64_t i, real* Z, real* D,
-                       double w, double scale, double* odds) {
+                       double w, double scale, double* sum_exp) {
     const struct brisk_layer* layer = &work->layers[work->plan.n_layers - 1];
     const int64_t n = layer->n_out, stride = work->panel_stride;
     const real* Y = data->labels == NULL ? (const real*)data->Y + i * n : NULL;
@@ -240,11 +240,11 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
         return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor, least);
     if (Y != NULL)
         return w * softmax_cross_entropy(Z, Y, D, stride, n, factor, least);
-    const double loss = w * softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor, least, odds);
+    const double loss = w * softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor, least, sum_exp);
     if (w == 1)
         return loss;
-    const double own = *odds;
-    *odds = 1;
+    const double own = *sum_exp;
+    *sum_exp = 1;
     return loss + w * log(own);
 }
 
@@ -255,7 +255,7 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
     const int64_t last = plan->n_layers - 1;
     const enum brisk_activation f = work->layers[last].activation;
     /* Where delta[L] is not kept as numbers, they lie in the next buffer, which nobody reads meanwhile. */
-    real *Z = space->A[last + 1], *D = D_of(space, keeps_numbers(work) ? last : last + 1);
+    real *Z = space->A[last + 1], *D = D_of(space, saves_f32(work) ? last : last + 1);
     struct outputs outputs = {
         .A = Z,
         .D = D,
@@ -276,19 +276,19 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
         } else
             for (int64_t i = start; i < end; i++) {
                 const double weight = data->weight == NULL ? 1 : (double)((const real*)data->weight)[rows[i]];
-                double odds = 1;
-                loss += loss_row(work, data, rows[i], Z + i * PANEL, D + i * PANEL, plan->loss_scale * weight, scale,
-                                 &odds);
+                double sum_exp = 1;
+                loss +=
+                    loss_row(work, data, rows[i], Z + i * NR, D + i * NR, plan->loss_scale * weight, scale, &sum_exp);
                 /* One log for 16 rows: alone it takes as long as the rest of a loss. Odds are at most the number of
                  * outputs or 1 / least, below 2^63: their product is a number. */
-                product *= odds;
+                product *= sum_exp;
             }
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
     }
     if (rounds(work) && work->training) {
         const struct brisk_layer* layer = &work->layers[last];
-        const struct block block = {0, layer->panels, i0, i1, D + i0 * PANEL, work->panel_stride};
-        round_rows(work, &block, D_of(space, last), D_size(work), layer->n_out, RIGHT);
+        const struct block block = {0, layer->panels, i0, i1, D + i0 * NR, work->panel_stride};
+        pack_rows(work, &block, D_of(space, last), D_size(work), layer->n_out, RIGHT);
     }
 }
 

@@ -14,20 +14,20 @@
 
 enum {
     SQUARE = 2 * TILE_ROWS, /* rows of C; and columns, a panel */
-    APART = SPAN            /* rows of a block whose words along columns nobody else writes */
+    ROW_GRAIN = PACK_ROWS   /* rows of a block whose words along columns nobody else writes */
 };
 
 /* See product_template.h and weights_template.h. Of three parts the operands of a block are three times as large. */
-static int64_t words_whole(int n) {
+static int64_t kc_whole(int n) {
     (void)n;
     return 256;
 }
 
-static int64_t words_in_block(int n) {
+static int64_t kc_block(int n) {
     return n == 1 ? 256 : 128;
 }
 
-static int64_t rows_in_turn(int n) {
+static int64_t kc_tn_block(int n) {
     return n == 1 ? 512 : 256;
 }
 
@@ -35,48 +35,49 @@ static int64_t steps_of(int64_t words) {
     return (words + TILE_ROWS - 1) / TILE_ROWS;
 }
 
-/* How often `multiply` fetches, for so many rows and words, and `weights_block`. */
-static int64_t fetches_of_rows(int64_t rows, int64_t K) {
+/* How often `multiply` fetches, for so many rows and words, and `gemm_tn_block`. */
+static int64_t prefetches_of_rows(int64_t rows, int64_t K) {
     return (rows / SQUARE + 1) * steps_of(K);
 }
 
-static int64_t fetches_of_block(int64_t rows, int64_t columns, int64_t m) {
+static int64_t prefetches_of_block(int64_t rows, int64_t columns, int64_t m) {
     (void)rows, (void)columns;
     return m > 0 ? steps_of(m) : 1;
 }
 
 /* What a square fetches in each of its steps. */
-struct early {
-    struct fetch* left;
-    struct fetch* right; /* or NULL, as ahead */
-    struct ahead* ahead;
+struct square_prefetch {
+    struct prefetch* left;
+    struct prefetch* right; /* or NULL, as ahead */
+    struct next_batch* next_batch;
 };
 
-static bool fetches(const struct early* early) {
-    return early->left->lines > 0 || (early->right != NULL && early->right->lines > 0) || early->ahead != NULL;
+static bool any_prefetch(const struct square_prefetch* prefetches) {
+    return prefetches->left->lines > 0 || (prefetches->right != NULL && prefetches->right->lines > 0) ||
+           prefetches->next_batch != NULL;
 }
 
 /* Apart, to leave the step its registers. */
-static __attribute__((noinline)) void fetch_early(const struct early* early) {
-    fetch_lines(early->left);
-    if (early->right != NULL)
-        fetch_lines(early->right);
-    if (early->ahead != NULL)
-        for (int64_t line = 0; line < early->ahead->per_tile; line++)
-            fetch_ahead(early->ahead);
+static __attribute__((noinline)) void prefetch_square(const struct square_prefetch* prefetches) {
+    prefetch_lines(prefetches->left);
+    if (prefetches->right != NULL)
+        prefetch_lines(prefetches->right);
+    if (prefetches->next_batch != NULL)
+        for (int64_t line = 0; line < prefetches->next_batch->per_call; line++)
+            prefetch_next_batch(prefetches->next_batch);
 }
 
 /* C = init + the sum over parts a + b < n, and so many steps, of left[a] @ right[b]. From step to step the left operand
  * goes on by left_step words, the right one by the rows of a tile. init is 0 where it is NULL, else its rows are
  * init_step numbers apart: 0 for one row. */
 INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                       const real* init, int64_t init_step, real* C, const struct early* early) {
+                       const real* init, int64_t init_step, real* C, const struct square_prefetch* prefetches) {
     const real *A = left.first, *B = right.first;
-    const bool fetch = fetches(early);
+    const bool prefetch = any_prefetch(prefetches);
     tiles_begin(r, v, init, init_step);
-    for (int64_t step = 0; step < steps; step++, A += left_step, B += TILE_ROWS * PANEL) {
-        if (fetch)
-            fetch_early(early);
+    for (int64_t step = 0; step < steps; step++, A += left_step, B += TILE_ROWS * NR) {
+        if (prefetch)
+            prefetch_square(prefetches);
         tiles_left(r, A);
         if (n == 3) {
             tiles_right(v, B + 2 * right.step);
@@ -101,53 +102,53 @@ INLINE void sum_square(int r, int v, int n, int64_t steps, struct operand left, 
             tiles_dot(r, v);
         }
     }
-    tiles_store(r, v, C, PANEL);
+    tiles_store(r, v, C, NR);
 }
 
 INLINE void square_of(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                      const real* init, int64_t init_step, real* C, const struct early* early) {
+                      const real* init, int64_t init_step, real* C, const struct square_prefetch* prefetches) {
     if (n == 1)
-        sum_square(r, v, 1, steps, left, left_step, right, init, init_step, C, early);
+        sum_square(r, v, 1, steps, left, left_step, right, init, init_step, C, prefetches);
     else if (n == 2)
-        sum_square(r, v, 2, steps, left, left_step, right, init, init_step, C, early);
+        sum_square(r, v, 2, steps, left, left_step, right, init, init_step, C, prefetches);
     else
-        sum_square(r, v, 3, steps, left, left_step, right, init, init_step, C, early);
+        sum_square(r, v, 3, steps, left, left_step, right, init, init_step, C, prefetches);
 }
 
 static void square(int r, int v, int n, int64_t steps, struct operand left, int64_t left_step, struct operand right,
-                   const real* init, int64_t init_step, real* C, const struct early* early) {
+                   const real* init, int64_t init_step, real* C, const struct square_prefetch* prefetches) {
     if (r == 2 && v == 2)
-        square_of(2, 2, n, steps, left, left_step, right, init, init_step, C, early);
+        square_of(2, 2, n, steps, left, left_step, right, init, init_step, C, prefetches);
     else if (r == 2)
-        square_of(2, 1, n, steps, left, left_step, right, init, init_step, C, early);
+        square_of(2, 1, n, steps, left, left_step, right, init, init_step, C, prefetches);
     else if (v == 2)
-        square_of(1, 2, n, steps, left, left_step, right, init, init_step, C, early);
+        square_of(1, 2, n, steps, left, left_step, right, init, init_step, C, prefetches);
     else
-        square_of(1, 1, n, steps, left, left_step, right, init, init_step, C, early);
+        square_of(1, 1, n, steps, left, left_step, right, init, init_step, C, prefetches);
 }
 
 /* `rows` rows of one panel of C, of which so many columns are true: C = init + Σ A[a] @ B[b] over the parts a + b < n,
  * or, without init, C is added to. A's panels are a_stride apart; init is a row. */
 static void multiply(int64_t rows, int64_t columns, struct operand A, int64_t a_stride, int64_t K, struct operand B,
-                     int n, const real* init, real* C, struct fetch* fetch) {
+                     int n, const real* init, real* C, struct prefetch* prefetch) {
     const int v = vectors_of(columns, 0);
-    const struct early early = {.left = fetch};
-    for (; rows > 0; rows -= SQUARE, A.first += SQUARE * ROW, C += SQUARE * PANEL)
+    const struct square_prefetch prefetches = {.left = prefetch};
+    for (; rows > 0; rows -= SQUARE, A.first += SQUARE * ROW_STEP, C += SQUARE * NR)
         square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(K), A, a_stride, B, init == NULL ? C : init,
-               init == NULL ? PANEL : 0, C, &early);
+               init == NULL ? NR : 0, C, &prefetches);
 }
 
 /* dW of one block (panel, panel) of weights, of which so many rows and columns are true, from m rows of words. */
-static void weights_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
-                          enum outcome outcome, real share, real rate, struct fetch next_A, struct fetch next_D,
-                          struct ahead* ahead) {
+static void gemm_tn_block(int64_t columns, struct operand A, struct operand D, int n, int64_t m, int64_t rows, real* C,
+                          enum epilogue_kind kind, real shrink, real rate, struct prefetch next_A,
+                          struct prefetch next_D, struct next_batch* next_batch) {
     const int v = vectors_of(columns, 0);
-    const struct early early = {&next_A, &next_D, ahead};
-    real dW[PANEL * PANEL];
-    square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(m), A, SPAN * ROW, D, outcome == ADD ? C : NULL, PANEL,
-           outcome == STEP ? dW : C, &early);
-    if (outcome == STEP)
+    const struct square_prefetch prefetches = {&next_A, &next_D, next_batch};
+    real dW[NR * NR];
+    square(rows > TILE_ROWS ? 2 : 1, v, n, steps_of(m), A, PACK_ROWS * ROW_STEP, D, kind == BETA_1 ? C : NULL, NR,
+           kind == FUSED_SGD ? dW : C, &prefetches);
+    if (kind == FUSED_SGD)
         for (int64_t i = 0; i < rows; i++)
             for (int j = 0; j < v; j++)
-                settle(C + i * PANEL + j * LANES, vec_load(dW + i * PANEL + j * LANES), STEP, share, rate);
+                apply_epilogue(C + i * NR + j * LANES, vec_load(dW + i * NR + j * LANES), FUSED_SGD, shrink, rate);
 }

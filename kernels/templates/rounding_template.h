@@ -9,9 +9,9 @@
  * else whole; and always whole weights.
  *
  * How this lies in memory depends on the words that the ISA's products read, of one number or of two:
- * numbers_template.h and pairs_template.h offer the same functions for either. */
+ * pack_f32_template.h and pack_bf16_template.h offer the same functions for either. */
 
-enum { MOST_PARTS = 3 };
+enum { MAX_SPLITS = 3 };
 
 /* Where dW's product has an operand: A on its left, delta on its right. */
 enum side { LEFT, RIGHT };
@@ -24,24 +24,24 @@ struct operand {
 
 /* Whether products read parts of numbers, or the numbers: known without a look where words are of two. */
 INLINE bool rounds(const struct brisk_work* work) {
-    return UNIT > 1 || work->rounds;
+    return VNNI > 1 || work->rounds;
 }
 
 /* A or delta, of so many numbers with its pads, to be read along its rows. Where it has several parts, the number stays
  * beside them. */
-static struct operand along_rows(const struct brisk_work* work, const real* x, int64_t numbers) {
-    return work->parts == 1 ? (struct operand){x, 0} : (struct operand){x + numbers, numbers};
+static struct operand row_major(const struct brisk_work* work, const real* x, int64_t elements) {
+    return work->splits == 1 ? (struct operand){x, 0} : (struct operand){x + elements, elements};
 }
 
 /* The same, along its columns. */
-static struct operand along_columns(const struct brisk_work* work, const real* x, int64_t numbers) {
-    const struct operand rows = along_rows(work, x, numbers);
-    return UNIT == 1 ? rows : (struct operand){rows.first + numbers / 2, numbers};
+static struct operand vnni_layout(const struct brisk_work* work, const real* x, int64_t elements) {
+    const struct operand rows = row_major(work, x, elements);
+    return VNNI == 1 ? rows : (struct operand){rows.first + elements / 2, elements};
 }
 
 /* Of n weights the part at `at`. */
 static struct operand weights_at(const void* x, int64_t n, int64_t at) {
-    return (struct operand){(const real*)x + at / UNIT, n / UNIT};
+    return (struct operand){(const real*)x + at / VNNI, n / VNNI};
 }
 
 #if BRISK_DOUBLE

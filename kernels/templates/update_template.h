@@ -61,8 +61,8 @@ INLINE vec move(const struct rule* rule, enum brisk_rule kind, bool rated, vec w
 }
 
 /* Move n weights W by the gradient G; S holds their first slot of state, T their second, if the rule has them. */
-INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, bool rated, real* W, const real* G, real* S,
-                           real* T, int64_t n) {
+INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, bool rated, real* W, const real* G, real* S,
+                            real* T, int64_t n) {
     const bool one = kind != BRISK_SGD, two = kind == BRISK_ADAM;
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t left = n - i;
@@ -76,22 +76,22 @@ INLINE void update_numbers(const struct rule* rule, enum brisk_rule kind, bool r
     }
 }
 
-static void update_run(const struct rule* rule, real* W, const real* G, real* S, real* T, int64_t n) {
+static void update_tensor(const struct rule* rule, real* W, const real* G, real* S, real* T, int64_t n) {
     switch (rule->kind) {
     case BRISK_SGD:
-        update_numbers(rule, BRISK_SGD, false, W, G, NULL, NULL, n);
+        update_elements(rule, BRISK_SGD, false, W, G, NULL, NULL, n);
         break;
     case BRISK_MOMENTUM:
         if (rule->rated)
-            update_numbers(rule, BRISK_MOMENTUM, true, W, G, S, NULL, n);
+            update_elements(rule, BRISK_MOMENTUM, true, W, G, S, NULL, n);
         else
-            update_numbers(rule, BRISK_MOMENTUM, false, W, G, S, NULL, n);
+            update_elements(rule, BRISK_MOMENTUM, false, W, G, S, NULL, n);
         break;
     case BRISK_ADAM:
-        update_numbers(rule, BRISK_ADAM, false, W, G, S, T, n);
+        update_elements(rule, BRISK_ADAM, false, W, G, S, T, n);
         break;
     case BRISK_RMSPROP:
-        update_numbers(rule, BRISK_RMSPROP, false, W, G, S, NULL, n);
+        update_elements(rule, BRISK_RMSPROP, false, W, G, S, NULL, n);
         break;
     }
 }
@@ -107,7 +107,7 @@ static void update(const struct brisk_plan* plan, const struct brisk_layer* laye
         const int64_t W = layer->dense_W, b = layer->dense_b;
         const struct rule of_W = rule_of(plan, rate * layer->rate_W, layer->decay_W, 0, step);
         const struct rule of_b = rule_of(plan, rate * layer->rate_b, layer->decay_b, 0, step);
-        update_run(&of_W, P + W, G + W, S + W, S + n + W, layer->n_in * layer->n_out);
-        update_run(&of_b, P + b, G + b, S + b, S + n + b, layer->n_b);
+        update_tensor(&of_W, P + W, G + W, S + W, S + n + W, layer->n_in * layer->n_out);
+        update_tensor(&of_b, P + b, G + b, S + b, S + n + b, layer->n_b);
     }
 }

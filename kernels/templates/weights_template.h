@@ -7,33 +7,33 @@
  * registers into W and never lies in memory. Other rules find it in a block on the stack; it has a buffer of its own,
  * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
 
-enum { FEW_ROWS = 512 }; /* of A and D, that are summed in one go */
+enum { KC_TN_WHOLE = 512 }; /* of A and D, that are summed in one go */
 
 /* Of more, those that are: from a panel of D they stay in L1, as from one of A where the unit has vectors, and the next
  * are fetched. No rows: one round, which adds nothing. */
-static int64_t rows_in_run(const struct brisk_work* work, int64_t m) {
-    return m > FEW_ROWS ? rows_in_turn(work->parts) : m > 0 ? m : 1;
+static int64_t kc_tn_of(const struct brisk_work* work, int64_t m) {
+    return m > KC_TN_WHOLE ? kc_tn_block(work->splits) : m > 0 ? m : 1;
 }
 
 /* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
  * in G and applied when the `last` chunk is in it, or, where there is no last, by apply_template.h. Neither: applied at
  * once. */
-struct sink {
-    bool fused, kept;
+struct grad_dest {
+    bool fused_sgd, accumulate;
     bool first, last; /* of the chunks that share it */
     real* G;          /* if kept */
     const struct brisk_batch* batch;
-    struct ahead* ahead; /* for the lowest layer, or NULL */
+    struct next_batch* next_batch; /* for the lowest layer, or NULL */
 };
 
 /* Whether products read copies of this layer's weights, to be written when these have moved. */
-static bool turns(const struct brisk_work* work, int64_t l) {
+static bool has_copies(const struct brisk_work* work, int64_t l) {
     return l > 0 || rounds(work);
 }
 
 /* Write them for one block. */
-static void turn_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
-    round_block(work, &work->layers[l], j, k, l > 0 && work->training);
+static void write_copies(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
+    pack_block(work, &work->layers[l], j, k, l > 0 && work->training);
 }
 
 /* Σ W² of the true weights of one block, for the l2 term of the loss; summed up row by row in vectors, as one number
@@ -42,9 +42,9 @@ static void penalise_block(const struct brisk_work* work, const struct brisk_lay
     if (layer->l2 == 0)
         return;
     const real* W = (const real*)work->P + block_at(layer, j, k);
-    const int64_t rows = smaller(PANEL, layer->n_in - k * PANEL), columns = layer->n_out - j * PANEL;
+    const int64_t rows = smaller(NR, layer->n_in - k * NR), columns = layer->n_out - j * NR;
     vec left = vec_splat(0), right = vec_splat(0);
-    for (int64_t r = 0; r < rows; r++, W += PANEL) {
+    for (int64_t r = 0; r < rows; r++, W += NR) {
         const vec a = vec_load(W), b = vec_load(W + LANES);
         left = vec_fma(a, a, left);
         right = vec_fma(b, b, right);
@@ -77,9 +77,9 @@ static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int6
     const struct brisk_layer* layer = &work->layers[l];
     const int64_t at = block_at(layer, j, k);
     const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
-    update_run(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, block_rows(layer, k) * PANEL);
-    if (turns(work, l))
-        turn_block(work, l, j, k);
+    update_tensor(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, block_rows(layer, k) * NR);
+    if (has_copies(work, l))
+        write_copies(work, l, j, k);
 }
 
 /* A block's gradient is complete, in g: move its weights, or leave the gradient in G. */
@@ -92,7 +92,7 @@ static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int
         move_block(work, l, j, k, g, batch, l2);
         return;
     }
-    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * PANEL;
+    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR;
     const real* W = (const real*)work->P + at;
     real* G = (real*)work->G + at;
     for (int64_t i = 0; i < n; i += LANES)
@@ -109,12 +109,12 @@ static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, i
         return;
     }
     const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->step);
-    update_run(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, n);
+    update_tensor(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, n);
 }
 
 /* db of panels j0 … j1, or, if the layer shares one bias, of all of it, which the first panel stands for. */
 static void biases_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
-                         int64_t j0, int64_t j1, const struct sink* sink) {
+                         int64_t j0, int64_t j1, const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool shared = work->plan.bias == BRISK_BIAS_LAYER;
     if (work->plan.bias == BRISK_BIAS_NONE || (shared && j0 > 0))
@@ -123,30 +123,30 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     for (int64_t j = shared ? 0 : j0; j < (shared ? layer->panels : j1); j++) {
         vec sums[2];
         sum_delta(work, space, l, j, m, sums);
-        const int64_t n = layer->n_out - j * PANEL;
+        const int64_t n = layer->n_out - j * NR;
         total = total + vec_first(sums[0], n, 0) + vec_first(sums[1], n > LANES ? n - LANES : 0, 0);
         if (shared && j + 1 < layer->panels)
             continue;
-        real db[PANEL];
-        const int64_t at = layer->b + (shared ? 0 : j * PANEL);
+        real db[NR];
+        const int64_t at = layer->b + (shared ? 0 : j * NR);
         vec_store(db, sums[0]);
         vec_store(db + LANES, sums[1]);
         if (shared)
             db[0] = vec_sum(total);
         const real* g = db;
-        if (sink->kept) {
-            real* G = sink->G + at;
-            for (int64_t i = 0; i < PANEL; i++)
-                G[i] = sink->first ? db[i] : G[i] + db[i];
+        if (dest->accumulate) {
+            real* G = dest->G + at;
+            for (int64_t i = 0; i < NR; i++)
+                G[i] = dest->first ? db[i] : G[i] + db[i];
             g = G;
         }
-        if (sink->last)
-            apply_biases(work, l, at, PANEL, g, sink->batch);
+        if (dest->last)
+            apply_biases(work, l, at, NR, g, dest->batch);
     }
 }
 
 /* What weights_layer works on, of a layer. */
-struct area {
+struct macro_block {
     int64_t j0, j1, k0, k1; /* panels of D, of A: blocks of weights */
     int64_t i, rows, m;     /* rows of both, of all m */
     bool first, last;       /* of the runs of rows that a gradient is summed over */
@@ -154,69 +154,70 @@ struct area {
 
 /* One square of blocks, one run of rows: each panel of D meets all those of A. Each block fetches its share of the next
  * run. */
-static void weights_area(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
-                         const struct area* area, const struct sink* sink) {
+static void weights_macro_kernel(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+                                 const struct macro_block* block, const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
-    const double lr = sink->batch->rate * layer->rate_W;
-    const real share = (real)(area->first ? lr * (layer->decay_W + layer->l2 * sink->batch->scale) : 0);
-    const int64_t stride = work->panel_stride / UNIT, here = area->i * ROW, rows = (area->rows + UNIT - 1) / UNIT;
-    const struct operand A = along_columns(work, space->A[l], A_size(work, l));
-    const struct operand D = along_columns(work, D_of(space, l), D_size(work));
-    const bool fetch = area->m > FEW_ROWS && area->i + area->rows < area->m;
-    real own[PANEL * PANEL]; /* the space's block belongs to the whole team */
-    if (!sink->fused && !sink->kept)
+    const double lr = dest->batch->rate * layer->rate_W;
+    const real shrink = (real)(block->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
+    const int64_t stride = work->panel_stride / VNNI, here = block->i * ROW_STEP,
+                  rows = (block->rows + VNNI - 1) / VNNI;
+    const struct operand A = vnni_layout(work, space->A[l], A_size(work, l));
+    const struct operand D = vnni_layout(work, D_of(space, l), D_size(work));
+    const bool prefetch = block->m > KC_TN_WHOLE && block->i + block->rows < block->m;
+    real own[NR * NR]; /* the space's block belongs to the whole team */
+    if (!dest->fused_sgd && !dest->accumulate)
         memset(own, 0, sizeof own); /* its pads are read */
-    for (int64_t j = area->j0; j < area->j1; j++)
-        for (int64_t k = area->k0; k < area->k1; k++) {
+    for (int64_t j = block->j0; j < block->j1; j++)
+        for (int64_t k = block->k0; k < block->k1; k++) {
             const struct operand a = {A.first + k * stride + here, A.step}, d = {D.first + j * stride + here, D.step};
-            const int64_t columns = smaller(PANEL, layer->n_out - j * PANEL);
+            const int64_t columns = smaller(NR, layer->n_out - j * NR);
             const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
-            struct fetch next_A = {NULL, 0}, next_D = {NULL, 0};
-            if (fetch) {
-                const int64_t times = fetches_of_block(used, columns, rows);
-                next_A = fetch_part(a.first + rows * PANEL, rows * PANEL, j - area->j0, area->j1 - area->j0, times);
-                next_D = fetch_part(d.first + rows * PANEL, rows * PANEL, k - area->k0, area->k1 - area->k0, times);
-            } else if (l == 0 && !work->own_rows && j == area->j0 && k + 1 < area->k1)
+            struct prefetch next_A = {NULL, 0}, next_D = {NULL, 0};
+            if (prefetch) {
+                const int64_t times = prefetches_of_block(used, columns, rows);
+                next_A = prefetch_share(a.first + rows * NR, rows * NR, j - block->j0, block->j1 - block->j0, times);
+                next_D = prefetch_share(d.first + rows * NR, rows * NR, k - block->k0, block->k1 - block->k0, times);
+            } else if (l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1)
                 /* of the next panel others have gathered some rows, which come slowly */
-                next_A = fetch_part(a.first + stride, rows * PANEL, 0, 1, fetches_of_block(used, columns, rows));
-            struct ahead* ahead = l == 0 ? sink->ahead : NULL;
-            if (sink->fused) {
-                if (area->first)
+                next_A = prefetch_share(a.first + stride, rows * NR, 0, 1, prefetches_of_block(used, columns, rows));
+            struct next_batch* next_batch = l == 0 ? dest->next_batch : NULL;
+            if (dest->fused_sgd) {
+                if (block->first)
                     penalise_block(work, layer, j, k);
-                weights_block(columns, a, d, work->parts, rows, used, (real*)work->P + at, STEP, share, (real)lr,
-                              next_A, next_D, ahead);
-                if (area->last && turns(work, l))
-                    turn_block(work, l, j, k);
+                gemm_tn_block(columns, a, d, work->splits, rows, used, (real*)work->P + at, FUSED_SGD, shrink, (real)lr,
+                              next_A, next_D, next_batch);
+                if (block->last && has_copies(work, l))
+                    write_copies(work, l, j, k);
             } else {
-                real* g = sink->kept ? sink->G + at : own;
-                weights_block(columns, a, d, work->parts, rows, used, g, area->first ? SET : ADD, 0, 0, next_A, next_D,
-                              ahead);
-                if (area->last)
-                    apply_block(work, l, j, k, g, sink->batch);
+                real* g = dest->accumulate ? dest->G + at : own;
+                gemm_tn_block(columns, a, d, work->splits, rows, used, g, block->first ? BETA_0 : BETA_1, 0, 0, next_A,
+                              next_D, next_batch);
+                if (block->last)
+                    apply_block(work, l, j, k, g, dest->batch);
             }
         }
 }
 
 /* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels. */
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
-                          int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct sink* sink) {
-    const int64_t rows = rows_in_run(work, m);
+                          int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct grad_dest* dest) {
+    const int64_t rows = kc_tn_of(work, m);
     if (k0 == 0 && k1 > k0 && j1 > j0)
-        biases_layer(work, space, l, m, j0, j1, sink);
-    for (int64_t j = j0; j < j1; j += PANELS)
-        for (int64_t k = k0; k < k1; k += PANELS)
+        biases_layer(work, space, l, m, j0, j1, dest);
+    for (int64_t j = j0; j < j1; j += NC_PANELS)
+        for (int64_t k = k0; k < k1; k += NC_PANELS)
             for (int64_t i = 0; i == 0 || i < m; i += rows) {
-                const struct area area = {
+                const struct macro_block block = {
                     .j0 = j,
-                    .j1 = smaller(j1, j + PANELS),
+                    .j1 = smaller(j1, j + NC_PANELS),
                     .k0 = k,
-                    .k1 = smaller(k1, k + PANELS),
+                    .k1 = smaller(k1, k + NC_PANELS),
                     .i = i,
                     .rows = smaller(rows, m - i),
                     .m = m,
-                    .first = sink->first && i == 0,
-                    .last = sink->last && i + rows >= m,
+                    .first = dest->first && i == 0,
+                    .last = dest->last && i + rows >= m,
                 };
-                weights_area(work, space, l, &area, sink);
+                weights_macro_kernel(work, space, l, &block, dest);
             }
 }

@@ -14,7 +14,7 @@
 #include "../isa/vec_portable.h"
 #endif
 #include "../runtime/float_state.h"
-#include "../templates/activations_template.h"
+#include "../templates/vec_math_template.h"
 
 #include <float.h>
 #include <math.h>

@@ -92,8 +92,8 @@ static double softmax(struct vector* A, int64_t n, double* e) {
 }
 
 /* D = g * f'(Z), from A = f(Z), which is off by `more` than its own error; g is in D. */
-static void through(enum brisk_activation f, double leak, const struct vector* A, double more, struct vector* D,
-                    int64_t n) {
+static void activation_backward(enum brisk_activation f, double leak, const struct vector* A, double more,
+                                struct vector* D, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
         const double a = A->x[j], e = A->e[j] + more * fabs(a), g = D->x[j], e_g = D->e[j];
         double slope = 1, e_slope = 0;
@@ -176,7 +176,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
         D->e[j] = A->e[j] * (fabs(g) + e) + A->x[j] * e + u * fabs(D->x[j]);
     }
     if (of_A)
-        through(f, plan->slope, A, 0, D, n);
+        activation_backward(f, plan->slope, A, 0, D, n);
 }
 
 /* x and its bound times what dropout makes of each unit. */
@@ -227,7 +227,8 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
     if (l > 0) {
         *D = below;
         multiply(D, mask, layer->n_in);
-        through(layer->below, t->plan.slope, whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D, layer->n_in);
+        activation_backward(layer->below, t->plan.slope, whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D,
+                            layer->n_in);
     }
 }
 

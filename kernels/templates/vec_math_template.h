@@ -9,8 +9,8 @@
  *
  * Nothing here needs a fused multiply-add. Every polynomial has the least largest relative error of its degree (Remez
  * 1934) before its coefficients were rounded. */
-#ifndef ACTIVATIONS_TEMPLATE_H
-#define ACTIVATIONS_TEMPLATE_H
+#ifndef VEC_MATH_TEMPLATE_H
+#define VEC_MATH_TEMPLATE_H
 
 #include <stdbool.h>
 

@@ -20,7 +20,7 @@ INLINE vec activation(enum brisk_activation f, vec Z, vec slope) {
 }
 
 /* g · f'(Z), with f' computed from A = f(Z). Exp is the output of one loss alone, whose delta needs no f'. */
-INLINE vec through(enum brisk_activation f, vec g, vec A, vec slope) {
+INLINE vec activation_backward(enum brisk_activation f, vec g, vec A, vec slope) {
     switch (f) {
     case BRISK_SIGMOID:
         return g * (A * (vec_splat(1) - A));
