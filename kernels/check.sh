@@ -189,7 +189,8 @@ check_activations() {
     for isa in $(runnable); do
         flags=flags_$isa
         for double in 0 1; do
-            $CC -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Wconversion -Werror ${!flags} -DBRISK_DOUBLE=$double \
+            $CC -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Wconversion -Werror ${!flags} \
+                -DBRISK_ISA=$isa -DBRISK_DOUBLE=$double \
                 kernels/tests/activations_test.c -lm -o activations/${isa}_$double
         done
     done

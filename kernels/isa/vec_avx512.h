@@ -7,7 +7,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Rows of a register tile: 8 rows of two vectors leave each of the 16 accumulators 8 FMAs to wait for its last. */
+/* Rows of a register tile: 8 rows of two vectors are 16 accumulators, enough to hide the FMAs' latency. */
 enum { MR = 8, MR_TN = 8 };
 
 /* FP(name) is the intrinsic for vectors of `real`, and BITS(name) that for their bits as integers. */
@@ -114,7 +114,8 @@ INLINE vec vec_upper_half(vec a) {
     return _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x10000)));
 }
 
-/* 4 numbers of each of 4 rows, `step` numbers apart; of one row, where step is 0. */
+/* Quads: a vector has 4 columns of each of 4 rows, which are `step` numbers apart; with step = 0 all are the same row.
+ */
 #define BRISK_QUADS 1
 
 INLINE vec vec_load_quad(const real* p, int64_t step) {

@@ -1,5 +1,5 @@
-/* Vector operations of GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, which every x86-64 and
- * aarch64 has registers for. What each operation does stands here; the other vec_*.h offer the same. */
+/* Vector operations with GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, for which every x86-64
+ * and aarch64 has registers. The comments here define each operation for the other vec_*.h too. */
 #ifndef VEC_PORTABLE_H
 #define VEC_PORTABLE_H
 
@@ -102,8 +102,7 @@ INLINE vec vec_min(vec a, vec b) {
 
 /* --- the rest --- */
 
-/* All lanes x. The extensions turn a number into a vector where one is added to it, and 0 subtracted changes nothing.
- */
+/* All lanes x. The extensions broadcast a scalar operand, and x - 0 is x for every x, -0 included. */
 INLINE vec vec_splat(real x) {
     return x - (vec){0};
 }
@@ -119,7 +118,7 @@ INLINE void vec_store(real* p, vec a) {
     memcpy(p, &a, sizeof a);
 }
 
-/* The first n numbers at p and zeros; all from n = LANES on. Reads nothing behind them. */
+/* The first n numbers at p, then zeros; all where n ≥ LANES. Nothing behind the n-th is read. */
 INLINE vec vec_load_first(const real* p, int64_t n) {
     if (n >= LANES)
         return vec_load(p);
@@ -130,7 +129,7 @@ INLINE vec vec_load_first(const real* p, int64_t n) {
     return a;
 }
 
-/* Stores only the first n lanes; all from n = LANES on. */
+/* Store only the first n lanes; all where n ≥ LANES. */
 INLINE void vec_store_first(real* p, vec a, int64_t n) {
     if (n >= LANES)
         vec_store(p, a);
@@ -185,7 +184,7 @@ INLINE real vec_sum(vec a) {
     return LANES == 2 ? sum[0] + sum[1] : (sum[0] + sum[LANES - 2]) + (sum[1] + sum[LANES - 1]);
 }
 
-/* The largest lane; which one is unspecified if there is a NaN. */
+/* The largest lane; any lane if there is a NaN. */
 INLINE real vec_largest(vec a) {
     real largest = a[0];
     for (int i = 1; i < LANES; i++)
