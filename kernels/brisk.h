@@ -1,15 +1,16 @@
-/* The contract between the C files: what each offers the others, and how everything lies in memory.
+/* The contract between the C files: the functions that they offer each other, and the layout of memory.
  *
- * Matrices lie in panels. A panel is `panel` = two vectors' worth of columns of all rows, row after row; a matrix is
- * its panels one after the other. So lie the weights W (n_in, n_out), their transposes WT (n_out, n_in), and a chunk of
- * rows of activations A and deltas D (rows, width). Every product of a training step then reads and writes whole
- * panels, contiguously, without packing anything:
+ * Matrices are packed in panels (BLIS's micro-panels). A panel is `panel` columns, two vectors' worth, of all rows, row
+ * after row; a matrix is its panels one after the other. The weights W (n_in, n_out), their transposes WT (n_out, n_in)
+ * and a chunk of rows of activations A and deltas D (rows, width) are stored so. W is packed once per call and X once
+ * per batch; everything else is computed in panels, so every product of a step reads and writes whole panels
+ * contiguously:
  *
- *     Z  = A @ W         each tile of A broadcast, times a panel of W
- *     dA = D @ WT        each tile of D broadcast, times a panel of WT
- *     dW = A.T @ D       each tile of A broadcast, times a panel of D
+ *     Z  = A @ W         broadcasts elements of A, and multiplies them with rows of a panel of W
+ *     dA = D @ WT        broadcasts elements of D, and multiplies them with rows of a panel of WT
+ *     dW = A.T @ D       broadcasts elements of A, and multiplies them with rows of a panel of D
  *
- * The columns that pad the last panel hold numbers of no meaning, which never reach a true column. */
+ * The padding columns of the last panel hold arbitrary elements, which never reach a valid column. */
 #ifndef BRISK_H
 #define BRISK_H
 
@@ -28,18 +29,19 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 /* In the order of isas.h. */
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
-/* What can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
- * Has no side effect: before its first AMX tile the process must still ask for them. */
+/* The ISAs that can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
+ * There is no side effect: before its first AMX tile the process must still ask for permission. */
 unsigned brisk_isas_can_run(void);
 
-/* Ask for AMX's tiles, for this process and its forks; false where they are refused, as Linux does while any thread has
- * a signal stack too small for them. What was granted once stays so, and may be asked for again. */
+/* Ask for permission to use AMX's tiles, for this process and its forks. Linux refuses while any thread has a signal
+ * stack too small for them, and this returns false. A permission stays, and may be asked for again. */
 bool brisk_permits_tiles(void);
 
 enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
 
-/* What should run, of the set `isas`: the fastest that has kernels for this precision and has been measured. Those that
- * multiply bfloat16 alone have none for the highest; AMX, which computes it in three parts, waits for measurements. */
+/* The ISA of the set `isas` that should run: the fastest that has kernels for this precision and has been measured.
+ * ISAs that multiply bfloat16 only have no kernels for the highest precision, except AMX, which computes it in three
+ * splits but has not been measured. */
 enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision);
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
@@ -67,20 +69,21 @@ struct brisk_plan {
     uint64_t seed;
     double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
     double clip_norm;        /* INFINITY for none */
-    double clip_probability; /* p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly */
+    double clip_probability; /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
-/* One layer of weights. Offsets count numbers: dense_ ones in the user's flat parameters, the others in packed ones. */
+/* One layer of weights. Offsets count elements: dense_ ones in the user's flat parameters, the others in packed ones.
+ */
 struct brisk_layer {
     int64_t n_in, n_out;
-    enum brisk_activation activation, below; /* of this layer; of the one below, whose output it reads */
+    enum brisk_activation activation, below; /* of this layer, and of the one below, whose output it reads */
     int64_t dense_W, dense_b, n_b;
-    int64_t panels_in, panels; /* that n_in and n_out columns fill */
-    int64_t W, W_panel;        /* the weights; numbers in one of their panels */
-    int64_t b, b_size;         /* the biases: of whole panels, or the layer's one */
+    int64_t panels_in, panels; /* panels of n_in and n_out columns */
+    int64_t W, W_panel;        /* the weights; elements in each of their panels */
+    int64_t b, b_size;         /* the biases: whole panels, or one bias that the layer shares */
     int64_t WT, WT_panel;      /* in the workspace's WT; the lowest layer has none */
-    int64_t first_block;       /* number of the first of its panels_in * panels blocks of (panel, panel) weights */
-    int64_t threshold;         /* a unit is dropped after this layer if its 16-bit random number is below; 0: none is */
+    int64_t first_block;       /* index of the first of its panels_in * panels blocks of (panel, panel) weights */
+    int64_t threshold;         /* a unit is dropped after this layer if its 16-bit random number is below this */
     double rate_W, rate_b, decay_W, decay_b, l2;
 };
 
@@ -89,66 +92,66 @@ struct brisk_layer {
 struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
-/* The activations and deltas of one chunk of rows. A[l] (rows, width l), l = 0 … n_layers; three deltas, used in turn.
- * Behind each lie its parts, if there are several: see pack_f32_template.h and pack_bf16_template.h. */
+/* The activations and deltas of one chunk of rows: A[l] (rows, width l), l = 0 … n_layers, and three buffers of deltas,
+ * used in turn. Behind each lie its splits, if there are several (pack_f32_template.h, pack_bf16_template.h). */
 struct brisk_space {
     void** A;
     void* D[3];
     void* C;        /* a block of a product, where it is not written in place */
     void* block;    /* (panel, panel): the gradient of one block of weights */
-    double* losses; /* of each BRISK_LOSS_ROWS rows */
+    double* losses; /* one for each BRISK_LOSS_ROWS rows */
 };
 
-enum { BRISK_LOSS_ROWS = 16 }; /* whose losses are summed in the dtype; from there on in float64 */
+enum { BRISK_LOSS_ROWS = 16 }; /* the losses of so many rows are added up in the dtype, and their sums in float64 */
 
-/* All that calls over up to `n` rows need. One call at a time may use it. */
+/* The memory for calls over up to `n` rows. Only one call at a time may use it. */
 struct brisk_work {
     struct brisk_plan plan;
     struct brisk_layer* layers;
     const struct brisk_kernels* kernels;
     int64_t n;
     bool training;
-    bool rounds;          /* whether products read parts of numbers, */
-    int splits;           /* so many; else 1 */
-    int threads;          /* that the shape deserves, at most those asked for */
-    bool shared;          /* a team shares one space, of which each member has a view; else each has one for itself */
-    bool own_rows;        /* the views have an A[0] each */
-    int64_t rows;         /* of a chunk at most */
-    int64_t panel_stride; /* numbers from one panel of activations or deltas to the next */
-    int64_t delta_panels; /* of the widest delta, and of the memory that each has */
-    int64_t n_packed, n_transposed, n_blocks; /* numbers of packed parameters, of WT; blocks of weights */
-    int64_t n_shards;     /* a batch's rows in so many parts, each with a gradient of its own; 1 where it has one */
-    void *P, *S, *G, *WT; /* packed: parameters; n_slots of state; n_shards gradients; transposed weights */
-    void* R;              /* P as products read it: P itself, or in parts, which lie behind each other, as in WT */
+    bool rounds;          /* whether products read splits of the elements */
+    int splits;           /* how many; 1 where there are none */
+    int threads;          /* as many as the shape is worth, at most those asked for */
+    bool shared;          /* all threads share one space, of which each has a view; otherwise each has its own */
+    bool own_rows;        /* each view has its own A[0] */
+    int64_t rows;         /* rows of a chunk, at most */
+    int64_t panel_stride; /* elements from one panel of activations or deltas to the next */
+    int64_t delta_panels; /* panels of the widest delta, for which each buffer has room */
+    int64_t n_packed, n_transposed, n_blocks; /* elements of packed parameters and of WT; blocks of weights */
+    int64_t n_shards;     /* shards of a batch's rows, each with a partial gradient; 1 where the batch is not divided */
+    void *P, *S, *G, *WT; /* packed: parameters, n_slots of state, n_shards gradients, transposed weights */
+    void* R;              /* P as products read it: P itself, or its splits, one after the other, as in WT */
     struct brisk_space* spaces; /* one for each thread */
     double* penalties;          /* Σ W² of each block of weights */
-    double* squares;            /* Σ g² of each, with the biases beside it; where the norm is clipped */
-    double* partial_losses;     /* of each slice, or of each chunk of a call that trains nothing */
+    double* squares;            /* Σ g² of each block and its biases, where the norm is clipped */
+    double* partial_losses;     /* of each shard, or of each chunk of a call that trains nothing */
     int64_t* order;             /* (n,) the order of the epoch in progress */
-    int64_t order_epoch;        /* the epoch it belongs to; -1 for none */
+    int64_t order_epoch;        /* the epoch that it belongs to, or -1 */
     void* memory;
-    size_t size, head_size; /* bytes of `memory`, and of this with its layers */
-    int64_t* record;        /* of a profiled training, for each thread; the caller's. See profile.h */
+    size_t size, head_size; /* bytes of `memory`, and of this struct with its layers */
+    int64_t* record;        /* of a profiled training, for each thread; owned by the caller (profile.h) */
 };
 
-/* Return a workspace, or NULL when memory is short. `layers` are n_layers with n_in, n_out, activation, below, dense_*
- * and n_b filled in, and the multipliers. The caller checked that no width or offset is negative. */
+/* Return a workspace, or NULL when memory is short. The caller fills in n_in, n_out, activation, below, dense_*, n_b
+ * and the multipliers of n_layers layers, and has checked that no width or offset is negative. */
 struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                                   const struct brisk_layer* layers, int64_t n, bool training, int threads);
 void brisk_work_free(struct brisk_work* work);
 
-/* Bytes that such a workspace takes, without taking them; 0 where they are beyond counting. */
+/* The bytes that such a workspace would take; 0 where they overflow. */
 size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                        const struct brisk_layer* layers, int64_t n, bool training, int threads);
 
-/* For tests: let the count-th allocation from now on fail, 0 none; and make teams of so many threads whatever the
- * shape deserves, 0 as it deserves. */
+/* For tests: let the count-th allocation from now on fail, or none for 0; and use so many threads whatever the shape is
+ * worth, or as many as it is worth for 0. */
 void brisk_fail_allocation(int64_t count);
 void brisk_force_threads(int threads);
 
 /* --- the kernels of one ISA and dtype: isa/kernels.c -------------------------------------------------------------- */
 
-/* What is trained on or predicted: rows of X are X_step numbers apart; Y (n, n_out) or labels (n,); weight or NULL. */
+/* The data of a call: rows of X are X_step elements apart; Y (n, n_out) or labels (n,); weight (n,) or NULL. */
 struct brisk_data {
     const void *X, *Y, *weight;
     const int64_t* labels;
@@ -156,50 +159,50 @@ struct brisk_data {
 };
 
 enum brisk_goal {
-    BRISK_LOSS,     /* the loss alone */
-    BRISK_GRADIENT, /* and the gradient, added up in the workspace's first G */
-    BRISK_UPDATE    /* and the step */
+    BRISK_LOSS,     /* only the loss */
+    BRISK_GRADIENT, /* also the gradient, in the workspace's first G */
+    BRISK_UPDATE    /* also the update */
 };
 
 /* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. The
- * first row is the place-th of its epoch: what is dropped depends on both, and nothing is but for BRISK_UPDATE. */
+ * first row is the place-th of its epoch; dropout, which only BRISK_UPDATE applies, depends on both. */
 struct brisk_batch {
     const int64_t* rows;
     int64_t m;
     double scale, rate;
     int64_t step, epoch, place;
     enum brisk_goal goal;
-    int64_t n_next; /* rows of the batch after this one, which follow, to be fetched into cache; may be 0 */
+    int64_t n_next; /* rows of the next batch, behind these, to prefetch; may be 0 */
 };
 
-/* Every function is called by all members of a team at once, and, where there are begin and end, between these. None
+/* Every function is called by all threads of a team at once, and between begin and end, where there are these. None
  * allocates or fails. */
 struct brisk_kernels {
     enum brisk_isa isa;
     enum brisk_precision precision; /* the highest that it computes in */
-    size_t size;                    /* bytes of a number */
-    int vnni;                       /* numbers in a word of what products read: 1, or 2 of bfloat16 */
+    size_t size;                    /* bytes of an element */
+    int vnni;                       /* the VNNI factor: 1, or 2 where products read pairs of bfloat16 */
     int panel;                      /* columns in a panel */
-    int rows;                       /* a chunk's are a multiple of so many */
-    int64_t block;                  /* numbers of a space's C; 0 where all is written in place */
-    /* Set up the processor at the beginning of a region, and leave it as it was; or NULL. */
+    int rows;                       /* the rows of a chunk are a multiple of it */
+    int64_t block;                  /* elements of a space's C; 0 where all is written in place */
+    /* Set up the processor for a region, and restore it afterwards; or NULL. */
     void (*begin)(void);
     void (*end)(void);
-    /* Pack dense numbers laid out as the parameters, or copy them back. */
+    /* Pack a dense array that is laid out as the parameters, or unpack it. */
     void (*pack)(const struct brisk_work*, const struct brisk_team*, const void* dense, void* packed);
     void (*unpack)(const struct brisk_work*, const struct brisk_team*, const void* packed, void* dense);
-    /* Write what products read of the packed parameters: WT, where training, and R. */
+    /* Write the copies of the packed parameters that products read: R, and in training WT. */
     void (*transpose)(const struct brisk_work*, const struct brisk_team*);
-    /* Write the last activations of m rows to out (m, n_out), by one member alone, in its own space. */
+    /* Write the last activations of m rows to out (m, n_out), by one thread alone, in its own space. */
     void (*predict)(const struct brisk_work*, int space, const struct brisk_data*, const int64_t* rows, int64_t m,
                     void* out);
     /* The same for a few rows, from dense parameters, if not NULL. */
     void (*predict_few)(const struct brisk_work*, const void* params, const struct brisk_data*, const int64_t* rows,
                         int64_t m, void* out);
-    /* Make a step; return the batch's un-normalised loss as it is reported, the same to every member. */
+    /* Make a step; return the batch's un-normalised loss as it is reported, the same to every thread. */
     double (*step)(const struct brisk_work*, const struct brisk_team*, const struct brisk_data*,
                    const struct brisk_batch*);
-    /* Whether this member's share of the packed numbers is finite. */
+    /* Whether this thread's share of a packed array is finite. */
     bool (*finite)(const struct brisk_work*, const struct brisk_team*, const void* packed);
     /* Σ weight of m rows. */
     double (*weigh)(const void* weight, const int64_t* rows, int64_t m);
@@ -208,14 +211,14 @@ struct brisk_kernels {
     /* Move dense parameters by one step, by one thread. */
     void (*update)(const struct brisk_plan*, const struct brisk_layer*, void* params, const void* grad, void* state,
                    int64_t step, double rate);
-    /* See limits_template.h. FLOPs of one round of chains; the others take n numbers. */
+    /* See limits_template.h: FLOPs of one round of chains; the streams take n elements. */
     double chain_flops;
     double (*chains)(int64_t rounds);
     double (*stream_read)(const void* A, int64_t n);
     void (*stream_triad)(void* A, const void* B, const void* C, int64_t n);
 };
 
-/* The table for a number of so many bytes, 4 or 8; NULL for an ISA that this build lacks. */
+/* The table for elements of so many bytes, 4 or 8; NULL for an ISA that this build lacks. */
 const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */

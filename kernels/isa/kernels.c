@@ -3,7 +3,12 @@
  *
  * An object exports its table and nothing else: what two objects shared, the linker could take from the one for an ISA
  * that the processor lacks. */
-#include "../templates/kernels_template.h"
+#include "../templates/few_rows_template.h"
+#include "../templates/forward_template.h"
+#include "../templates/limits_template.h"
+#include "../templates/pack_template.h"
+#include "../templates/step_template.h"
+#include "../templates/update_template.h"
 
 #define BRISK_ISA_OF_NAME(NAME, name, ...) ISA_##name = BRISK_##NAME,
 enum { BRISK_ISAS(BRISK_ISA_OF_NAME) };
@@ -36,7 +41,7 @@ const struct brisk_kernels BRISK_TABLE = {
     .transpose = transpose,
     .predict = predict,
     .step = step,
-    .finite = learned_is_finite,
+    .finite = packed_is_finite,
     .weigh = weigh,
     .add = add,
     .update = update,

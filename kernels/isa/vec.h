@@ -3,6 +3,10 @@
 #ifndef BRISK_VEC_H
 #define BRISK_VEC_H
 
+#ifndef BRISK_DOUBLE /* whether `real` is double */
+#define BRISK_DOUBLE 0
+#endif
+
 #ifndef BRISK_ISA
 #define BRISK_ISA portable
 #endif

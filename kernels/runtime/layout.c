@@ -1,11 +1,11 @@
-/* The layout of a workspace: how many rows a chunk has, how a batch is divided, where each part lies.
+/* The layout of a workspace: how many rows a chunk has, how a batch is divided, and where everything lies.
  *
- * A batch takes one of two ways, a function of its shape alone, so that results never depend on the number of threads:
+ * A step is one of two kinds, which depends on its shape alone, so that results never depend on the number of threads:
  *
- * - slices: a small network and many rows. Each slice of the rows goes forward and backward by itself, in a space of
- *   the thread that has it, to a gradient of its own; these are then added up in their order.
- * - layers: everything else. The team goes through the layers together, in one space; each member computes some panels
- *   or some rows of what a layer needs, and every number is computed by one member, in one order. */
+ * - data-parallel, for a small network and many rows: each shard of the rows goes forward and backward by itself, in
+ * the space of one thread, and has a partial gradient; these are then reduced in the order of the shards.
+ * - layer-parallel, for everything else: all threads go through the layers together, in one space; each computes some
+ *   panels or some rows of a layer, and every element is computed by one thread, in one order. */
 #define _DEFAULT_SOURCE /* madvise() */
 #include "../brisk.h"
 
@@ -20,17 +20,17 @@
 
 enum {
     LINE = 64,                /* bytes of a cache line */
-    MAPPED = 64 << 10,        /* bytes from which memory is mapped: what is never touched then costs nothing */
+    MAPPED = 64 << 10,        /* bytes from which memory is mapped, so that pages that are never touched cost nothing */
     HUGE_PAGE = 2 << 20,      /* bytes */
-    OWN_ROWS = 512 << 10,     /* bytes of a batch's rows up to which each member of a team gathers them for itself */
-    LARGEST_CHUNK = 4096,     /* rows of a chunk that a team shares */
-    SMALL_CHUNK = 128,        /* rows of a chunk that one thread has: the activations stay in its L2 cache */
-    SHARD_ROWS = 64,          /* fewer rows in a slice would not pay for adding up its gradient */
-    MAX_SHARDS = 64,          /* bounds the memory of their gradients, and how many threads a small network can use */
-    SHARDED_BYTES = 256 << 10 /* parameters of a network whose batches are sliced: they and a gradient fit into L2 */
+    OWN_ROWS = 512 << 10,     /* bytes of a batch's rows up to which each thread gathers all of them for itself */
+    LARGEST_CHUNK = 4096,     /* rows of a chunk that all threads share */
+    SMALL_CHUNK = 128,        /* rows of a chunk of one thread, whose activations stay in its L2 cache */
+    SHARD_ROWS = 64,          /* fewer rows in a shard would not be worth the reduction of its gradient */
+    MAX_SHARDS = 64,          /* bounds the memory of partial gradients, and the threads that a small network can use */
+    SHARDED_BYTES = 256 << 10 /* parameters up to which batches are sharded: they and a gradient fit into L2 */
 };
-/* A step's FLOPs for each thread, from which it pays: what 7 µs take, 1.5 µs for each time the team waits, and 0.1 ns
- * for each byte of weights that one member moves and others read, in layers that are not divided by panels. */
+/* Use one thread per so many FLOPs of a step: those of 7 µs, of 1.5 µs for each barrier, and of 0.1 ns for each byte of
+ * weights that one thread moves and others read, in layers that are not divided by panels. */
 static const double FLOPS_PER_THREAD = 1.5e6, FLOPS_PER_WAIT = 3e5, FLOPS_PER_BYTE = 20;
 
 static atomic_llong allocations_until_failure; /* 0: none fails */
@@ -44,7 +44,7 @@ void brisk_force_threads(int threads) {
     atomic_store(&forced_threads, threads);
 }
 
-/* Zeros. NULL when memory is short. */
+/* Return zeroed memory, or NULL when memory is short. */
 static void* allocate(size_t size) {
     if (atomic_load(&allocations_until_failure) > 0 && atomic_fetch_sub(&allocations_until_failure, 1) == 1)
         return NULL;
@@ -54,7 +54,7 @@ static void* allocate(size_t size) {
         if (memory == MAP_FAILED)
             return NULL;
         if (size >= HUGE_PAGE)
-            madvise(memory, size, MADV_HUGEPAGE); /* no matter if it is refused */
+            madvise(memory, size, MADV_HUGEPAGE); /* a refusal costs only speed */
         return memory;
     }
 #endif
@@ -73,7 +73,8 @@ static void release(void* memory, size_t size) {
     free(memory);
 }
 
-/* Hands out parts of a block of memory, each on a cache line; first to count its bytes, then to point into it. */
+/* A bump allocator that hands out cache lines of a block of memory. It runs twice: first to count the bytes, then to
+ * point into the block. */
 struct cursor {
     char* memory; /* NULL while counting */
     size_t size;
@@ -89,16 +90,16 @@ static void* take(struct cursor* cursor, int64_t count, size_t size) {
         cursor->overflow = true;
         return NULL;
     }
-    void* part = cursor->memory == NULL ? NULL : cursor->memory + cursor->size;
+    void* memory = cursor->memory == NULL ? NULL : cursor->memory + cursor->size;
     cursor->size = end;
-    return part;
+    return memory;
 }
 
 static int64_t divide_up(int64_t n, int64_t by) {
     return n / by + (n % by != 0);
 }
 
-/* Offsets of the packed parameters; false where they do not fit an int64_t. */
+/* Assign the offsets of the packed parameters; return false where they overflow. */
 static bool assign_offsets(struct brisk_work* work) {
     const int64_t panel = work->kernels->panel, square = panel * panel;
     int64_t elements = 0, transposed = 0, blocks = 0;
@@ -121,7 +122,7 @@ static bool assign_offsets(struct brisk_work* work) {
         if (__builtin_add_overflow(elements, layer_elements, &layer->b) ||
             __builtin_add_overflow(layer->b, layer->b_size, &elements))
             return false;
-        transposed += l > 0 ? layer_elements : 0; /* below `numbers` */
+        transposed += l > 0 ? layer_elements : 0; /* cannot overflow: at most `elements` */
         blocks += layer_blocks;
     }
     work->n_packed = elements;
@@ -130,7 +131,7 @@ static bool assign_offsets(struct brisk_work* work) {
     return true;
 }
 
-/* How a batch is divided, and among how many threads. */
+/* Decide how a batch is divided, and among how many threads. */
 static void divide(struct brisk_work* work, int threads) {
     const struct brisk_plan* plan = &work->plan;
     const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
@@ -138,7 +139,7 @@ static void divide(struct brisk_work* work, int threads) {
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
         elements += weights;
-        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* about: see parts.h */
+        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* roughly those that parts.h divides by rows */
             moved += weights * (double)work->kernels->size;
     }
     const double flops = 6 * elements * (double)batch;
@@ -148,23 +149,23 @@ static void divide(struct brisk_work* work, int threads) {
         while (work->n_shards < MAX_SHARDS && batch >= 2 * work->n_shards * SHARD_ROWS)
             work->n_shards *= 2;
     const bool shared = work->shared = work->training && work->n_shards == 1;
-    const int64_t part = work->training ? divide_up(batch, work->n_shards) : batch;
+    const int64_t shard = work->training ? divide_up(batch, work->n_shards) : batch;
     const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
-    const int64_t chunks = part > 0 ? divide_up(part, largest) : 1; /* of equal size */
-    work->rows = divide_up(divide_up(part > 0 ? part : 1, chunks), work->kernels->rows) * work->kernels->rows;
+    const int64_t chunks = shard > 0 ? divide_up(shard, largest) : 1; /* of equal size */
+    work->rows = divide_up(divide_up(shard > 0 ? shard : 1, chunks), work->kernels->rows) * work->kernels->rows;
 
-    const int64_t parts = shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
+    const int64_t most = shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
     const int64_t waits = shared ? 2 * plan->n_layers : 2;
     const double overhead = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
     const double worthwhile = flops / (FLOPS_PER_THREAD + overhead);
-    work->threads = (int)smaller(worthwhile < threads ? (int64_t)worthwhile : threads, parts);
+    work->threads = (int)smaller(worthwhile < threads ? (int64_t)worthwhile : threads, most);
     const int forced = atomic_load(&forced_threads);
     if (forced > 0)
         work->threads = forced;
     if (work->threads < 1)
         work->threads = 1;
 
-    /* A panel on its own, so that rows at the same place of neighbouring panels do not compete for one cache set. */
+    /* Panels are not a multiple of 4096 bytes apart, where their rows would compete for one cache set. */
     const int64_t row = work->kernels->panel;
     work->panel_stride = work->rows * row;
     if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
@@ -177,10 +178,10 @@ static void divide(struct brisk_work* work, int threads) {
                      (double)OWN_ROWS;
 }
 
-/* A space, or another member's view of the first. */
+/* Place a space, or another thread's view of the first one. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
-    const int64_t copies = work->splits > 1 ? 1 + work->splits : 1; /* the number itself is kept beside several */
+    const int64_t copies = work->splits > 1 ? 1 + work->splits : 1; /* several splits lie behind the float32 elements */
     const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * copies) * size;
     struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
     const bool view = s > 0 && work->shared;
@@ -200,9 +201,9 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     if (view)
         return;
     for (int64_t l = 1; l <= n_layers; l++) {
-        void* part = take(cursor, work->layers[l - 1].panels, column);
+        void* activations = take(cursor, work->layers[l - 1].panels, column);
         if (A != NULL)
-            A[l] = part;
+            A[l] = activations;
     }
     for (int d = 0; d < 3; d++)
         space->D[d] = take(cursor, work->delta_panels, column);
@@ -233,7 +234,7 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
         place_space(work, cursor, s);
 }
 
-/* A workspace whose memory is counted in `body` but not allocated; NULL when memory is short even for this. */
+/* Return a workspace whose memory is counted in `body` but not allocated; NULL when memory is short even for this. */
 static struct brisk_work* measure(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                                   const struct brisk_layer* layers, int64_t n, bool training, int threads,
                                   struct cursor* body) {

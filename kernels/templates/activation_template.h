@@ -1,7 +1,16 @@
-/* f and f' of the Plan's activations. Softmax is no function of one number: both leave it to the loss. `slope` is that
- * of leaky relu below 0. */
+/* The activations f and their derivatives f'. Softmax is no function of one element, so both leave it to the loss.
+ * `slope` is leaky relu's slope below 0. */
+#ifndef BRISK_ACTIVATION_TEMPLATE_H
+#define BRISK_ACTIVATION_TEMPLATE_H
 
-/* f(Z). NaN comes through. */
+#include "../brisk.h"
+#include "vec_math_template.h"
+
+/* Expands CASE(f) for each activation whose backward pass has a loop of its own: each `case` calls an inlined loop with
+ * a constant f, so that the loop itself does not branch. */
+#define BRISK_EACH_ACTIVATION(CASE) CASE(BRISK_SIGMOID) CASE(BRISK_TANH) CASE(BRISK_RELU) CASE(BRISK_LEAKY_RELU)
+
+/* f(Z). NaN gives NaN. */
 INLINE vec activation(enum brisk_activation f, vec Z, vec slope) {
     switch (f) {
     case BRISK_SIGMOID:
@@ -19,7 +28,8 @@ INLINE vec activation(enum brisk_activation f, vec Z, vec slope) {
     }
 }
 
-/* g · f'(Z), with f' computed from A = f(Z). Exp is the output of one loss alone, whose delta needs no f'. */
+/* g · f'(Z), with f' computed from A = f(Z). Exp has no case: it is only the output of the poisson loss, whose delta
+ * needs no f'. */
 INLINE vec activation_backward(enum brisk_activation f, vec g, vec A, vec slope) {
     switch (f) {
     case BRISK_SIGMOID:
@@ -34,3 +44,5 @@ INLINE vec activation_backward(enum brisk_activation f, vec g, vec A, vec slope)
         return g;
     }
 }
+
+#endif

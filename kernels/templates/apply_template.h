@@ -1,6 +1,14 @@
-/* What becomes of gradients that lie in G when their sum is complete: added up from slices, clipped, applied. */
+/* Gradients that are complete only when all threads have added to G: partial gradients of shards are reduced, the norm
+ * is clipped, and the result is applied. */
+#ifndef BRISK_APPLY_TEMPLATE_H
+#define BRISK_APPLY_TEMPLATE_H
 
-/* Add up a run of n numbers of all slices' gradients, in their order. */
+#include "../runtime/profile.h"
+#include "weights_template.h"
+
+#include <math.h>
+
+/* Add up n elements of all shards' gradients from offset `at` on, in the order of the shards. */
 static void reduce_shards(const struct brisk_work* work, int64_t at, int64_t n, real* sum) {
     const real* G = (const real*)work->G + at;
     for (int64_t i = 0; i < n; i += LANES) {
@@ -11,12 +19,13 @@ static void reduce_shards(const struct brisk_work* work, int64_t at, int64_t n, 
     }
 }
 
-/* True numbers of the panel of biases beside block (j, k); 0 where none is beside it. */
+/* How many biases are handled together with block (j, k) of weights: those of its panel with the first block of the
+ * panel, and none with others. */
 static int64_t biases_beside(const struct brisk_layer* layer, int64_t j, int64_t k) {
     return k == 0 && j * NR < layer->b_size ? smaller(NR, layer->n_b - j * NR) : 0;
 }
 
-/* A member's part of the blocks and biases, whose gradients lie in slices. */
+/* Reduce and apply one thread's share of the blocks and biases. */
 static void apply_shards(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
                          const struct brisk_batch* batch) {
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
@@ -35,14 +44,14 @@ static void apply_shards(const struct brisk_work* work, const struct brisk_space
     }
 }
 
-/* --- a bounded norm ---------------------------------------------------------------------------------------------- */
+/* --- clipping ---------------------------------------------------------------------------------------------------- */
 
-/* Whether a step's gradient is to be clipped: then all of it stays in G until its norm is known. */
+/* Whether a step clips its gradient: then all of it stays in G until its norm is known. */
 static bool clips(const struct brisk_work* work, const struct brisk_batch* batch) {
     return batch->goal == BRISK_UPDATE && work->plan.clip_norm < (double)INFINITY;
 }
 
-/* Σ g² of the true columns of rows of a panel, in float64. */
+/* Σ g² over the valid columns of rows of a panel, in float64. */
 static double sum_squares(const real* g, int64_t rows, int64_t columns) {
     double sums[NR] = {0}, sum = 0;
     for (int64_t r = 0; r < rows; r++, g += NR)
@@ -53,7 +62,7 @@ static double sum_squares(const real* g, int64_t rows, int64_t columns) {
     return sum;
 }
 
-/* Complete the gradient of a block and of the biases beside it, and write down its squares. */
+/* Complete the gradient of a block and of its biases (reduce shards, add l2), and store its Σ g². */
 static void complete_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                            const struct brisk_batch* batch) {
     const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR, n_biases = biases_beside(layer, j, k);
@@ -78,19 +87,18 @@ static void scale_elements(real* g, int64_t n, real factor) {
         vec_store(g + i, vec_load(g + i) * vec_splat(factor));
 }
 
-/* What each gradient is multiplied by. Every member adds the squares of all blocks, in the same order. */
+/* The factor that clips the gradient. Every thread adds up the squares of all blocks, in the same order. */
 static real clip_factor(const struct brisk_work* work) {
     double sum = 0;
     for (int64_t block = 0; block < work->n_blocks; block++)
         sum += work->squares[block];
     const double norm = sqrt(sum);
-    if (isinf(norm)) /* not a step of 0: training has diverged, and NaN says so */
+    if (isinf(norm)) /* training has diverged, which NaN shows and a step of 0 would hide */
         return NAN;
     return (real)(norm > work->plan.clip_norm ? work->plan.clip_norm / norm : 1);
 }
 
-/* The update from the gradient in G, or in its slices, whose norm is bounded. All of it is there when this is called.
- */
+/* Clip the complete gradient in G, or in its shards, and apply it. */
 static void clip_and_apply(const struct brisk_work* work, const struct brisk_team* team,
                            const struct brisk_batch* batch) {
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
@@ -121,3 +129,5 @@ static void clip_and_apply(const struct brisk_work* work, const struct brisk_tea
         lap_of(work, team, l, BRISK_PHASE_UPDATE);
     }
 }
+
+#endif

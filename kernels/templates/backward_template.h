@@ -2,9 +2,14 @@
  *
  *     delta[l] = (delta[l+1] @ W[l+1].T) * f'(Z[l])        l = L-1 … 1
  *
- * delta[L] is the loss's matter (loss_template.h), dW and db are that of weights_template.h. */
+ * The loss computes delta[L] (loss_template.h); weights_template.h computes dW and db. */
+#ifndef BRISK_BACKWARD_TEMPLATE_H
+#define BRISK_BACKWARD_TEMPLATE_H
 
-/* A block of the delta of layer l-1 is complete, but for what dropout does. */
+#include "dropout_template.h"
+#include "product_template.h"
+
+/* Finish a block of the delta of layer l-1: apply dropout, and pack it for the layer below. */
 static void after_backward(const struct product* product, const struct block* block) {
     const struct pass* pass = product->pass;
     const struct brisk_work* work = pass->work;
@@ -17,9 +22,9 @@ static void after_backward(const struct product* product, const struct block* bl
         pack_rows(work, block, D_of(pass->space, pass->l - 1), D_size(work), layer->n_in, RIGHT);
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of the delta of layer l-1, from that of layer l. */
-static void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
-                           const struct masks* masks, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
+/* Compute these panels and rows of the delta of layer l-1 from that of layer l. */
+INLINE void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+                           const struct masks* masks, struct part panels, struct part rows) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool dropped = drops(layer - 1, masks);
     const struct saved below = saved_of(work, space->A[l]);
@@ -40,10 +45,10 @@ static void backward_layer(const struct brisk_work* work, const struct brisk_spa
         .post_op = dropped || rounds(work) ? after_backward : NULL,
         .pass = &pass,
     };
-    product(&backward, j0, j1, i0, i1);
+    product(&backward, panels, rows);
 }
 
-/* One panel of db: the sum of m rows of v vectors of delta. Four sums, as each waits for its last result. */
+/* Sum m rows of one panel of delta, of v vectors. There are four sums, because each waits for its last result. */
 INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
     sums[0] = sums[1] = vec_splat(0);
     for (int j = 0; j < v; j++, D += LANES) {
@@ -60,22 +65,22 @@ INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
 }
 
 #if BRISK_VNNI == 2
-/* The same from pairs of rows, of which the last may be one row and 0. */
+/* The same from VNNI layout, in which the last pair may be one row and 0. */
 INLINE void sum_vnni_rows(const real* D, int64_t m, int v, vec sums[2]) {
     sums[0] = sums[1] = vec_splat(0);
     for (int j = 0; j < v; j++, D += VNNI_RIGHT) {
         vec part[4] = {vec_splat(0), vec_splat(0), vec_splat(0), vec_splat(0)};
         for (int64_t p = 0; p < (m + 1) / 2; p++) {
-            const vec words = vec_load(D + vnni_row_at(p));
-            part[2 * (p % 2)] = part[2 * (p % 2)] + vec_even(words);
-            part[2 * (p % 2) + 1] = part[2 * (p % 2) + 1] + vec_odd(words);
+            const vec pairs = vec_load(D + vnni_row_at(p));
+            part[2 * (p % 2)] = part[2 * (p % 2)] + vec_even(pairs);
+            part[2 * (p % 2) + 1] = part[2 * (p % 2) + 1] + vec_odd(pairs);
         }
         sums[j] = (part[0] + part[1]) + (part[2] + part[3]);
     }
 }
 #endif
 
-/* The sum of m rows of panel j of the delta of layer l. */
+/* db of panel j of layer l: the sum of m rows of its delta. */
 static void sum_delta(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t j, int64_t m,
                       vec sums[2]) {
     const int v = vectors_of(work->layers[l].n_out, j);
@@ -88,3 +93,5 @@ static void sum_delta(const struct brisk_work* work, const struct brisk_space* s
 #endif
     sum_rows(D_of(space, l) + j * work->panel_stride, m, v, sums);
 }
+
+#endif

@@ -1,22 +1,31 @@
-/* Dropout after a hidden layer: while training, each unit of each example is dropped at random, and what is kept is
- * multiplied by s, so that the sum expected stays the same.
+/* Dropout after a hidden layer: in training, each unit of each example is dropped at random, and the units that stay
+ * are multiplied by s, so that the expected sum is the same.
  *
  *     A = keep ? s · A : 0        delta = keep ? s · delta · f'(Z) : 0        s = 65536 / (65536 - threshold)
  *
- * Unit u of the example that is the place-th of its epoch is dropped if its 16-bit number is below the layer's
- * threshold. UNITS neighbours share a block of Philox: key (seed, epoch), counter (u / UNITS + 1, place, layer, 2). So
- * masks depend neither on how rows are divided nor on who draws them.
+ * Unit u of the place-th example of an epoch is dropped if its 16-bit random number is below the layer's threshold.
+ * UNITS neighbouring units share a block of Philox with key (seed, epoch) and counter (u / UNITS + 1, place, layer, 2),
+ * so masks depend neither on how rows are divided nor on which thread draws them.
  *
- * Backward needs no second draw: in A a dropped unit is -0, and a kept one that is 0 is +0. */
+ * The backward pass draws nothing: in A a dropped unit is -0, and a unit that stays and is 0 is +0. */
+#ifndef BRISK_DROPOUT_TEMPLATE_H
+#define BRISK_DROPOUT_TEMPLATE_H
+
+#include "../runtime/philox.h"
+#include "activation_template.h"
+#include "pack_bf16_template.h"
+#include "pack_f32_template.h"
+
+#include <string.h>
 
 enum {
     UNITS = 16,
-    DRAWN = 32 /* rows whose numbers are drawn in one go: the vectors then find them in cache, not on their way there */
+    DRAWN = 32 /* rows drawn at once, because vectors would wait for random numbers on their way to the cache */
 };
 
-/* Of a chunk of rows. NULL stands for none dropped. */
+/* The masks of a chunk of rows, by the epoch and the place in it of the chunk's first row. NULL drops nothing. */
 struct masks {
-    int64_t epoch, place; /* of the chunk's first row */
+    int64_t epoch, place;
 };
 
 static bool drops(const struct brisk_layer* layer, const struct masks* masks) {
@@ -27,50 +36,52 @@ static real keep_scale(const struct brisk_layer* layer) {
     return (real)(65536.0 / (double)(65536 - layer->threshold));
 }
 
-/* One block's units of as many rows as are drawn in one go. */
-struct numbers {
+/* The random numbers of one block of units, for the rows that are drawn at once. */
+struct draws {
     uint16_t of[DRAWN][UNITS];
 };
 
-/* The numbers of one block of units, for rows i … i + n. */
+/* Draw them for rows i … i + n. */
 static void draw(const struct brisk_work* work, int64_t l, const struct masks* masks, int64_t block, int64_t i,
-                 int64_t n, struct numbers* numbers) {
+                 int64_t n, struct draws* draws) {
     for (int64_t r = 0; r < n; r++) {
         uint64_t words[UNITS / 4];
         brisk_philox((uint64_t)block + 1, (uint64_t)(masks->place + i + r), (uint64_t)l, BRISK_STREAM_DROPOUT,
                      work->plan.seed, (uint64_t)masks->epoch, words);
-        memcpy(numbers->of[r], words, sizeof words); /* the lowest 16 bits come first: little-endian */
+        memcpy(draws->of[r], words, sizeof words); /* the lowest 16 bits come first, on little-endian processors */
     }
 }
 
-/* A block of A[l+1]. Where a panel is narrower than a block of units, several have one draw. */
+/* Apply dropout to a block of A[l+1]. Where a panel is narrower than a block of units, several panels share its draws.
+ */
 static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(keep_scale(layer));
     const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
     const int64_t first = of->j0 * NR, end = smaller(of->j1 * NR, layer->n_out);
-    struct numbers numbers;
+    struct draws draws;
     for (int64_t block = first / UNITS; block * UNITS < end; block++)
         for (int64_t i = of->i0; i < of->i1; i += DRAWN) {
             const int64_t n = smaller(DRAWN, of->i1 - i);
-            draw(work, l, masks, block, i, n, &numbers);
+            draw(work, l, masks, block, i, n, &draws);
             for (int c = 0; c < UNITS; c += LANES) {
                 const int64_t unit = block * UNITS + c;
                 if (unit < first || unit >= end)
                     continue;
                 real* a = of->C + column(unit - first, of->c_stride) + (i - of->i0) * NR;
                 for (int64_t r = 0; r < n; r++, a += NR) {
-                    real number[LANES];
+                    real drawn[LANES];
                     for (int u = 0; u < LANES; u++)
-                        number[u] = (real)(int)numbers.of[r][c + u];
-                    const vec kept = vec_load(a) * s + zero; /* +0 where it is -0 */
-                    vec_store(a, vec_where_less(vec_load(number), threshold, dropped, kept));
+                        drawn[u] = (real)(int)draws.of[r][c + u];
+                    const vec kept = vec_load(a) * s + zero; /* +0 where it would be -0 */
+                    vec_store(a, vec_where_less(vec_load(drawn), threshold, dropped, kept));
                 }
             }
         }
 }
 
-/* delta = s · delta · f'(Z) where A was kept, else 0, of rows of v vectors of a panel. */
+/* delta = keep ? s · delta · f'(Z) : 0, on rows of v vectors of a panel, from the A that was multiplied by s; `rest` is
+ * 1/s. */
 INLINE void dropout_backward(enum brisk_activation f, real slope, real s, real rest, const struct saved* A, real* D,
                              int64_t rows, int v) {
     const vec zero = vec_splat(0), one = vec_splat(1), slopes = vec_splat(slope);
@@ -83,7 +94,7 @@ INLINE void dropout_backward(enum brisk_activation f, real slope, real s, real r
         }
 }
 
-/* A block of the delta of layer l, from the gradient with respect to what was kept of its A. */
+/* Turn a block of the gradient with respect to the dropped A of layer l into its delta. */
 static void drop_delta(const struct brisk_work* work, int64_t l, const struct saved* A, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const real slope = (real)work->plan.slope, s = keep_scale(layer);
@@ -94,20 +105,16 @@ static void drop_delta(const struct brisk_work* work, int64_t l, const struct sa
         real* d = of->C + (j - of->j0) * of->c_stride;
         const int v = vectors_of(layer->n_out, j);
         switch (layer->activation) {
-        case BRISK_SIGMOID:
-            dropout_backward(BRISK_SIGMOID, 0, s, rest, a, d, rows, v);
-            break;
-        case BRISK_TANH:
-            dropout_backward(BRISK_TANH, 0, s, rest, a, d, rows, v);
-            break;
-        case BRISK_RELU:
-            dropout_backward(BRISK_RELU, 0, s, rest, a, d, rows, v);
-            break;
-        case BRISK_LEAKY_RELU:
-            dropout_backward(BRISK_LEAKY_RELU, slope, s, rest, a, d, rows, v);
-            break;
+#define CASE(F)                                                                                                        \
+    case F:                                                                                                            \
+        dropout_backward(F, slope, s, rest, a, d, rows, v);                                                            \
+        break;
+            BRISK_EACH_ACTIVATION(CASE)
+#undef CASE
         default:
             dropout_backward(BRISK_IDENTITY, 0, s, rest, a, d, rows, v);
         }
     }
 }
+
+#endif

@@ -2,16 +2,18 @@
  *
  *     Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1 … L
  *
- * A[0] is gathered from the user's rows. All A[l] lie in the space, (rows, width) in panels, as numbers or, but for
- * the last, which no product reads, as what products read. A layer's panels and rows can be computed apart, by
- * different threads. */
+ * A[0] is gathered from the user's rows. All A[l] (rows, width l) lie in the space, in panels: as float32, or, but for
+ * the last, which no product reads, as packed for the products. Different threads may compute different panels or rows
+ * of a layer. */
+#ifndef BRISK_FORWARD_TEMPLATE_H
+#define BRISK_FORWARD_TEMPLATE_H
 
-/* Numbers in all panels of A[l]. */
-static int64_t A_size(const struct brisk_work* work, int64_t l) {
-    return (l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels) * work->panel_stride;
-}
+#include "../runtime/profile.h"
+#include "dropout_template.h"
+#include "product_template.h"
+#include "softmax_template.h"
 
-/* A block of A[l+1] is complete. */
+/* Finish a block of A[l+1]: apply dropout, and pack it for the next layer. */
 static void after_forward(const struct product* product, const struct block* block) {
     const struct pass* pass = product->pass;
     const struct brisk_work* work = pass->work;
@@ -22,10 +24,9 @@ static void after_forward(const struct product* product, const struct block* blo
         pack_rows(work, block, pass->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
 }
 
-/* Panels j0 … j1 of rows i0 … i1 of A[l+1], from A[l], less what is dropped; Z itself where `f` is the identity. */
-static void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
-                          enum brisk_activation f, const struct masks* masks, int64_t j0, int64_t j1, int64_t i0,
-                          int64_t i1) {
+/* Compute these panels and rows of A[l+1] from A[l], with dropout; or Z itself where f is the identity. */
+INLINE void forward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+                          enum brisk_activation f, const struct masks* masks, struct part panels, struct part rows) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool last = l + 1 == work->plan.n_layers, in_place = last || saves_f32(work);
     const real* P = work->P;
@@ -47,33 +48,10 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .post_op = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
         .pass = &pass,
     };
-    product(&forward, j0, j1, i0, i1);
+    product(&forward, panels, rows);
 }
 
-/* Write softmax(Z) in place of one row of Z; return max(Z), and Σ e^(Z - max) to `sums_to`. */
-static double softmax_row(real* Z, int64_t stride, int64_t n, double* sums_to) {
-    vec largest = vec_splat(-(real)INFINITY), sums = vec_splat(0);
-    for (int64_t j = 0; j < n; j += LANES) {
-        const vec z = vec_first(vec_load(Z + column(j, stride)), n - j, -(real)INFINITY);
-        largest = vec_where_less(largest, z, z, largest);
-    }
-    const real highest = vec_largest(largest);
-    for (int64_t j = 0; j < n; j += LANES) {
-        real* z = Z + column(j, stride);
-        const vec e = vec_first(vec_exp(vec_load(z) - vec_splat(highest)), n - j, 0);
-        vec_store(z, e);
-        sums = sums + e;
-    }
-    const real sum = vec_sum(sums);
-    for (int64_t j = 0; j < n; j += LANES) {
-        real* z = Z + column(j, stride);
-        vec_store(z, vec_load(z) / vec_splat(sum));
-    }
-    *sums_to = (double)sum;
-    return (double)highest;
-}
-
-/* A[0] … A[L] for m rows, by one thread, of which the last is f of its Z. */
+/* Compute A[0] … A[L] of m rows, by one thread; `last` is the activation of the last layer. */
 static void forward_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                          const int64_t* rows, int64_t m, enum brisk_activation last, const struct masks* masks) {
     const int64_t n_layers = work->plan.n_layers;
@@ -81,20 +59,21 @@ static void forward_rows(const struct brisk_work* work, const struct brisk_space
     lap(work, space, 0, BRISK_PHASE_GATHER);
     for (int64_t l = 0; l < n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
-        forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, masks, 0, layer->panels, 0, m);
+        forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, masks,
+                      (struct part){0, layer->panels}, (struct part){0, m});
         lap(work, space, l, BRISK_PHASE_FORWARD);
     }
 }
 
-/* The last activations of m rows, from A[L], to out (m, n_out). */
+/* Write m rows of A[L] to out (m, n_out). */
 static void write_rows(const struct brisk_work* work, const struct brisk_space* space, int64_t m, real* out) {
     const int64_t n_layers = work->plan.n_layers, stride = work->panel_stride;
     const struct brisk_layer* layer = &work->layers[n_layers - 1];
     for (int64_t i = 0; i < m; i++, out += layer->n_out) {
         real* A = (real*)space->A[n_layers] + i * NR;
-        double sum;
+        double sum_exp;
         if (layer->activation == BRISK_SOFTMAX)
-            softmax_row(A, stride, layer->n_out, &sum);
+            softmax_row(A, stride, layer->n_out, &sum_exp);
         for (int64_t j = 0; j < layer->n_out; j += LANES)
             vec_store_first(out + j, vec_load(A + column(j, stride)), layer->n_out - j);
     }
@@ -106,3 +85,5 @@ static void predict(const struct brisk_work* work, int space_index, const struct
     forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation, NULL);
     write_rows(work, space, m, out);
 }
+
+#endif

@@ -1,35 +1,30 @@
-/* The losses. `loss_rows` finishes the last layer of one chunk of rows: it writes delta[L] = ∂E/∂Z[L], times the
- * batch's scale, and the losses.
- *
- * The deltas lie in the space, (rows, width) in panels; three buffers take turns, as one thread may still read
- * delta[l+1] for dW while another reads delta[l] to write delta[l-1]. */
+/* The losses. `loss_rows` finishes the last layer of a chunk of rows: it writes delta[L] = ∂E/∂Z[L], times the batch's
+ * scale, and the losses E. */
+#ifndef BRISK_LOSS_TEMPLATE_H
+#define BRISK_LOSS_TEMPLATE_H
 
-INLINE real* D_of(const struct brisk_space* space, int64_t l) {
-    return space->D[l % 3];
-}
+#include "activation_template.h"
+#include "pack_bf16_template.h"
+#include "pack_f32_template.h"
+#include "softmax_template.h"
 
-/* Numbers in each of these buffers. */
-static int64_t D_size(const struct brisk_work* work) {
-    return work->delta_panels * work->panel_stride;
-}
+/* --- the loss of one row: each function writes delta and returns E ----------------------------------------------- */
 
-/* --- the loss of one row: writes delta, returns E ---------------------------------------------------------------- */
-
-/* delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y); Σ (A - Y)². */
+/* E = Σ (A - Y)², delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y). */
 static double softmax_squared_error(real* A, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
-    double sum;
-    softmax_row(A, stride, n, &sum);
-    vec squares = vec_splat(0), along = vec_splat(0);
+    double sum_exp;
+    softmax_row(A, stride, n, &sum_exp);
+    vec squares = vec_splat(0), dot = vec_splat(0);
     const vec twice = vec_splat((real)(2 * factor));
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
         const vec a = vec_load(A + at), error = vec_first(a - vec_load_first(Y + j, n - j), n - j, 0);
         const vec g = error * twice;
         squares = vec_fma(error, error, squares);
-        along = vec_fma(g, vec_first(a, n - j, 0), along);
+        dot = vec_fma(g, vec_first(a, n - j, 0), dot);
         vec_store(D + at, g);
     }
-    const vec mean = vec_splat(vec_sum(along));
+    const vec mean = vec_splat(vec_sum(dot));
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
         vec_store(D + at, vec_load(A + at) * (vec_load(D + at) - mean));
@@ -37,12 +32,13 @@ static double softmax_squared_error(real* A, const real* Y, real* D, int64_t str
     return (double)vec_sum(squares);
 }
 
-/* A in least … 1 - least, of which cross-entropy takes -log. */
+/* A probability clipped to least … 1 - least, before cross-entropy takes its log. */
 static double clip_to(double A, double least) {
     return A < least ? least : A > 1 - least ? 1 - least : A;
 }
 
-/* -Σ Y log A + (1-Y) log(1-A), from A where delta will be; and factor · (A - Y) there. */
+/* Binary cross-entropy from clipped probabilities, E = -Σ Y log A + (1-Y) log(1-A), and delta = factor · (A - Y) from
+ * the A that lie in D. */
 static double bce_clipped(const real* Y, real* D, int64_t stride, int64_t n, double factor, double least) {
     double losses = 0;
     for (int64_t j = 0; j < n; j++) {
@@ -57,7 +53,7 @@ static double bce_clipped(const real* Y, real* D, int64_t stride, int64_t n, dou
     return losses;
 }
 
-/* delta = factor · (A - Y), where A = sigmoid(Z); Σ softplus(Z) - Y Z. */
+/* E = Σ softplus(Z) - Y Z, delta = factor · (A - Y), where A = sigmoid(Z). */
 static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
                                     double least) {
     const vec zero = vec_splat(0), one = vec_splat(1), factors = vec_splat((real)factor);
@@ -77,10 +73,12 @@ static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64
     return least > 0 ? bce_clipped(Y, D, stride, n, factor, least) : (double)vec_sum(losses);
 }
 
-/* delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label; logsumexp(Z) - Z[label], less log(odds). */
+/* E = logsumexp(Z) - Z[label], delta = factor · (A - Y), where A = softmax(Z) and Y is 1 at the label. Returns E
+ * without log(*sum_exp), which loss_rows adds for many rows at once; where probabilities are clipped that is
+ * 1/A[label]. */
 static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64_t stride, int64_t n, double factor,
                                           double least, double* sum_exp) {
-    if ((uint64_t)label >= (uint64_t)n) /* changed behind our back since it was checked */
+    if ((uint64_t)label >= (uint64_t)n) /* labels were checked, but another thread may have changed them since */
         return NAN;
     const int64_t at_label = column(label, stride);
     const double z_label = (double)Z[at_label];
@@ -95,30 +93,30 @@ static double softmax_cross_entropy_label(real* Z, int64_t label, real* D, int64
     return 0;
 }
 
-/* delta = factor · (A - Y), where A = softmax(Z); Σ Y (logsumexp(Z) - Z). */
+/* E = Σ Y (logsumexp(Z) - Z), delta = factor · (A - Y), where A = softmax(Z). */
 static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
                                     double least) {
-    double y_sum = 0, z_label = 0, sum;
+    double y_sum = 0, y_dot_z = 0, sum_exp;
     for (int64_t j = 0; j < n; j++) {
         y_sum += (double)Y[j];
-        z_label += (double)Y[j] * (double)Z[column(j, stride)];
+        y_dot_z += (double)Y[j] * (double)Z[column(j, stride)];
     }
-    const double highest = softmax_row(Z, stride, n, &sum);
+    const double highest = softmax_row(Z, stride, n, &sum_exp);
     const vec factors = vec_splat((real)factor);
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
         vec_store(D + at, (vec_load(Z + at) - vec_load_first(Y + j, n - j)) * factors);
     }
     if (least == 0)
-        return log(sum) * y_sum - (z_label - highest * y_sum);
-    double reported = 0;
+        return log(sum_exp) * y_sum - (y_dot_z - highest * y_sum);
+    double loss = 0;
     for (int64_t j = 0; j < n; j++)
-        reported -= (double)Y[j] * log(clip_to((double)Z[column(j, stride)], least));
-    return reported;
+        loss -= (double)Y[j] * log(clip_to((double)Z[column(j, stride)], least));
+    return loss;
 }
 
-/* delta = factor · (A - Y), where A = e^Z; Σ A - Y - Y Z + Y log Y, half the deviance. Where A is near Y nearly all of
- * it cancels: float64 keeps the digits that are left. */
+/* E = Σ A - Y - Y Z + Y log Y, half the deviance, and delta = factor · (A - Y), where A = e^Z. Where A is near Y nearly
+ * all of E cancels, so it is computed in float64, which keeps the digits that are left. */
 static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
     const vec factors = vec_splat((real)factor);
     double losses = 0;
@@ -129,28 +127,27 @@ static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int
     for (int64_t j = 0; j < n; j++) {
         const double z = (double)Z[column(j, stride)], y = (double)Y[j];
         const double a = exp(z);
-        if (isinf((real)a)) /* as delta is, where float64 would go on */
+        if (isinf((real)a)) /* delta is infinite then, though float64 could still hold A */
             losses = INFINITY;
         losses += a - y - y * z + (y == 0 ? 0 : y * log(y));
     }
     return losses;
 }
 
-/* --- the loss of rows, where it is a sum over outputs --------------------------------------------------------------
- */
+/* --- losses that are a sum over outputs -------------------------------------------------------------------------- */
 
-/* Whether a loss is a function of each A - Y by itself. */
+/* Whether a loss is a sum of functions of one A - Y each. */
 static bool of_errors(enum brisk_loss loss, enum brisk_activation f) {
     return (loss == BRISK_MSE && f != BRISK_SOFTMAX) || loss == BRISK_ABSOLUTE_ERROR || loss == BRISK_HUBER;
 }
 
-/* What the loss reads of the last layer: A for a loss of errors, else Z. */
+/* The activation that the forward pass applies to the last layer: such losses read A, the others Z. */
 static enum brisk_activation loss_activation(const struct brisk_work* work) {
     const enum brisk_activation f = work->layers[work->plan.n_layers - 1].activation;
     return of_errors(work->plan.loss, f) ? f : BRISK_IDENTITY;
 }
 
-/* Rows i0 … i1 of the last layer. */
+/* Rows i0 … i1 of the last layer, and the parameters of their loss. */
 struct outputs {
     const real* A;
     real* D;
@@ -161,11 +158,11 @@ struct outputs {
     real factor, slope, huber;
 };
 
-/* With e = A - Y,
+/* With e = A - Y and the weight w of an example,
  *
- *     mse              Σ w e²                     delta = factor · w · 2 e f'(Z)
- *     absolute error   Σ w |e|                    delta = factor · w · sign(e) f'(Z)
- *     huber            Σ w |c| (|e| - |c|/2)      delta = factor · w · c f'(Z)          c = clip(e, -d, d)
+ *     mse              E = Σ w e²                     delta = factor · w · 2 e f'(Z)
+ *     absolute error   E = Σ w |e|                    delta = factor · w · sign(e) f'(Z)
+ *     huber            E = Σ w |c| (|e| - |c|/2)      delta = factor · w · c f'(Z)          c = clip(e, -d, d)
  */
 INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     const vec factor = vec_splat(loss == BRISK_MSE ? 2 * o->factor : o->factor), slope = vec_splat(o->slope);
@@ -199,14 +196,11 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
 
 INLINE double errors_of_activation(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (f) {
-    case BRISK_SIGMOID:
-        return errors(loss, BRISK_SIGMOID, o);
-    case BRISK_TANH:
-        return errors(loss, BRISK_TANH, o);
-    case BRISK_RELU:
-        return errors(loss, BRISK_RELU, o);
-    case BRISK_LEAKY_RELU:
-        return errors(loss, BRISK_LEAKY_RELU, o);
+#define CASE(F)                                                                                                        \
+    case F:                                                                                                            \
+        return errors(loss, F, o);
+        BRISK_EACH_ACTIVATION(CASE)
+#undef CASE
     default:
         return errors(loss, BRISK_IDENTITY, o);
     }
@@ -225,7 +219,7 @@ static double errors_of(enum brisk_loss loss, enum brisk_activation f, const str
 
 /* --- the loss of rows -------------------------------------------------------------------------------------------- */
 
-/* The loss of row i of the data, of weight w, whose Z becomes A where that is softmax; less log(odds). */
+/* The loss of row i of the data, of weight w, without log(*sum_exp); where the output is softmax, Z becomes A. */
 static double loss_row(const struct brisk_work* work, const struct brisk_data* data, int64_t i, real* Z, real* D,
                        double w, double scale, double* sum_exp) {
     const struct brisk_layer* layer = &work->layers[work->plan.n_layers - 1];
@@ -248,13 +242,13 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
     return loss + w * log(own);
 }
 
-/* Rows i0 … i1, of which i0 is a multiple of BRISK_LOSS_ROWS: the losses of each so many rows go to space->losses. */
+/* Finish rows i0 … i1, of which i0 is a multiple of BRISK_LOSS_ROWS; space->losses gets one sum for so many rows. */
 static void loss_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                       const int64_t* rows, int64_t i0, int64_t i1, double scale) {
     const struct brisk_plan* plan = &work->plan;
     const int64_t last = plan->n_layers - 1;
     const enum brisk_activation f = work->layers[last].activation;
-    /* Where delta[L] is not kept as numbers, they lie in the next buffer, which nobody reads meanwhile. */
+    /* Where delta[L] is not saved as float32, its elements lie in the next buffer, which is not in use yet. */
     real *Z = space->A[last + 1], *D = D_of(space, saves_f32(work) ? last : last + 1);
     struct outputs outputs = {
         .A = Z,
@@ -279,8 +273,8 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
                 double sum_exp = 1;
                 loss +=
                     loss_row(work, data, rows[i], Z + i * NR, D + i * NR, plan->loss_scale * weight, scale, &sum_exp);
-                /* One log for 16 rows: alone it takes as long as the rest of a loss. Odds are at most the number of
-                 * outputs or 1 / least, below 2^63: their product is a number. */
+                /* There is one log for 16 rows, because it takes as long as the rest of a loss. Each factor is at most
+                 * the number of outputs or 1 / least, below 2^63, so the product does not overflow. */
                 product *= sum_exp;
             }
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
@@ -292,10 +286,12 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
     }
 }
 
-/* Σ of the losses of m rows. */
+/* The sum of the losses of m rows. */
 static double sum_losses(const struct brisk_space* space, int64_t m) {
     double sum = 0;
     for (int64_t i = 0; i < m; i += BRISK_LOSS_ROWS)
         sum += space->losses[i / BRISK_LOSS_ROWS];
     return sum;
 }
+
+#endif

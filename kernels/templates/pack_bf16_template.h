@@ -1,34 +1,44 @@
-/* What products read, where a word is a pair of bfloat16 numbers: see vec_avx512_bf16.h. A product adds up both of a
- * word, so that in each operand neighbours along the summation share one:
+/* Packing of the operands where products read bf16 pairs (vec_avx512_bf16.h). A product adds up both elements of a
+ * pair, so neighbours along the summation share one:
  *
- *     Z = A @ W, dA = D @ WT     along rows: a row of a panel is ROW words of neighbours A[i, 2w], A[i, 2w + 1]
- *     dW = A.T @ D               along columns: two rows are NR words of pairs A[2p, i], A[2p + 1, i]
- *     W, WT, D on the right      pairs of rows, as along columns
+ *     Z = A @ W, dA = D @ WT     A and D are row-major bf16: a row of a panel is ROW_STEP pairs A[i, 2w], A[i, 2w + 1]
+ *     dW = A.T @ D               A and D are in VNNI layout: two rows are NR pairs A[2p, i], A[2p + 1, i]
+ *     W, WT, D on the right      VNNI layout
  *
- * A and delta lie in both forms, the rows first: together they are as large as the numbers in float32. For bfloat16
- * they are all that is kept; where there are several parts, the numbers stay, and both forms of each part lie behind
- * them. Where a width or a number of rows is no multiple of what is summed together, the rest are 0 in both operands.
+ * A and delta are therefore stored twice, first row-major, then in VNNI layout, which together take as much memory as
+ * float32 would. For bfloat16 nothing else is stored; with several splits the float32 elements stay, and both layouts
+ * of each split lie behind them. Where a width or a number of rows is odd, or no multiple of PACK_ROWS, the padding is
+ * 0 in both operands.
  *
- * For a unit that multiplies tiles the pairs of 32 rows of a panel are two tiles, one behind the other: 16 pairs of 16
- * columns each. Of A these are turned: 16 columns of 16 pairs. */
+ * For AMX the VNNI layout of 32 rows of a panel is two tiles, one behind the other, each of 16 pairs of 16 columns; for
+ * A, the left operand, both are transposed to 16 columns of 16 pairs. */
+#ifndef BRISK_PACK_BF16_TEMPLATE_H
+#define BRISK_PACK_BF16_TEMPLATE_H
+
+#include "panels_template.h"
+#include "rounding_template.h"
+
+#include <string.h>
+
+#if BRISK_VNNI == 2
 
 enum {
-    BLOCK_REALS = NR * ROW_STEP,                             /* in a block of weights */
-    VNNI_ROW = BRISK_TILES ? LANES : NR,                     /* words from one pair of rows to the next in a span, */
-    VNNI_RIGHT = BRISK_TILES ? PACK_ROWS / 2 * LANES : LANES /* and to those of the right half */
+    BLOCK_REALS = NR * ROW_STEP,                             /* reals of a packed block of weights */
+    VNNI_ROW = BRISK_TILES ? LANES : NR,                     /* from one pair of rows to the next in VNNI layout */
+    VNNI_RIGHT = BRISK_TILES ? PACK_ROWS / 2 * LANES : LANES /* from the left half of a panel to the right one */
 };
 
-/* Where the p-th pair of rows of a panel lies. */
+/* Where the p-th pair of rows of a panel lies in VNNI layout. */
 INLINE int64_t vnni_row_at(int64_t p) {
     return BRISK_TILES ? p / (PACK_ROWS / 2) * BLOCK_REALS + p % (PACK_ROWS / 2) * VNNI_ROW : p * NR;
 }
 
-/* Whether A and delta stay as they were computed; else their only numbers are the words. */
+/* Whether the saved A and delta are float32 elements, rather than bf16 pairs. */
 static bool saves_f32(const struct brisk_work* work) {
     return work->splits > 1;
 }
 
-/* What the rest of a step reads of A or delta. */
+/* A or delta as saved for the rest of the step. */
 static struct saved saved_of(const struct brisk_work* work, const real* x) {
     return saves_f32(work) ? (struct saved){x, work->panel_stride, NR}
                            : (struct saved){x, work->panel_stride / 2, ROW_STEP};
@@ -39,7 +49,7 @@ INLINE vec saved_vec(const struct saved* saved, int64_t i, int v) {
     return saved->row == NR ? vec_load(row + v * LANES) : vec_load_bf16(row + v * LANES / 2);
 }
 
-/* One row of a panel. */
+/* One row of a panel in float32. */
 struct row {
     vec left, right;
 };
@@ -51,17 +61,16 @@ INLINE struct row load_row(const real* x, int64_t columns) {
                         columns > LANES ? vec_load_first(x + LANES, columns - LANES) : vec_splat(0)};
 }
 
-/* What bfloat16 leaves of a row. */
-INLINE struct row residual(struct row x, vec words) {
-    return (struct row){x.left - vec_cvt_f32(words, false), x.right - vec_cvt_f32(words, true)};
+/* x less its bf16 rounding: what the next splits hold. */
+INLINE struct row residual(struct row x, vec rounded) {
+    return (struct row){x.left - vec_cvt_f32(rounded, false), x.right - vec_cvt_f32(rounded, true)};
 }
 
-/* Where a panel of an operand is written, from one row on: words of neighbours and of pairs, and how far behind those
- * of a part the next one's lie. */
+/* Where a panel of an operand is packed to, from one row on, in both layouts. */
 struct packed_panel {
-    real *row_major_to, *vnni;
-    int64_t row_major_step, vnni_step;
-    bool with_vnni; /* whether there are pairs: those of A and delta are for dW */
+    real *row_major, *vnni;
+    int64_t row_major_step, vnni_step; /* from split to split */
+    bool with_vnni;                    /* A and delta need the VNNI layout for dW alone */
 };
 
 static struct packed_panel packed_panel_at(const struct brisk_work* work, real* x, int64_t elements, int64_t j,
@@ -71,17 +80,17 @@ static struct packed_panel packed_panel_at(const struct brisk_work* work, real* 
     return (struct packed_panel){(real*)rows.first + at, (real*)vnni.first + at, rows.step, vnni.step, work->training};
 }
 
-/* The words of SPAN rows in n parts; x becomes what the parts leave. */
+/* Write n splits of PACK_ROWS rows; x is left with what the splits do not hold. */
 INLINE void pack_row_group(const struct packed_panel* to, int n, struct row x[PACK_ROWS], enum side side) {
-    real *row_major_to = to->row_major_to, *vnni = to->vnni;
-    for (int part = 0; part < n; part++, row_major_to += to->row_major_step, vnni += to->vnni_step) {
+    real *rows = to->row_major, *vnni = to->vnni;
+    for (int split = 0; split < n; split++, rows += to->row_major_step, vnni += to->vnni_step) {
         vec left[PACK_ROWS / 2], right[PACK_ROWS / 2];
         for (int i = 0; i < PACK_ROWS; i += 2) {
             const vec even = vec_cvt_bf16(x[i].left, x[i].right);
             const vec odd = vec_cvt_bf16(x[i + 1].left, x[i + 1].right);
-            vec_store(row_major_to + i * ROW_STEP, even);
-            vec_store(row_major_to + (i + 1) * ROW_STEP, odd);
-            if (part + 1 < n)
+            vec_store(rows + i * ROW_STEP, even);
+            vec_store(rows + (i + 1) * ROW_STEP, odd);
+            if (split + 1 < n)
                 x[i] = residual(x[i], even), x[i + 1] = residual(x[i + 1], odd);
             left[i / 2] = vec_interleave_rows(even, odd, false);
             right[i / 2] = vec_interleave_rows(even, odd, true);
@@ -103,20 +112,20 @@ INLINE void pack_row_group(const struct packed_panel* to, int n, struct row x[PA
     }
 }
 
-/* The words of `rows` rows of a panel of numbers, and zeros to the end of a span. */
+/* Pack `rows` rows of a panel of float32 elements, and zeros to the end of the last group. */
 INLINE void pack_panel(struct packed_panel to, int n, const real* x, int64_t rows, int64_t columns, enum side side) {
-    const struct row none = {vec_splat(0), vec_splat(0)};
+    const struct row padding = {vec_splat(0), vec_splat(0)};
     for (int64_t i = 0; i < rows; i += PACK_ROWS, x += PACK_ROWS * NR) {
         struct row group[PACK_ROWS];
         for (int r = 0; r < PACK_ROWS; r++)
-            group[r] = i + r < rows ? load_row(x + r * NR, columns) : none;
+            group[r] = i + r < rows ? load_row(x + r * NR, columns) : padding;
         pack_row_group(&to, n, group, side);
-        to.row_major_to += PACK_ROWS * ROW_STEP;
+        to.row_major += PACK_ROWS * ROW_STEP;
         to.vnni += PACK_ROWS * ROW_STEP;
     }
 }
 
-/* A block of A or delta, x of so many numbers in n columns, has been written: write what products read. */
+/* Pack a block of x, an A or delta of so many elements in n columns, after it has been computed in block->C. */
 static void pack_rows(const struct brisk_work* work, const struct block* block, real* x, int64_t elements, int64_t n,
                       enum side side) {
     const int64_t rows = block->i1 - block->i0;
@@ -130,7 +139,7 @@ static void pack_rows(const struct brisk_work* work, const struct block* block, 
     }
 }
 
-/* Block (j, k) of W has moved: write what products read of it, and, if `turned`, of WT: W's neighbours are WT's pairs.
+/* Pack block (j, k) of W after an update, and, if `transposed`, write it to WT: what is row-major in W is VNNI in WT.
  */
 static void pack_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                        bool transposed) {
@@ -138,23 +147,24 @@ static void pack_block(const struct brisk_work* work, const struct brisk_layer* 
     const int64_t rows = smaller(NR, layer->n_in - k * NR), columns = smaller(NR, layer->n_out - j * NR);
     const struct operand W = weights_at(work->R, work->n_packed, at);
     const struct operand WT = weights_at(work->WT, work->n_transposed, transposed_at);
-    real row_major_to[MAX_SPLITS * BLOCK_REALS];
+    real row_major[MAX_SPLITS * BLOCK_REALS];
     if (rows < NR)
-        memset(row_major_to, 0, sizeof row_major_to);
-    const struct packed_panel to = {row_major_to, (real*)W.first, BLOCK_REALS, W.step, true};
+        memset(row_major, 0, sizeof row_major);
+    const struct packed_panel to = {row_major, (real*)W.first, BLOCK_REALS, W.step, true};
     pack_panel(to, work->splits, (const real*)work->P + at, rows, columns, RIGHT);
-    for (int part = 0; transposed && part < work->splits; part++)
+    for (int split = 0; transposed && split < work->splits; split++)
         for (int half = 0; half < 2; half++) {
-            vec words[LANES];
+            vec pairs[LANES];
             for (int r = 0; r < LANES; r++)
-                words[r] = vec_load(row_major_to + part * BLOCK_REALS + (half * LANES + r) * ROW_STEP);
-            vec_transpose(words);
+                pairs[r] = vec_load(row_major + split * BLOCK_REALS + (half * LANES + r) * ROW_STEP);
+            vec_transpose(pairs);
             for (int c = 0; c < LANES; c++)
-                vec_store((real*)WT.first + part * WT.step + c * VNNI_ROW + half * VNNI_RIGHT, words[c]);
+                vec_store((real*)WT.first + split * WT.step + c * VNNI_ROW + half * VNNI_RIGHT, pairs[c]);
         }
 }
 
-/* Words of so many columns of dense weights; the row after lies `next` on, 0: there is none. */
+/* Load a vector of dense weights as pairs with the row below, which lies `next` on, or with 0 where that is 0. So many
+ * columns are valid. */
 INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded) {
     (void)rounded;
     const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
@@ -164,23 +174,26 @@ INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded
     return vec_interleave_rows(vec_cvt_bf16(x, x), vec_cvt_bf16(y, y), false);
 }
 
-/* Rows i0 … i1 of A[0] = X[rows]; i0 is a multiple of SPAN. */
+/* Pack rows i0 … i1 of A[0] = X[rows]; i0 is a multiple of PACK_ROWS. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                    const int64_t* rows, int64_t i0, int64_t i1) {
     const struct brisk_layer* layer = &work->layers[0];
-    const struct row none = {vec_splat(0), vec_splat(0)};
+    const struct row padding = {vec_splat(0), vec_splat(0)};
     for (int64_t i = i0; i < i1; i += PACK_ROWS) {
         const real* X[PACK_ROWS];
         for (int64_t r = 0; r < PACK_ROWS; r++)
             X[r] = i + r < i1 ? (const real*)data->X + rows[i + r] * data->X_step : NULL;
         for (int64_t j = 0; j < layer->panels_in; j++) {
             const int64_t at = j * NR, columns = layer->n_in - at;
-            const struct packed_panel to =
-                packed_panel_at(work, space->A[0], layer->panels_in * work->panel_stride, j, i);
+            const struct packed_panel to = packed_panel_at(work, space->A[0], A_size(work, 0), j, i);
             struct row group[PACK_ROWS];
             for (int r = 0; r < PACK_ROWS; r++)
-                group[r] = X[r] == NULL ? none : load_row(X[r] + at, columns);
+                group[r] = X[r] == NULL ? padding : load_row(X[r] + at, columns);
             pack_row_group(&to, work->splits, group, LEFT);
         }
     }
 }
+
+#endif
+
+#endif

@@ -1,16 +1,24 @@
-/* What products read, where their words are single numbers: for highest the numbers themselves.
+/* Packing of the operands where products read single elements: at the highest precision these are A, delta and W as
+ * they are; otherwise bf16-rounded values stored as float32, which holds the products of two exactly, so that the
+ * micro-kernels compute what a bf16 unit would.
  *
- * Otherwise bfloat16 numbers in the clothes of float32, which holds their products exactly: tiles add up what a unit
- * for bfloat16 would. bfloat16 rounds A and delta in their place; for high they stay whole, and both parts lie behind
- * them. Weights are rounded beside the parameters, and again in WT. */
+ * For bfloat16, A and delta are rounded in place; for high they stay, and both splits lie behind them. Rounded weights
+ * lie in R beside the parameters P, and once more in WT. */
+#ifndef BRISK_PACK_F32_TEMPLATE_H
+#define BRISK_PACK_F32_TEMPLATE_H
 
-/* Whether A and delta stay as they were computed, or are rounded there. */
+#include "panels_template.h"
+#include "rounding_template.h"
+
+#if BRISK_VNNI == 1
+
+/* Whether the saved A and delta are float32 elements, rather than bf16 pairs. */
 static bool saves_f32(const struct brisk_work* work) {
     (void)work;
     return true;
 }
 
-/* What the rest of a step reads of A or delta. */
+/* A or delta as saved for the rest of the step. */
 static struct saved saved_of(const struct brisk_work* work, const real* x) {
     return (struct saved){x, work->panel_stride, NR};
 }
@@ -19,7 +27,7 @@ INLINE vec saved_vec(const struct saved* saved, int64_t i, int v) {
     return vec_load(saved->data + i * saved->row + v * LANES);
 }
 
-/* The parts of n numbers; `low` may be NULL, and `high` be x. */
+/* Write the splits of n elements; `low` may be NULL, and `high` may be x itself. */
 static void round_splits(const real* x, real* high, real* low, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) {
         const vec a = vec_load(x + i), a1 = bfloat16(a);
@@ -29,20 +37,20 @@ static void round_splits(const real* x, real* high, real* low, int64_t n) {
     }
 }
 
-/* A block of A or delta, x of so many numbers in n columns, has been written: write what products read. */
+/* Pack a block of x, an A or delta of so many elements in n columns, after it has been computed. */
 static void pack_rows(const struct brisk_work* work, const struct block* block, real* x, int64_t elements, int64_t n,
                       enum side side) {
     (void)n, (void)side;
-    const struct operand parts = row_major(work, x, elements);
+    const struct operand splits = row_major(work, x, elements);
     for (int64_t j = block->j0; j < block->j1; j++) {
         const int64_t at = j * work->panel_stride + block->i0 * NR;
-        real* first = (real*)parts.first + at;
-        round_splits(x + at, first, work->splits == 1 ? NULL : first + parts.step, (block->i1 - block->i0) * NR);
+        real* first = (real*)splits.first + at;
+        round_splits(x + at, first, work->splits == 1 ? NULL : first + splits.step, (block->i1 - block->i0) * NR);
     }
 }
 
-/* Write one block of WT, or of its low part. */
-static void transpose_elements(const struct brisk_layer* layer, int64_t j, int64_t k, const real* W, real* WT) {
+/* Transpose block (j, k) of one split of W into WT. */
+static void transpose_block(const struct brisk_layer* layer, int64_t j, int64_t k, const real* W, real* WT) {
     WT += layer->WT + k * layer->WT_panel + j * NR * NR;
     const int64_t rows = smaller(NR, layer->n_in - k * NR), columns = smaller(NR, layer->n_out - j * NR);
     for (int64_t c = 0; c < columns; c++)
@@ -50,7 +58,7 @@ static void transpose_elements(const struct brisk_layer* layer, int64_t j, int64
             WT[c * NR + r] = W[r * NR + c];
 }
 
-/* Block (j, k) of W has moved: write what products read of it, and, if `turned`, of WT. */
+/* Pack block (j, k) of W after an update, and, if `transposed`, write it to WT. */
 static void pack_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
                        bool transposed) {
     const int64_t at = block_at(layer, j, k);
@@ -61,20 +69,21 @@ static void pack_block(const struct brisk_work* work, const struct brisk_layer* 
                      block_rows(layer, k) * NR);
     if (!transposed)
         return;
-    transpose_elements(layer, j, k, W.first, work->WT);
+    transpose_block(layer, j, k, W.first, work->WT);
     if (low)
-        transpose_elements(layer, j, k, W.first + W.step, (real*)work->WT + work->n_transposed);
+        transpose_block(layer, j, k, W.first + W.step, (real*)work->WT + work->n_transposed);
 }
 
-/* Words of so many columns of dense weights; the row after lies `next` on. */
+/* Load a vector of dense weights, of which so many columns are valid. `next`, where the next row lies, is not needed.
+ */
 INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded) {
     (void)next;
     const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
     return rounded ? bfloat16(x) : x;
 }
 
-/* Rows i0 … i1 of A[0] = X[rows]. A copy, although the products could read X: tiles then find their rows side by side,
- * and dW reads them a second time. */
+/* Copy rows i0 … i1 of A[0] = X[rows] into panels. The products could read X itself, but from the copy micro-kernels
+ * read rows side by side, and dW reads it a second time. */
 static void gather(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                    const int64_t* rows, int64_t i0, int64_t i1) {
     const int64_t n_in = work->layers[0].n_in, stride = work->panel_stride;
@@ -98,3 +107,7 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
         pack_rows(work, &block, space->A[0], panels * stride, n_in, LEFT);
     }
 }
+
+#endif
+
+#endif

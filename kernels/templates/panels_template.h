@@ -1,47 +1,70 @@
-/* Panels (see brisk.h), and what lies where in them. */
+/* The packed layout: where elements of weights, activations and deltas lie in panels (see brisk.h). */
+#ifndef BRISK_PANELS_TEMPLATE_H
+#define BRISK_PANELS_TEMPLATE_H
+
+#include "../brisk.h"
+#include "../isa/vec.h"
 
 enum {
-    NR = 2 * LANES,
-    ROW_STEP = NR / VNNI,                /* words of a panel's row, where neighbours share one */
-    PACK_ROWS = BRISK_TILES ? NR : VNNI, /* rows whose words along columns are written together */
-    LOSS_GRAIN = BRISK_TILES ? (int)PACK_ROWS
-                             : (int)BRISK_LOSS_ROWS, /* of whole ones a chunk, and a member's part of the losses */
-    MR_TN_HALF = MR_TN / 2
+    NR = 2 * LANES,                      /* columns of a panel: two vectors */
+    ROW_STEP = NR / VNNI,                /* reals of a row that products read: a bf16 pair takes one */
+    PACK_ROWS = BRISK_TILES ? NR : VNNI, /* rows whose VNNI layout is written at once */
+    /* A chunk has a multiple of so many rows, and each thread's share of the losses begins at one. */
+    LOSS_GRAIN = BRISK_TILES ? (int)PACK_ROWS : (int)BRISK_LOSS_ROWS,
+    MR_TN_HALF = MR_TN / 2 /* the lower of the two heights of dW's micro-kernels */
 };
 
+/* Round a number of rows up to whole groups of PACK_ROWS. */
 static inline int64_t whole_pack_rows(int64_t rows) {
     return (rows + PACK_ROWS - 1) / PACK_ROWS * PACK_ROWS;
 }
 
-/* Vectors of a panel that hold true columns, of n in the matrix. */
+/* How many vectors of a panel hold valid columns, where the matrix has n columns. */
 static inline int vectors_of(int64_t n, int64_t panel) {
     return n - panel * NR > LANES ? 2 : 1;
 }
 
-/* Where column j of a row lies, from where its column 0 does; `stride` numbers from panel to panel. */
+/* Where column j of a row lies, relative to column 0, if panels are `stride` elements apart. */
 static inline int64_t column(int64_t j, int64_t stride) {
     return j / NR * stride + j % NR;
 }
 
-/* Rows of a block of (panel, panel) weights that tiles write, and where it begins. */
+/* The rows of block (·, k) of weights that micro-kernels write: the valid ones, rounded up to whole micro-kernels. */
 static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
     const int64_t rows = smaller(NR, layer->n_in - k * NR);
     return (rows + MR_TN_HALF - 1) / MR_TN_HALF * MR_TN_HALF;
 }
 
+/* Where block (j, k) of weights begins in the packed parameters. */
 static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64_t k) {
     return layer->W + j * layer->W_panel + k * NR * NR;
 }
 
-/* A block of a product: panels j0 … j1 of rows i0 … i1, which lie from C on. */
+/* A block of a product C: panels j0 … j1 of rows i0 … i1, of which the first element lies at C. */
 struct block {
     int64_t j0, j1, i0, i1;
     real* C;
-    int64_t c_stride; /* from panel to panel */
+    int64_t c_stride; /* elements from panel to panel */
 };
 
-/* A or delta as the rest of a step reads it: panels `stride` apart, whose rows are `row` apart, as either numbers or
- * words. */
+/* Elements in all panels of A[l]. */
+static int64_t A_size(const struct brisk_work* work, int64_t l) {
+    return (l == 0 ? work->layers[0].panels_in : work->layers[l - 1].panels) * work->panel_stride;
+}
+
+/* delta[l], (rows, width l) in panels. Three buffers are used in turn, because one thread may still read delta[l+1] for
+ * dW while another reads delta[l] to write delta[l-1]. */
+INLINE real* D_of(const struct brisk_space* space, int64_t l) {
+    return space->D[l % 3];
+}
+
+/* Elements in each of these buffers. */
+static int64_t D_size(const struct brisk_work* work) {
+    return work->delta_panels * work->panel_stride;
+}
+
+/* An A or delta that is saved for later in the step, as float32 or as row-major bf16. Its panels are `stride` reals
+ * apart and the rows of a panel `row` reals. */
 struct saved {
     const real* data;
     int64_t stride, row;
@@ -50,3 +73,5 @@ struct saved {
 static inline struct saved saved_at(const struct saved* saved, int64_t j, int64_t i) {
     return (struct saved){saved->data + j * saved->stride + i * saved->row, saved->stride, saved->row};
 }
+
+#endif

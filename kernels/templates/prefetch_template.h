@@ -1,12 +1,18 @@
-/* What comes into cache early: memory that a product reads soon, and rows of X that the next batch gathers. */
+/* Prefetching: the operands that a product reads soon, and the rows of X that the next batch gathers. */
+#ifndef BRISK_PREFETCH_TEMPLATE_H
+#define BRISK_PREFETCH_TEMPLATE_H
 
-/* Memory to fetch into L2 meanwhile, so many cache lines before each tile: many at once would hinder its own loads. */
+#include "../brisk.h"
+#include "../isa/vec.h"
+
+/* Memory to prefetch into L2: `lines` cache lines before each micro-kernel, because many at once would hinder the
+ * micro-kernel's own loads. */
 struct prefetch {
     const char* line;
     int64_t lines;
 };
 
-/* The i-th of n parts of so many numbers from p on, over so many tiles. */
+/* The i-th of n shares of so many elements from p on, spread over so many calls of prefetch_lines. */
 static inline struct prefetch prefetch_share(const real* p, int64_t elements, int64_t i, int64_t n, int64_t calls) {
     const int64_t lines = (elements * (int64_t)sizeof(real) / 64 + n - 1) / n;
     return (struct prefetch){(const char*)p + lines * i * 64, (lines + calls - 1) / calls};
@@ -17,13 +23,13 @@ INLINE void prefetch_lines(struct prefetch* prefetch) {
         __builtin_prefetch(prefetch->line, 0, 2);
 }
 
-/* Rows of X that the next batch gathers. They come into cache while this one computes its last gradient, a line now and
- * then: as many at once as a block of weights takes made a step of 784-256-10 2 % longer. */
+/* The rows of X that the next batch gathers. They are prefetched line by line while this batch computes its last dW: as
+ * many lines at once as a block of weights takes made a step of 784-256-10 2 % longer. */
 struct next_batch {
     const struct brisk_data* data;
     const int64_t *rows, *end;
-    int64_t lines, line; /* in a row; the next one */
-    int64_t per_call;    /* of dW, at least 1 */
+    int64_t lines, line; /* cache lines of a row; the next one to prefetch */
+    int64_t per_call;    /* lines for each micro-kernel of dW, at least 1 */
 };
 
 static void prefetch_next_batch(struct next_batch* next_batch) {
@@ -36,3 +42,5 @@ static void prefetch_next_batch(struct next_batch* next_batch) {
         next_batch->rows++;
     }
 }
+
+#endif

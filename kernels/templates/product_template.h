@@ -1,35 +1,50 @@
-/* A @ B on panels (see brisk.h): forward, and the delta of the layer below. A is read along its rows.
+/* The product C = f(init + A @ B) on panels: the forward pass, and the delta of the layer below. BLIS's five loops, in
+ * the order that suits operands which are packed already:
  *
- * `multiply` adds up all words of some rows of one panel, or as many words as a block has: vector_tiles_template.h, or
- * matrix_tiles_template.h where a unit multiplies tiles. */
+ *     for i in rows by MC                   MC rows of A stay in L2 while panels of B pass
+ *       for j in panels by NC_PANELS        only where K is cut; otherwise all panels, or one at a time
+ *         for k in K by KC                  only where K > kc_whole: then MC × NC_PANELS panels of C stay in L2
+ *           macro_kernel
+ *             for each panel of B           KC × NR elements of B, read from L1
+ *               for rows by EPILOGUE_ROWS   so that C is in L1 for its epilogue, f or f'
+ *                 micro-kernels             MR × NR elements of C, in registers: multiply()
+ *         post_op                           dropout and packing, while the block of C is in L2
+ *
+ * (F. G. Van Zee, R. A. van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality, 2015) */
+#ifndef BRISK_PRODUCT_TEMPLATE_H
+#define BRISK_PRODUCT_TEMPLATE_H
+
+#include "../runtime/parts.h"
+#include "activation_template.h"
+#include "matrix_tiles_template.h"
+#include "pack_bf16_template.h"
+#include "pack_f32_template.h"
+#include "vector_tiles_template.h"
 
 enum {
-    MC = 384,           /* rows of A that are kept in L2 while the panels of B pass by */
-    EPILOGUE_ROWS = 64, /* rows of C that are in L1 when they are finished */
-    NC_PANELS = 12      /* of C, or of blocks of dW in both directions: what is summed in one go, and stays in L2 */
+    MC = 384,           /* rows of A that stay in L2 while the panels of B pass */
+    EPILOGUE_ROWS = 64, /* rows of a panel of C that are still in L1 for the epilogue */
+    NC_PANELS = 12      /* panels of C, or blocks of dW each way, whose sums stay in L2 */
 };
 
-/* Panels j0 … j1 of rows i0 … i1 of C = f(init + A @ B).
- *
- * A (rows, K words), B (K, n words) and C (rows, n numbers) have panels a_stride, b_stride and c_stride apart. `bias`
- * is a row of n numbers, or one number for all where bias_step is 0. The last operation on each tile, while it is in
- * L1, is an activation, or, where `below` is given, the multiplication with f' of the activations that lie there. When
- * a block of C is complete, `then` is called for it, if given. Where C is to hold no more than one such block, c_stride
- * is 0. */
+/* A product. A (rows, K reals), B (K reals, n columns) and C (rows, n) have panels a_stride, b_stride and c_stride
+ * apart. The epilogue of each element is the activation f, or, where `below` is given, the multiplication with f' of
+ * the activations saved there. `post_op`, if given, is called for each complete block of C. c_stride is 0 where C has
+ * room for one block only. */
 struct product {
     struct operand A, B;
-    int splits; /* of each that are read */
+    int splits; /* of either operand */
     const real* bias;
     real* C;
-    int64_t a_stride, b_stride, c_stride, K, n, bias_step;
-    const struct saved* below; /* or NULL */
+    int64_t a_stride, b_stride, c_stride, K, n, bias_step; /* bias_step is 0 where one bias serves all columns */
+    const struct saved* below;                             /* or NULL */
     enum brisk_activation f;
     real slope; /* of leaky relu */
     void (*post_op)(const struct product*, const struct block*);
-    const struct pass* pass; /* for it */
+    const struct pass* pass; /* for post_op */
 };
 
-/* Where and in which layer; `masks` may be NULL: see dropout_template.h. */
+/* Which layer of which workspace a product belongs to; `masks` may be NULL (dropout_template.h). */
 struct pass {
     const struct brisk_work* work;
     const struct brisk_space* space;
@@ -48,60 +63,61 @@ INLINE void epilogue_loop(enum brisk_activation f, real slope, const struct save
         }
 }
 
-/* The last operation on a group of rows; each case is a loop of its own. */
+/* The epilogue of `rows` rows of v vectors of a panel of C. Each activation has a loop of its own, forward and
+ * backward.
+ */
 static void epilogue_rows(enum brisk_activation f, real slope, const struct saved* below, real* C, int64_t rows,
                           int v) {
     switch (f) {
-    case BRISK_SIGMOID:
-        if (below != NULL)
-            epilogue_loop(BRISK_SIGMOID, 0, below, C, rows, v);
-        else
-            epilogue_loop(BRISK_SIGMOID, 0, NULL, C, rows, v);
+#define CASE(F)                                                                                                        \
+    case F:                                                                                                            \
+        if (below != NULL)                                                                                             \
+            epilogue_loop(F, slope, below, C, rows, v);                                                                \
+        else                                                                                                           \
+            epilogue_loop(F, slope, NULL, C, rows, v);                                                                 \
         break;
-    case BRISK_TANH:
-        if (below != NULL)
-            epilogue_loop(BRISK_TANH, 0, below, C, rows, v);
-        else
-            epilogue_loop(BRISK_TANH, 0, NULL, C, rows, v);
-        break;
-    case BRISK_RELU:
-        epilogue_loop(BRISK_RELU, 0, below, C, rows, v);
-        break;
-    case BRISK_LEAKY_RELU:
-        epilogue_loop(BRISK_LEAKY_RELU, slope, below, C, rows, v);
-        break;
-    case BRISK_EXP: /* of an output alone */
+        BRISK_EACH_ACTIVATION(CASE)
+#undef CASE
+    case BRISK_EXP: /* only ever an output */
         epilogue_loop(BRISK_EXP, 0, NULL, C, rows, v);
         break;
     case BRISK_IDENTITY:
-    case BRISK_SOFTMAX: /* works on whole rows: the loss's matter */
+    case BRISK_SOFTMAX: /* needs whole rows, so the loss computes it */
         break;
     }
 }
 
-/* Words k … k + K of the sums of one block. */
+/* Add summands k … k + K to one block of C. */
 static void macro_kernel(const struct product* p, const struct block* block, int64_t k, int64_t K) {
     const int64_t i0 = block->i0, i1 = block->i1;
+    struct prefetch next = {NULL, 0};
+    struct gemm_nn g = {
+        .A.step = p->A.step,
+        .B.step = p->B.step,
+        .splits = p->splits,
+        .a_stride = p->a_stride,
+        .K = K,
+        .prefetch = &next,
+    };
+    real row[NR];
     for (int64_t j = block->j0; j < block->j1; j++) {
-        const struct operand B = {p->B.first + j * p->b_stride + k * NR, p->B.step};
-        real row[NR];
-        const real* init = row;
-        if (k > 0)
-            init = NULL;
-        else if (p->bias_step > 0)
-            init = p->bias + j * NR;
-        else
+        g.B.first = p->B.first + j * p->b_stride + k * NR;
+        if (k == 0 && p->bias_step > 0)
+            g.init = p->bias + j * NR;
+        else if (k == 0) {
             for (int c = 0; c < NR; c++)
                 row[c] = p->bias == NULL ? 0 : *p->bias;
+            g.init = row;
+        }
         const int64_t columns = p->n - j * NR;
-        struct prefetch next = {NULL, 0};
+        next.lines = 0;
         if (K < p->K && j + 1 < block->j1)
-            next = prefetch_share(B.first + p->b_stride, K * NR, 0, 1, prefetches_of_rows(i1 - i0, K));
+            next = prefetch_share(g.B.first + p->b_stride, K * NR, 0, 1, prefetches_of_rows(i1 - i0, K));
         for (int64_t i = i0; i < i1; i += EPILOGUE_ROWS) {
             const int64_t rows = smaller(EPILOGUE_ROWS, i1 - i);
-            const struct operand A = {p->A.first + k / ROW_STEP * p->a_stride + i * ROW_STEP, p->A.step};
             real* C = block->C + (j - block->j0) * block->c_stride + (i - i0) * NR;
-            multiply(rows, columns, A, p->a_stride, K, B, p->splits, init, C, &next);
+            g.A.first = p->A.first + k / ROW_STEP * p->a_stride + i * ROW_STEP;
+            multiply(rows, columns, &g, C);
             if (k + K == p->K) {
                 const struct saved below = p->below == NULL ? (struct saved){NULL, 0, 0} : saved_at(p->below, j, i);
                 epilogue_rows(p->f, p->slope, p->below == NULL ? NULL : &below, C, rows, vectors_of(p->n, j));
@@ -110,23 +126,25 @@ static void macro_kernel(const struct product* p, const struct block* block, int
     }
 }
 
-/* Loops: blocks of rows; blocks of panels; blocks of K; and in a block its panels of B; groups of rows, whose part of C
- * is in L1 for its last operation; tiles. */
-static void product(const struct product* p, int64_t j0, int64_t j1, int64_t i0, int64_t i1) {
-    const bool whole = p->K <= kc_whole(p->splits), alone = p->c_stride == 0;
-    const int64_t panels = !whole ? NC_PANELS : alone ? 1 : j1 - j0, k_block = whole ? p->K : kc_block(p->splits);
+/* Compute these panels and rows of C. */
+static void product(const struct product* p, struct part panels, struct part rows) {
+    const bool whole = p->K <= kc_whole(p->splits), one_block = p->c_stride == 0;
+    const int64_t KC = whole ? p->K : kc_block(p->splits);
+    const int64_t nc = !whole ? NC_PANELS : one_block ? 1 : panels.end - panels.first;
     struct block block = {.c_stride = p->c_stride};
-    for (int64_t i = i0; i < i1; i += MC)
-        for (int64_t j = j0; j < j1; j += panels) {
-            block.j0 = j, block.j1 = smaller(j1, j + panels);
-            block.i0 = i, block.i1 = smaller(i1, i + MC);
-            if (alone)
+    for (int64_t i = rows.first; i < rows.end; i += MC)
+        for (int64_t j = panels.first; j < panels.end; j += nc) {
+            block.j0 = j, block.j1 = smaller(panels.end, j + nc);
+            block.i0 = i, block.i1 = smaller(rows.end, i + MC);
+            if (one_block)
                 block.C = p->C, block.c_stride = whole_pack_rows(block.i1 - i) * NR;
             else
                 block.C = p->C + j * p->c_stride + i * NR;
-            for (int64_t k = 0; k < p->K; k += k_block)
-                macro_kernel(p, &block, k, smaller(k_block, p->K - k));
+            for (int64_t k = 0; k < p->K; k += KC)
+                macro_kernel(p, &block, k, smaller(KC, p->K - k));
             if (p->post_op != NULL)
                 p->post_op(p, &block);
         }
 }
+
+#endif

@@ -1,64 +1,76 @@
-/* Precisions: what the products read of A, delta and W. briskmlp/backends/contract.py says the same in Python.
+/* Precisions: which splits of A, delta and W the products read. briskmlp/backends/contract.py says the same in Python.
  *
- *     highest     the float32 numbers; or all of them in three parts, x3 = bfloat16(x - x1 - x2), where products read
- *                 bfloat16 alone: x w ≈ x1 w1 + x1 w2 + x2 w1 + x1 w3 + x2 w2 + x3 w1
- *     bfloat16    each rounded to bfloat16
- *     high        two parts, x1 = bfloat16(x), x2 = bfloat16(x - x1): x w ≈ x1 w1 + x1 w2 + x2 w1
+ *     highest     the float32 elements themselves; or, where products read bf16 alone, three splits that hold all of
+ *                 them (bf16x3), x3 = bf16(x - x1 - x2): x w ≈ x1 w1 + x1 w2 + x2 w1 + x1 w3 + x2 w2 + x3 w1
+ *     bfloat16    one split: each element rounded to bf16
+ *     high        two splits (bf16x2), x1 = bf16(x), x2 = bf16(x - x1): x w ≈ x1 w1 + x1 w2 + x2 w1
  *
- * The rest of a step, f', db and the update among it, reads what is kept: in bfloat16 A and delta as they were rounded,
- * else whole; and always whole weights.
+ * The rest of a step (f', db, the update) reads the saved A and delta, which for bfloat16 are the rounded ones and
+ * otherwise float32, and it always reads float32 weights.
  *
- * How this lies in memory depends on the words that the ISA's products read, of one number or of two:
- * pack_f32_template.h and pack_bf16_template.h offer the same functions for either. */
+ * The splits lie in memory as pack_f32_template.h or pack_bf16_template.h write them, which offer the same functions.
+ *
+ * The splits follow G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the bfloat16 Artificial Intelligence Datatype For
+ * Higher-Precision Computations, ARITH 2019. */
+#ifndef BRISK_ROUNDING_TEMPLATE_H
+#define BRISK_ROUNDING_TEMPLATE_H
+
+#include "../brisk.h"
+#include "../isa/vec.h"
+
+#include <float.h>
+#include <math.h>
 
 enum { MAX_SPLITS = 3 };
 
-/* Where dW's product has an operand: A on its left, delta on its right. */
+/* On which side of dW = A.T @ D an operand is: A is the left one, delta the right one. */
 enum side { LEFT, RIGHT };
 
-/* What products read of a matrix: its first part; the others lie `step` words behind each other. */
+/* An operand of a product: where its first split begins, and how many reals further each next split does. */
 struct operand {
     const real* first;
     int64_t step;
 };
 
-/* Whether products read parts of numbers, or the numbers: known without a look where words are of two. */
+/* Whether products read rounded splits; a compile-time constant where they read bf16 pairs. */
 INLINE bool rounds(const struct brisk_work* work) {
     return VNNI > 1 || work->rounds;
 }
 
-/* A or delta, of so many numbers with its pads, to be read along its rows. Where it has several parts, the number stays
- * beside them. */
+/* The row-major splits of x, an A or delta of so many elements with its padding. One split replaces x in place; several
+ * lie behind it, because the float32 elements stay. */
 static struct operand row_major(const struct brisk_work* work, const real* x, int64_t elements) {
     return work->splits == 1 ? (struct operand){x, 0} : (struct operand){x + elements, elements};
 }
 
-/* The same, along its columns. */
+/* The splits of x in VNNI layout, which lie behind the row-major ones; for single elements both are the same. */
 static struct operand vnni_layout(const struct brisk_work* work, const real* x, int64_t elements) {
     const struct operand rows = row_major(work, x, elements);
     return VNNI == 1 ? rows : (struct operand){rows.first + elements / 2, elements};
 }
 
-/* Of n weights the part at `at`. */
+/* The splits of the weights from offset `at` on, out of n packed ones. */
 static struct operand weights_at(const void* x, int64_t n, int64_t at) {
     return (struct operand){(const real*)x + at / VNNI, n / VNNI};
 }
 
 #if BRISK_DOUBLE
 
-/* Only float32 has other precisions. */
+/* Only float32 has lower precisions. */
 INLINE vec bfloat16(vec x) {
     return x;
 }
 
 #else
 
-/* Rounded to nearest, ties to even, what is beyond the largest to infinity; subnormals are 0, as they are for the
- * units; infinities and NaN stay. Zeros keep their sign, of which dropout makes use. */
+/* x rounded to bf16, to nearest, ties to even; beyond the largest bf16 number it becomes infinity. Subnormals become 0,
+ * as the bf16 units treat them; infinities and NaN stay, and zeros keep their sign, which marks dropped units. */
 INLINE vec bfloat16(vec x) {
     const vec size = vec_abs(x), zero = vec_copysign(vec_splat(0), x);
     const vec rounded = vec_where_less(size, vec_splat(FLT_MIN), zero, vec_upper_half(x));
     return vec_where_less(size, vec_splat((real)INFINITY), rounded, x);
 }
+
+#endif
 
 #endif

@@ -1,14 +1,25 @@
-/* One step: forward, loss, backward, update. See layout.c for the two ways a batch takes. */
+/* One step: forward, loss, backward, update. It is either data-parallel or layer-parallel, as layout.c decides. */
+#ifndef BRISK_STEP_TEMPLATE_H
+#define BRISK_STEP_TEMPLATE_H
 
-/* --- slices: each member alone with its rows --------------------------------------------------------------------- */
+#include "../runtime/parts.h"
+#include "../runtime/profile.h"
+#include "apply_template.h"
+#include "backward_template.h"
+#include "forward_template.h"
+#include "loss_template.h"
+#include "weights_template.h"
 
-/* The un-normalised loss of m rows; unless the loss is all that is wanted, their gradient goes to G. */
+/* --- data parallel: each thread works alone on shards of the rows ------------------------------------------------ */
+
+/* Return the un-normalised loss of m rows, and write their gradient to G, unless only the loss is asked for. */
 static double shard_step(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
                          const struct brisk_batch* batch, const int64_t* rows, int64_t m, real* G) {
     const int64_t n_layers = work->plan.n_layers;
     double loss = 0;
     for (int64_t start = 0; start == 0 || start < m; start += work->rows) {
         const int64_t n = smaller(work->rows, m - start);
+        const struct part all_rows = {0, n};
         const struct grad_dest dest = {.accumulate = true, .first = start == 0, .G = G, .batch = batch};
         const struct masks here = {batch->epoch, batch->place + (rows - batch->rows) + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
@@ -20,18 +31,20 @@ static double shard_step(const struct brisk_work* work, const struct brisk_space
             continue;
         for (int64_t l = n_layers - 1; l >= 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
+            const struct part panels = {0, layer->panels}, panels_in = {0, layer->panels_in};
             if (l > 0) {
-                backward_layer(work, space, l, masks, 0, layer->panels_in, 0, n);
+                backward_layer(work, space, l, masks, panels_in, all_rows);
                 lap(work, space, l, BRISK_PHASE_DX);
             }
-            weights_layer(work, space, l, n, 0, layer->panels, 0, layer->panels_in, &dest);
+            weights_layer(work, space, l, n, panels, panels_in, &dest);
             lap(work, space, l, BRISK_PHASE_DW);
         }
     }
     return loss;
 }
 
-/* The loss of a batch in parts: its slices, or, where nothing but the loss is wanted, its chunks. */
+/* Compute the shards of a batch, or, where only the loss is asked for, its chunks; then reduce the partial gradients.
+ */
 static double step_data_parallel(const struct brisk_work* work, const struct brisk_team* team,
                                  const struct brisk_data* data, const struct brisk_batch* batch) {
     const struct brisk_space* space = &work->spaces[team->rank];
@@ -63,20 +76,21 @@ static double step_data_parallel(const struct brisk_work* work, const struct bri
     return loss;
 }
 
-/* --- layers: the team together ----------------------------------------------------------------------------------- */
+/* --- layer parallel: all threads work on one layer at a time ----------------------------------------------------- */
 
-/* The rows of a chunk whose losses a member has: whole runs, whose words nobody else writes. */
+/* The rows of a chunk that a thread has in the last layer, in units of LOSS_GRAIN, so that one thread adds up each
+ * partial loss. */
 static struct part output_rows(const struct brisk_team* team, int64_t m) {
     return rows_of(team, m, LOSS_GRAIN);
 }
 
-/* The rows that it gathers, and has in the hidden layers, which may divide more evenly. */
+/* The rows that it gathers, and has in the hidden layers, where they may be divided more evenly. */
 static struct part hidden_rows(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
     return work->plan.n_layers == 1 ? output_rows(team, m) : rows_of(team, m, ROW_GRAIN);
 }
 
-/* What a member will gather next, of so many rows: this batch's next chunk, or the next batch's first; fetched over so
- * many tiles of dW. */
+/* The rows that a thread will gather next: those of this batch's next chunk, or of the next batch's first one, of which
+ * `left` rows are left. They are prefetched over so many calls, one for each micro-kernel of dW. */
 static struct next_batch next_batch_of(const struct brisk_work* work, const struct brisk_team* team,
                                        const struct brisk_data* data, const int64_t* rows, int64_t left,
                                        int64_t calls) {
@@ -92,28 +106,68 @@ static struct next_batch next_batch_of(const struct brisk_work* work, const stru
     };
 }
 
-/* Whether a team divides a layer's outputs, or, `below`, its inputs, by panels, for m rows. */
+/* How often a thread prefetches while it computes its share of dW of the lowest layer from m rows. */
+static int64_t prefetches_of_dW(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
+    const struct brisk_layer* layer = &work->layers[0];
+    const int64_t KC = kc_tn_of(work, m), runs = m > KC_TN_WHOLE ? (m + KC - 1) / KC : 1,
+                  reals = (KC + VNNI - 1) / VNNI;
+    const int64_t whole = layer->panels - 1, rest = layer->n_out - whole * NR;
+    const int64_t of_panels = whole * prefetches_of_block(NR, NR, reals) + prefetches_of_block(NR, rest, reals);
+    return (layer->panels_in * runs * of_panels + team->size - 1) / team->size;
+}
+
+/* Whether a layer's outputs, or, `below`, its inputs, are divided among threads by panels rather than by m rows. */
 static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below, int64_t m) {
     const int64_t n = below ? layer->n_in : layer->n_out;
     return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES, m, LOSS_GRAIN);
 }
 
-/* A member's part of dW[l] and db[l], and of the update. */
+/* A thread's share of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
                          const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
-    if (divides(team, layer, false, m)) {
-        const struct part panels = part_of(team, layer->panels);
-        weights_layer(work, &work->spaces[team->rank], l, m, panels.first, panels.end, 0, layer->panels_in, dest);
-    } else {
-        const struct part blocks = part_of(team, layer->panels_in);
-        weights_layer(work, &work->spaces[team->rank], l, m, 0, layer->panels, blocks.first, blocks.end, dest);
-    }
+    struct part panels = {0, layer->panels}, panels_in = {0, layer->panels_in};
+    if (divides(team, layer, false, m))
+        panels = part_of(team, layer->panels);
+    else
+        panels_in = part_of(team, layer->panels_in);
+    weights_layer(work, &work->spaces[team->rank], l, m, panels, panels_in, dest);
     if (profiled(work))
         lap_of(work, team, l, clips(work, dest->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
-/* Forward and backward through all layers. Between two waits each member writes what nobody else reads or writes. */
+/* Gather, forward and loss of one chunk of m rows; returns its un-normalised loss. */
+static double forward_chunk(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
+                            const int64_t* rows, int64_t m, double scale, const struct masks* masks) {
+    const struct brisk_space* space = &work->spaces[team->rank];
+    const int64_t last = work->plan.n_layers - 1;
+    const struct part own_rows = hidden_rows(work, team, m), outputs = output_rows(team, m);
+    /* A thread with a view of its own gathers all rows, because lines that another core has just written come slowly.
+     */
+    const struct part gathered = work->own_rows ? (struct part){0, m} : own_rows;
+    gather(work, space, data, rows, gathered.first, gathered.end);
+    lap(work, space, 0, BRISK_PHASE_GATHER);
+    if (!work->own_rows && last > 0 &&
+        divides(team, &work->layers[0], false, m)) /* else each needs its own rows only */
+        wait_after(work, team, 0);
+    for (int64_t l = 0; l < last; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        if (divides(team, layer, false, m))
+            forward_layer(work, space, l, layer->activation, masks, part_of(team, layer->panels), (struct part){0, m});
+        else
+            forward_layer(work, space, l, layer->activation, masks, (struct part){0, layer->panels}, own_rows);
+        lap(work, space, l, BRISK_PHASE_FORWARD);
+        wait_after(work, team, l);
+    }
+    forward_layer(work, space, last, loss_activation(work), NULL, (struct part){0, work->layers[last].panels}, outputs);
+    lap(work, space, last, BRISK_PHASE_FORWARD);
+    loss_rows(work, space, data, rows, outputs.first, outputs.end, scale);
+    lap(work, space, last, BRISK_PHASE_LOSS);
+    wait_after(work, team, last);
+    return sum_losses(space, m);
+}
+
+/* Forward and backward through all layers. Between two waits each thread writes only what no other reads or writes. */
 static double step_layer_parallel(const struct brisk_work* work, const struct brisk_team* team,
                                   const struct brisk_data* data, const struct brisk_batch* batch) {
     const struct brisk_space* space = &work->spaces[team->rank];
@@ -123,38 +177,12 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
     for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
         const int64_t m = smaller(work->rows, batch->m - start);
         const int64_t* rows = batch->rows + start;
-        const struct part own_rows = hidden_rows(work, team, m), outputs = output_rows(team, m);
         const struct masks here = {batch->epoch, batch->place + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
-        if (work->own_rows) { /* of no use to others, who would wait for lines that this core has just written */
-            gather(work, space, data, rows, 0, m);
-            lap(work, space, 0, BRISK_PHASE_GATHER);
-        } else {
-            gather(work, space, data, rows, own_rows.first, own_rows.end);
-            lap(work, space, 0, BRISK_PHASE_GATHER);
-            if (last > 0 && divides(team, &work->layers[0], false, m)) /* else each goes on with its own rows */
-                wait_after(work, team, 0);
-        }
-        for (int64_t l = 0; l < last; l++) {
-            const struct brisk_layer* layer = &work->layers[l];
-            if (divides(team, layer, false, m)) {
-                const struct part panels = part_of(team, layer->panels);
-                forward_layer(work, space, l, layer->activation, masks, panels.first, panels.end, 0, m);
-            } else
-                forward_layer(work, space, l, layer->activation, masks, 0, layer->panels, own_rows.first, own_rows.end);
-            lap(work, space, l, BRISK_PHASE_FORWARD);
-            wait_after(work, team, l);
-        }
-        forward_layer(work, space, last, loss_activation(work), NULL, 0, work->layers[last].panels, outputs.first,
-                      outputs.end);
-        lap(work, space, last, BRISK_PHASE_FORWARD);
-        loss_rows(work, space, data, rows, outputs.first, outputs.end, batch->scale);
-        lap(work, space, last, BRISK_PHASE_LOSS);
-        wait_after(work, team, last);
-        loss += sum_losses(space, m);
+        loss += forward_chunk(work, team, data, rows, m, batch->scale, masks);
 
         const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
-                           (work->splits == 1 || BRISK_TILES); /* else dW is a sum of products */
+                           (work->splits == 1 || BRISK_TILES); /* vectors add up the splits of dW in memory */
         struct grad_dest dest = {
             .fused_sgd = fused,
             .accumulate = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > KC_TN_WHOLE || clipped),
@@ -163,16 +191,15 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
             .G = work->G,
             .batch = batch,
         };
-        /* Between two waits of round l delta[l-1], W[l+1], WT[l+1] and b[l+1] are written, and delta[l], delta[l+1],
-         * A[l], A[l+1] and WT[l] are read: three buffers keep the deltas apart, and WT[l+1] was last read in round l+1.
-         */
+        /* Between the two waits of round l, threads write delta[l-1], W[l+1], WT[l+1] and b[l+1], and read delta[l],
+         * delta[l+1], A[l], A[l+1] and WT[l]. Three buffers keep the deltas apart, and WT[l+1] was last read in round
+         * l+1. */
         for (int64_t l = last; l > 0; l--) {
             const struct brisk_layer* layer = &work->layers[l];
-            if (divides(team, layer, true, m)) {
-                const struct part panels = part_of(team, layer->panels_in);
-                backward_layer(work, space, l, masks, panels.first, panels.end, 0, m);
-            } else
-                backward_layer(work, space, l, masks, 0, layer->panels_in, own_rows.first, own_rows.end);
+            if (divides(team, layer, true, m))
+                backward_layer(work, space, l, masks, part_of(team, layer->panels_in), (struct part){0, m});
+            else
+                backward_layer(work, space, l, masks, (struct part){0, layer->panels_in}, hidden_rows(work, team, m));
             lap(work, space, l, BRISK_PHASE_DX);
             if (l < last)
                 weights_part(work, team, l + 1, m, &dest);
@@ -180,15 +207,12 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
         }
         if (last > 0)
             weights_part(work, team, 1, m, &dest);
-        const int64_t run = kc_tn_of(work, m), runs = m > KC_TN_WHOLE ? (m + run - 1) / run : 1;
-        const int64_t words = (run + VNNI - 1) / VNNI;
-        const int64_t whole = work->layers[0].panels - 1, rest = work->layers[0].n_out - whole * NR;
-        const int64_t in_row = whole * prefetches_of_block(NR, NR, words) + prefetches_of_block(NR, rest, words);
-        const int64_t calls = work->layers[0].panels_in * runs * in_row;
         const int64_t left = batch->m - start - m > 0 ? batch->m - start - m : batch->n_next;
-        struct next_batch next_batch =
-            next_batch_of(work, team, data, rows + m, left, (calls + team->size - 1) / team->size);
-        dest.next_batch = left > 0 ? &next_batch : NULL;
+        struct next_batch next_batch;
+        if (left > 0) {
+            next_batch = next_batch_of(work, team, data, rows + m, left, prefetches_of_dW(work, team, m));
+            dest.next_batch = &next_batch;
+        }
         weights_part(work, team, 0, m, &dest);
         wait_after(work, team, 0);
     }
@@ -210,84 +234,4 @@ static double step(const struct brisk_work* work, const struct brisk_team* team,
     return loss * work->plan.report_scale + penalty(work);
 }
 
-/* --- dense and packed numbers ------------------------------------------------------------------------------------ */
-
-enum direction { PACK, UNPACK, ADD_TO };
-
-/* Copy one dense row of n numbers to panels, pads included as zeros, or back, or add it to what is there. */
-INLINE void copy_row(real* dense, real* packed, int64_t stride, int64_t n, enum direction direction) {
-    for (int64_t j = 0; j < n; j += LANES) {
-        real *d = dense + j, *p = packed + column(j, stride);
-        if (direction == PACK)
-            vec_store(p, vec_load_first(d, n - j));
-        else if (direction == UNPACK)
-            vec_store_first(d, vec_load(p), n - j);
-        else
-            vec_store_first(d, vec_load_first(d, n - j) + vec_load(p), n - j);
-    }
-}
-
-INLINE void copy(const struct brisk_work* work, const struct brisk_team* team, real* dense, real* packed,
-                 enum direction direction) {
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part rows = part_of(team, layer->n_in);
-        for (int64_t k = rows.first; k < rows.end; k++)
-            copy_row(dense + layer->dense_W + k * layer->n_out, packed + layer->W + k * NR, layer->W_panel,
-                     layer->n_out, direction);
-        if (team->rank == 0)
-            copy_row(dense + layer->dense_b, packed + layer->b, NR, layer->n_b, direction);
-    }
-}
-
-static void pack(const struct brisk_work* work, const struct brisk_team* team, const void* dense, void* packed) {
-    copy(work, team, (real*)dense, packed, PACK);
-}
-
-static void unpack(const struct brisk_work* work, const struct brisk_team* team, const void* packed, void* dense) {
-    copy(work, team, dense, (real*)packed, UNPACK);
-}
-
-static void add(const struct brisk_work* work, const void* packed, void* dense) {
-    const struct brisk_team alone = {.size = 1};
-    copy(work, &alone, dense, (real*)packed, ADD_TO);
-}
-
-static void transpose(const struct brisk_work* work, const struct brisk_team* team) {
-    for (int64_t l = has_copies(work, 0) ? 0 : 1; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part blocks = part_of(team, layer->panels_in * layer->panels);
-        for (int64_t block = blocks.first; block < blocks.end; block++)
-            write_copies(work, l, block % layer->panels, block / layer->panels);
-    }
-}
-
-/* Whether n numbers from p on are finite: 0 · x is 0 for these alone. */
-static bool all_finite(const real* p, int64_t n) {
-    vec zeros = vec_splat(0);
-    for (int64_t i = 0; i < n; i += LANES)
-        zeros = vec_fma(vec_load_first(p + i, n - i), vec_splat(0), zeros);
-    return vec_sum(zeros) == 0;
-}
-
-static bool learned_is_finite(const struct brisk_work* work, const struct brisk_team* team, const void* packed) {
-    const real* P = packed;
-    bool result = true;
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part rows = part_of(team, layer->n_in);
-        for (int64_t j = 0; j < layer->panels; j++)
-            for (int64_t k = rows.first; k < rows.end; k++)
-                result &= all_finite(P + layer->W + j * layer->W_panel + k * NR, smaller(NR, layer->n_out - j * NR));
-        if (team->rank == 0)
-            result &= all_finite(P + layer->b, layer->n_b);
-    }
-    return result;
-}
-
-static double weigh(const void* weight, const int64_t* rows, int64_t m) {
-    double sum = 0;
-    for (int64_t i = 0; i < m; i++)
-        sum += (double)((const real*)weight)[rows[i]];
-    return sum;
-}
+#endif

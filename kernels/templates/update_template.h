@@ -1,4 +1,4 @@
-/* The update rules, on runs of numbers; g is the gradient plus decay · w, unless the decay is decoupled.
+/* The update rules, on runs of elements. g is the gradient plus decay · w, unless the decay is decoupled.
  *
  *     SGD        w -= lr g
  *     momentum   v = μ v + g                               w -= lr v, or lr (g + μ v) with Nesterov
@@ -6,10 +6,18 @@
  *     Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²     w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
  *     RMSprop    v = β2 v + (1-β2) g²                      w -= lr g / (sqrt(v) + ε)
  *
- * The rules are those of PyTorch's optimizers of these names. Scikit-learn's are the rated momentum and an Adam whose ε
- * counts before the second correction, which is ε/sqrt(1-β2^t) here. */
+ * These are the rules of PyTorch's optimizers of the same names. Scikit-learn's are momentum with the rate inside the
+ * velocity (rated), and Adam with Kingma & Ba's ε̂, which is added before the second correction: it is ε/sqrt(1-β2^t)
+ * here. */
+#ifndef BRISK_UPDATE_TEMPLATE_H
+#define BRISK_UPDATE_TEMPLATE_H
 
-/* A rule for one tensor and step. lr has the correction of Adam's first moment, root is that of the second. */
+#include "../brisk.h"
+#include "../isa/vec.h"
+
+#include <math.h>
+
+/* A rule for one tensor and step. lr includes the correction of Adam's first moment; root is that of the second. */
 struct rule {
     enum brisk_rule kind;
     bool nesterov, rated;
@@ -35,7 +43,7 @@ static struct rule rule_of(const struct brisk_plan* plan, double rate, double de
     };
 }
 
-/* Move one vector of weights; s and t are its slots of state, rated the form of momentum. */
+/* Move one vector of weights w; s and t are its slots of state. */
 INLINE vec move(const struct rule* rule, enum brisk_rule kind, bool rated, vec w, vec g, vec* s, vec* t) {
     const vec lr = vec_splat(rule->lr);
     g = vec_fma(vec_splat(rule->decay), w, g);
@@ -60,7 +68,7 @@ INLINE vec move(const struct rule* rule, enum brisk_rule kind, bool rated, vec w
     }
 }
 
-/* Move n weights W by the gradient G; S holds their first slot of state, T their second, if the rule has them. */
+/* Move n weights W by the gradient G; S and T hold the first and second slot of state of rules that have them. */
 INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, bool rated, real* W, const real* G, real* S,
                             real* T, int64_t n) {
     const bool one = kind != BRISK_SGD, two = kind == BRISK_ADAM;
@@ -96,11 +104,11 @@ static void update_tensor(const struct rule* rule, real* W, const real* G, real*
     }
 }
 
-/* Move dense parameters: W1 b1 W2 b2 … . */
+/* Move the dense parameters W1 b1 W2 b2 … by one step. */
 static void update(const struct brisk_plan* plan, const struct brisk_layer* layers, void* params, const void* grad,
                    void* state, int64_t step, double rate) {
     const int64_t n = plan->n_slots > 1 ? plan->n_parameters : 0; /* to the second slot */
-    real *P = params, *S = plan->n_slots > 0 ? state : params;    /* a rule without slots never touches S */
+    real *P = params, *S = plan->n_slots > 0 ? state : params;    /* a rule without slots does not touch S */
     const real* G = grad;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct brisk_layer* layer = &layers[l];
@@ -111,3 +119,5 @@ static void update(const struct brisk_plan* plan, const struct brisk_layer* laye
         update_tensor(&of_b, P + b, G + b, S + b, S + n + b, layer->n_b);
     }
 }
+
+#endif

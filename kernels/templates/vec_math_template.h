@@ -1,16 +1,18 @@
-/* The activations of one vector, by polynomials. Each is at most 2 ulp from the exact result wherever that is normal;
- * below, it is that or 0. Subnormal arguments may count as 0. NaN gives NaN.
+/* exp, log1p, sigmoid and tanh of one vector, by polynomials. Each result is at most 2 ulp from the exact one wherever
+ * that is normal; a subnormal result may be 0. Subnormal arguments may count as 0. NaN gives NaN.
  *
  * e^-x follows the classical reduction (Cody & Waite, Software Manual for the Elementary Functions, 1980):
- * x = m - n ln2 with an integer n and |m| <= ln2/2, so e^-x = 2^n e^-m. ln2 is the sum of two numbers, the higher with
- * so few bits that n times it is exact. Then we never form e^-m, only g = 1 - e^-m, which keeps its digits near 0: 2^n
- * and 2^n g go into a sum each, and 2^n g is exact. Rounding to an integer is adding SHIFT, in which is the exponent's
- * bias too, so that one shift of the sum's bits makes 2^n.
+ * x = m - n ln2 with an integer n and |m| <= ln2/2, so e^-x = 2^n e^-m. ln2 is stored as the sum of two numbers, of
+ * which the higher has so few bits that n times it is exact. We never form e^-m, only g = 1 - e^-m, which keeps its
+ * digits near 0: 2^n and 2^n g are added separately, and 2^n g is exact. A number is rounded to an integer by adding
+ * SHIFT, which includes the exponent's bias, so that one shift of the sum's bits makes 2^n.
  *
  * Nothing here needs a fused multiply-add. Every polynomial has the least largest relative error of its degree (Remez
  * 1934) before its coefficients were rounded. */
-#ifndef VEC_MATH_TEMPLATE_H
-#define VEC_MATH_TEMPLATE_H
+#ifndef BRISK_VEC_MATH_TEMPLATE_H
+#define BRISK_VEC_MATH_TEMPLATE_H
+
+#include "../isa/vec.h"
 
 #include <stdbool.h>
 
@@ -23,7 +25,7 @@ static const real SHIFT = 0x1.8p52 + 1023;
 static const real LOWEST = 709.1;                              /* e^-x is less than half the smallest normal number */
 static const real HIGHEST = 710;                               /* e^x overflows */
 static const real SIGMOID_LOWEST = -746, SIGMOID_HIGHEST = 38; /* beyond, the result is 0 or 1 */
-enum { SIGMOID_SCALE = 64 };                                   /* see there */
+enum { SIGMOID_SCALE = 64 };                                   /* keeps vec_sigmoid's denominator finite */
 static const real SIGMOID_ONE = 0x1p-64;
 static const real TANH_HIGHEST = 20; /* above, the result is 1 */
 
@@ -77,7 +79,7 @@ static const real ARTANH[] = {0.083333016421581424948f, 0.012506780902724026027f
 enum { EXP_LENGTH = sizeof EXP / sizeof *EXP, ARTANH_LENGTH = sizeof ARTANH / sizeof *ARTANH };
 
 /* c[0] + c[1] x + … + c[length - 1] x^(length - 1), given x². Pairs of terms do not wait for each other, so it takes
- * half as long as Horner's rule, for as many operations: where x² is needed anyway. */
+ * half as long as Horner's rule, and as many operations where x² is needed anyway. */
 INLINE vec polynomial(vec x, vec x2, const real* c, int length) {
     int k = (length - 1) & ~1;
     vec p = k == length - 1 ? vec_splat(c[k]) : vec_fma(vec_splat(c[k + 1]), x, vec_splat(c[k]));

@@ -1,29 +1,37 @@
-/* The register tiles of A @ B, for units that multiply vectors.
+/* The micro-kernels of A @ B for units that multiply vectors: up to MR rows of one or two vectors of C in registers.
  *
- * A tile broadcasts one word of A at a time and multiplies it with one or two vectors of B. A word is a number, or, for
- * a unit that adds up products of two, UNIT = 2 bfloat16 numbers. All addresses inside a panel are constants apart, so
- * that a tile needs two pointers and no index. Accumulators are added to in the order of the summation index and in no
- * other: tile heights and threads never change a bit. */
+ * A micro-kernel broadcasts one real of A at a time and multiplies it with a row of B: one element, or, where VNNI is
+ * 2, a pair of bf16 neighbours along the summation. All addresses inside a panel are constants apart, so it needs two
+ * pointers and no index. Sums run in the order of the summation index, so neither the height of a micro-kernel nor the
+ * number of threads changes a bit. */
+#ifndef BRISK_VECTOR_TILES_TEMPLATE_H
+#define BRISK_VECTOR_TILES_TEMPLATE_H
 
-/* A panel of B of up to so many rows of words is read in one go, from L2. Of more, a block at a time: then MC
- * rows of NC_PANELS panels of C stay in L2 while blocks of A and B pass, and a panel of B's block in L1. */
-static int64_t kc_whole(int n) {
-    (void)n;
+#include "gemm_template.h"
+#include "panels_template.h"
+
+#if !BRISK_TILES
+
+/* Up to which K a panel of B is read whole, from L2, for each MC rows of A. */
+static int64_t kc_whole(int splits) {
+    (void)splits;
     return 896 / VNNI;
 }
 
-static int64_t kc_block(int n) {
-    (void)n;
+/* KC for larger K: MC rows of NC_PANELS panels of C then stay in L2 while blocks of A and B pass, and KC × NR elements
+ * of B stay in L1. */
+static int64_t kc_block(int splits) {
+    (void)splits;
     return 512 / (int64_t)sizeof(real);
 }
 
-/* `count` tiles, one below the other: C (height, v vectors) = init + A (height, K words) @ B (K, v vectors of words).
- * A's panels are a_stride apart. init is one row for all, or NULL: then C is added to. */
-INLINE void micro_kernel(int height, int v, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
-                         const real* init, real* C, struct prefetch* prefetch) {
+/* `count` micro-kernels, one below the other, of `height` rows × v vectors of C, from A. */
+INLINE void micro_kernel(int height, int v, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
+    const int64_t a_stride = g->a_stride, K = g->K;
+    const real *B = g->B.first, *init = g->init;
     for (; count > 0; count--, A += height * ROW_STEP, C += height * NR) {
         vec acc[8][2];
-        prefetch_lines(prefetch);
+        prefetch_lines(g->prefetch);
 #pragma GCC unroll 8
         for (int i = 0; i < height; i++)
 #pragma GCC unroll 2
@@ -39,10 +47,10 @@ INLINE void micro_kernel(int height, int v, int64_t count, const real* A, int64_
                     row[j] = vec_load(b + j * LANES);
 #pragma GCC unroll 8
                 for (int i = 0; i < height; i++) {
-                    const vec word = vec_splat(a[i * ROW_STEP + p]);
+                    const vec broadcast = vec_splat(a[i * ROW_STEP + p]);
 #pragma GCC unroll 2
                     for (int j = 0; j < v; j++)
-                        acc[i][j] = vec_dot(word, row[j], acc[i][j]);
+                        acc[i][j] = vec_dot(broadcast, row[j], acc[i][j]);
                 }
             }
         }
@@ -54,55 +62,37 @@ INLINE void micro_kernel(int height, int v, int64_t count, const real* A, int64_
     }
 }
 
-/* The tile of a height known only now. */
-INLINE void micro_kernel_of(int height, int v, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
-                            const real* init, real* C, struct prefetch* prefetch) {
+/* The micro-kernels of each height up to MR, which registers have room for. */
+INLINE void micro_kernel_of(int height, int v, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
     switch (height) {
-    case 1:
-        micro_kernel(1, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    case 2:
-        micro_kernel(2, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    case 3:
-        micro_kernel(3, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    case 4:
-        micro_kernel(4, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    case 5:
-        micro_kernel(5, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    case 6:
-        micro_kernel(6, v, count, A, a_stride, K, B, init, C, prefetch);
-        return;
-    default: /* where there are registers for them */
-        if (MR == 8 && height == 7)
-            micro_kernel(7, v, count, A, a_stride, K, B, init, C, prefetch);
-        else if (MR == 8)
-            micro_kernel(8, v, count, A, a_stride, K, B, init, C, prefetch);
+#define CASE(HEIGHT)                                                                                                   \
+    case HEIGHT:                                                                                                       \
+        if (HEIGHT <= MR)                                                                                              \
+            micro_kernel(HEIGHT, v, count, g, A, C);                                                                   \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
     }
 }
 
-static void micro_kernel_single(int height, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
-                                const real* init, real* C, struct prefetch* prefetch) {
-    micro_kernel_of(height, 1, count, A, a_stride, K, B, init, C, prefetch);
+static void micro_kernel_single(int height, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
+    micro_kernel_of(height, 1, count, g, A, C);
 }
 
-static void micro_kernel_double(int height, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
-                                const real* init, real* C, struct prefetch* prefetch) {
-    micro_kernel_of(height, 2, count, A, a_stride, K, B, init, C, prefetch);
+static void micro_kernel_double(int height, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
+    micro_kernel_of(height, 2, count, g, A, C);
 }
 
 #ifdef BRISK_QUADS
 
-/* As tile, for matrices C of up to 4 columns: a vector is 4 rows of 4 columns. A quarter of the FMAs, but one more
- * instruction to spread each 4 words of A. */
-INLINE void micro_kernel_quads(int quads, int64_t count, const real* A, int64_t a_stride, int64_t K, const real* B,
-                               const real* init, real* C, struct prefetch* prefetch) {
+/* As micro_kernel, for matrices C of up to 4 columns: a vector is 4 rows of 4 columns. It takes a quarter of the FMAs,
+ * but one more instruction to spread each 4 reals of A. */
+INLINE void micro_kernel_quads(int quads, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
+    const int64_t a_stride = g->a_stride, K = g->K;
+    const real *B = g->B.first, *init = g->init;
     for (; count > 0; count--, A += quads * 4 * ROW_STEP, C += quads * 4 * NR) {
         vec acc[8];
-        prefetch_lines(prefetch);
+        prefetch_lines(g->prefetch);
 #pragma GCC unroll 8
         for (int q = 0; q < quads; q++)
             acc[q] = init != NULL ? vec_load_quad(init, 0) : vec_load_quad(C + q * 4 * NR, NR);
@@ -131,26 +121,24 @@ INLINE void micro_kernel_quads(int quads, int64_t count, const real* A, int64_t 
     }
 }
 
-/* As many of the rows as make whole tiles; returns how many these are. */
-static int64_t micro_kernels_quads(int64_t rows, const real* A, int64_t a_stride, int64_t K, const real* B,
-                                   const real* init, real* C, struct prefetch* prefetch) {
-    const int64_t eight = rows / 32, four = rows % 32 / 16;
-    micro_kernel_quads(8, eight, A, a_stride, K, B, init, C, prefetch);
-    const int64_t done = eight * 32;
-    micro_kernel_quads(4, four, A + done * ROW_STEP, a_stride, K, B, init, C + done * NR, prefetch);
+/* Compute as many of the rows as make whole micro-kernels of quads, and return how many these are. */
+static int64_t micro_kernels_quads(int64_t rows, const struct gemm_nn* g, real* C) {
+    const int64_t eight = rows / 32, four = rows % 32 / 16, done = eight * 32;
+    micro_kernel_quads(8, eight, g, g->A.first, C);
+    micro_kernel_quads(4, four, g, g->A.first + done * ROW_STEP, C + done * NR);
     return done + four * 16;
 }
 
 #endif
 
-/* So many rows of one panel of C, in tiles whose heights differ by one at most: a low tile waits for its own results.
- */
-INLINE void micro_kernels(int64_t rows, int64_t columns, const real* A, int64_t a_stride, int64_t K, const real* B,
-                          const real* init, real* C, struct prefetch* prefetch) {
+/* `rows` rows of one panel of C, of one split. The heights of the micro-kernels differ by one at most, because a low
+ * one waits for its own results. */
+INLINE void micro_kernels(int64_t rows, int64_t columns, const struct gemm_nn* g, real* C) {
     const int v = vectors_of(columns, 0);
+    const real* A = g->A.first;
 #ifdef BRISK_QUADS
     if (columns <= 4 && rows >= 16) {
-        const int64_t done = micro_kernels_quads(rows, A, a_stride, K, B, init, C, prefetch);
+        const int64_t done = micro_kernels_quads(rows, g, C);
         rows -= done, A += done * ROW_STEP, C += done * NR;
         if (rows == 0)
             return;
@@ -158,34 +146,41 @@ INLINE void micro_kernels(int64_t rows, int64_t columns, const real* A, int64_t 
 #endif
     const int64_t n = (rows + MR - 1) / MR, height = n == 1 ? rows : (rows + n - 1) / n;
     const int64_t tall = rows - n * (height - 1);
-    for (int64_t run = 0; run < 2; run++) {
-        const int64_t h = height - run, count = run == 0 ? tall : n - tall;
+    for (int64_t lower = 0; lower < 2; lower++) {
+        const int64_t h = height - lower, count = lower == 0 ? tall : n - tall;
         if (count == 0)
             break;
         if (v == 2)
-            micro_kernel_double((int)h, count, A, a_stride, K, B, init, C, prefetch);
+            micro_kernel_double((int)h, count, g, A, C);
         else
-            micro_kernel_single((int)h, count, A, a_stride, K, B, init, C, prefetch);
+            micro_kernel_single((int)h, count, g, A, C);
         A += count * h * ROW_STEP;
         C += count * h * NR;
     }
 }
 
-enum { ROW_GRAIN = 4 }; /* rows of a block whose words along columns nobody else writes */
+enum { ROW_GRAIN = 4 }; /* threads divide rows by multiples of it, so that no two write the same row pair */
 
-/* How often `multiply` fetches, for so many rows. */
+/* How often `multiply` prefetches for so many rows. */
 static int64_t prefetches_of_rows(int64_t rows, int64_t K) {
     (void)K;
     return rows / MR + 1;
 }
 
-/* `rows` rows of one panel of C, of which so many columns are true: C = init + Σ A[a] @ B[b] over the parts a + b < n.
- * A's panels are a_stride apart; init is a row. */
-INLINE void multiply(int64_t rows, int64_t columns, struct operand A, int64_t a_stride, int64_t K, struct operand B,
-                     int n, const real* init, real* C, struct prefetch* prefetch) {
-    micro_kernels(rows, columns, A.first, a_stride, K, B.first, init, C, prefetch);
-    for (int part = 1; part < n; part++) {
-        micro_kernels(rows, columns, A.first, a_stride, K, B.first + part * B.step, NULL, C, prefetch);
-        micro_kernels(rows, columns, A.first + part * A.step, a_stride, K, B.first, NULL, C, prefetch);
+/* `rows` rows of one panel of C, of which so many columns are valid. */
+INLINE void multiply(int64_t rows, int64_t columns, const struct gemm_nn* g, real* C) {
+    micro_kernels(rows, columns, g, C);
+    for (int split = 1; split < g->splits; split++) {
+        struct gemm_nn other = *g;
+        other.init = NULL;
+        other.B.first = g->B.first + split * g->B.step;
+        micro_kernels(rows, columns, &other, C);
+        other.A.first = g->A.first + split * g->A.step;
+        other.B.first = g->B.first;
+        micro_kernels(rows, columns, &other, C);
     }
 }
+
+#endif
+
+#endif

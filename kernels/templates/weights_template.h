@@ -1,43 +1,51 @@
-/* The gradients of weights and biases, and what becomes of them.
+/* The gradients of weights and biases, and the update.
  *
  *     dW[l] = A[l-1].T @ delta[l]        db[l] = delta[l].sum(axis=0)
  *
- * The weights are moved block by block of (panel, panel), each as soon as its gradient is complete and while it is in
- * cache; WT follows at once. Where plain gradient descent makes its step from one chunk of rows, dW goes from the
- * registers into W and never lies in memory. Other rules find it in a block on the stack; it has a buffer of its own,
- * G, only where it is added up over several chunks, slices or runs of rows, or asked for. */
+ * Each (NR, NR) block of weights is moved as soon as its gradient is complete, while it is in cache, and WT follows at
+ * once. Where plain gradient descent makes its step from one chunk of rows, dW goes from the registers into W and never
+ * lies in memory. Other rules read it from a block on the stack. It lies in G only where it is added up over several
+ * chunks, shards or runs of rows, or asked for. */
+#ifndef BRISK_WEIGHTS_TEMPLATE_H
+#define BRISK_WEIGHTS_TEMPLATE_H
 
-enum { KC_TN_WHOLE = 512 }; /* of A and D, that are summed in one go */
+#include "../runtime/parts.h"
+#include "backward_template.h"
+#include "gemm_tn_template.h"
+#include "update_template.h"
 
-/* Of more, those that are: from a panel of D they stay in L1, as from one of A where the unit has vectors, and the next
- * are fetched. No rows: one round, which adds nothing. */
+#include <string.h>
+
+enum { KC_TN_WHOLE = 512 }; /* up to so many rows of A and D are summed at once */
+
+/* KC of the batch dimension: more rows are summed in runs of this many, of which one panel of D, and where vectors
+ * multiply one of A, stay in L1 while the next run is prefetched. m = 0 still makes one pass, which applies l2. */
 static int64_t kc_tn_of(const struct brisk_work* work, int64_t m) {
     return m > KC_TN_WHOLE ? kc_tn_block(work->splits) : m > 0 ? m : 1;
 }
 
-/* Where the gradient of these rows goes. `fused`: from one chunk, by plain gradient descent, into W. `kept`: added up
- * in G and applied when the `last` chunk is in it, or, where there is no last, by apply_template.h. Neither: applied at
- * once. */
+/* What happens with the gradient of a chunk of rows. `fused_sgd`: it moves W by plain gradient descent, from registers;
+ * there is one chunk. `accumulate`: it is added up in G, and applied after the `last` chunk, or, if there is no last,
+ * by apply_template.h. Neither: it is applied at once. */
 struct grad_dest {
     bool fused_sgd, accumulate;
-    bool first, last; /* of the chunks that share it */
-    real* G;          /* if kept */
+    bool first, last; /* of the chunks that are added up */
+    real* G;          /* if accumulate */
     const struct brisk_batch* batch;
-    struct next_batch* next_batch; /* for the lowest layer, or NULL */
+    struct next_batch* next_batch; /* to prefetch during dW of the lowest layer, or NULL */
 };
 
-/* Whether products read copies of this layer's weights, to be written when these have moved. */
+/* Whether products read packed copies of this layer's weights, which are written when the weights have moved. */
 static bool has_copies(const struct brisk_work* work, int64_t l) {
     return l > 0 || rounds(work);
 }
 
-/* Write them for one block. */
 static void write_copies(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
     pack_block(work, &work->layers[l], j, k, l > 0 && work->training);
 }
 
-/* Σ W² of the true weights of one block, for the l2 term of the loss; summed up row by row in vectors, as one number
- * for each row takes longer than the rest: 1 % of a step of 784-100-10. */
+/* Store Σ W² of the valid weights of one block, for the l2 term of the loss. Rows are added up in vectors, because one
+ * sum for each row takes longer than the rest: 1 % of a step of 784-100-10. */
 static void penalise_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k) {
     if (layer->l2 == 0)
         return;
@@ -54,6 +62,7 @@ static void penalise_block(const struct brisk_work* work, const struct brisk_lay
     work->penalties[layer->first_block + k * layer->panels + j] = (double)vec_sum(left + right);
 }
 
+/* The l2 term of the loss, Σ l2/2 W². */
 static double penalty(const struct brisk_work* work) {
     double sum = 0;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
@@ -71,7 +80,7 @@ static real* slot(const struct brisk_work* work, int64_t s) {
     return (real*)work->S + (s < work->plan.n_slots ? s * work->n_packed : 0);
 }
 
-/* Move a block's weights along the gradient g plus l2 times them. */
+/* Move a block's weights along the gradient g plus l2 times the weights. */
 static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
                        const struct brisk_batch* batch, double l2) {
     const struct brisk_layer* layer = &work->layers[l];
@@ -82,7 +91,7 @@ static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int6
         write_copies(work, l, j, k);
 }
 
-/* A block's gradient is complete, in g: move its weights, or leave the gradient in G. */
+/* Apply a block's complete gradient g: move the weights, or write it to G with its l2 term. */
 static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
                         const struct brisk_batch* batch) {
     const struct brisk_layer* layer = &work->layers[l];
@@ -99,7 +108,7 @@ static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int
         vec_store(G + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
 }
 
-/* The same for n biases from `at` on. */
+/* The same for n biases from offset `at` on. */
 static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, int64_t n, const real* g,
                          const struct brisk_batch* batch) {
     const struct brisk_layer* layer = &work->layers[l];
@@ -112,15 +121,15 @@ static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, i
     update_tensor(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, n);
 }
 
-/* db of panels j0 … j1, or, if the layer shares one bias, of all of it, which the first panel stands for. */
+/* Compute and apply db of these panels; where a layer shares one bias, all of its db with the first panel. */
 static void biases_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
-                         int64_t j0, int64_t j1, const struct grad_dest* dest) {
+                         struct part panels, const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
     const bool shared = work->plan.bias == BRISK_BIAS_LAYER;
-    if (work->plan.bias == BRISK_BIAS_NONE || (shared && j0 > 0))
+    if (work->plan.bias == BRISK_BIAS_NONE || (shared && panels.first > 0))
         return;
     vec total = vec_splat(0);
-    for (int64_t j = shared ? 0 : j0; j < (shared ? layer->panels : j1); j++) {
+    for (int64_t j = shared ? 0 : panels.first; j < (shared ? layer->panels : panels.end); j++) {
         vec sums[2];
         sum_delta(work, space, l, j, m, sums);
         const int64_t n = layer->n_out - j * NR;
@@ -145,73 +154,87 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     }
 }
 
-/* What weights_layer works on, of a layer. */
+/* A block of the macro-kernel of dW. */
 struct macro_block {
-    int64_t j0, j1, k0, k1; /* panels of D, of A: blocks of weights */
-    int64_t i, rows, m;     /* rows of both, of all m */
-    bool first, last;       /* of the runs of rows that a gradient is summed over */
+    int64_t j0, j1, k0, k1; /* panels of D and of A: blocks of weights */
+    int64_t i, rows, m;     /* the run of rows from i on, out of m */
+    bool first, last;       /* of all runs that a gradient is summed over */
 };
 
-/* One square of blocks, one run of rows: each panel of D meets all those of A. Each block fetches its share of the next
- * run. */
+/* Add one run of rows to up to NC_PANELS × NC_PANELS blocks of weights. Each panel of D meets all panels of A, and each
+ * block prefetches its share of the next run. */
 static void weights_macro_kernel(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                                  const struct macro_block* block, const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
     const double lr = dest->batch->rate * layer->rate_W;
     const real shrink = (real)(block->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
-    const int64_t stride = work->panel_stride / VNNI, here = block->i * ROW_STEP,
-                  rows = (block->rows + VNNI - 1) / VNNI;
+    const int64_t stride = work->panel_stride / VNNI, here = block->i * ROW_STEP;
+    const int64_t rows = (block->rows + VNNI - 1) / VNNI;
     const struct operand A = vnni_layout(work, space->A[l], A_size(work, l));
     const struct operand D = vnni_layout(work, D_of(space, l), D_size(work));
     const bool prefetch = block->m > KC_TN_WHOLE && block->i + block->rows < block->m;
-    real own[NR * NR]; /* the space's block belongs to the whole team */
+    struct gemm_tn g = {
+        .A = A,
+        .D = D,
+        .splits = work->splits,
+        .m = rows,
+        .epilogue = {dest->fused_sgd ? FUSED_SGD
+                     : block->first  ? BETA_0
+                                     : BETA_1,
+                     shrink, (real)lr},
+        .next_batch = l == 0 ? dest->next_batch : NULL,
+    };
+    real own[NR * NR]; /* the space's block would be shared by all threads */
     if (!dest->fused_sgd && !dest->accumulate)
-        memset(own, 0, sizeof own); /* its pads are read */
+        memset(own, 0, sizeof own); /* the update reads its padding */
     for (int64_t j = block->j0; j < block->j1; j++)
         for (int64_t k = block->k0; k < block->k1; k++) {
-            const struct operand a = {A.first + k * stride + here, A.step}, d = {D.first + j * stride + here, D.step};
-            const int64_t columns = smaller(NR, layer->n_out - j * NR);
-            const int64_t at = block_at(layer, j, k), used = block_rows(layer, k);
-            struct prefetch next_A = {NULL, 0}, next_D = {NULL, 0};
+            g.A.first = A.first + k * stride + here;
+            g.D.first = D.first + j * stride + here;
+            g.rows = block_rows(layer, k);
+            g.columns = smaller(NR, layer->n_out - j * NR);
+            /* Other threads have gathered rows of A[0]'s next panel, which come slowly from their caches. */
+            const bool next_panel = l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1;
             if (prefetch) {
-                const int64_t times = prefetches_of_block(used, columns, rows);
-                next_A = prefetch_share(a.first + rows * NR, rows * NR, j - block->j0, block->j1 - block->j0, times);
-                next_D = prefetch_share(d.first + rows * NR, rows * NR, k - block->k0, block->k1 - block->k0, times);
-            } else if (l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1)
-                /* of the next panel others have gathered some rows, which come slowly */
-                next_A = prefetch_share(a.first + stride, rows * NR, 0, 1, prefetches_of_block(used, columns, rows));
-            struct next_batch* next_batch = l == 0 ? dest->next_batch : NULL;
+                const int64_t calls = prefetches_of_block(g.rows, g.columns, rows), n_j = block->j1 - block->j0;
+                g.next_A = prefetch_share(g.A.first + rows * NR, rows * NR, j - block->j0, n_j, calls);
+                g.next_D =
+                    prefetch_share(g.D.first + rows * NR, rows * NR, k - block->k0, block->k1 - block->k0, calls);
+            } else if (next_panel)
+                g.next_A =
+                    prefetch_share(g.A.first + stride, rows * NR, 0, 1, prefetches_of_block(g.rows, g.columns, rows));
+            else
+                g.next_A.lines = 0;
+            const int64_t at = block_at(layer, j, k);
             if (dest->fused_sgd) {
                 if (block->first)
                     penalise_block(work, layer, j, k);
-                gemm_tn_block(columns, a, d, work->splits, rows, used, (real*)work->P + at, FUSED_SGD, shrink, (real)lr,
-                              next_A, next_D, next_batch);
+                gemm_tn_block(&g, (real*)work->P + at);
                 if (block->last && has_copies(work, l))
                     write_copies(work, l, j, k);
             } else {
-                real* g = dest->accumulate ? dest->G + at : own;
-                gemm_tn_block(columns, a, d, work->splits, rows, used, g, block->first ? BETA_0 : BETA_1, 0, 0, next_A,
-                              next_D, next_batch);
+                real* dW = dest->accumulate ? dest->G + at : own;
+                gemm_tn_block(&g, dW);
                 if (block->last)
-                    apply_block(work, l, j, k, g, dest->batch);
+                    apply_block(work, l, j, k, dW, dest->batch);
             }
         }
 }
 
-/* Blocks k0 … k1 of panels j0 … j1 of dW[l], from m rows, and the biases of these panels. */
+/* Compute and apply dW[l] of these panels of delta and panels of A, from m rows, and db of the panels of delta. */
 static void weights_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
-                          int64_t j0, int64_t j1, int64_t k0, int64_t k1, const struct grad_dest* dest) {
+                          struct part panels, struct part panels_in, const struct grad_dest* dest) {
     const int64_t rows = kc_tn_of(work, m);
-    if (k0 == 0 && k1 > k0 && j1 > j0)
-        biases_layer(work, space, l, m, j0, j1, dest);
-    for (int64_t j = j0; j < j1; j += NC_PANELS)
-        for (int64_t k = k0; k < k1; k += NC_PANELS)
+    if (panels_in.first == 0 && panels_in.end > 0 && panels.end > panels.first)
+        biases_layer(work, space, l, m, panels, dest);
+    for (int64_t j = panels.first; j < panels.end; j += NC_PANELS)
+        for (int64_t k = panels_in.first; k < panels_in.end; k += NC_PANELS)
             for (int64_t i = 0; i == 0 || i < m; i += rows) {
                 const struct macro_block block = {
                     .j0 = j,
-                    .j1 = smaller(j1, j + NC_PANELS),
+                    .j1 = smaller(panels.end, j + NC_PANELS),
                     .k0 = k,
-                    .k1 = smaller(k1, k + NC_PANELS),
+                    .k1 = smaller(panels_in.end, k + NC_PANELS),
                     .i = i,
                     .rows = smaller(rows, m - i),
                     .m = m,
@@ -221,3 +244,5 @@ static void weights_layer(const struct brisk_work* work, const struct brisk_spac
                 weights_macro_kernel(work, space, l, &block, dest);
             }
 }
+
+#endif

@@ -1,0 +1,33 @@
+/* Softmax of one row. */
+#ifndef BRISK_SOFTMAX_TEMPLATE_H
+#define BRISK_SOFTMAX_TEMPLATE_H
+
+#include "panels_template.h"
+#include "vec_math_template.h"
+
+#include <math.h>
+
+/* Overwrite one row of Z (n,) with softmax(Z); return max(Z), and write Σ e^(Z - max) to *sum_exp. */
+static double softmax_row(real* Z, int64_t stride, int64_t n, double* sum_exp) {
+    vec largest = vec_splat(-(real)INFINITY), sums = vec_splat(0);
+    for (int64_t j = 0; j < n; j += LANES) {
+        const vec z = vec_first(vec_load(Z + column(j, stride)), n - j, -(real)INFINITY);
+        largest = vec_where_less(largest, z, z, largest);
+    }
+    const real highest = vec_largest(largest);
+    for (int64_t j = 0; j < n; j += LANES) {
+        real* z = Z + column(j, stride);
+        const vec e = vec_first(vec_exp(vec_load(z) - vec_splat(highest)), n - j, 0);
+        vec_store(z, e);
+        sums = sums + e;
+    }
+    const real sum = vec_sum(sums);
+    for (int64_t j = 0; j < n; j += LANES) {
+        real* z = Z + column(j, stride);
+        vec_store(z, vec_load(z) / vec_splat(sum));
+    }
+    *sum_exp = (double)sum;
+    return (double)highest;
+}
+
+#endif
