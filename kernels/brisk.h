@@ -14,6 +14,8 @@
 #ifndef BRISK_H
 #define BRISK_H
 
+#include "isa/isas.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,17 +26,7 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 
 /* --- instruction sets: cpu.c ------------------------------------------------------------------------------------- */
 
-/* Slowest first. Each includes the ones before it. */
-enum brisk_isa {
-    BRISK_PORTABLE,    /* plain C */
-    BRISK_AVX2,        /* AVX2 and FMA */
-    BRISK_AVX512,      /* AVX-512 F, BW, DQ and VL */
-    BRISK_AVX512_BF16, /* and BF16: multiplies bfloat16 only, twice as many elements at once */
-    BRISK_AMX,         /* AMX-TILE and AMX-BF16 */
-    BRISK_ISA_COUNT
-};
-
-/* The names used everywhere else: "portable", "avx2", "avx512", "avx512_bf16", "amx". */
+/* In the order of isas.h. */
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
 /* The ISAs that can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
@@ -157,7 +149,7 @@ size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_p
 void brisk_fail_allocation(int64_t count);
 void brisk_force_threads(int threads);
 
-/* --- the kernels of one ISA and dtype: isa_*.c ------------------------------------------------------------------- */
+/* --- the kernels of one ISA and dtype: isa/kernels.c -------------------------------------------------------------- */
 
 /* The data of a call: rows of X are X_step elements apart; Y (n, n_out) or labels (n,); weight (n,) or NULL. */
 struct brisk_data {
@@ -219,16 +211,15 @@ struct brisk_kernels {
     /* Move dense parameters by one step, by one thread. */
     void (*update)(const struct brisk_plan*, const struct brisk_layer*, void* params, const void* grad, void* state,
                    int64_t step, double rate);
-    /* Only in profiled tables (limits_template.h): FLOPs of one round of chains; the streams take n elements. */
+    /* See limits_template.h: FLOPs of one round of chains; the streams take n elements. */
     double chain_flops;
     double (*chains)(int64_t rounds);
     double (*stream_read)(const void* A, int64_t n);
     void (*stream_triad)(void* A, const void* B, const void* C, int64_t n);
 };
 
-/* The table for elements of so many bytes, 4 or 8; NULL for an ISA that this build lacks. `profiled` kernels write the
- * workspace's record. */
-const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size, bool profiled);
+/* The table for elements of so many bytes, 4 or 8; NULL for an ISA that this build lacks. */
+const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 

@@ -50,17 +50,17 @@ isas_of() {
     esac
 }
 
-# How an isa_*.c is compiled: float64 or not, profiled or not. What multiplies bfloat16 has no float64.
-kinds_of() {
-    case $1 in
-        *bf16 | amx) echo 00 01 ;;
-        *) echo 00 01 10 11 ;;
-    esac
-}
-
-# The definitions of one such compilation.
-defines() {
-    echo "-DBRISK_DOUBLE=${1:0:1} -DBRISK_PROFILED=${1:1:1}"
+# kernels_of COMPILER FOLDER COMMAND: the commands that compile isa/kernels.c for each ISA and dtype. What multiplies
+# bfloat16 has no float64.
+kernels_of() {
+    local isa double
+    for isa in $(isas_of "$1"); do
+        local flags=flags_$isa doubles="0 1"
+        [[ $isa == *bf16 || $isa == amx ]] && doubles=0
+        for double in $doubles; do
+            echo "$3 ${!flags} -DBRISK_ISA=$isa -DBRISK_DOUBLE=$double -c kernels/isa/kernels.c -o $2/isa_${isa}_$double.o"
+        done
+    done
 }
 
 # Those of this compiler's ISAs that can run here.
@@ -80,19 +80,14 @@ END
 
 # build FOLDER COMPILER FLAG…: the kernels and their drivers.
 build() {
-    local folder=$1 compiler=$2 isa kind name
+    local folder=$1 compiler=$2 name
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
         for name in runtime/{cpu,epoch,layout,limits,pool,profile,tables} tests/{pool,train}_test; do
             echo "$compile -c kernels/$name.c -o $folder/${name#*/}.o"
         done
-        for isa in $(isas_of "$compiler"); do
-            local flags=flags_$isa
-            for kind in $(kinds_of "$isa"); do
-                echo "$compile ${!flags} $(defines $kind) -c kernels/isa/isa_$isa.c -o $folder/isa_${isa}_$kind.o"
-            done
-        done
+        kernels_of "$compiler" "$folder" "$compile"
     } | together
     $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
     $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
@@ -158,7 +153,7 @@ check_qemu() {
 check_python() (
     emulate_more || emulation=
     have "$PYTHON" && "$PYTHON" -c 'import hypothesis, numpy, pytest' || { echo "skipped: no pytest"; return 0; }
-    local version name isa kind flags
+    local version name
     version=$(sed -nE 's/^version = "([^"]+)".*/\1/p' "$repository/pyproject.toml")
     mkdir -p objects site/briskmlp.dist-info
     cp -r "$repository/src/briskmlp" site/
@@ -172,12 +167,7 @@ check_python() (
         for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,tables}; do
             echo "$compile $include -c kernels/$name.c -o objects/${name#*/}.o"
         done
-        for isa in $(isas_of "$CC"); do
-            flags=flags_$isa
-            for kind in $(kinds_of "$isa"); do
-                echo "$compile ${!flags} $(defines $kind) -c kernels/isa/isa_$isa.c -o objects/isa_${isa}_$kind.o"
-            done
-        done
+        kernels_of "$CC" objects "$compile"
     } | together
     $compile -shared objects/*.o -lm -o site/briskmlp/_native.abi3.so
 
@@ -199,7 +189,8 @@ check_activations() {
     for isa in $(runnable); do
         flags=flags_$isa
         for double in 0 1; do
-            $CC -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Wconversion -Werror ${!flags} -DBRISK_DOUBLE=$double \
+            $CC -std=c11 -O3 -ffp-contract=off -Wall -Wextra -Wconversion -Werror ${!flags} \
+                -DBRISK_ISA=$isa -DBRISK_DOUBLE=$double \
                 kernels/tests/activations_test.c -lm -o activations/${isa}_$double
         done
     done

@@ -1,5 +1,5 @@
-/* The vectors that the templates are compiled with: those of the ISA that was chosen, else the portable ones, with
- * which each template also opens in an editor. */
+/* The vectors of the ISA that BRISK_ISA names, for float64 where BRISK_DOUBLE is 1. Without either they are the
+ * portable ones for float32, with which each header opens in an editor. */
 #ifndef BRISK_VEC_H
 #define BRISK_VEC_H
 
@@ -7,11 +7,14 @@
 #define BRISK_DOUBLE 0
 #endif
 
-#ifdef BRISK_VECTORS
-#include BRISK_VECTORS
-#elif !defined(INLINE) /* an isa_*.c has included its own */
-#include "vec_portable.h"
+#ifndef BRISK_ISA
+#define BRISK_ISA portable
 #endif
+
+#define BRISK_STRING(text) #text
+#define BRISK_VEC_HEADER(isa) BRISK_STRING(vec_##isa.h)
+#define BRISK_VEC_HEADER_OF(isa) BRISK_VEC_HEADER(isa)
+#include BRISK_VEC_HEADER_OF(BRISK_ISA)
 
 /* Whether products are computed by matrix tiles (vec_amx.h) instead of vectors. */
 #ifndef BRISK_TILES

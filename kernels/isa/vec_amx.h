@@ -1,9 +1,11 @@
-/* AMX's tiles: 16 rows of 16 words, or of 16 float32 sums. Eight of them are a square of 2 × 2: the sums C in 0 to 3,
- * two tiles of words on their left in 4 and 5, and two on their right in 6 and 7. Of the square, r × v tiles are used.
+/* AMX's tiles have 16 rows of 16 float32 sums or of 16 pairs of bfloat16. The eight tiles compute a square of 2 × 2:
+ * its sums C are in 0 to 3, the two left operands in 4 and 5, and the two right ones in 6 and 7. Of the square, r × v
+ * tiles are used.
  *
- * A row on the left holds 32 neighbours along the summation, and a row on the right 16 pairs of them. A product adds up
- * the first numbers of all words, and the second ones, in this order, and their sum to C; it takes what is below the
- * smallest normal number for 0, and rounds to nearest, whatever the processor's modes say.
+ * The left operand is row-major: a row has 32 neighbours along the summation. The right one has the VNNI layout: a row
+ * has two neighbours along the summation of each of 16 columns. A product sums the first numbers of all pairs and the
+ * second ones, each in their order, and adds both sums to C. It takes subnormal numbers for 0 and rounds to nearest,
+ * whatever the processor's control register says.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD and TDPBF16PS.
  */
@@ -12,14 +14,16 @@
 
 #include "vec_avx512_bf16.h"
 
+#define BRISK_TILES 1
+
 enum { TILE_ROWS = 16 };
 
-/* Everything stored so far is where tiles are loaded from, of which GCC's intrinsics say too little. */
+/* The compiler must finish all stores before a tile is loaded: GCC's intrinsics do not say that they read memory. */
 INLINE void in_memory(void) {
     __asm__ volatile("" ::: "memory");
 }
 
-/* Before its first tile a thread says how large they are; tiles in use slow down its context switches. */
+/* A thread configures its tiles before it uses them, and releases them because they slow down context switches. */
 static void tiles_configure(void) {
 #if !BRISK_EMULATED
     struct {
@@ -40,8 +44,8 @@ static void tiles_release(void) {
 #endif
 }
 
-/* Begin a square's sums with 0 where C is NULL, or with C, whose rows are `step` numbers apart, or one where that is 0.
- */
+/* Set the square's sums to 0 where C is NULL, else to C, whose rows are `step` numbers apart; with step = 0 all rows
+ * are the same. */
 INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
     in_memory();
     const int64_t bytes = step * (int64_t)sizeof *C;
@@ -64,7 +68,7 @@ INLINE void tiles_begin(int r, int v, const real* C, int64_t step) {
     }
 }
 
-/* The words of both tiles of a side lie one behind the other. */
+/* The two tiles of an operand are contiguous. */
 INLINE void tiles_left(int r, const real* words) {
     _tile_loadd(4, words, 64);
     if (r == 2)

@@ -10,179 +10,123 @@
 /* Rows of a register tile: 6 rows of two vectors are 12 accumulators, which leaves 4 of the 16 registers. */
 enum { MR = 6, MR_TN = 4 };
 
+/* FP(name) is the intrinsic for vectors of `real`, and BITS(name) that for their bits as integers. */
 #if BRISK_DOUBLE
-
 typedef double real;
 typedef __m256d vec;
+enum { LANES = 4, MANTISSA_BITS = 52 };
+#define FP(name) _mm256_##name##_pd
+#define BITS(name) _mm256_##name##_epi64
+#define TO_BITS _mm256_castpd_si256
+#define FROM_BITS _mm256_castsi256_pd
+#else
+typedef float real;
+typedef __m256 vec;
+enum { LANES = 8, MANTISSA_BITS = 23 };
+#define FP(name) _mm256_##name##_ps
+#define BITS(name) _mm256_##name##_epi32
+#define TO_BITS _mm256_castps_si256
+#define FROM_BITS _mm256_castsi256_ps
+#endif
 typedef __m256i vec_mask;
-enum { LANES = 4 };
 
 INLINE vec vec_splat(real x) {
-    return _mm256_set1_pd(x);
+    return FP(set1)(x);
 }
 
 INLINE vec vec_load(const real* p) {
-    return _mm256_loadu_pd(p);
+    return FP(loadu)(p);
 }
 
 INLINE void vec_store(real* p, vec a) {
-    _mm256_storeu_pd(p, a);
+    FP(storeu)(p, a);
 }
 
 INLINE vec_mask vec_lanes_below(int64_t n) {
+#if BRISK_DOUBLE
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+#else
+    const int few = n < LANES ? (int)n : LANES;
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(few), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+#endif
 }
 
 INLINE vec vec_load_first(const real* p, int64_t n) {
-    return _mm256_maskload_pd(p, vec_lanes_below(n));
+    return FP(maskload)(p, vec_lanes_below(n));
 }
 
 INLINE void vec_store_first(real* p, vec a, int64_t n) {
-    _mm256_maskstore_pd(p, vec_lanes_below(n), a);
+    FP(maskstore)(p, vec_lanes_below(n), a);
 }
 
 INLINE vec vec_first(vec a, int64_t n, real rest) {
-    return _mm256_blendv_pd(vec_splat(rest), a, _mm256_castsi256_pd(vec_lanes_below(n)));
+    return FP(blendv)(vec_splat(rest), a, FROM_BITS(vec_lanes_below(n)));
 }
 
 INLINE vec vec_fma(vec a, vec b, vec c) {
-    return _mm256_fmadd_pd(a, b, c);
+    return FP(fmadd)(a, b, c);
 }
 
 INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return _mm256_fnmadd_pd(a, b, c);
+    return FP(fnmadd)(a, b, c);
 }
 
 INLINE vec vec_sqrt(vec a) {
-    return _mm256_sqrt_pd(a);
+    return FP(sqrt)(a);
 }
 
 INLINE vec vec_max(vec a, vec b) {
-    return _mm256_max_pd(a, b);
+    return FP(max)(a, b);
 }
 
 INLINE vec vec_min(vec a, vec b) {
-    return _mm256_min_pd(a, b);
+    return FP(min)(a, b);
 }
 
 INLINE vec vec_abs(vec a) {
-    return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
+    return FP(andnot)(vec_splat(-(real)0), a);
 }
 
 INLINE vec vec_copysign(vec magnitude, vec sign) {
-    const vec bit = _mm256_set1_pd(-0.0);
-    return _mm256_or_pd(_mm256_andnot_pd(bit, magnitude), _mm256_and_pd(bit, sign));
+    const vec bit = vec_splat(-(real)0);
+    return FP(or)(FP(andnot)(bit, magnitude), FP (and)(bit, sign));
 }
 
 INLINE vec vec_where_less(vec a, vec b, vec yes, vec no) {
-    return _mm256_blendv_pd(no, yes, _mm256_cmp_pd(a, b, _CMP_LT_OQ));
+    return FP(blendv)(no, yes, FP(cmp)(a, b, _CMP_LT_OQ));
 }
 
 INLINE vec vec_power_of_two(vec shifted) {
-    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(shifted), 52));
+    return FROM_BITS(BITS(slli)(TO_BITS(shifted), MANTISSA_BITS));
 }
 
+/* op over all lanes of a: the halves of the vector first, then the halves of what remains. */
+#if BRISK_DOUBLE
+#define RETURN_REDUCED(op, a)                                                                                          \
+    const __m128d pair = _mm_##op##_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));                        \
+    return _mm_cvtsd_f64(_mm_##op##_sd(pair, _mm_unpackhi_pd(pair, pair)))
+#else
+#define RETURN_REDUCED(op, a)                                                                                          \
+    const __m128 four = _mm_##op##_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));                         \
+    const __m128 pair = _mm_##op##_ps(four, _mm_movehl_ps(four, four));                                                \
+    return _mm_cvtss_f32(_mm_##op##_ss(pair, _mm_movehdup_ps(pair)))
+#endif
+
 INLINE real vec_sum(vec a) {
-    const __m128d halves = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(halves, _mm_unpackhi_pd(halves, halves)));
+    RETURN_REDUCED(add, a);
 }
 
 INLINE real vec_largest(vec a) {
-    const __m128d halves = _mm_max_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
-    return _mm_cvtsd_f64(_mm_max_sd(halves, _mm_unpackhi_pd(halves, halves)));
+    RETURN_REDUCED(max, a);
 }
 
-#else
-
-typedef float real;
-typedef __m256 vec;
-typedef __m256i vec_mask;
-enum { LANES = 8 };
-
-INLINE vec vec_splat(real x) {
-    return _mm256_set1_ps(x);
-}
-
-INLINE vec vec_load(const real* p) {
-    return _mm256_loadu_ps(p);
-}
-
-INLINE void vec_store(real* p, vec a) {
-    _mm256_storeu_ps(p, a);
-}
-
-INLINE vec_mask vec_lanes_below(int64_t n) {
-    const int few = n < LANES ? (int)n : LANES;
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(few), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-INLINE vec vec_load_first(const real* p, int64_t n) {
-    return _mm256_maskload_ps(p, vec_lanes_below(n));
-}
-
-INLINE void vec_store_first(real* p, vec a, int64_t n) {
-    _mm256_maskstore_ps(p, vec_lanes_below(n), a);
-}
-
-INLINE vec vec_first(vec a, int64_t n, real rest) {
-    return _mm256_blendv_ps(vec_splat(rest), a, _mm256_castsi256_ps(vec_lanes_below(n)));
-}
-
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return _mm256_fmadd_ps(a, b, c);
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return _mm256_fnmadd_ps(a, b, c);
-}
-
-INLINE vec vec_sqrt(vec a) {
-    return _mm256_sqrt_ps(a);
-}
-
-INLINE vec vec_max(vec a, vec b) {
-    return _mm256_max_ps(a, b);
-}
-
-INLINE vec vec_min(vec a, vec b) {
-    return _mm256_min_ps(a, b);
-}
-
-INLINE vec vec_abs(vec a) {
-    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
-}
-
-INLINE vec vec_copysign(vec magnitude, vec sign) {
-    const vec bit = _mm256_set1_ps(-0.0f);
-    return _mm256_or_ps(_mm256_andnot_ps(bit, magnitude), _mm256_and_ps(bit, sign));
-}
-
-INLINE vec vec_where_less(vec a, vec b, vec yes, vec no) {
-    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
-}
-
-INLINE vec vec_power_of_two(vec shifted) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
-}
-
+#if !BRISK_DOUBLE
 INLINE vec vec_upper_half(vec a) {
     const __m256i bits = _mm256_castps_si256(a);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
     return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x10000)));
 }
-
-INLINE real vec_sum(vec a) {
-    __m128 part = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    part = _mm_add_ps(part, _mm_movehl_ps(part, part));
-    return _mm_cvtss_f32(_mm_add_ss(part, _mm_movehdup_ps(part)));
-}
-
-INLINE real vec_largest(vec a) {
-    __m128 part = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    part = _mm_max_ps(part, _mm_movehl_ps(part, part));
-    return _mm_cvtss_f32(_mm_max_ss(part, _mm_movehdup_ps(part)));
-}
-
 #endif
+
 #endif

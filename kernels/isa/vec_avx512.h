@@ -7,161 +7,106 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Rows of a register tile: 8 rows of two vectors leave each of the 16 accumulators 8 FMAs to wait for its last. */
+/* Rows of a register tile: 8 rows of two vectors are 16 accumulators, enough to hide the FMAs' latency. */
 enum { MR = 8, MR_TN = 8 };
 
+/* FP(name) is the intrinsic for vectors of `real`, and BITS(name) that for their bits as integers. */
 #if BRISK_DOUBLE
-
 typedef double real;
 typedef __m512d vec;
 typedef __mmask8 vec_mask;
-enum { LANES = 8 };
-
-INLINE vec vec_splat(real x) {
-    return _mm512_set1_pd(x);
-}
-
-INLINE vec vec_load(const real* p) {
-    return _mm512_loadu_pd(p);
-}
-
-INLINE void vec_store(real* p, vec a) {
-    _mm512_storeu_pd(p, a);
-}
-
-INLINE vec_mask vec_lanes_below(int64_t n) {
-    return (vec_mask)(n >= LANES ? 0xFF : (1u << n) - 1u);
-}
-
-INLINE vec vec_load_first(const real* p, int64_t n) {
-    return _mm512_maskz_loadu_pd(vec_lanes_below(n), p);
-}
-
-INLINE void vec_store_first(real* p, vec a, int64_t n) {
-    _mm512_mask_storeu_pd(p, vec_lanes_below(n), a);
-}
-
-INLINE vec vec_first(vec a, int64_t n, real rest) {
-    return _mm512_mask_mov_pd(vec_splat(rest), vec_lanes_below(n), a);
-}
-
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return _mm512_fmadd_pd(a, b, c);
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return _mm512_fnmadd_pd(a, b, c);
-}
-
-INLINE vec vec_sqrt(vec a) {
-    return _mm512_sqrt_pd(a);
-}
-
-INLINE vec vec_max(vec a, vec b) {
-    return _mm512_max_pd(a, b);
-}
-
-INLINE vec vec_min(vec a, vec b) {
-    return _mm512_min_pd(a, b);
-}
-
-INLINE vec vec_abs(vec a) {
-    return _mm512_abs_pd(a);
-}
-
-INLINE vec vec_copysign(vec magnitude, vec sign) {
-    const vec bit = _mm512_set1_pd(-0.0);
-    return _mm512_or_pd(_mm512_andnot_pd(bit, magnitude), _mm512_and_pd(bit, sign));
-}
-
-INLINE vec vec_where_less(vec a, vec b, vec yes, vec no) {
-    return _mm512_mask_mov_pd(no, _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), yes);
-}
-
-INLINE vec vec_power_of_two(vec shifted) {
-    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(shifted), 52));
-}
-
-INLINE real vec_sum(vec a) {
-    return _mm512_reduce_add_pd(a);
-}
-
-INLINE real vec_largest(vec a) {
-    return _mm512_reduce_max_pd(a);
-}
-
+enum { LANES = 8, ALL_LANES = 0xFF, MANTISSA_BITS = 52 };
+#define FP(name) _mm512_##name##_pd
+#define BITS(name) _mm512_##name##_epi64
+#define TO_BITS _mm512_castpd_si512
+#define FROM_BITS _mm512_castsi512_pd
+#define COMPARE _mm512_cmp_pd_mask
 #else
-
 typedef float real;
 typedef __m512 vec;
 typedef __mmask16 vec_mask;
-enum { LANES = 16 };
+enum { LANES = 16, ALL_LANES = 0xFFFF, MANTISSA_BITS = 23 };
+#define FP(name) _mm512_##name##_ps
+#define BITS(name) _mm512_##name##_epi32
+#define TO_BITS _mm512_castps_si512
+#define FROM_BITS _mm512_castsi512_ps
+#define COMPARE _mm512_cmp_ps_mask
+#endif
 
 INLINE vec vec_splat(real x) {
-    return _mm512_set1_ps(x);
+    return FP(set1)(x);
 }
 
 INLINE vec vec_load(const real* p) {
-    return _mm512_loadu_ps(p);
+    return FP(loadu)(p);
 }
 
 INLINE void vec_store(real* p, vec a) {
-    _mm512_storeu_ps(p, a);
+    FP(storeu)(p, a);
 }
 
 INLINE vec_mask vec_lanes_below(int64_t n) {
-    return (vec_mask)(n >= LANES ? 0xFFFF : (1u << n) - 1u);
+    return (vec_mask)(n >= LANES ? ALL_LANES : (1u << n) - 1u);
 }
 
 INLINE vec vec_load_first(const real* p, int64_t n) {
-    return _mm512_maskz_loadu_ps(vec_lanes_below(n), p);
+    return FP(maskz_loadu)(vec_lanes_below(n), p);
 }
 
 INLINE void vec_store_first(real* p, vec a, int64_t n) {
-    _mm512_mask_storeu_ps(p, vec_lanes_below(n), a);
+    FP(mask_storeu)(p, vec_lanes_below(n), a);
 }
 
 INLINE vec vec_first(vec a, int64_t n, real rest) {
-    return _mm512_mask_mov_ps(vec_splat(rest), vec_lanes_below(n), a);
+    return FP(mask_mov)(vec_splat(rest), vec_lanes_below(n), a);
 }
 
 INLINE vec vec_fma(vec a, vec b, vec c) {
-    return _mm512_fmadd_ps(a, b, c);
+    return FP(fmadd)(a, b, c);
 }
 
 INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return _mm512_fnmadd_ps(a, b, c);
+    return FP(fnmadd)(a, b, c);
 }
 
 INLINE vec vec_sqrt(vec a) {
-    return _mm512_sqrt_ps(a);
+    return FP(sqrt)(a);
 }
 
 INLINE vec vec_max(vec a, vec b) {
-    return _mm512_max_ps(a, b);
+    return FP(max)(a, b);
 }
 
 INLINE vec vec_min(vec a, vec b) {
-    return _mm512_min_ps(a, b);
+    return FP(min)(a, b);
 }
 
 INLINE vec vec_abs(vec a) {
-    return _mm512_abs_ps(a);
+    return FP(abs)(a);
 }
 
 INLINE vec vec_copysign(vec magnitude, vec sign) {
-    const vec bit = _mm512_set1_ps(-0.0f);
-    return _mm512_or_ps(_mm512_andnot_ps(bit, magnitude), _mm512_and_ps(bit, sign));
+    const vec bit = vec_splat(-(real)0);
+    return FP(or)(FP(andnot)(bit, magnitude), FP (and)(bit, sign));
 }
 
 INLINE vec vec_where_less(vec a, vec b, vec yes, vec no) {
-    return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), yes);
+    return FP(mask_mov)(no, COMPARE(a, b, _CMP_LT_OQ), yes);
 }
 
 INLINE vec vec_power_of_two(vec shifted) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
+    return FROM_BITS(BITS(slli)(TO_BITS(shifted), MANTISSA_BITS));
 }
 
+INLINE real vec_sum(vec a) {
+    return FP(reduce_add)(a);
+}
+
+INLINE real vec_largest(vec a) {
+    return FP(reduce_max)(a);
+}
+
+#if !BRISK_DOUBLE
 INLINE vec vec_upper_half(vec a) {
     const __m512i bits = _mm512_castps_si512(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -169,7 +114,8 @@ INLINE vec vec_upper_half(vec a) {
     return _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x10000)));
 }
 
-/* 4 numbers of each of 4 rows, `step` numbers apart; of one row, where step is 0. */
+/* Quads: a vector has 4 columns of each of 4 rows, which are `step` numbers apart; with step = 0 all are the same row.
+ */
 #define BRISK_QUADS 1
 
 INLINE vec vec_load_quad(const real* p, int64_t step) {
@@ -188,20 +134,12 @@ INLINE void vec_store_quad(real* p, int64_t step, vec a) {
     _mm_storeu_ps(p + 3 * step, _mm512_extractf32x4_ps(a, 3));
 }
 
-/* The i-th number of each row in all 4 of the row's places. */
+/* The i-th number of each row in all 4 of the row's lanes. */
 INLINE vec vec_splat_quad(vec a, int i) {
     return i == 0   ? _mm512_permute_ps(a, 0x00)
            : i == 1 ? _mm512_permute_ps(a, 0x55)
            : i == 2 ? _mm512_permute_ps(a, 0xAA)
                     : _mm512_permute_ps(a, 0xFF);
-}
-
-INLINE real vec_sum(vec a) {
-    return _mm512_reduce_add_ps(a);
-}
-
-INLINE real vec_largest(vec a) {
-    return _mm512_reduce_max_ps(a);
 }
 
 #endif

@@ -1,5 +1,6 @@
-/* Words of two bfloat16 numbers, the first in the lower half, for AVX-512's BF16 instructions. They round to nearest,
- * ties to even, and take what is below the smallest normal number for 0, whatever the processor's modes say.
+/* Vectors of bfloat16 for AVX-512's BF16 instructions. A `vec` holds 16 pairs, the first number of each in the lower
+ * half of the lane. The instructions round to nearest, ties to even, and take subnormal numbers for 0, whatever the
+ * processor's control register says.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VDPBF16PS and VCVTNE2PS2BF16. */
 #ifndef VEC_AVX512_BF16_H
@@ -9,7 +10,9 @@
 
 #include <stdbool.h>
 
-/* The first numbers of words, and the second ones. */
+#define BRISK_VNNI 2
+
+/* The first numbers of all pairs as float32, and the second ones. */
 INLINE vec vec_even(vec words) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words), 16));
 }
@@ -22,32 +25,33 @@ INLINE vec vec_odd(vec words) {
 #include "vec_emulated.h"
 #else
 
-/* c + the two products of each word of a and b. */
+/* c plus, in each lane, the products of the first and of the second numbers of a and b. */
 INLINE vec vec_dot(vec a, vec b, vec c) {
     return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
 }
 
-/* Words of neighbours: a[0] a[1], a[2] a[3], … and b's behind them. */
+/* a and b rounded to bfloat16, in row-major order: the 16 numbers of a, then those of b. */
 INLINE vec vec_cvt_bf16(vec a, vec b) {
     return (vec)_mm512_cvtne2ps_pbh(b, a);
 }
 
 #endif
 
-/* The numbers that vec_cvt_bf16 made of a, or, where `right`, of b. */
+/* The inverse: the first 16 numbers as float32, or, where `right`, the last 16. */
 INLINE vec vec_cvt_f32(vec words, bool right) {
     const __m512i w = _mm512_castps_si512(words);
     const __m256i half = right ? _mm512_extracti64x4_epi64(w, 1) : _mm512_castsi512_si256(w);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* LANES numbers that lie side by side. */
+/* LANES adjacent bfloat16 numbers as float32. */
 INLINE vec vec_load_bf16(const real* words) {
     const __m256i half = _mm256_loadu_si256((const __m256i*)words);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Words x[0] y[0], x[1] y[1], … of the neighbours of two rows, for their left halves or for the right ones. */
+/* Two row-major rows of bfloat16 in the VNNI layout: the pairs x[0] y[0], x[1] y[1], … of the first 16 columns, or,
+ * where `right`, of the last 16. */
 INLINE vec vec_interleave_rows(vec x, vec y, bool right) {
     const __m512i left = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
                                           37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
@@ -55,7 +59,7 @@ INLINE vec vec_interleave_rows(vec x, vec y, bool right) {
     return _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_castps_si512(x), order, _mm512_castps_si512(y)));
 }
 
-/* Turn 16 vectors: the i-th number of the j-th becomes the j-th of the i-th. */
+/* Transpose 16 vectors: the i-th lane of the j-th becomes the j-th lane of the i-th. */
 INLINE void vec_transpose(vec x[16]) {
     vec y[16];
 #pragma GCC unroll 16

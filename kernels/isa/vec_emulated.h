@@ -1,10 +1,16 @@
-/* The instructions of AVX-512 BF16 and AMX, computed with those of AVX-512, for tests on processors that lack them: the
- * same bits, as their control registers are what those instructions assume (float_state.h), but some ten times slower.
+/* The instructions of AVX-512 BF16 and AMX, emulated with those of AVX-512 for tests on processors that lack them. The
+ * bits are the same, because kernels run with the control register that those instructions assume (float_state.h), but
+ * they take some ten times as long.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VDPBF16PS, VCVTNE2PS2BF16, TDPBF16PS.
  */
 #ifndef VEC_EMULATED_H
 #define VEC_EMULATED_H
+
+#ifndef BRISK_EMULATED
+#define BRISK_EMULATED 1
+#endif
+#include "vec_avx512_bf16.h"
 
 /* --- AVX-512 BF16 ------------------------------------------------------------------------------------------------ */
 
@@ -12,7 +18,7 @@ INLINE vec vec_dot(vec a, vec b, vec c) {
     return vec_fma(vec_even(a), vec_even(b), vec_fma(vec_odd(a), vec_odd(b), c));
 }
 
-/* A number's bfloat16 in the lower half of its lane; a NaN becomes quiet. */
+/* Each lane rounded to bfloat16, 16 bits each; a NaN becomes quiet. */
 INLINE __m256i emulated_bfloat16(vec a) {
     const __m512i bits = _mm512_castps_si512(a), quiet = _mm512_set1_epi32(0x400000);
     const vec subnormal_is_0 = vec_where_less(vec_abs(a), vec_splat(0x1p-126f), vec_copysign(vec_splat(0), a), a);
@@ -28,7 +34,7 @@ INLINE vec vec_cvt_bf16(vec a, vec b) {
 
 /* --- AMX --------------------------------------------------------------------------------------------------------- */
 
-/* Under the names of the intrinsics, which are macros. */
+/* The functions have the names of the intrinsics, which are macros. */
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored
@@ -55,7 +61,8 @@ static inline void _tile_stored(int t, real* p, int64_t bytes) {
         vec_store(p + m * bytes / (int64_t)sizeof *p, emulated_tiles[t].rows[m]);
 }
 
-/* The first and the second numbers of all words are added up apart, and then to each other, and that to c. */
+/* As the instruction does, the products of all pairs' first numbers are summed apart from those of the second ones; the
+ * two sums are added to each other, and the result to c. */
 static inline void _tile_dpbf16ps(int c, int a, int b) {
     for (int m = 0; m < 16; m++) {
         vec firsts = vec_splat(0), seconds = vec_splat(0);

@@ -1,5 +1,5 @@
-/* Vector operations of GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, which every x86-64 and
- * aarch64 has registers for. What each operation does stands here; the other vec_*.h offer the same. */
+/* Vector operations with GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, for which every x86-64
+ * and aarch64 has registers. The comments here define each operation for the other vec_*.h too. */
 #ifndef VEC_PORTABLE_H
 #define VEC_PORTABLE_H
 
@@ -21,14 +21,19 @@ enum { MR = 8, MR_TN = 4 }; /* 32 registers */
 enum { MR = 6, MR_TN = 4 }; /* 16 */
 #endif
 
+/* SSE(name) and NEON(name) are the intrinsics for vectors of `real`. */
 #if BRISK_DOUBLE
 typedef double real;
 typedef int64_t integer;
-enum { LANES = 2 };
+enum { LANES = 2, MANTISSA_BITS = 52 };
+#define SSE(name) _mm_##name##_pd
+#define NEON(name) name##q_f64
 #else
 typedef float real;
 typedef int32_t integer;
-enum { LANES = 4 };
+enum { LANES = 4, MANTISSA_BITS = 23 };
+#define SSE(name) _mm_##name##_ps
+#define NEON(name) name##q_f32
 #endif
 
 typedef real vec __attribute__((vector_size(16)));
@@ -36,7 +41,7 @@ typedef integer vec_bits __attribute__((vector_size(16)));
 
 /* --- what the extensions lack: a fused multiply-add, the square root, and a minimum of one instruction --- */
 
-#if defined(__SSE2__) && BRISK_DOUBLE
+#if defined(__SSE2__)
 
 /* a * b + c, rounded once where the processor can. */
 INLINE vec vec_fma(vec a, vec b, vec c) {
@@ -49,83 +54,46 @@ INLINE vec vec_fnma(vec a, vec b, vec c) {
 }
 
 INLINE vec vec_sqrt(vec a) {
-    return _mm_sqrt_pd(a);
+    return SSE(sqrt)(a);
 }
 
 /* a > b ? a : b, so that a NaN in b stays. */
 INLINE vec vec_max(vec a, vec b) {
-    return _mm_max_pd(a, b);
+    return SSE(max)(a, b);
 }
 
 /* a < b ? a : b, so that a NaN in b stays. */
 INLINE vec vec_min(vec a, vec b) {
-    return _mm_min_pd(a, b);
-}
-
-#elif defined(__SSE2__)
-
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return a * b + c;
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return c - a * b;
-}
-
-INLINE vec vec_sqrt(vec a) {
-    return _mm_sqrt_ps(a);
-}
-
-INLINE vec vec_max(vec a, vec b) {
-    return _mm_max_ps(a, b);
-}
-
-INLINE vec vec_min(vec a, vec b) {
-    return _mm_min_ps(a, b);
-}
-
-#elif defined(__aarch64__) && BRISK_DOUBLE
-
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return (vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
-}
-
-INLINE vec vec_sqrt(vec a) {
-    return (vec)vsqrtq_f64((float64x2_t)a);
-}
-
-INLINE vec vec_max(vec a, vec b) {
-    return (vec)vmaxq_f64((float64x2_t)a, (float64x2_t)b);
-}
-
-INLINE vec vec_min(vec a, vec b) {
-    return (vec)vminq_f64((float64x2_t)a, (float64x2_t)b);
+    return SSE(min)(a, b);
 }
 
 #elif defined(__aarch64__)
 
+/* NEON has vector types of its own; the casts change no bits. */
+#if BRISK_DOUBLE
+typedef float64x2_t neon;
+#else
+typedef float32x4_t neon;
+#endif
+
 INLINE vec vec_fma(vec a, vec b, vec c) {
-    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    return (vec)NEON(vfma)((neon)c, (neon)a, (neon)b);
 }
 
 INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return (vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    return (vec)NEON(vfms)((neon)c, (neon)a, (neon)b);
 }
 
 INLINE vec vec_sqrt(vec a) {
-    return (vec)vsqrtq_f32((float32x4_t)a);
+    return (vec)NEON(vsqrt)((neon)a);
 }
 
 INLINE vec vec_max(vec a, vec b) {
-    return (vec)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+    return (vec)NEON(vmax)((neon)a, (neon)b);
 }
 
 INLINE vec vec_min(vec a, vec b) {
-    return (vec)vminq_f32((float32x4_t)a, (float32x4_t)b);
+    return (vec)NEON(vmin)((neon)a, (neon)b);
 }
 
 #else
@@ -134,8 +102,7 @@ INLINE vec vec_min(vec a, vec b) {
 
 /* --- the rest --- */
 
-/* All lanes x. The extensions turn a number into a vector where one is added to it, and 0 subtracted changes nothing.
- */
+/* All lanes x. The extensions broadcast a scalar operand, and x - 0 is x for every x, -0 included. */
 INLINE vec vec_splat(real x) {
     return x - (vec){0};
 }
@@ -151,7 +118,7 @@ INLINE void vec_store(real* p, vec a) {
     memcpy(p, &a, sizeof a);
 }
 
-/* The first n numbers at p and zeros; all from n = LANES on. Reads nothing behind them. */
+/* The first n numbers at p, then zeros; all where n ≥ LANES. Nothing behind the n-th is read. */
 INLINE vec vec_load_first(const real* p, int64_t n) {
     if (n >= LANES)
         return vec_load(p);
@@ -162,7 +129,7 @@ INLINE vec vec_load_first(const real* p, int64_t n) {
     return a;
 }
 
-/* Stores the first n lanes only; all from n = LANES on. */
+/* Store only the first n lanes; all where n ≥ LANES. */
 INLINE void vec_store_first(real* p, vec a, int64_t n) {
     if (n >= LANES)
         vec_store(p, a);
@@ -198,7 +165,7 @@ INLINE vec vec_copysign(vec magnitude, vec sign) {
 
 /* 2^n, where `shifted` has n plus the exponent's bias in its lowest bits; 0 at the exponent of the subnormals. */
 INLINE vec vec_power_of_two(vec shifted) {
-    return (vec)((vec_bits)shifted << (BRISK_DOUBLE ? 52 : 23));
+    return (vec)((vec_bits)shifted << MANTISSA_BITS);
 }
 
 #if !BRISK_DOUBLE
@@ -214,10 +181,10 @@ INLINE vec vec_upper_half(vec a) {
 INLINE real vec_sum(vec a) {
     real sum[LANES];
     vec_store(sum, a);
-    return BRISK_DOUBLE ? sum[0] + sum[1] : (sum[0] + sum[LANES - 2]) + (sum[1] + sum[LANES - 1]);
+    return LANES == 2 ? sum[0] + sum[1] : (sum[0] + sum[LANES - 2]) + (sum[1] + sum[LANES - 1]);
 }
 
-/* The largest lane; which one is unspecified if there is a NaN. */
+/* The largest lane; any lane if there is a NaN. */
 INLINE real vec_largest(vec a) {
     real largest = a[0];
     for (int i = 1; i < LANES; i++)

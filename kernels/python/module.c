@@ -59,10 +59,10 @@ static PyObject* best_isa(PyObject* self, PyObject* args) {
 }
 
 /* The kernels of an ISA for numbers of so many bytes; NULL and an exception if there are none that can run here. */
-static const struct brisk_kernels* kernels_of(const char* name, Py_ssize_t size, bool profiled) {
+static const struct brisk_kernels* kernels_of(const char* name, Py_ssize_t size) {
     for (int isa = 0; isa < BRISK_ISA_COUNT; isa++)
         if (strcmp(name, brisk_isa_names[isa]) == 0 && can_run & 1u << isa) {
-            const struct brisk_kernels* kernels = brisk_kernels_of((enum brisk_isa)isa, (size_t)size, profiled);
+            const struct brisk_kernels* kernels = brisk_kernels_of((enum brisk_isa)isa, (size_t)size);
             if (kernels == NULL || kernels->size != (size_t)size)
                 continue;
             if (isa != BRISK_AMX || brisk_permits_tiles())
@@ -131,7 +131,7 @@ static PyObject* make(PyObject* args, bool measure) {
         return NULL;
     if (n < 0 || threads < 1)
         return PyErr_Format(PyExc_ValueError, "n is %lld and threads %d, but must be at least 0 and 1", n, threads);
-    const struct brisk_kernels* kernels = kernels_of(isa, size, record != Py_None);
+    const struct brisk_kernels* kernels = kernels_of(isa, size);
     struct brisk_plan plan;
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
@@ -382,7 +382,7 @@ static PyObject* update(PyObject* self, PyObject* args) {
     double rate;
     if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &state, &step, &rate))
         return NULL;
-    const struct brisk_kernels* kernels = kernels_of(isa, size, false);
+    const struct brisk_kernels* kernels = kernels_of(isa, size);
     struct brisk_plan plan;
     struct brisk_layer* layers = kernels == NULL ? NULL : brisk_read_plan(object, &plan);
     if (layers == NULL)
@@ -421,7 +421,7 @@ static PyObject* limits(PyObject* self, PyObject* args) {
         return NULL;
     if (threads < 1 || threads > BRISK_POOL_MAX)
         return PyErr_Format(PyExc_ValueError, "threads is %d, but must be 1 to %d", threads, (int)BRISK_POOL_MAX);
-    const struct brisk_kernels* kernels = kernels_of(isa, size, true);
+    const struct brisk_kernels* kernels = kernels_of(isa, size);
     if (kernels == NULL)
         return NULL;
     struct brisk_limits best;

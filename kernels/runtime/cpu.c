@@ -1,16 +1,17 @@
 /* Which instruction sets can run, and which should.
  *
- * A processor that has an instruction set is not enough: the operating system must save its registers at a context
- * switch, which XCR0 tells, and Linux hands AMX tiles only to a process that asks.
+ * It is not enough that the processor has an instruction set: the operating system must save its registers at a context
+ * switch, which XCR0 tells, and Linux grants AMX's tiles only to a process that asks for them.
  *
- * Compiled with BRISK_EMULATED, what AVX-512 can emulate can run: see vec_emulated.h.
+ * With BRISK_EMULATED the ISAs that vec_emulated.h emulates can run wherever AVX-512 can.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, sections 13.3, 14.3 and 15.2-15.4;
  * Linux, Documentation/arch/x86/xstate.rst. */
 #define _DEFAULT_SOURCE /* syscall() */
 #include "../brisk.h"
 
-const char* const brisk_isa_names[BRISK_ISA_COUNT] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+#define BRISK_NAME(NAME, name, ...) #name,
+const char* const brisk_isa_names[BRISK_ISA_COUNT] = {BRISK_ISAS(BRISK_NAME)};
 
 #if defined(__x86_64__)
 
@@ -40,7 +41,7 @@ static bool has(uint64_t bits, uint64_t wanted) {
     return (bits & wanted) == wanted;
 }
 
-/* Assembler, because the intrinsic would need this file compiled for processors that have it. */
+/* In assembler, because the intrinsic would need this file to be compiled for processors that have it. */
 static uint64_t read_xcr0(void) {
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

@@ -1,8 +1,8 @@
-/* The processor's floating-point control register, as kernels want it: denormals count as zero (each could cost a
- * hundred cycles), round to nearest, no exception traps. On other processors nothing is changed.
+/* The floating-point control register inside kernels: denormals count as zero, because each could cost a hundred
+ * cycles, rounding is to nearest, and exceptions do not trap. On processors other than these nothing is changed.
  *
- * The compiler does not know that arithmetic depends on this register and may move it across these calls: what must
- * run in between belongs in a function that is not inlined, such as a region of pool.h. */
+ * The compiler does not know that arithmetic depends on this register and may move it across these calls. The
+ * arithmetic in between therefore belongs in a function that is not inlined, such as a region of pool.h. */
 #ifndef BRISK_FLOAT_STATE_H
 #define BRISK_FLOAT_STATE_H
 
@@ -52,14 +52,14 @@ static inline void brisk_float_state_write(uint64_t state) {
 
 #endif
 
-/* Set what kernels want; what was set before is returned, for brisk_float_state_leave. */
+/* Set the register for kernels; returns its previous value, for brisk_float_state_leave. */
 static inline uint64_t brisk_float_state_enter(void) {
     uint64_t old = brisk_float_state_read();
     brisk_float_state_write(BRISK_FLOAT_STATE);
     return old;
 }
 
-/* Set back, bit for bit: on x86 that includes the exception flags, so none raised in between is left behind. */
+/* Restore the register, bit for bit: on x86 that includes the exception flags, so that none raised in between stays. */
 static inline void brisk_float_state_leave(uint64_t old) {
     brisk_float_state_write(old);
 }

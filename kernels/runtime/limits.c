@@ -1,4 +1,4 @@
-/* Measures a machine's limits with a team of threads: the best of some passes, each between two waits. */
+/* Measures a machine's limits with a team of threads: the best of many passes, each between two barriers. */
 #include "limits.h"
 
 #include "pool.h"
@@ -8,9 +8,9 @@
 #include <string.h>
 
 enum {
-    ROUNDS = 100000,         /* of FMA chains: half a millisecond */
-    PARTS = 8,               /* of an array, one for each pass: a millisecond too */
-    PASSES = 256,            /* of each kind, short ones: on a busy machine some are undisturbed */
+    ROUNDS = 100000,         /* of FMA chains in a pass: half a millisecond */
+    PARTS = 8,               /* an array is read in so many passes: a millisecond each too */
+    PASSES = 256,            /* of each kind; they are short, so that on a busy machine some are undisturbed */
     LEAST_BYTES = 64 << 20,  /* of each of the three arrays: beyond any cache that a few cores have to themselves */
     THREAD_BYTES = 16 << 20, /* of each thread's share */
 };
@@ -20,7 +20,7 @@ struct measurement {
     int64_t n;    /* numbers of one part of a thread's share of an array */
     char* memory; /* for each thread and part, those of A, B and C */
     struct brisk_limits limits;
-    double kept[BRISK_POOL_MAX]; /* sums nobody needs: the loops must not be left out */
+    double kept[BRISK_POOL_MAX]; /* sums that are not used, but keep the compiler from dropping the loops */
 };
 
 enum kind { MULTIPLY_ADD, READ, TRIAD, KINDS };
@@ -45,7 +45,7 @@ static void measure_region(void* arg, const struct brisk_team* team) {
     double best[KINDS] = {0};
     if (kernels->begin != NULL)
         kernels->begin();
-    /* so that memory is near who uses it */
+    /* each thread touches its share first, so that NUMA places it near */
     memset(measurement->memory + PARTS * bytes * (size_t)team->rank, 0, PARTS * bytes);
     for (enum kind kind = MULTIPLY_ADD; kind < KINDS; kind++)
         for (int i = 0; i < PASSES; i++) {
@@ -69,7 +69,7 @@ static void measure_region(void* arg, const struct brisk_team* team) {
 }
 
 bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits) {
-    /* a multiple of what the loops take at once, and of cache lines */
+    /* a multiple of the loops' unrolling and of cache lines */
     const int64_t share = (LEAST_BYTES / threads > THREAD_BYTES ? LEAST_BYTES / threads : THREAD_BYTES) & ~0xFFFF;
     struct measurement measurement = {.kernels = kernels, .n = share / PARTS / (int64_t)kernels->size};
     const size_t bytes = 3 * PARTS * (size_t)measurement.n * kernels->size * (size_t)threads;

@@ -10,7 +10,7 @@ struct brisk_limits {
     double flops, read, triad; /* triad counts the two arrays read and the one written, as STREAM does */
 };
 
-/* Measure, with kernels of a profiled table; false when memory is short. Takes about half a second. */
+/* Measure with these kernels; false when memory is short. Takes about half a second. */
 bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits);
 
 #endif

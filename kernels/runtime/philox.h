@@ -1,7 +1,7 @@
 /* Philox4x64-10: random numbers as a function of a counter and a key, with no state.
  *
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", table 2 and section 3. The counter's
- * highest word tells the streams apart, as in briskmlp/random.py: 0 is the sample order, 2 are dropout masks. */
+ * highest word selects the stream, as in briskmlp/random.py: 0 is the sample order, 2 are dropout masks. */
 #ifndef BRISK_PHILOX_H
 #define BRISK_PHILOX_H
 

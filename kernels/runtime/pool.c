@@ -1,17 +1,18 @@
 /* The threads.
  *
- * All waiting is done at gates. A gate holds a number; who waits looks until the number changes and, if that takes too
- * long, sleeps on a condition variable; who opens the gate adds one, and makes a system call only if somebody sleeps.
- *   - Each worker has a gate of its own, where it waits for the next region. A team of n is the caller and the first
+ * All waiting is done on eventcounts. An eventcount is a number; a thread that waits polls until the number changes
+ * and, if that takes too long, sleeps on a condition variable; a thread that advances it adds one, and makes a system
+ * call only if another sleeps.
+ *   - Each worker waits on an eventcount of its own for the next region. A team of n is the caller and the first
  *     n - 1 workers; the others are not disturbed.
- *   - The barrier is a count of arrivals and one gate, which the last to arrive opens. The end of a region is a barrier
- *     too, so a worker that has passed it has done with everything but its own gate.
+ *   - The barrier is a count of arrivals and one eventcount, which the last thread to arrive advances. A region ends
+ * with a barrier too: a worker that has passed it no longer reads anything but its own eventcount.
  *
- * One region runs at a time: its caller holds the lease, an atomic flag that is tried and never waited for. The fields
- * of the pool belong to the lease's holder, who publishes them to the workers by opening their gates.
+ * One region runs at a time: its caller has set the atomic flag `busy`, which is tried and never waited for. Only that
+ * caller writes the pool's fields, and it publishes them to the workers when it advances their eventcounts.
  *
- * Workers are started when first needed, detached, and never end: at exit they sleep, and hinder nobody. They do not
- * survive a fork; the child's pool is made empty and starts its own. */
+ * Workers are started when they are first needed, detached, and never end: at exit they sleep and cost nothing. They do
+ * not survive a fork; the child's pool is emptied and starts its own. */
 #define _GNU_SOURCE /* pthread_setname_np, sched_getaffinity */
 #include "pool.h"
 
@@ -26,51 +27,51 @@
 #include <stdint.h>
 #include <unistd.h>
 
-/* Two cache lines of 64 bytes, which x86 prefetches in pairs, or one of Apple's. */
+/* Two cache lines of 64 bytes, because x86 prefetches them in pairs, or one of Apple's. */
 enum { LINE = 128 };
 
 enum { STACK_BYTES = 1 << 20 };
 
-/* How it looks: the number of looks between two calls of sched_yield. Spinning needs a yield now and then because who
- * we wait for may be queued behind us, on the same processor, be it that another process has the others or that Linux
- * woke it there. Two processes with two threads each on two cores, a barrier every 2 µs of work: 6.9 µs a step; without
- * these yields, 46 µs. In a crowd it is worse to spin at all: seven threads on two cores took 3.9 µs a barrier with a
- * yield after each look, 18 µs with one after 64. */
-enum manner { SLEEP = 0, YIELD = 1, SPIN = 64 };
+/* The wait policy is the number of polls from one call of sched_yield to the next. Spinning needs a yield now and then
+ * because the thread we wait for may be queued on our processor, where Linux woke it, or because another process has
+ * the other processors. Two processes of two threads each on two cores, with a barrier every 2 µs of work, took 6.9 µs
+ * a step, and 46 µs without these yields. With more threads than processors spinning is worse: seven threads on two
+ * cores took 3.9 µs a barrier with a yield after each poll, and 18 µs with one after 64. */
+enum wait_policy { SLEEP = 0, YIELD = 1, SPIN = 64 };
 
-/* How many yields a thread makes before it sleeps. Where nobody else wants the processor they take about 200 µs, a
- * multiple of what it costs to wake it (25 µs on two virtual EPYC cores) and of what Python does from the end of an
- * epoch to the next: scikit-learn's digits took 54 ms of an estimator's fit so, 62 with 50 µs. Counted, and not told by
- * a clock, because who shares a processor with whom it waits for would come back from its first yield too late and
- * sleep: then Linux never sees two threads there that want to run, and never moves one to an idle processor. */
-enum { PATIENCE = 128 };
+/* The spin limit is the number of yields before a thread sleeps. On an otherwise idle processor they take about 200 µs,
+ * several times what waking a thread costs (25 µs on two virtual EPYC cores) and what Python takes from one epoch to
+ * the next: an estimator's fit of scikit-learn's digits took 54 ms so, and 62 ms with 50 µs. The limit is a count and
+ * not a time because a thread that shares a processor with the one it waits for would return from its first yield too
+ * late and sleep: then Linux never sees two runnable threads there, and never moves one to an idle processor. */
+enum { SPIN_LIMIT = 128 };
 
-struct gate {
+struct eventcount {
     alignas(LINE) atomic_ulong number;
     atomic_int sleepers;
     pthread_mutex_t mutex;
-    pthread_cond_t opened;
+    pthread_cond_t advanced;
 };
 
 struct brisk_barrier {
     alignas(LINE) atomic_int arrived;
     int size;
-    enum manner manner;
-    struct gate gate;
+    enum wait_policy policy;
+    struct eventcount released;
 };
 
 static struct {
-    atomic_bool leased;
+    atomic_bool busy;
     atomic_int limit;
     bool watches_forks;
     int workers; /* started so far; worker i is rank i + 1 */
     void (*region)(void* arg, const struct brisk_team* team);
     void* arg;
     struct brisk_barrier barrier;
-    struct gate starts[BRISK_POOL_MAX - 1];
+    struct eventcount starts[BRISK_POOL_MAX - 1];
 } pool = {
     .limit = BRISK_POOL_MAX,
-    .barrier.gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER},
+    .barrier.released = {.mutex = PTHREAD_MUTEX_INITIALIZER, .advanced = PTHREAD_COND_INITIALIZER},
 };
 
 static void relax(void) {
@@ -81,77 +82,77 @@ static void relax(void) {
 #endif
 }
 
-static void gate_init(struct gate* gate) {
-    atomic_init(&gate->number, 0);
-    atomic_init(&gate->sleepers, 0);
-    pthread_mutex_init(&gate->mutex, NULL);
-    pthread_cond_init(&gate->opened, NULL);
+static void eventcount_init(struct eventcount* count) {
+    atomic_init(&count->number, 0);
+    atomic_init(&count->sleepers, 0);
+    pthread_mutex_init(&count->mutex, NULL);
+    pthread_cond_init(&count->advanced, NULL);
 }
 
-static void gate_open(struct gate* gate) {
-    /* In gate_wait a sleeper is counted first and reads the number then; here it is the other way round, and all four
-     * are sequentially consistent: either the sleeper sees the new number, or we see the sleeper. */
-    atomic_fetch_add(&gate->number, 1);
-    if (atomic_load(&gate->sleepers) == 0)
+static void eventcount_advance(struct eventcount* count) {
+    /* In eventcount_wait a sleeper is counted first and reads the number then; here it is the other way round, and all
+     * four are sequentially consistent: either the sleeper sees the new number, or we see the sleeper. */
+    atomic_fetch_add(&count->number, 1);
+    if (atomic_load(&count->sleepers) == 0)
         return;
-    /* Between its last look at the number and its sleep the sleeper holds the mutex: once we have had it, it sleeps and
+    /* Between its last poll at the number and its sleep the sleeper holds the mutex: once we have had it, it sleeps and
      * will hear us. Signalled without the mutex, because those woken need it. */
-    pthread_mutex_lock(&gate->mutex);
-    pthread_mutex_unlock(&gate->mutex);
-    pthread_cond_broadcast(&gate->opened);
+    pthread_mutex_lock(&count->mutex);
+    pthread_mutex_unlock(&count->mutex);
+    pthread_cond_broadcast(&count->advanced);
 }
 
-/* Whether the gate's number ceases to be `closed` while we have the patience to look. */
-static bool opens_soon(struct gate* gate, unsigned long closed, enum manner manner) {
-    for (int look = 1;; look++) {
-        if (atomic_load_explicit(&gate->number, memory_order_acquire) != closed)
+/* Poll up to the spin limit; whether the number changed from `seen`. */
+static bool spin_until_changed(struct eventcount* count, unsigned long seen, enum wait_policy policy) {
+    for (int poll = 1;; poll++) {
+        if (atomic_load_explicit(&count->number, memory_order_acquire) != seen)
             return true;
-        if (look > PATIENCE * (int)manner)
+        if (poll > SPIN_LIMIT * (int)policy)
             return false;
-        if (look % (int)manner != 0)
+        if (poll % (int)policy != 0)
             relax();
         else
             sched_yield();
     }
 }
 
-/* Wait until the gate's number is not `closed`. */
-static void gate_wait(struct gate* gate, unsigned long closed, enum manner manner) {
-    if (opens_soon(gate, closed, manner))
+/* Wait until the number is not `seen`. */
+static void eventcount_wait(struct eventcount* count, unsigned long seen, enum wait_policy policy) {
+    if (spin_until_changed(count, seen, policy))
         return;
-    pthread_mutex_lock(&gate->mutex);
-    atomic_fetch_add(&gate->sleepers, 1);
-    while (atomic_load(&gate->number) == closed)
-        pthread_cond_wait(&gate->opened, &gate->mutex);
-    atomic_fetch_sub(&gate->sleepers, 1);
-    pthread_mutex_unlock(&gate->mutex);
+    pthread_mutex_lock(&count->mutex);
+    atomic_fetch_add(&count->sleepers, 1);
+    while (atomic_load(&count->number) == seen)
+        pthread_cond_wait(&count->advanced, &count->mutex);
+    atomic_fetch_sub(&count->sleepers, 1);
+    pthread_mutex_unlock(&count->mutex);
 }
 
 void brisk_barrier_wait(struct brisk_barrier* barrier) {
-    /* All is read before we arrive: after that, the next region may change it. */
-    unsigned long closed = atomic_load_explicit(&barrier->gate.number, memory_order_relaxed);
-    enum manner manner = barrier->manner;
+    /* We read all of it before we arrive: from then on, the next region may change it. */
+    unsigned long seen = atomic_load_explicit(&barrier->released.number, memory_order_relaxed);
+    enum wait_policy policy = barrier->policy;
     int last = barrier->size - 1;
 
     if (atomic_fetch_add(&barrier->arrived, 1) == last) {
-        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed); /* the gate publishes it */
-        gate_open(&barrier->gate);
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed); /* the eventcount publishes it */
+        eventcount_advance(&barrier->released);
     } else {
-        gate_wait(&barrier->gate, closed, manner);
+        eventcount_wait(&barrier->released, seen, policy);
     }
 }
 
 static void* worker(void* start) {
-    struct gate* gate = start;
-    enum manner manner = SPIN;
+    struct eventcount* count = start;
+    enum wait_policy policy = SPIN;
 #if defined(__linux__)
     pthread_setname_np(pthread_self(), "briskmlp");
 #endif
     brisk_float_state_enter();
     for (unsigned long regions = 0;; regions++) {
-        gate_wait(gate, regions, manner);
-        struct brisk_team team = {(int)(gate - pool.starts) + 1, pool.barrier.size, &pool.barrier};
-        manner = pool.barrier.manner == SPIN ? SPIN : SLEEP; /* in a crowd, who has nothing to do is in the way */
+        eventcount_wait(count, regions, policy);
+        struct brisk_team team = {(int)(count - pool.starts) + 1, pool.barrier.size, &pool.barrier};
+        policy = pool.barrier.policy == SPIN ? SPIN : SLEEP; /* idle threads must not take a processor from others */
         pool.region(pool.arg, &team);
         brisk_wait(&team);
     }
@@ -166,8 +167,8 @@ static void start_workers(int wanted) {
         return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    /* Signals are for the threads that were here before us: Python's handlers expect its main thread. A worker inherits
-     * the mask. Faults stay: the thread that made one gets it, and faulthandler can only report it if it is open. */
+    /* Workers block signals, because Python's handlers run in its main thread; they inherit this mask. Faults are not
+     * blocked: the faulting thread gets them, and faulthandler can only report them if they are delivered. */
     sigfillset(&blocked);
     sigdelset(&blocked, SIGSEGV);
     sigdelset(&blocked, SIGBUS);
@@ -175,9 +176,9 @@ static void start_workers(int wanted) {
     sigdelset(&blocked, SIGILL);
     pthread_sigmask(SIG_SETMASK, &blocked, &old);
     for (; pool.workers < wanted; pool.workers++) {
-        struct gate* start = &pool.starts[pool.workers];
+        struct eventcount* start = &pool.starts[pool.workers];
         pthread_t thread;
-        gate_init(start);
+        eventcount_init(start);
         if (pthread_create(&thread, &attributes, worker, start) != 0)
             break;
     }
@@ -185,12 +186,12 @@ static void start_workers(int wanted) {
     pthread_attr_destroy(&attributes);
 }
 
-/* In the child of a fork: an empty pool that nobody holds, with a barrier at which nobody waits. */
+/* In the child of a fork, the pool is empty and not busy, and no thread waits at its barrier. */
 static void forget_workers(void) {
     pool.workers = 0;
-    atomic_init(&pool.leased, false);
+    atomic_init(&pool.busy, false);
     atomic_init(&pool.barrier.arrived, 0);
-    gate_init(&pool.barrier.gate);
+    eventcount_init(&pool.barrier.released);
 }
 
 /* How many threads the system lets run at once. */
@@ -203,8 +204,8 @@ static int processors(void) {
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* With the lease: set up to `threads` threads to work on the region, the caller included; returns how many. */
-static int gather(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg) {
+/* While busy: let up to `threads` threads run the region, the caller included; return how many. */
+static int set_up_team(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg) {
     if (!pool.watches_forks)
         pool.watches_forks = pthread_atfork(NULL, NULL, forget_workers) == 0;
     if (!pool.watches_forks)
@@ -214,9 +215,9 @@ static int gather(int threads, void (*region)(void* arg, const struct brisk_team
     pool.region = region;
     pool.arg = arg;
     pool.barrier.size = size;
-    pool.barrier.manner = size <= processors() ? SPIN : YIELD;
+    pool.barrier.policy = size <= processors() ? SPIN : YIELD;
     for (int i = 0; i < size - 1; i++)
-        gate_open(&pool.starts[i]);
+        eventcount_advance(&pool.starts[i]);
     return size;
 }
 
@@ -225,17 +226,17 @@ void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_te
     int limit = brisk_pool_limit();
     if (threads > limit)
         threads = limit;
-    bool leased = threads > 1 && !atomic_exchange(&pool.leased, true);
-    if (leased)
-        team.size = gather(threads, region, arg);
+    bool busy = threads > 1 && !atomic_exchange(&pool.busy, true);
+    if (busy)
+        team.size = set_up_team(threads, region, arg);
 
     uint64_t float_state = brisk_float_state_enter();
     region(arg, &team);
     brisk_float_state_leave(float_state);
 
-    if (leased) {
+    if (busy) {
         brisk_wait(&team);
-        atomic_store(&pool.leased, false);
+        atomic_store(&pool.busy, false);
     }
 }
 

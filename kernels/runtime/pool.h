@@ -1,36 +1,36 @@
-/* The threads: one pool per process, leased to one region at a time. */
+/* The threads: one pool per process, which runs one region at a time. */
 #ifndef BRISK_POOL_H
 #define BRISK_POOL_H
 
-/* No team is larger, whatever was asked for. */
+/* The size of the largest team. */
 enum { BRISK_POOL_MAX = 256 };
 
 struct brisk_barrier;
 
-/* A thread's place in the team that executes a region. size 1: nobody else, and barriers cost nothing. */
+/* A thread's place in the team that executes a region. With size 1, barriers cost nothing. */
 struct brisk_team {
     int rank, size;
     struct brisk_barrier* barrier;
 };
 
 /* Call region(arg, &team) on up to `threads` threads at once, the caller being rank 0, and return when all have
- * returned. If another thread of the process holds the pool, if this is called from inside a region, or if threads
- * cannot be started, the team is smaller, down to the caller alone; it never waits for a pool. Results must not depend
- * on team.size.
+ * returned. If another thread of the process uses the pool, if this is called from inside a region, or if threads
+ * cannot be started, the team is smaller, down to the caller alone; it never waits for the pool. Results must not
+ * depend on team.size.
  *
  * Inside, the floating-point control register is as float_state.h says; the caller's is restored on return. A region
- * must return on every member, and each member must meet the same barriers. A process forked inside a region may start
+ * must return on every thread, and each thread must meet the same barriers. A process forked inside a region may start
  * regions of its own, but must not go on with this one: the team's other threads are not there. */
 void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg);
 
-/* Upper bound of every team, 1 … BRISK_POOL_MAX, which it is at first; a value outside is clipped. Takes effect with
- * the next region. */
+/* The upper bound of every team, 1 … BRISK_POOL_MAX; initially the latter. A value outside is clipped. It takes effect
+ * with the next region. */
 int brisk_pool_limit(void);
 void brisk_pool_set_limit(int limit);
 
 void brisk_barrier_wait(struct brisk_barrier* barrier);
 
-/* Wait for the whole team; what any member wrote before is seen by all after. */
+/* Wait for the whole team; after it all threads see what any thread wrote before. */
 static inline void brisk_wait(const struct brisk_team* team) {
     if (team->size > 1)
         brisk_barrier_wait(team->barrier);

@@ -1,7 +1,8 @@
-/* Writing the record of a profiled training. Each member writes its own, which no other is near; nothing is allocated.
+/* Writing the record of a profiled training. Each thread writes its own, which shares no cache line with another's;
+ * nothing is allocated.
  *
- * The counter may be read before the last instructions of a phase are done, or while the next have begun: some ten
- * nanoseconds, of phases that take microseconds. */
+ * The time stamp counter is read without a fence: the last instructions of a phase may still be running, or the first
+ * of the next have begun. That is an error of some ten nanoseconds in phases that take microseconds. */
 #define _DEFAULT_SOURCE /* clock_gettime() */
 #include "profile.h"
 
@@ -20,8 +21,9 @@ int64_t brisk_nanoseconds(void) {
 
 #if defined(__x86_64__)
 
-/* Whether the counter runs at one rate, whatever the core's frequency, and on while it sleeps: Intel's manual, volume
- * 3, section 19.17.1. Asked once: in a virtual machine CPUID takes microseconds. */
+/* Whether the counter is invariant: it runs at one rate whatever the core's frequency, also while the core sleeps
+ * (Intel's manual, volume 3, section 19.17.1). The answer is remembered: in a virtual machine CPUID takes microseconds.
+ */
 static bool counter_is_invariant(void) {
     static atomic_int known; /* 1: no, 2: yes */
     int answer = atomic_load_explicit(&known, memory_order_relaxed);
@@ -33,17 +35,15 @@ static bool counter_is_invariant(void) {
     return answer == 2;
 }
 
-int64_t brisk_ticks(void) {
-    return counter_is_invariant() ? (int64_t)__builtin_ia32_rdtsc() : brisk_nanoseconds();
-}
-
-#else
+#endif
 
 int64_t brisk_ticks(void) {
+#if defined(__x86_64__)
+    if (counter_is_invariant())
+        return (int64_t)__builtin_ia32_rdtsc();
+#endif
     return brisk_nanoseconds();
 }
-
-#endif
 
 enum { WORD = sizeof(int64_t), HEAD = sizeof(struct brisk_record) / WORD, EVENT = sizeof(struct brisk_event) / WORD };
 
@@ -59,7 +59,7 @@ static struct brisk_record* record_of(const struct brisk_work* work, int64_t ran
     return (struct brisk_record*)(work->record + rank * brisk_record_size(work->plan.n_layers));
 }
 
-/* Calls and ticks. */
+/* The (calls, ticks) of a phase of a layer. */
 static int64_t* counts_of(struct brisk_record* record, int64_t l, enum brisk_phase phase) {
     return (int64_t*)record + HEAD + 2 * (l * BRISK_PHASES + phase);
 }
@@ -100,7 +100,7 @@ void brisk_end(const struct brisk_work* work, int64_t rank) {
     if (record->step == 0)
         return;
     const int64_t now = brisk_ticks();
-    /* After the last lap the batch's loss was added up. */
+    /* What follows the last lap adds up the batch's loss. */
     counts_of(record, work->plan.n_layers - 1, BRISK_PHASE_LOSS)[1] += now - record->mark;
     record->sampled++;
     record->ticks += now - record->start;

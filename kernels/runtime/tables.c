@@ -1,30 +1,22 @@
-/* The tables of kernels that this build has. */
+/* The tables of kernels that this build has: isa/kernels.c exports one for each ISA and dtype. */
 #include "../brisk.h"
 
-extern const struct brisk_kernels brisk_portable_float32, brisk_portable_float64;
-extern const struct brisk_kernels brisk_portable_float32_profiled, brisk_portable_float64_profiled;
 #if defined(__x86_64__)
-extern const struct brisk_kernels brisk_avx2_float32, brisk_avx2_float64, brisk_avx512_float32, brisk_avx512_float64;
-extern const struct brisk_kernels brisk_avx2_float32_profiled, brisk_avx2_float64_profiled;
-extern const struct brisk_kernels brisk_avx512_float32_profiled, brisk_avx512_float64_profiled;
-extern const struct brisk_kernels brisk_avx512_bf16_float32, brisk_avx512_bf16_float32_profiled;
-extern const struct brisk_kernels brisk_amx_float32, brisk_amx_float32_profiled;
+enum { X86 = true };
+#else
+enum { X86 = false };
 #endif
 
-/* By ISA; float32, float64, and the same profiled. */
-static const struct brisk_kernels* const tables[BRISK_ISA_COUNT][4] = {
-    [BRISK_PORTABLE] = {&brisk_portable_float32, &brisk_portable_float64, &brisk_portable_float32_profiled,
-                        &brisk_portable_float64_profiled},
-#if defined(__x86_64__)
-    [BRISK_AVX2] = {&brisk_avx2_float32, &brisk_avx2_float64, &brisk_avx2_float32_profiled,
-                    &brisk_avx2_float64_profiled},
-    [BRISK_AVX512] = {&brisk_avx512_float32, &brisk_avx512_float64, &brisk_avx512_float32_profiled,
-                      &brisk_avx512_float64_profiled},
-    [BRISK_AVX512_BF16] = {&brisk_avx512_bf16_float32, NULL, &brisk_avx512_bf16_float32_profiled, NULL},
-    [BRISK_AMX] = {&brisk_amx_float32, NULL, &brisk_amx_float32_profiled, NULL},
-#endif
-};
+#define BRISK_DECLARE(NAME, name, x86, float64)                                                                        \
+    extern const struct brisk_kernels brisk_##name##_float32, brisk_##name##_float64;
+BRISK_ISAS(BRISK_DECLARE)
 
-const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size, bool profiled) {
-    return tables[isa][2 * profiled + (size != sizeof(float))];
+/* float32, float64; the compiler folds the conditions, so that no table is referred to that is not there. */
+#define BRISK_TABLES(NAME, name, x86, float64)                                                                         \
+    [BRISK_##NAME] = {X86 || !(x86) ? &brisk_##name##_float32 : NULL,                                                  \
+                      (X86 || !(x86)) && (float64) ? &brisk_##name##_float64 : NULL},
+static const struct brisk_kernels* const tables[BRISK_ISA_COUNT][2] = {BRISK_ISAS(BRISK_TABLES)};
+
+const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size) {
+    return tables[isa][size != sizeof(float)];
 }

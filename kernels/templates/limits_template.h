@@ -1,20 +1,17 @@
-/* What a processor can do at best, for rooflines: products that touch no memory, and streams that do little else. */
-
+/* A processor's limits, for rooflines: products that touch no memory, and streams that do little else. */
 #ifndef BRISK_LIMITS_TEMPLATE_H
 #define BRISK_LIMITS_TEMPLATE_H
 
-#include "../runtime/profile.h"
-#include "panels_template.h"
-
-#if BRISK_PROFILED
+#include "../isa/vec.h"
 
 #if BRISK_TILES
 
-enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * PACK_ROWS / ROUNDS_OF_A_SQUARE };
+enum { ROUNDS_OF_A_SQUARE = 16, CHAIN_FLOPS = 4 * 2 * TILE_ROWS * TILE_ROWS * VNNI * LANES / ROUNDS_OF_A_SQUARE };
 
-/* As many products of four tiles as take about as long as so many rounds of chains; returns what keeps them alive. */
+/* As many products of four tiles as take about as long as `rounds` of chains of vectors; the result must be used. */
 static double chains(int64_t rounds) {
-    real C[NR * NR], words[2 * TILE_ROWS * LANES];
+    enum { STEP = 2 * LANES };
+    real C[2 * TILE_ROWS * STEP], words[2 * TILE_ROWS * LANES];
     for (int i = 0; i < 2 * TILE_ROWS; i++)
         vec_store(words + i * LANES, vec_cvt_bf16(vec_splat(1), vec_splat((real)0.5)));
     tiles_begin(2, 2, NULL, 0);
@@ -22,17 +19,17 @@ static double chains(int64_t rounds) {
     tiles_right(2, words);
     for (int64_t i = 0; i < rounds; i += ROUNDS_OF_A_SQUARE)
         tiles_dot(2, 2);
-    tiles_store(2, 2, C, NR);
+    tiles_store(2, 2, C, STEP);
     return (double)C[0];
 }
 
 #else
 
-/* Independent chains: two FMA units times the four or five cycles that each waits for its last result, and no more than
- * registers hold. They start apart, or the compiler would keep one. */
+/* The number of independent chains: at least two FMA units times a latency of four or five cycles, at most what the
+ * registers hold. They start from different numbers, or the compiler would compute only one. */
 enum { CHAINS = MR == 8 ? 24 : 12, CHAIN_FLOPS = 2 * VNNI * LANES * CHAINS };
 
-/* `rounds` times a = a / 2 + 1, or, of words, a = a + x y, in all chains; returns what keeps them alive. */
+/* `rounds` times a = a / 2 + 1, or a = a + x y for pairs of bfloat16, in all chains; the result must be used. */
 static double chains(int64_t rounds) {
     vec acc[CHAINS], sum = vec_splat(0);
     const vec x = vec_splat((real)0.5), y = vec_splat(1);
@@ -49,7 +46,7 @@ static double chains(int64_t rounds) {
 
 #endif
 
-/* Σ A over n numbers, a multiple of eight vectors'. */
+/* Σ A over n numbers, a multiple of eight vectors. */
 static double stream_read(const void* numbers, int64_t n) {
     const real* A = numbers;
     vec sums[8], sum = vec_splat(0);
@@ -71,7 +68,5 @@ static void stream_triad(void* a, const void* b, const void* c, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES)
         vec_store(A + i, vec_fma(vec_splat((real)0.5), vec_load(C + i), vec_load(B + i)));
 }
-
-#endif
 
 #endif

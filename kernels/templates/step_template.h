@@ -25,8 +25,7 @@ static double shard_step(const struct brisk_work* work, const struct brisk_space
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
         forward_rows(work, space, data, rows + start, n, loss_activation(work), masks);
         loss_rows(work, space, data, rows + start, 0, n, batch->scale);
-        if (BRISK_PROFILED) /* otherwise its arguments would be computed for nothing */
-            lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
+        lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
         loss += sum_losses(space, n);
         if (batch->goal == BRISK_LOSS)
             continue;
@@ -133,7 +132,7 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
     else
         panels_in = part_of(team, layer->panels_in);
     weights_layer(work, &work->spaces[team->rank], l, m, panels, panels_in, dest);
-    if (BRISK_PROFILED)
+    if (profiled(work))
         lap_of(work, team, l, clips(work, dest->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
@@ -226,8 +225,12 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
 
 static double step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
                    const struct brisk_batch* batch) {
+    if (profiled(work))
+        brisk_begin(work, team->rank, batch);
     const double loss = batch->goal == BRISK_LOSS || work->n_shards > 1 ? step_data_parallel(work, team, data, batch)
                                                                         : step_layer_parallel(work, team, data, batch);
+    if (profiled(work))
+        brisk_end(work, team->rank);
     return loss * work->plan.report_scale + penalty(work);
 }
 

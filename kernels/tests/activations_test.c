@@ -3,16 +3,10 @@
  *     activations_test exp|exp_any|sigmoid|tanh|log1p [STEP]
  *
  * takes every STEP-th number, prints the largest error in ulp and where it is, and returns 1 if that is above the
- * bound. It is compiled like a kernel: the flags choose the ISA, BRISK_DOUBLE the type. Each number is tried with
- * subnormal numbers flushed to 0, as in the kernels, and not. Float32 is held against the C library in float64,
- * float64 against it in long double; an error of that is some 2^-11 of what it would show here. */
-#if defined(__AVX512F__)
-#include "../isa/vec_avx512.h"
-#elif defined(__AVX2__)
-#include "../isa/vec_avx2.h"
-#else
-#include "../isa/vec_portable.h"
-#endif
+ * bound. It is compiled like a kernel: BRISK_ISA and its flags choose the ISA, BRISK_DOUBLE the type. Each number is
+ * tried with subnormal numbers flushed to 0, as in the kernels, and not. Float32 is held against the C library in
+ * float64, float64 against it in long double; an error of that is some 2^-11 of what it would show here. */
+#include "../isa/vec.h"
 #include "../runtime/float_state.h"
 #include "../templates/vec_math_template.h"
 

@@ -48,14 +48,14 @@ static const struct format {
 /* The format and kernels under test. */
 static const struct format* format;
 static const struct brisk_kernels* kernels;
-static int64_t* record; /* of profiled kernels */
+static int64_t* record; /* of a profiled training */
 
 static unsigned wanted = ~0u; /* the set of ISAs to test */
 
 /* The kernels of an ISA in this format, or NULL. */
 static const struct brisk_kernels* kernels_that_run(enum brisk_isa isa) {
     const bool runs = brisk_isas_can_run() & wanted & 1u << isa && (isa != BRISK_AMX || brisk_permits_tiles());
-    return runs ? brisk_kernels_of(isa, format->size, false) : NULL;
+    return runs ? brisk_kernels_of(isa, format->size) : NULL;
 }
 
 /* --- tasks ------------------------------------------------------------------------------------------------------- */

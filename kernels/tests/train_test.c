@@ -216,16 +216,14 @@ static void* train_beside(void* job) {
     return NULL;
 }
 
-/* The profiled kernels: the same bits, and laps that add up to no more than their steps. */
+/* Profiled: the same bits, and laps that add up to no more than their steps. */
 static void check_profiled(const struct task* t, const char* bytes) {
     enum { THREADS = 2 };
-    const struct brisk_kernels* unprofiled = kernels;
     const int64_t size = brisk_record_size(t->plan.n_layers);
     const int64_t head = (int64_t)sizeof(struct brisk_record) / (int64_t)sizeof(int64_t);
     record = zeros(THREADS * size, sizeof *record);
     for (int64_t rank = 0; rank < THREADS; rank++)
         ((struct brisk_record*)(record + rank * size))->every = 1 + t->variant % 3;
-    kernels = brisk_kernels_of(unprofiled->isa, format->size, true);
     brisk_force_threads(THREADS);
     same_bits(t, bytes, 1000, "other bits when profiled");
     for (int64_t rank = 0; rank < THREADS; rank++) {
@@ -245,7 +243,6 @@ static void check_profiled(const struct task* t, const char* bytes) {
     }
     free(record);
     record = NULL;
-    kernels = unprofiled;
 }
 
 static void check_bits(struct task* t) {
