@@ -72,8 +72,7 @@ struct brisk_plan {
     double clip_probability; /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
-/* One layer of weights. Offsets count elements: dense_ ones in the user's flat parameters, the others in packed ones.
- */
+/* One layer of weights. Offsets count elements: dense_ ones in the user's parameters, the others in packed ones. */
 struct brisk_layer {
     int64_t n_in, n_out;
     enum brisk_activation activation, below; /* of this layer, and of the one below, whose output it reads */

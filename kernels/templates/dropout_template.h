@@ -52,8 +52,7 @@ static void draw(const struct brisk_work* work, int64_t l, const struct masks* m
     }
 }
 
-/* Apply dropout to a block of A[l+1]. Where a panel is narrower than a block of units, several panels share its draws.
- */
+/* Apply dropout to a block of A[l+1]. Panels narrower than a block of units share its draws. */
 static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(keep_scale(layer));

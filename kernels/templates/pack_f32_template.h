@@ -74,8 +74,7 @@ static void pack_block(const struct brisk_work* work, const struct brisk_layer* 
         transpose_block(layer, j, k, W.first + W.step, (real*)work->WT + work->n_transposed);
 }
 
-/* Load a vector of dense weights, of which so many columns are valid. `next`, where the next row lies, is not needed.
- */
+/* Load a vector of dense weights, of which so many columns are valid. `next` is for bf16 pairs alone. */
 INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded) {
     (void)next;
     const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);

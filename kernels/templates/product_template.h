@@ -56,9 +56,7 @@ INLINE void epilogue_loop(enum brisk_activation f, real slope, const struct save
         }
 }
 
-/* The epilogue of `rows` rows of v vectors of a panel of C. Each activation has a loop of its own, forward and
- * backward.
- */
+/* The epilogue of `rows` rows of v vectors of a panel of C. Each activation has loops of its own. */
 static void epilogue_rows(enum brisk_activation f, real slope, const struct saved* below, real* C, int64_t rows,
                           int v) {
     switch (f) {

@@ -43,8 +43,7 @@ static double shard_step(const struct brisk_work* work, const struct brisk_space
     return loss;
 }
 
-/* Compute the shards of a batch, or, where only the loss is asked for, its chunks; then reduce the partial gradients.
- */
+/* Compute the shards of a batch, or, for the loss alone, its chunks; then reduce the partial gradients. */
 static double step_data_parallel(const struct brisk_work* work, const struct brisk_team* team,
                                  const struct brisk_data* data, const struct brisk_batch* batch) {
     const struct brisk_space* space = &work->spaces[team->rank];

@@ -149,8 +149,7 @@ static struct output binary_of(double z, double e_z, double a, double y, double 
                            e_z / 4 + 4 * u * (2 * a + y)}; /* the kernels do not compute a by vec_sigmoid here */
 }
 
-/* Finish the last layer for example i of m, of weight w: A holds Z and becomes A; D = scale ∂E/∂Z; w E is added to r.
- */
+/* Finish the last layer for example i of m, of weight w: A holds Z and becomes A; D = scale ∂E/∂Z; r gets w E. */
 static void loss_row(const struct task* t, struct vector* A, struct vector* D, int64_t i, double w, double scale,
                      double m, struct result* r) {
     const struct brisk_plan* plan = &t->plan;
@@ -195,8 +194,7 @@ static void multiply(struct vector* v, const double* mask, int64_t n) {
     }
 }
 
-/* Draw the mask after layer l for the place-th example of an epoch; epoch -1 stands for no training, and a mask of 1.
- */
+/* Draw the mask after layer l for the place-th example of an epoch; epoch -1 stands for a mask of 1. */
 static void draw_mask(const struct task* t, int64_t l, int64_t epoch, int64_t place, double* mask) {
     const int64_t threshold = epoch < 0 ? 0 : t->layers[l].threshold;
     for (int64_t k = 0; k < t->layers[l].n_out; k++) {
