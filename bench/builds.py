@@ -100,7 +100,7 @@ def torch_job(r: random.Random) -> dict[str, Any]:
     job["loss"], output, job["targets"] = pick(TORCH_PAIRS)
     job["layers"][-1] += job["loss"] == "CrossEntropyLoss"
     job["activations"] = [*(pick(("Sigmoid", "Tanh", "ReLU", "LeakyReLU")) for _ in job["layers"][1:-1]), output]
-    job["fit"] = {"batch_size": job["batch"], "shuffle": r.random() < 0.5, "drop_last": r.random() < 0.3}
+    job["fit"] = {"batch_size": min(job["batch"], job["n"]), "shuffle": r.random() < 0.5, "drop_last": r.random() < 0.3}
     more = {"reduction": pick(("mean", "mean", "sum")), "scheduled": r.random() < 0.3, "weighted": False}
     return job | more | {"kind": "torch", "optimizer": pick(TORCH_OPTIMIZERS)}
 

@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import warnings
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,8 @@ from typing import Any
 import numpy as np
 
 import briskmlp
-from briskmlp.backends import native
-from briskmlp.backends.dispatch import backends
 
 Parts = dict[str, str]
-PACKAGES = ("briskmlp", "numpy", "numba", "scikit-learn", "torch")
 
 
 def hashed(value: Any) -> str:
@@ -142,14 +142,11 @@ def run_torch(job: dict[str, Any]) -> Parts:
 
 def describe() -> dict[str, Any]:
     """Versions, and the backends and instruction sets that can run here."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    on = [("native", isa) for isa in native.isas()] + [("numba", None), ("numpy", None)]
-    return {"versions": versions, "on": [place for place in on if backends()[place[0]] is None]}
+    command = [sys.executable, "-m", "briskmlp", "info", "--json"]
+    info = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    on = [("native", isa) for isa in info["isas"]] + [("numba", None), ("numpy", None)]
+    versions = info["versions"] | {"torch": version("torch") if find_spec("torch") else None}
+    return {"versions": versions, "on": [place for place in on if info["backends"][place[0]]["available"]]}
 
 
 def train(job: dict[str, Any], on: list[tuple[str, str | None]]) -> dict[str, Parts]:
