@@ -44,7 +44,9 @@ class MissingError(Exception):
 class Contestant:
     """A contender's process and the lengths of its turns so far; ``briskmlp-native@avx2`` is forced to an ISA."""
 
-    def __init__(self, name: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, threads: int, environment: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> None:
         self.name, self.epochs = name, 1
         contender, _, isa = name.partition("@")
         forced = {"BRISKMLP_ISA": isa} if isa else {}
@@ -52,7 +54,7 @@ class Contestant:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed on exit
         limits = dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py")), contender, str(threads)],
+            [python, str(Path(__file__).with_name("worker.py")), contender, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

@@ -4,6 +4,7 @@
     {"do": "check", "reference": PATH of a pickled Reference}              → {}
     {"do": "run", "epochs": n}                           → {"seconds": …, "cpu": …, "idle_cpu": …, "loss": …}
     {"do": "memory"}                                     → {"peak_mib": …}
+    {"do": "describe"}, {"do": "train", "job": …, "on": …} → as of builds_job.py, for briskmlp alone
 
 The first line, {"version": …}, is written unasked; {"missing": why} says that the library cannot be imported.
 """
@@ -68,6 +69,16 @@ class Worker:
 
     def memory(self) -> dict[str, Any]:
         return {"peak_mib": peak_mib()}
+
+    def describe(self) -> dict[str, Any]:
+        import builds_job
+
+        return builds_job.describe()
+
+    def train(self, job: dict[str, Any], on: list[Any]) -> dict[str, Any]:
+        import builds_job
+
+        return builds_job.train(job, on)
 
 
 def peak_mib() -> float:

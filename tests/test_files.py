@@ -110,7 +110,7 @@ def test_a_pipe_is_written_to(folder):
 def test_where_stdout_goes_is_written_in_turn(tmp_path, name, mode):
     (tmp_path / "out").write_text("")
     (tmp_path / "link").symlink_to("out")
-    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
     command = [sys.executable, "-c", WRITE, name]
     with (tmp_path / "out").open(mode) as out:
         subprocess.run(command, stdout=out, cwd=tmp_path, env=environment, check=True)
