@@ -1,0 +1,197 @@
+"""The losses: one row each. Which outputs they are trained with, what targets they take, E and ∂E/∂Z.
+
+Logarithms are of Z, not of an A that has been rounded, unless ``clip_probability`` asks for scikit-learn's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp._messages import check_choice
+from briskmlp.operations import FloatArray, Floats
+from briskmlp.operations.activations import HIDDEN, Choice, chosen
+
+HUBER_THRESHOLD = 1.0  # PyTorch's default
+
+
+class Output(NamedTuple):
+    """What a loss is computed from: the last layer's numbers of some rows, and its activation."""
+
+    activation: Choice
+    Z: FloatArray
+    A: FloatArray
+    saved: FloatArray  # by the activation, for its `through`
+    huber: float = HUBER_THRESHOLD  # where huber's parabola ends
+    clip_probability: float = 0.0
+
+    def clipped(self) -> FloatArray:
+        """Return A in clip_probability … 1 - clip_probability."""
+        return np.clip(self.A, self.clip_probability, 1 - self.clip_probability)
+
+
+Reference = Callable[[Output, Any], tuple[Floats, FloatArray]]  # E of each row, ∂E/∂Z
+
+
+def _of_error(of: Callable[[FloatArray, float], tuple[Floats, FloatArray]]) -> Reference:
+    """Return the reference of a loss that is a function of ``A - Y``, given with its derivative."""
+
+    def reference(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
+        losses, dA = of(o.A - Y, o.huber)
+        return losses.sum(axis=1), o.activation.through(dA, o.saved)
+
+    return reference
+
+
+def _mse(error: FloatArray, _: float) -> tuple[Floats, FloatArray]:
+    return np.square(error, dtype=np.float64), 2 * error
+
+
+def _absolute_error(error: FloatArray, _: float) -> tuple[Floats, FloatArray]:
+    return np.abs(error).astype(np.float64), np.sign(error)
+
+
+def _huber(error: FloatArray, d: float) -> tuple[Floats, FloatArray]:
+    size = np.abs(error).astype(np.float64)
+    return np.where(size <= d, np.square(size) / 2, d * (size - d / 2)), np.clip(error, -d, d)
+
+
+def _poisson(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
+    """Return ``A - Y + Y log(Y / A)``, half the deviance, of a positive A."""
+    Z, Y64 = o.Z.astype(np.float64), Y.astype(np.float64)
+    if o.activation.row.name == "exp":
+        A, log_A, delta = np.exp(Z), Z, o.A - Y
+    else:
+        (A, log_A), delta = _softplus_logarithm(Z, *o.activation.values), _softplus_poisson_delta(o, Y)
+    # infinite where A is, and so delta: float64 would go on
+    losses = np.where(np.isinf(o.A), np.inf, A - Y64 - Y64 * log_A + Y64 * np.log(np.where(Y64 == 0, 1, Y64)))
+    return losses.sum(axis=1), delta
+
+
+def _softplus_logarithm(Z: Floats, beta: float, threshold: float) -> tuple[Floats, Floats]:
+    """Return A = softplus(Z) and log A; where A underflows, as exp(x) does, log(β A) is x."""
+    x = beta * Z
+    A = np.where(x > threshold, Z, np.logaddexp(0, x) / beta)
+    tail = x < -40  # log1p(exp(x)) is exp(x) there
+    return A, np.where(tail, x - math.log(beta), np.log(np.where(tail, 1, A)))
+
+
+def _softplus_poisson_delta(o: Output, Y: Any) -> FloatArray:
+    """Return f' - Y f'/A, where f'/A = (1 - exp(-βA)) / A, which goes to β as A goes to 0."""
+    beta, slope = o.activation.values[0], np.asarray(o.activation.row.df(o.saved, *o.activation.values))  # type: ignore[misc]
+    tiny = float(np.finfo(o.A.dtype).tiny) * 2.0**30  # below, A has lost digits, and half of it is nothing beside β
+    return np.asarray(slope - Y * np.where(o.A < tiny, beta, slope / np.where(o.A < tiny, 1, o.A)))
+
+
+def _cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
+    if o.activation.row.name == "softmax":
+        return _softmax_cross_entropy(o, Y)
+    return _sigmoid_cross_entropy(o, Y).sum(axis=1), o.A - Y
+
+
+def _softmax_cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
+    """Return per row ``-Σ Y log A = Σ Y (logsumexp(Z) - Z)``, and ``A - Y``; labels stand for one-hot rows."""
+    if o.clip_probability:
+        each_loss = -np.log(o.clipped(), dtype=np.float64)
+    else:
+        Z = o.Z.astype(np.float64)
+        Z -= Z.max(axis=1, keepdims=True)
+        each_loss = np.log(np.exp(Z).sum(axis=1, keepdims=True)) - Z
+    if Y.ndim == 2:
+        return np.asarray((Y * each_loss).sum(axis=1)), o.A - Y
+    each, delta = np.arange(len(Y)), o.A.copy()
+    delta[each, Y] -= 1
+    return each_loss[each, Y], delta
+
+
+def _sigmoid_cross_entropy(o: Output, Y: FloatArray) -> Floats:
+    """Return ``-Y log A - (1-Y) log(1-A) = softplus(Z) - Y Z`` of each output."""
+    if o.clip_probability:
+        A = o.clipped()
+        return np.asarray(-Y * np.log(A, dtype=np.float64) - (1 - Y) * np.log(1 - A, dtype=np.float64))
+    Z = o.Z.astype(np.float64)
+    return np.asarray(np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z))) - Y * Z)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loss:
+    """A row of the table."""
+
+    name: str
+    formula: str  # of one example
+    outputs: tuple[str, ...]  # the activations that it can be trained with
+    default: Callable[[str, int], str]  # the output that None stands for, from the last hidden activation and n_out
+    targets: str | None = None  # None: any finite numbers; "counts": 0 or more; "probabilities": in [0, 1], or labels
+    reference: Reference
+
+
+def _as_hidden(hidden: str, n_out: int) -> str:
+    return hidden
+
+
+_ROWS = (
+    Loss(
+        name="mse", formula="Σ (a - y)²", outputs=(*HIDDEN, "softmax"), default=_as_hidden, reference=_of_error(_mse)
+    ),
+    Loss(
+        name="cross_entropy", formula="-Σ y log a; for sigmoid -Σ y log a + (1 - y) log(1 - a)",
+        outputs=("softmax", "sigmoid"), default=lambda hidden, n_out: "softmax" if n_out >= 2 else "sigmoid",
+        targets="probabilities", reference=_cross_entropy,
+    ),
+    Loss(
+        name="poisson", formula="Σ a - y + y log(y / a)", outputs=("exp", "softplus"),
+        default=lambda hidden, n_out: "exp", targets="counts", reference=_poisson,
+    ),
+    Loss(
+        name="absolute_error", formula="Σ |a - y|", outputs=HIDDEN, default=_as_hidden,
+        reference=_of_error(_absolute_error),
+    ),
+    Loss(
+        name="huber", formula="Σ (a - y)² / 2 up to |a - y| = 1, |a - y| - 1/2 beyond", outputs=HIDDEN,
+        default=_as_hidden, reference=_of_error(_huber),
+    ),
+)  # fmt: skip
+
+LOSSES = {row.name: row for row in _ROWS}
+CODES = {name: code for code, name in enumerate(LOSSES)}
+PAIRS = tuple((loss.name, output) for loss in _ROWS for output in loss.outputs)
+
+
+def default_output(loss: str, hidden: str, n_out: int) -> str:
+    """Return the output activation that ``output=None`` stands for.
+
+    mse, absolute_error and huber: as the hidden layers; poisson: exp; cross_entropy: softmax for two or more outputs,
+    sigmoid for one.
+    """
+    return LOSSES[check_choice("loss", loss, tuple(LOSSES))].default(hidden, n_out)
+
+
+def check_loss(loss: str, output: str) -> None:
+    """Refuse a (loss, output) pair that has no gradient here, with the list of valid ones."""
+    check_choice("loss", loss, tuple(LOSSES))
+    if chosen(output).row.name not in LOSSES[loss].outputs:
+        pairs = "; ".join(f"{row.name} with {', '.join(row.outputs)}" for row in _ROWS)
+        raise ValueError(f"loss {loss!r} cannot be trained with output {output!r}; the valid pairs are: {pairs}")
+
+
+def target_rules(loss: str, output: str, n_out: int) -> tuple[int | None, str | None]:
+    """Say what targets a loss accepts.
+
+    Returns
+    -------
+    n_labels : int or None
+        Integer targets of shape (n,) are labels 0…n_labels-1; None if labels are not accepted.
+    domain : {"each", "rows", "counts", None}
+        Dense targets must be in [0, 1]; and each row must sum to 1; or they must be 0 or more; or may be anything
+        finite. Cross-entropy's ``delta = (A - Y)/n`` holds only for probabilities, poisson's Y log Y for counts.
+    """
+    targets = LOSSES[loss].targets
+    if targets != "probabilities":
+        return None, targets
+    if output == "softmax":
+        return n_out, "rows"
+    return (2 if n_out == 1 else None), "each"
