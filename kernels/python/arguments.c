@@ -141,7 +141,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .n_slots = read_int(object, "n_slots", 0, 2),
         .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
         .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_HUBER),
-        .rule = (enum brisk_rule)read_int(object, "rule", BRISK_SGD, BRISK_RMSPROP),
+        .rule = (enum brisk_rule)read_int(object, "kernel_rule", BRISK_SGD, BRISK_RMSPROP),
         .precision = (enum brisk_precision)read_int(object, "precision", BRISK_HIGHEST, BRISK_BFLOAT16),
         .nesterov = read_int(object, "nesterov", 0, 1) != 0,
         .lr_in_velocity = read_int(object, "lr_in_velocity", 0, 1) != 0,

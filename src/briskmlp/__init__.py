@@ -5,8 +5,11 @@ Names are resolved when they are first used, so that ``import briskmlp`` loads N
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from briskmlp.operations import activations, rules
 
 if TYPE_CHECKING:
     from briskmlp.callbacks import Checkpoint, EarlyStopping
@@ -20,15 +23,13 @@ if TYPE_CHECKING:
     )
     from briskmlp.history import History
     from briskmlp.network import Network
-    from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
+    from briskmlp.operations.activations import *  # noqa: F403
+    from briskmlp.operations.rules import *  # noqa: F403
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
     from briskmlp.storage.checkpoint import CheckpointError
     from briskmlp.trainer import Gradient, Trainer
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "Checkpoint",
     "CheckpointError",
     "Constant",
@@ -40,7 +41,6 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Network",
-    "RMSprop",
     "StepDecay",
     "Trainer",
     "__version__",
@@ -49,8 +49,10 @@ __all__ = [
     "to_sklearn",
     "unpatch_sklearn",
 ]
+__all__ += activations.__all__
+__all__ += rules.__all__
 
-_HOMES = {
+_HOMES: dict[str, Sequence[str]] = {
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "storage.checkpoint": ("CheckpointError",),
     "estimators": (
@@ -63,7 +65,8 @@ _HOMES = {
     ),
     "history": ("History",),
     "network": ("Network",),
-    "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "operations.activations": activations.__all__,
+    "operations.rules": rules.__all__,
     "schedules": ("Constant", "Cosine", "InverseScaling", "StepDecay"),
     "trainer": ("Gradient", "Trainer"),
 }

@@ -17,6 +17,7 @@ from briskmlp.backends.recording import Recording
 from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.data.inputs import Inputs
 from briskmlp.network import FloatArray
+from briskmlp.operations.rules import BY_CODE
 from briskmlp.plan import Floats, Ints, Plan
 from briskmlp.random import sample_order
 
@@ -71,6 +72,7 @@ class Engine:
         self.choice = dispatch.choose(plan, dtype, backend)
         self.parameters = aligned_zeros(plan.n_parameters, dtype)
         self.state = aligned_zeros(plan.n_slots * plan.n_parameters, dtype).reshape(plan.n_slots, plan.n_parameters)
+        BY_CODE[plan.rule].fill(self.state, np.empty(plan.n_scalars), plan.hyper)
         self.position = Position()
         self._kept, self._kept_position = (self.parameters[:0], self.state[:0]), Position()
         self._unfinished: tuple[int, int] | None = None  # batch size and data of an epoch that was cut

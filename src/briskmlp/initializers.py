@@ -10,6 +10,7 @@ import numpy as np
 
 from briskmlp._messages import check_choice
 from briskmlp.network import FloatArray, Network
+from briskmlp.operations.activations import Activation, chosen
 from briskmlp.random import symmetric_uniform
 
 Initializer = str | FloatArray | Sequence[tuple[Any, Any]] | None
@@ -25,10 +26,11 @@ def check_initializer(initializer: Initializer) -> None:
 def initialize(network: Network, initializer: Initializer, seed: int, parameters: FloatArray) -> None:
     """Write a network's initial parameters into its flat buffer.
 
-    ``None`` takes for each layer what suits its activation: He uniform for relu and leaky_relu, in ±sqrt(6 / n_in);
-    Glorot uniform otherwise, in ±factor * sqrt(6 / (n_in + n_out)). The factor is 4 for sigmoid, whose slope at 0
-    is 1/4, and 1 for the others, whose slope is 1. Biases start at 0. ``"glorot"`` and ``"he"`` force one rule
-    for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
+    ``None`` takes for each layer what suits its activation, as its row in the table of activations says: He uniform,
+    in ±sqrt(6 / n_in), for relu and its like (leaky_relu, relu6, elu, celu, softplus, gelu, silu, mish, hardswish);
+    for selu uniform numbers of variance 1/n_in; Glorot uniform otherwise, in ±factor * sqrt(6 / (n_in + n_out)). The
+    factor is 4 for sigmoid, whose slope at 0 is 1/4, and 1 for the others. Biases start at 0. ``"glorot"`` and ``"he"``
+    force one rule for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
 
     Parameters
     ----------
@@ -58,11 +60,12 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     array([0.1, 0.2, 0.3])
     """
     if initializer is None or isinstance(initializer, str):
-        for layer, (W, b) in enumerate(_tensors(network, parameters)):
-            n_in, n_out = W.shape
-            bound = _bound(initializer, network.activations[layer], n_in, n_out)
-            W[...] = (bound * symmetric_uniform(seed, layer, W.size)).reshape(W.shape)
-            b[...] = 0.0
+        for tensor, values in zip(network.tensors, network.views(parameters), strict=True):
+            if tensor.kind != "weight":
+                values[...] = 0.0
+                continue
+            bound = _bound(initializer, chosen(network.activations[tensor.layer]).row, *tensor.shape)
+            values[...] = (bound * symmetric_uniform(seed, tensor.layer, tensor.size)).reshape(tensor.shape)
         return
     parameters[...] = _given(network, initializer, parameters.dtype)
 
@@ -71,11 +74,11 @@ def _tensors(network: Network, parameters: FloatArray) -> list[tuple[FloatArray,
     return list(zip(network.weights(parameters), network.biases(parameters), strict=True))
 
 
-def _bound(initializer: str | None, activation: str, n_in: int, n_out: int) -> float:
-    if initializer == "he" or (initializer is None and activation in ("relu", "leaky_relu")):
-        return math.sqrt(6.0 / n_in)
-    factor = 4.0 if activation == "sigmoid" else 1.0
-    return factor * math.sqrt(6.0 / (n_in + n_out))
+def _bound(initializer: str | None, activation: Activation, n_in: int, n_out: int) -> float:
+    gain = initializer or activation.gain
+    if gain == "glorot":
+        return activation.factor * math.sqrt(6.0 / (n_in + n_out))
+    return math.sqrt((6.0 if gain == "he" else 3.0) / n_in)
 
 
 def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:

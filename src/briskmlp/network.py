@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from briskmlp._messages import check_choice, describe_bytes
+from briskmlp.operations import FloatArray as FloatArray  # noqa: PLC0414 - its users' path
+from briskmlp.operations import activations
+from briskmlp.operations.activations import HIDDEN, Parametrised, check_activation
+from briskmlp.operations.layers import BIASES, LAYERS, Tensor
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity", "softmax", "leaky_relu", "exp")
-HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
-BIASES = ("neuron", "layer", "none")
+ACTIVATIONS = tuple(activations.ACTIVATIONS)
+HIDDEN_ACTIVATIONS = HIDDEN
 MAX_SIZE = 2**63 - 1  # kernels count in int64
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Network:
     ----------
     layers : sequence of int
         Widths from input to output, at least two: ``[784, 30, 10]`` has two layers of weights.
-    hidden : str or sequence of str
-        ``"sigmoid" "tanh" "relu" "leaky_relu" "identity"``; one name, or one per hidden layer. leaky_relu is z above 0
-        and 0.01 z below.
-    output : str
+    hidden : str, activation object, or sequence of these
+        One for all hidden layers, or one for each: a name such as ``"relu"`` (`HIDDEN_ACTIVATIONS` has them all), or an
+        object with parameters such as ``LeakyReLU(0.2)``, or its text, ``"leaky_relu(0.2)"``.
+    output : str or activation object
         As ``hidden``, or ``"softmax"``, or ``"exp"``.
     bias : {"neuron", "layer", "none"}
         One bias per neuron; one shared by all neurons of a layer; or none.
@@ -51,6 +51,8 @@ class Network:
     13
     >>> [W.shape for W in network.weights(np.zeros(13))]
     [(2, 3), (3, 1)]
+    >>> Network([2, 3, 1], hidden=activations.LeakyReLU(0.2), output="identity").activations
+    ('leaky_relu(0.2)', 'identity')
     """
 
     layers: tuple[int, ...]
@@ -61,24 +63,21 @@ class Network:
     def __init__(
         self,
         layers: Sequence[int],
-        hidden: str | Sequence[str] = "sigmoid",
-        output: str = "sigmoid",
+        hidden: str | Parametrised | Sequence[str | Parametrised] = "sigmoid",
+        output: str | Parametrised = "sigmoid",
         bias: str = "neuron",
     ) -> None:
         widths = _check_layers(layers)
         n_hidden = len(widths) - 2
-        if isinstance(hidden, str):
-            check_choice("hidden", hidden, HIDDEN_ACTIVATIONS)
+        if isinstance(hidden, (str, Parametrised)):
+            hidden = [check_activation("hidden", hidden, HIDDEN)] * n_hidden
         elif not isinstance(hidden, Sequence):
             raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")
-        names = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
-        if len(names) != n_hidden:
-            raise ValueError(f"hidden has {len(names)} activations, but layers has {n_hidden} hidden layers")
-        for name in names:
-            check_choice("hidden", name, HIDDEN_ACTIVATIONS)
+        if len(hidden) != n_hidden:
+            raise ValueError(f"hidden has {len(hidden)} activations, but layers has {n_hidden} hidden layers")
         object.__setattr__(self, "layers", widths)
-        object.__setattr__(self, "hidden", names)
-        object.__setattr__(self, "output", check_choice("output", output, ACTIVATIONS))
+        object.__setattr__(self, "hidden", tuple(check_activation("hidden", each, HIDDEN) for each in hidden))
+        object.__setattr__(self, "output", check_activation("output", output))
         object.__setattr__(self, "bias", check_choice("bias", bias, BIASES))
         if self.n_parameters >= MAX_SIZE // 64:  # the bytes of their copies and states are counted, too
             raise ValueError(f"layers {list(widths)} have {self.n_parameters} parameters, more than can be counted")
@@ -103,31 +102,43 @@ class Network:
         """Width of the output."""
         return self.layers[-1]
 
-    def bias_size(self, layer: int) -> int:
-        """How many biases a layer has.
-
-        Parameters
-        ----------
-        layer : int
-            Counted from 0.
-        """
-        return {"neuron": self.layers[layer + 1], "layer": 1, "none": 0}[self.bias]
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What is learned, in the order of the flat buffer: the only place where offsets are counted."""
+        return self._tensors(LAYERS["dense"].tensors)
 
     @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """For each layer, where its weights and where its biases start in the flat buffer."""
-        starts, end = [], 0
+    def statistics(self) -> tuple[Tensor, ...]:
+        """What training changes although no gradient moves it, in the order of a flat buffer of its own."""
+        return self._tensors(LAYERS["dense"].statistics)
+
+    def _tensors(self, kinds: Sequence[str]) -> tuple[Tensor, ...]:
+        tensors, offset = [], 0
         for layer in range(self.n_layers):
-            n_weights = self.layers[layer] * self.layers[layer + 1]
-            starts.append((end, end + n_weights))
-            end += n_weights + self.bias_size(layer)
-        return starts
+            for kind in kinds:
+                shape = LAYERS["dense"].shape(kind, self.layers[layer], self.layers[layer + 1], self.bias)
+                tensors.append(Tensor(f"{2 * layer}.{kind}", layer, kind, offset, shape))
+                offset += tensors[-1].size
+        return tuple(tensors)
 
     @property
     def n_parameters(self) -> int:
         """Length of the flat parameter buffer."""
-        last = self.n_layers - 1
-        return self.offsets[last][1] + self.bias_size(last)
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def n_statistics(self) -> int:
+        """Length of the flat buffer of statistics."""
+        return sum(tensor.size for tensor in self.statistics)
+
+    def views(self, parameters: FloatArray) -> list[FloatArray]:
+        """Return views of all `tensors` in a flat buffer.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (n_parameters,)
+        """
+        return [parameters[tensor.part].reshape(tensor.shape) for tensor in self.tensors]
 
     def weights(self, parameters: FloatArray) -> list[FloatArray]:
         """Return views ``(n_in, n_out)`` of each layer's weights in a flat buffer.
@@ -136,11 +147,7 @@ class Network:
         ----------
         parameters : ndarray, shape (n_parameters,)
         """
-        shapes = zip(self.layers[:-1], self.layers[1:], strict=True)
-        return [
-            parameters[start : start + n_in * n_out].reshape(n_in, n_out)
-            for (start, _), (n_in, n_out) in zip(self.offsets, shapes, strict=True)
-        ]
+        return self._views("weight", parameters)
 
     def biases(self, parameters: FloatArray) -> list[FloatArray]:
         """Return views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none.
@@ -149,7 +156,10 @@ class Network:
         ----------
         parameters : ndarray, shape (n_parameters,)
         """
-        return [parameters[start : start + self.bias_size(layer)] for layer, (_, start) in enumerate(self.offsets)]
+        return self._views("bias", parameters)
+
+    def _views(self, kind: str, parameters: FloatArray) -> list[FloatArray]:
+        return [parameters[t.part].reshape(t.shape) for t in self.tensors if t.kind == kind]
 
     def summary(self, dtype: str = "float32") -> str:
         """Return a table of the layers with their parameters, and the memory that these take.
@@ -166,9 +176,9 @@ class Network:
         2      3 -> 1  sigmoid              4
         total: 13 parameters, 52 bytes as float32
         """
-        rows = [("layer", "shape", "activation", "parameters")]
+        rows, tensors = [("layer", "shape", "activation", "parameters")], self.tensors
         for layer, (n_in, n_out) in enumerate(zip(self.layers[:-1], self.layers[1:], strict=True)):
-            count = n_in * n_out + self.bias_size(layer)
+            count = sum(tensor.size for tensor in tensors if tensor.layer == layer)
             rows.append((str(layer + 1), f"{n_in} -> {n_out}", self.activations[layer], f"{count:,}"))
         width = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows]

@@ -8,32 +8,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.losses import LOSSES, check_loss
-from briskmlp.network import ACTIVATIONS, Network
-from briskmlp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from briskmlp.network import Network
+from briskmlp.operations import Floats as Floats  # noqa: PLC0414 - its users' path
+from briskmlp.operations import Ints as Ints  # noqa: PLC0414
+from briskmlp.operations import activations, losses
+from briskmlp.operations.activations import MAX_PARAMETERS, chosen
+from briskmlp.operations.layers import BIASES
+from briskmlp.operations.losses import HUBER_THRESHOLD as HUBER_THRESHOLD  # noqa: PLC0414
+from briskmlp.operations.losses import check_loss
+from briskmlp.operations.rules import BY_CODE, Lowered, Optimizer, Rule
 
-SIGMOID, TANH, RELU, IDENTITY, SOFTMAX, LEAKY_RELU, EXP = range(len(ACTIVATIONS))
-MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(LOSSES))
-BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(3)
-RULE_SGD, RULE_MOMENTUM, RULE_ADAM, RULE_RMSPROP = range(4)
-LEAK, HUBER_THRESHOLD = 0.01, 1.0  # PyTorch's defaults
+# those codes that other modules name; each is a position in its table
+SIGMOID, TANH, RELU, IDENTITY, SOFTMAX, LEAKY_RELU, EXP = range(7)
+MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(losses.LOSSES))
+BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(len(BIASES))
 PRECISIONS = ("highest", "high", "bfloat16")
 HIGHEST, HIGH, BFLOAT16 = range(len(PRECISIONS))
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+# of the C and Numba kernels, until they read the table of rules; of each the row that it is
+KERNEL_RULES = {"sgd": 0, "momentum": 1, "velocity": 1, "adam": 2, "rmsprop": 3}
+RULE_SGD, RULE_MOMENTUM, RULE_ADAM, RULE_RMSPROP = range(4)
+LEAK = activations.ACTIVATIONS["leaky_relu"].parameters["negative_slope"]
 
 
 class Plan(NamedTuple):
-    """A network and its training, lowered. Arrays have one entry per layer (L), or per tensor W1 b1 W2 b2 … (2L)."""
+    """A network and its training, lowered. Arrays have one entry per layer (L), or per tensor W1 b1 W2 b2 … (T)."""
 
     layers: Ints  # (L+1,) widths
-    activations: Ints  # (L,) SIGMOID … EXP
-    slope: float  # of leaky relu below 0
-    weight_offsets: Ints  # (L,) where W[l] starts in the flat parameters
-    bias_offsets: Ints  # (L,) where b[l] starts
+    activations: Ints  # (L,) codes of the table
+    activation_parameters: Floats  # (L, 2) in the table's order, 0 where there is none
+    offsets: Ints  # (T,) where each tensor starts in the flat parameters
+    sizes: Ints  # (T,) how many numbers it has
     bias: int  # BIAS_NEURON …
     n_parameters: int
+    n_statistics: int  # numbers that training changes although no gradient moves them
     loss: int  # MSE … HUBER
     loss_scale: float  # multiplies the loss: 1 here, 1/2 in scikit-learn's squared error, 1/n_out in PyTorch's
     report_scale: float  # multiplies the loss once more where it is told, not its gradient nor the l2 term
@@ -41,19 +49,15 @@ class Plan(NamedTuple):
     huber: float  # where huber's parabola ends
     clip_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
     batch_size: int
-    rule: int  # RULE_SGD …
+    rule: int  # code of the table
     n_slots: int  # numbers of optimizer state per parameter
-    momentum: float
-    nesterov: int
-    lr_in_velocity: int  # 1: velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn
-    beta1: float
-    beta2: float  # RMSprop's alpha
-    epsilon: float
-    epsilon_hat: int  # 1: epsilon is added before Adam's second correction, to √v itself, as in scikit-learn
-    decoupled: int  # AdamW: decay the weights, not the gradient
-    rate_scale: Floats  # (2L,) multiplies the learning rate
-    decay: Floats  # (2L,) the optimizer's weight decay
-    l2: Floats  # (2L,) the loss has l2/2 · Σ W² / n
+    n_scalars: int  # numbers of optimizer state beside
+    hyper: Floats  # (8,) the rule's hyperparameters, in the table's order
+    decoupled: int  # as in AdamW: decay the weights, not the gradient
+    rate_scale: Floats  # (T,) multiplies the learning rate
+    decay: Floats  # (T,) the optimizer's weight decay
+    l2: Floats  # (T,) the loss has l2/2 · Σ W² / n
+    trained: Ints  # (T,) 1; 0 is refused so far
     dropout: Floats  # (L,) the rate after each layer; 0 after the last
     clip_norm: float  # largest norm of a step's gradient; inf for any
     precision: int  # HIGHEST …: what products read, see backends/contract.py
@@ -63,6 +67,91 @@ class Plan(NamedTuple):
     def without_l2(self) -> Plan:
         """Return this plan without the l2 term: for all but one of the calls that share a batch."""
         return self._replace(l2=np.zeros_like(self.l2))
+
+    # --- what the C and Numba kernels read, until they read the fields above ------------------------------------------
+
+    @property
+    def kernel_rule(self) -> int:
+        """Return RULE_SGD …, the number that the kernels have for this rule; above all of theirs if they lack it."""
+        return KERNEL_RULES.get(self._rule.name, len(KERNEL_RULES))
+
+    @property
+    def _rule(self) -> Rule:
+        return BY_CODE[self.rule]
+
+    def _hyper(self, name: str) -> float:
+        names = self._rule.hyper
+        return float(self.hyper[names.index(name)]) if name in names else 0.0
+
+    @property
+    def weight_offsets(self) -> Ints:
+        """(L,) where W[l] starts in the flat parameters."""
+        return np.ascontiguousarray(self.offsets[::2])
+
+    @property
+    def bias_offsets(self) -> Ints:
+        """(L,) where b[l] starts."""
+        return np.ascontiguousarray(self.offsets[1::2])
+
+    @property
+    def slope(self) -> float:
+        """Return that of the layers with leaky relu."""
+        slopes = self.activation_parameters[self.activations == LEAKY_RELU, 0]
+        return float(slopes[0]) if len(slopes) else LEAK
+
+    @property
+    def momentum(self) -> float:
+        """Return the momentum of SGD."""
+        return self._hyper("momentum")
+
+    @property
+    def nesterov(self) -> int:
+        """Return whether the momentum is Nesterov's."""
+        return int(self._hyper("nesterov"))
+
+    @property
+    def lr_in_velocity(self) -> int:
+        """Return whether the velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn."""
+        return int(self._rule.name == "velocity")
+
+    @property
+    def beta1(self) -> float:
+        """Return Adam's."""
+        return self._hyper("beta1")
+
+    @property
+    def beta2(self) -> float:
+        """Return Adam's, or RMSprop's alpha."""
+        return self._hyper("beta2") or self._hyper("alpha")
+
+    @property
+    def epsilon(self) -> float:
+        """Return Adam's or RMSprop's."""
+        return self._hyper("epsilon")
+
+    @property
+    def epsilon_hat(self) -> int:
+        """Return whether epsilon is added before Adam's second correction, to √v itself, as in scikit-learn."""
+        return int(self._hyper("epsilon_hat"))
+
+    def beyond_kernels(self) -> str | None:
+        """Return what of this plan only the numpy backend has, or None."""
+        later = self.activations[self.activations > EXP]
+        slopes = self.activation_parameters[self.activations == LEAKY_RELU, 0]
+        if len(later):
+            return f"it has no activation {list(activations.ACTIVATIONS)[later[0]]!r}, which numpy has"
+        if len(np.unique(slopes)) > 1:
+            return "it has no different slopes of leaky_relu in one network, which numpy has"
+        if self._rule.name not in KERNEL_RULES:
+            return f"it has no update rule {self._rule.name!r}, which numpy has"
+        if self._hyper("dampening"):
+            return "it has no dampening, which numpy has"
+        return None
+
+
+def rule_fields(rule: str, hyper: Sequence[float], *, decoupled: bool = False) -> dict[str, Any]:
+    """Return the Plan's fields of a row of the table of rules, with its hyperparameters in the row's order."""
+    return Lowered(rule, tuple(map(float, hyper)), decoupled).plan_fields()
 
 
 def make_plan(
@@ -80,66 +169,33 @@ def make_plan(
 ) -> Plan:
     """Lower a network and its training to a Plan; ``dropout`` has one rate per hidden layer, or is empty."""
     check_loss(loss, network.output)
-    n_layers = network.n_layers
-    offsets = np.array(network.offsets, dtype=np.int64).reshape(n_layers, 2)
-    l2_per_tensor = np.zeros(2 * n_layers)
-    l2_per_tensor[::2] = l2  # biases are not penalised
-    weight_decay = getattr(optimizer, "weight_decay", 0.0)
+    n_layers, tensors = network.n_layers, network.tensors
+    choices = [chosen(text) for text in network.activations]
+    parameters = [[*choice.values, *[0.0] * (MAX_PARAMETERS - len(choice.values))] for choice in choices]
     return Plan(
         layers=np.array(network.layers, dtype=np.int64),
-        activations=np.array([ACTIVATIONS.index(name) for name in network.activations], dtype=np.int64),
-        weight_offsets=np.ascontiguousarray(offsets[:, 0]),
-        bias_offsets=np.ascontiguousarray(offsets[:, 1]),
-        bias={"neuron": BIAS_NEURON, "layer": BIAS_LAYER, "none": BIAS_NONE}[network.bias],
+        activations=np.array([activations.CODES[choice.row.name] for choice in choices], dtype=np.int64),
+        activation_parameters=np.array(parameters, dtype=float),
+        offsets=np.array([tensor.offset for tensor in tensors], dtype=np.int64),
+        sizes=np.array([tensor.size for tensor in tensors], dtype=np.int64),
+        bias=BIASES.index(network.bias),
         n_parameters=network.n_parameters,
-        slope=LEAK,
-        loss=LOSSES.index(loss),
+        n_statistics=network.n_statistics,
+        loss=losses.CODES[loss],
         loss_scale=1.0,
         report_scale=1.0,
         report_rows=0,
         huber=HUBER_THRESHOLD,
         clip_probability=0.0,
         batch_size=batch_size,
-        **_rule(optimizer),
-        rate_scale=np.ones(2 * n_layers),
-        decay=np.full(2 * n_layers, float(weight_decay)),
-        l2=l2_per_tensor,
+        **optimizer.lowered().plan_fields(),
+        rate_scale=np.ones(len(tensors)),
+        decay=np.full(len(tensors), float(getattr(optimizer, "weight_decay", 0.0))),
+        l2=np.array([l2 if tensor.kind == "weight" else 0.0 for tensor in tensors]),  # biases are not penalised
+        trained=np.ones(len(tensors), dtype=np.int64),
         dropout=np.array([*(dropout or [0.0] * (n_layers - 1)), 0.0]),
         clip_norm=float(clip_norm),
         precision=PRECISIONS.index(precision),
         shuffle=int(shuffle),
         seed=seed - 2**64 if seed >= 2**63 else seed,
     )
-
-
-def _rule(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the Plan's fields of an update rule."""
-    fields: dict[str, Any] = {
-        "n_slots": optimizer.n_slots,
-        "momentum": 0.0,
-        "nesterov": 0,
-        "lr_in_velocity": 0,
-        "beta1": 0.0,
-        "beta2": 0.0,
-        "epsilon": 0.0,
-        "epsilon_hat": 0,
-        "decoupled": int(isinstance(optimizer, AdamW)),
-    }
-    match optimizer:
-        case SGD(momentum=0.0):
-            fields["rule"] = RULE_SGD
-        case SGD():
-            fields.update(rule=RULE_MOMENTUM, momentum=float(optimizer.momentum), nesterov=int(optimizer.nesterov))
-        case Adam():
-            fields.update(
-                rule=RULE_ADAM,
-                beta1=float(optimizer.beta1),
-                beta2=float(optimizer.beta2),
-                epsilon=float(optimizer.epsilon),
-            )
-        case RMSprop():
-            fields.update(rule=RULE_RMSPROP, beta2=float(optimizer.alpha), epsilon=float(optimizer.epsilon))
-        case _:
-            names = "SGD, Adam, AdamW, RMSprop"
-            raise TypeError(f"optimizer must be one of briskmlp's {names}, got {optimizer!r}")
-    return fields

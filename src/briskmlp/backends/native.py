@@ -110,7 +110,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
         return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
     if dtype != np.float32 and chosen in UNITS:
         return f"{chosen} multiplies parts of float32 numbers, but dtype is {dtype.name!r}"
-    return None
+    return plan.beyond_kernels()
 
 
 @cache

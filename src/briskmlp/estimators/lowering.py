@@ -17,7 +17,7 @@ from briskmlp.data.inputs import Inputs
 from briskmlp.engine import Data
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD, Adam
-from briskmlp.plan import Plan, make_plan
+from briskmlp.plan import Plan, make_plan, rule_fields
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
 HIDDEN_ACTIVATIONS = (*ACTIVATIONS, "leaky_relu")
@@ -153,15 +153,9 @@ def _rule(optimizer: Any) -> SGD | Adam:
 
 def _hyperparameters(optimizer: Any) -> dict[str, Any]:
     if isinstance(optimizer, AdamOptimizer):
-        return {
-            "beta1": float(optimizer.beta_1),
-            "beta2": float(optimizer.beta_2),
-            "epsilon": float(optimizer.epsilon),
-            "epsilon_hat": 1,
-        }
+        return rule_fields("adam", (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, 1))
     if isinstance(optimizer, SGDOptimizer) and optimizer.momentum:
-        nesterov = int(optimizer.nesterov)
-        return {"momentum": float(optimizer.momentum), "nesterov": nesterov, "lr_in_velocity": 1}
+        return rule_fields("velocity", (optimizer.momentum, optimizer.nesterov))
     return {}
 
 

@@ -272,6 +272,9 @@ class Node(NamedTuple):
     attributes: dict[str, Any] = {}  # noqa: RUF012 - only read
 
 
+_NO_TORCH = Torch(None)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activation:
     """A row of the table. ``f`` and ``df`` take the parameters after their array, and keep its dtype."""
@@ -288,7 +291,7 @@ class Activation:
     kinks: Callable[..., tuple[float, ...]] = lambda *_: ()  # where f' jumps
     range: Callable[..., Pair] = lambda *_: (-math.inf, math.inf)  # of f
     sklearn: str | None = None
-    torch: Torch = Torch(None)
+    torch: Torch = _NO_TORCH
     onnx: tuple[Node, ...]
 
     @property
@@ -363,7 +366,7 @@ _ROWS = (
     ),
     Activation(
         name="hardtanh", formula="z between min_val and max_val", kind=Hardtanh,
-        f=lambda Z, low, high: np.clip(Z, low, high), df=lambda A, low, high: (A > low) & (A < high),
+        f=np.clip, df=lambda A, low, high: (low < A) & (high > A),
         kinks=lambda low, high: (low, high), range=lambda low, high: (low, high),
         torch=Torch("Hardtanh", ("hardtanh",)), onnx=(Node("Clip", ("Z", "min_val", "max_val")),),
     ),
@@ -430,12 +433,12 @@ class Choice(NamedTuple):
         """Return f(Z)."""
         return self.row.f(Z, *self.values)
 
-    def saved(self, Z: FloatArray, A: FloatArray) -> FloatArray:
-        """Return what `through` needs: A, or the slope f'(Z)."""
-        return A if self.row.saves == "A" or self.row.df is None else np.asarray(self.row.df(Z, *self.values))
+    def slope(self, Z: FloatArray) -> FloatArray | None:
+        """Return f'(Z) if forward saves it."""
+        return None if self.row.df is None or self.row.saves == "A" else np.asarray(self.row.df(Z, *self.values))
 
     def through(self, dA: FloatArray, saved: FloatArray) -> FloatArray:
-        """Return dA * f'(Z)."""
+        """Return dA * f'(Z); what is saved is A, or the slope."""
         if self.row.df is None:  # softmax: the product with its Jacobian
             return np.asarray(saved * (dA - (dA * saved).sum(axis=1, keepdims=True)))
         return np.asarray(dA * (saved if self.row.saves == "slope" else self.row.df(saved, *self.values)))
@@ -483,7 +486,9 @@ def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACT
             given[key] = float(number)
     except (ValueError, IndexError):
         takes = f"takes {', '.join(f'{key}={default}' for key, default in parameters.items())}"
-        raise ValueError(f"{argument} is {value!r}, but {name} {takes if parameters else 'has no parameters'}") from None
+        raise ValueError(
+            f"{argument} is {value!r}, but {name} {takes if parameters else 'has no parameters'}"
+        ) from None
     kind = ACTIVATIONS[name].kind
     try:
         return name if kind is None else str(kind(**given))

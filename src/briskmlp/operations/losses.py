@@ -62,13 +62,15 @@ def _huber(error: FloatArray, d: float) -> tuple[Floats, FloatArray]:
 
 def _poisson(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
     """Return ``A - Y + Y log(Y / A)``, half the deviance, of a positive A."""
-    Z, Y64 = o.Z.astype(np.float64), Y.astype(np.float64)
+    Z, counts = o.Z.astype(np.float64), Y.astype(np.float64)
     if o.activation.row.name == "exp":
-        A, log_A, delta = np.exp(Z), Z, o.A - Y
+        A, log, delta = np.exp(Z), Z, o.A - Y
     else:
-        (A, log_A), delta = _softplus_logarithm(Z, *o.activation.values), _softplus_poisson_delta(o, Y)
+        (A, log), delta = _softplus_logarithm(Z, *o.activation.values), _softplus_poisson_delta(o, Y)
     # infinite where A is, and so delta: float64 would go on
-    losses = np.where(np.isinf(o.A), np.inf, A - Y64 - Y64 * log_A + Y64 * np.log(np.where(Y64 == 0, 1, Y64)))
+    losses = np.where(
+        np.isinf(o.A), np.inf, A - counts - counts * log + counts * np.log(np.where(counts == 0, 1, counts))
+    )
     return losses.sum(axis=1), delta
 
 
@@ -84,7 +86,7 @@ def _softplus_poisson_delta(o: Output, Y: Any) -> FloatArray:
     """Return f' - Y f'/A, where f'/A = (1 - exp(-βA)) / A, which goes to β as A goes to 0."""
     beta, slope = o.activation.values[0], np.asarray(o.activation.row.df(o.saved, *o.activation.values))  # type: ignore[misc]
     tiny = float(np.finfo(o.A.dtype).tiny) * 2.0**30  # below, A has lost digits, and half of it is nothing beside β
-    return np.asarray(slope - Y * np.where(o.A < tiny, beta, slope / np.where(o.A < tiny, 1, o.A)))
+    return np.asarray(slope - Y * np.where(tiny > o.A, beta, slope / np.where(tiny > o.A, 1, o.A)))
 
 
 def _cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:

@@ -111,10 +111,9 @@ def write(
     for name, values in {"parameters": parameters, **slots}.items():
         _check_flat(name, values, network, parameters.dtype)
     arrays: dict[str, Any] = {}
-    for layer, (W, b) in enumerate(zip(network.weights(parameters), network.biases(parameters), strict=True)):
-        arrays[f"{2 * layer}.weight"] = W.T
-        if b.size:
-            arrays[f"{2 * layer}.bias"] = b
+    for tensor, values in zip(network.tensors, network.views(parameters), strict=True):
+        if tensor.size:
+            arrays[tensor.name] = values.T
     arrays |= {OPTIMIZER + name: values for name, values in slots.items()}
     described: dict[str, Any] = {
         "network": {name: getattr(network, name) for name in ("layers", "hidden", "output", "bias")},
@@ -150,11 +149,9 @@ def read(path: str | os.PathLike[str]) -> Stored:
         require(network.n_parameters <= there, "the network of its config needs more bytes than the file has")
         dtype = _check_tensors(file, network)
         stored = Stored(network, np.empty(network.n_parameters, dtype=dtype), config["trainer"])
-        views = zip(network.weights(stored.parameters), network.biases(stored.parameters), strict=True)
-        for layer, (W, b) in enumerate(views):
-            W.T[...] = _finite(file, f"{2 * layer}.weight")
-            if b.size:
-                b[...] = _finite(file, f"{2 * layer}.bias")
+        for tensor, values in zip(network.tensors, network.views(stored.parameters), strict=True):
+            if tensor.size:
+                values.T[...] = _finite(file, tensor.name)
         if "training" in config:
             stored.training = _parse_training(config["training"])
             names = [name for name in file.tensors if name.startswith(OPTIMIZER)]
@@ -247,12 +244,8 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
 
 def _check_tensors(file: Reader, network: Network) -> np.dtype[Any]:
     """Check names, shapes and dtypes against the network; return the dtype that its tensors have."""
-    expected: dict[str, tuple[int, ...]] = {}
     n_parameters = network.n_parameters
-    for layer, (n_in, n_out) in enumerate(zip(network.layers[:-1], network.layers[1:], strict=True)):
-        expected[f"{2 * layer}.weight"] = n_out, n_in
-        if network.bias != "none":
-            expected[f"{2 * layer}.bias"] = (network.bias_size(layer),)
+    expected = {tensor.name: tensor.shape[::-1] for tensor in network.tensors if tensor.size}
     for name in file.tensors:
         if name.startswith(OPTIMIZER):
             expected[name] = (n_parameters,)

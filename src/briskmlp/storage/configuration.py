@@ -6,7 +6,7 @@ import operator
 from dataclasses import fields
 from typing import Any
 
-from briskmlp.optimizers import OPTIMIZERS, Optimizer
+from briskmlp.operations.rules import OPTIMIZERS, RULES, Optimizer
 from briskmlp.schedules import SCHEDULES
 from briskmlp.storage.checkpoint import CheckpointError
 
@@ -22,13 +22,6 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "seed": (int,),
 }
 _BEFORE = {"dropout": 0.0, "clip_norm": None}  # what those are that older files lack
-
-_SLOTS = {
-    "SGD": ("momentum_buffer",),
-    "Adam": ("exp_avg", "exp_avg_sq"),
-    "AdamW": ("exp_avg", "exp_avg_sq"),
-    "RMSprop": ("square_avg",),
-}
 
 
 def describe(trainer: Any) -> dict[str, Any]:
@@ -57,7 +50,7 @@ def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
     >>> slot_names(OPTIMIZERS["Adam"]())
     ('exp_avg', 'exp_avg_sq')
     """
-    return _SLOTS[type(optimizer).__name__][: optimizer.n_slots]
+    return RULES[optimizer.lowered().rule].slots
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -94,4 +87,5 @@ def _restore_optimizer(described: dict[str, Any]) -> Optimizer:
     if isinstance(values["learning_rate"], dict):
         schedule = dict(values["learning_rate"])
         values["learning_rate"] = SCHEDULES[schedule.pop("name")](**schedule)
-    return optimizer(**values)
+    restored: Optimizer = optimizer(**values)
+    return restored

@@ -37,7 +37,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
     if plan.precision != HIGHEST:
         return f"it has no precision {PRECISIONS[plan.precision]!r}, which native and numpy have"
-    return None
+    return plan.beyond_kernels()
 
 
 def workspace(

@@ -97,8 +97,8 @@ def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
     """Return the records of a plan whose parameters are laid out with these widths."""
     job, layers = np.zeros(1, JOB), np.zeros(len(plan.activations), LAYER)
     for name in JOB.names or ():
-        if name in Plan._fields:
-            job[name] = getattr(plan, name)
+        if hasattr(Plan, name):
+            job[name] = plan.kernel_rule if name == "rule" else getattr(plan, name)
     layers["n_in"], layers["n_out"] = plan.layers[:-1], plan.layers[1:]
     layers["rows"], layers["columns"] = widths[:-1], widths[1:]
     layers["activation"], layers["below_activation"][1:] = plan.activations, plan.activations[:-1]

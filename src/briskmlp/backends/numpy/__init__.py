@@ -7,8 +7,9 @@ For layers l = 1…L, with A[0] = X[rows] of shape (n_batch, n_in) and f the lay
                dW[l] = A[l-1].T @ delta[l]             db[l] = delta[l].sum(axis=0)
     update     W[l] -= lr * dW[l]                      and the other rules
 
-f' is computed from A alone, so no Z is kept. Lists here count from 0: ``weights[l]`` is W[l+1].
-Read ``activations.py``, ``products.py``, ``forward.py``, ``losses.py``, ``backward.py``, ``update.py``, ``epoch.py``.
+f' follows from A, or from a slope that forward saves, so no Z is kept. Lists here count from 0: ``weights[l]`` is
+W[l+1]. Read ``operations/``, and here ``products.py``, ``forward.py``, ``losses.py``, ``backward.py``, ``update.py``,
+``epoch.py``.
 """
 
 from __future__ import annotations

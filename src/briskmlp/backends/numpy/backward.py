@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows
-from briskmlp.backends.numpy.activations import through
-from briskmlp.backends.numpy.forward import Dropout, Places, activations, draw_dropouts, dropped
-from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.numpy.forward import Dropout, Forward, Places, activations, draw_dropouts, dropped
+from briskmlp.backends.numpy.layout import choices, quiet, tensors
 from briskmlp.backends.numpy.losses import loss_and_delta
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import DW, DX, GATHER, LOSS, NO_LAPS, PREPARE, Laps
@@ -60,27 +59,28 @@ def loss_and_gradient(
         dropouts = draw_dropouts(plan, places and Places(places.epoch, places.places[chunk]))
         batch = X[index]
         laps.lap(0, GATHER)
-        A, Z = activations(plan, params, batch, dropouts, laps)
-        loss, delta = loss_and_delta(plan, A[-1], Z, Y[index], None if weight is None else weight[index])
+        forward = activations(plan, params, batch, dropouts, laps, slopes=True)
+        loss, delta = loss_and_delta(plan, forward, Y[index], None if weight is None else weight[index])
         laps.lap(-2, LOSS)
         data_loss += loss
         if grad is not None:
-            _backward(plan, weights, A, dropouts, stored(plan, scale * delta), grad, laps)
+            _backward(plan, weights, forward, dropouts, stored(plan, scale * delta), grad, laps)
     return plan.report_scale * data_loss + penalty
 
 
 def _backward(
     plan: Plan,
     weights: list[FloatArray],
-    A: list[FloatArray],
+    forward: Forward,
     dropouts: list[Dropout | None],
     delta: FloatArray,
     grad: FloatArray,
     laps: Laps,
 ) -> None:
     """Add every layer's dW and db, from the last layer to the first."""
+    f = choices(plan)
     for l, dW, db in reversed(list(zip(range(len(weights)), *tensors(plan, grad), strict=True))):
-        dW += product(plan, dropped(A[l], dropouts[l]).T, delta)
+        dW += product(plan, dropped(forward.A[l], dropouts[l]).T, delta)
         if plan.bias == BIAS_LAYER:
             db += delta.sum()
         elif plan.bias != BIAS_NONE:
@@ -88,5 +88,5 @@ def _backward(
         laps.lap(l, DW)
         if l > 0:
             dA = dropped(product(plan, delta, weights[l].T), dropouts[l])
-            delta = stored(plan, through(plan, dA, A[l], int(plan.activations[l - 1])))
+            delta = stored(plan, f[l - 1].through(dA, forward.saved(l)))
             laps.lap(l, DX)

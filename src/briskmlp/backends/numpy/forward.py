@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows
-from briskmlp.backends.numpy.activations import activate
-from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.numpy.layout import choices, quiet, tensors
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import FORWARD, NO_LAPS, Laps
 from briskmlp.network import FloatArray
@@ -41,23 +40,36 @@ def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: Floa
     """Write the last activations of ``X[rows]`` to ``out``."""
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
-        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers), NO_LAPS)[0][-1]
+        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers), NO_LAPS).A[-1]
+
+
+class Forward(NamedTuple):
+    """What backward reads."""
+
+    A: list[FloatArray]  # A[0]…A[L], before dropout
+    slopes: list[FloatArray | None]  # f'(Z[l]) for l = 1…L, where it does not follow from A[l]
+    Z: FloatArray  # the last, which some losses need
+
+    def saved(self, l: int) -> FloatArray:
+        """Return what f' of layer l, counted from 1, follows from."""
+        slope = self.slopes[l - 1]
+        return self.A[l] if slope is None else slope
 
 
 def activations(
-    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], laps: Laps
-) -> tuple[list[FloatArray], FloatArray]:
-    """Return A[0]…A[L], before dropout, and the last Z, which some losses need."""
-    weights, biases = tensors(plan, params)
-    results, Z = [], A
-    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
+    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], laps: Laps, *, slopes: bool = False
+) -> Forward:
+    """Run all layers; ``slopes`` of those that save them, too."""
+    results, saved, Z = [], [], A
+    for l, (W, b, f) in enumerate(zip(*tensors(plan, params), choices(plan), strict=True)):
         results.append(_kept(plan, A, dropouts[l]))
         Z = product(plan, dropped(results[l], dropouts[l]), W)
         if len(b):
             Z += b
-        A = activate(plan, Z, int(plan.activations[l]))
+        A = f.f(Z)
+        saved.append(f.slope(Z) if slopes else None)
         laps.lap(l, FORWARD)
-    return [*results, A], Z
+    return Forward([*results, A], saved, Z)
 
 
 def _kept(plan: Plan, A: FloatArray, dropout: Dropout | None) -> FloatArray:

@@ -1,12 +1,14 @@
-"""Where each tensor lies in a flat buffer; and which floating-point warnings are none of NumPy's business."""
+"""What a Plan's numbers stand for: tensors in a flat buffer, and rows of the tables.
+
+Also which floating-point warnings are none of NumPy's business.
+"""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import ACTIVATIONS, Choice
 from briskmlp.plan import Plan
 
 quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
@@ -14,11 +16,18 @@ quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss
 
 def parts(plan: Plan) -> list[slice]:
     """Return where each tensor W1 b1 W2 b2 … lies in a flat buffer."""
-    starts = [*np.stack([plan.weight_offsets, plan.bias_offsets], axis=1).ravel().tolist(), plan.n_parameters]
-    return [slice(start, stop) for start, stop in pairwise(starts)]
+    stops = (plan.offsets + plan.sizes).tolist()
+    return [slice(start, stop) for start, stop in zip(plan.offsets.tolist(), stops, strict=True)]
 
 
 def tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
     """Return views of the weights (n_in, n_out) and biases in a flat buffer."""
     views = [flat[part] for part in parts(plan)]
     return [W.reshape(n_in, -1) for W, n_in in zip(views[::2], plan.layers[:-1], strict=True)], views[1::2]
+
+
+def choices(plan: Plan) -> list[Choice]:
+    """Return the activation of each layer."""
+    rows = [list(ACTIVATIONS.values())[code] for code in plan.activations]
+    values = plan.activation_parameters.tolist()
+    return [Choice(row, tuple(each[: len(row.parameters)])) for row, each in zip(rows, values, strict=True)]

@@ -1,4 +1,4 @@
-"""The update rules, and the clipping of a gradient before them."""
+"""The update, whose rules are in ``operations/rules.py``, and the clipping of a gradient before them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from briskmlp.backends.numpy.layout import parts, quiet
 from briskmlp.network import FloatArray
-from briskmlp.plan import RULE_ADAM, RULE_MOMENTUM, RULE_SGD, Plan
+from briskmlp.operations.rules import BY_CODE
+from briskmlp.plan import Floats, Plan
 
 
 @quiet
@@ -20,38 +21,31 @@ def clip(grad: FloatArray, largest: float) -> None:
 
 
 @quiet
-def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
-    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+def update(
+    plan: Plan,
+    params: FloatArray,
+    grad: FloatArray,
+    state: FloatArray,
+    step: int,
+    rate: float,
+    scalars: Floats | None = None,
+) -> None:
+    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1.
+
+    Without ``scalars``, which it moves, they are what they are after so many steps.
+    """
+    rule = BY_CODE[plan.rule]
+    hyper, first = tuple(plan.hyper[: len(rule.hyper)].tolist()), step
+    if scalars is None:
+        scalars, first = np.array(rule.initial_scalars), 1
+    if rule.advance is not None:
+        for each in range(first, step + 1):
+            rule.advance(scalars, hyper, each)
     for tensor, part in enumerate(parts(plan)):
         lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
-        _move(plan, params[part], grad[part], state[:, part], step, lr, float(plan.decay[tensor]))
-
-
-def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int, lr: float, decay: float) -> None:
-    if decay and plan.decoupled:
-        w -= lr * decay * w
-    elif decay:
-        g = g + decay * w
-    if plan.rule == RULE_SGD:
-        w -= lr * g
-    elif plan.rule == RULE_MOMENTUM and plan.lr_in_velocity:
-        v = state[0]
-        v[...] = plan.momentum * v - lr * g
-        w += plan.momentum * v - lr * g if plan.nesterov else v
-    elif plan.rule == RULE_MOMENTUM:
-        v = state[0]
-        v[...] = plan.momentum * v + g
-        w -= lr * (g + plan.momentum * v if plan.nesterov else v)
-    elif plan.rule == RULE_ADAM:
-        m, v = state
-        m += (1 - plan.beta1) * (g - m)
-        v[...] = plan.beta2 * v + (1 - plan.beta2) * (g * g)
-        correction1, correction2 = 1 - plan.beta1**step, (1 - plan.beta2**step) ** 0.5
-        if plan.epsilon_hat:
-            w -= lr * correction2 / correction1 * m / (np.sqrt(v) + plan.epsilon)
-        else:
-            w -= lr / correction1 * m / (np.sqrt(v) / correction2 + plan.epsilon)
-    else:
-        v = state[0]
-        v[...] = plan.beta2 * v + (1 - plan.beta2) * (g * g)
-        w -= lr * g / (np.sqrt(v) + plan.epsilon)
+        w, g, decay = params[part], grad[part], float(plan.decay[tensor])
+        if decay and plan.decoupled:
+            w -= lr * decay * w
+        elif decay:
+            g = g + decay * w
+        rule.step(w, g, state[:, part], scalars, hyper, lr, step)

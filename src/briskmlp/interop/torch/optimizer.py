@@ -11,17 +11,12 @@ from torch import Tensor, optim
 
 from briskmlp.convert.torch.read import Dense, check_no_hooks, views
 from briskmlp.network import FloatArray
-from briskmlp.plan import RULE_ADAM, RULE_MOMENTUM, RULE_RMSPROP, RULE_SGD
+from briskmlp.operations.rules import CODES, RULES
+from briskmlp.plan import rule_fields
 
 ACCEPTED = "SGD, Adam, AdamW, RMSprop"
 REFUSED = ("amsgrad", "maximize", "dampening", "centered", "differentiable", "capturable")
-# what a rule keeps of each parameter, in the order of our slots
-SLOTS = {
-    RULE_SGD: (),
-    RULE_MOMENTUM: ("momentum_buffer",),
-    RULE_ADAM: ("exp_avg", "exp_avg_sq"),
-    RULE_RMSPROP: ("square_avg",),
-}
+SLOTS = {CODES[name]: row.slots for name, row in RULES.items()}  # PyTorch's names, in the order of ours
 
 
 def check(optimizer: optim.Optimizer, dense: Dense) -> None:
@@ -70,7 +65,10 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
     rates = np.array([float(group["lr"]) for group in of])  # 0 holds a bias that the module has not
     rate = float(rates[abs(rates).argmax()])
     scale = rates / rate if rate else np.ones_like(rates)
-    return {**rules[0], "rate_scale": scale, "decay": np.array([float(group["weight_decay"]) for group in of])}, rate
+    rule = rules[0]
+    hyper = [rule.get(name, 0.0) for name in RULES[rule["rule"]].hyper]
+    fields = rule_fields(rule["rule"], hyper, decoupled=rule.get("decoupled", False))
+    return {**fields, "rate_scale": scale, "decay": np.array([float(group["weight_decay"]) for group in of])}, rate
 
 
 def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
@@ -95,16 +93,15 @@ def _rule(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
     if isinstance(optimizer, optim.SGD):
         momentum = float(group["momentum"])
         if not momentum:
-            return {"rule": RULE_SGD, "n_slots": 0}
-        return {"rule": RULE_MOMENTUM, "n_slots": 1, "momentum": momentum, "nesterov": int(group["nesterov"])}
+            return {"rule": "sgd"}
+        return {"rule": "momentum", "momentum": momentum, "nesterov": int(group["nesterov"])}
     if isinstance(optimizer, optim.RMSprop):
         if group["momentum"]:
             raise ValueError(f"optimizer has momentum={group['momentum']!r}, which RMSprop has not here")
-        return {"rule": RULE_RMSPROP, "n_slots": 1, "beta2": float(group["alpha"]), "epsilon": float(group["eps"])}
+        return {"rule": "rmsprop", "alpha": float(group["alpha"]), "epsilon": float(group["eps"])}
     beta1, beta2 = map(float, group["betas"])
-    decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, optim.AdamW))
-    numbers = {"beta1": beta1, "beta2": beta2, "epsilon": float(group["eps"]), "decoupled": int(decoupled)}
-    return {"rule": RULE_ADAM, "n_slots": 2, **numbers}
+    decoupled = bool(group.get("decoupled_weight_decay", isinstance(optimizer, optim.AdamW)))
+    return {"rule": "adam", "beta1": beta1, "beta2": beta2, "epsilon": float(group["eps"]), "decoupled": decoupled}
 
 
 def steps(optimizer: optim.Optimizer, dense: Dense) -> list[int]:
@@ -121,7 +118,7 @@ def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: Float
         The tensors of Adam have seen different numbers of steps, or a state has another dtype or shape.
     """
     seen = {count for count, tensor in zip(steps(optimizer, dense), dense.tensors, strict=True) if tensor is not None}
-    if rule == RULE_ADAM and len(seen) > 1:
+    if rule == CODES["adam"] and len(seen) > 1:
         raise ValueError(f"optimizer's parameters have seen {sorted(seen)} steps; accepted: as many for each")
     with torch.no_grad():
         for slot, name in zip(state, SLOTS[rule], strict=True):
@@ -139,7 +136,7 @@ def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: Float
                     raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
                 else:
                     view.copy_(kept)
-    return max(seen) if rule == RULE_ADAM else 0
+    return max(seen) if rule == CODES["adam"] else 0
 
 
 def write_state(
@@ -154,7 +151,7 @@ def write_state(
             if of.get(name) is None:
                 of[name] = torch.empty_like(tensor, memory_format=torch.preserve_format)
             of[name].copy_(view)
-    if rule in (RULE_ADAM, RULE_RMSPROP):
+    if rule in (CODES["adam"], CODES["rmsprop"]):
         for tensor, count in zip(dense.tensors, seen, strict=True):
             if tensor is not None:
                 _set_step(optimizer, tensor, count + made)

@@ -17,7 +17,7 @@ from briskmlp.interop.torch.order import Visits
 from briskmlp.interop.torch.stepwise import Stepwise
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
-from briskmlp.plan import Ints, make_plan
+from briskmlp.plan import LEAKY_RELU, Ints, make_plan
 from briskmlp.training import next_steps
 
 
@@ -44,7 +44,8 @@ class Run:
             seed=int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0,
             dropout=dense.dropout,
         )
-        plan = plan._replace(slope=dense.slope, loss_scale=scale, huber=task.threshold, **self.fields)
+        plan.activation_parameters[plan.activations == LEAKY_RELU, 0] = dense.slope
+        plan = plan._replace(loss_scale=scale, huber=task.threshold, **self.fields)
         self.engine = Engine(plan, dense.dtype, "auto", None)
         if stepwise:
             self.engine.choice = self.engine.choice._replace(backend=Stepwise(self.engine.backend, by_rows))
