@@ -1,4 +1,4 @@
-"""PyTorch's optimizers in the terms of a Plan; their state, in and out."""
+"""Lowering of PyTorch's optimizers to a Plan; reading and writing their state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOTS = {CODES[name]: row.slots for name, row in RULES.items()}  # PyTorch's nam
 
 
 def check(optimizer: optim.Optimizer, dense: Dense) -> None:
-    """Refuse an optimizer that a kernel cannot be, or that is of other parameters than the module's.
+    """Raise an error for an optimizer that kernels do not support, or whose parameters are not exactly the module's.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
 
 
 def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], float]:
-    """Return the Plan's fields of the optimizer as it is now, and its learning rate: the largest of its groups'.
+    """Return the Plan's fields for the optimizer's current options, and the largest learning rate of its groups.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
 
 
 def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
-    """Refuse numbers that PyTorch would compute with in less than the module's precision."""
+    """Raise an error for option tensors with which PyTorch would compute in less than the module's precision."""
     if dense.dtype != np.float64:
         return
     for option, value in group.items():
@@ -85,7 +85,7 @@ def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
 
 
 def note_steps(optimizer: optim.Optimizer) -> None:
-    """Tell schedulers that the optimizer has made steps; else they warn of none."""
+    """Record that the optimizer has made steps; otherwise, schedulers warn that it has made none."""
     vars(optimizer)["_opt_called"] = True
 
 
@@ -105,17 +105,17 @@ def _rule(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
 
 
 def steps(optimizer: optim.Optimizer, dense: Dense) -> list[int]:
-    """Return how many steps the state of each tensor has seen; 0 where it has none, or the rule counts none."""
+    """Return the step count in each tensor's state; 0 if it has no state, or the rule counts no steps."""
     return [0 if tensor is None else int(optimizer.state.get(tensor, {}).get("step", 0)) for tensor in dense.tensors]
 
 
 def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: FloatArray) -> int:
-    """Write the optimizer's state to ``state``, (n_slots, n_parameters); return the steps it has seen.
+    """Write the optimizer's state to ``state``, (n_slots, n_parameters), and return its step count.
 
     Raises
     ------
     ValueError
-        The tensors of Adam have seen different numbers of steps, or a state has another dtype or shape.
+        Adam's tensors have different step counts, or a state has another dtype or shape.
     """
     seen = {count for count, tensor in zip(steps(optimizer, dense), dense.tensors, strict=True) if tensor is not None}
     if rule == CODES["adam"] and len(seen) > 1:
@@ -142,7 +142,7 @@ def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: Float
 def write_state(
     optimizer: optim.Optimizer, dense: Dense, rule: int, state: FloatArray, seen: list[int], made: int
 ) -> None:
-    """Write ``state`` to the optimizer's, whose tensors had ``seen`` steps before these ``made``."""
+    """Write ``state`` to the optimizer, whose tensors had ``seen`` steps before these ``made``."""
     for slot, name in zip(state, SLOTS[rule], strict=True):
         for view, tensor in zip(views(dense.network, slot), dense.tensors, strict=True):
             if tensor is None:

@@ -1,4 +1,4 @@
-"""Which rows each epoch of a PyTorch loop visits, in which order, in which batches."""
+"""The rows, their order and their batches in each epoch of a PyTorch loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from briskmlp.plan import Ints
 
 
 class Visits:
-    """The orders of the epochs, given or drawn."""
+    """The order of the rows in each epoch, given or drawn."""
 
     def __init__(
         self, order: Any, shuffle: bool, generator: torch.Generator | None, n: int, batch_size: int, drop_last: bool
@@ -30,12 +30,12 @@ class Visits:
         self.in_one_piece = drop_last or not any(length % self.batch_size for length in lengths)
 
     def check(self, epochs: int) -> None:
-        """Refuse orders of another number of epochs."""
+        """Raise an error if ``order`` has another number of epochs."""
         if self.orders is not None and len(self.orders) != epochs:
             raise ValueError(f"order has {len(self.orders)} epochs, but epochs is {epochs}")
 
     def of(self, epoch: int) -> Ints | None:
-        """Return the rows of an epoch; None for all as they lie."""
+        """Return the rows of an epoch; None for all rows in their own order."""
         if self.shuffle:
             rows: Ints = torch.randperm(self.n, generator=self.generator).numpy()
         elif self.orders is not None:
