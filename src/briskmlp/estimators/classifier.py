@@ -25,8 +25,9 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
     Parameters
     ----------
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"} or a list of one per hidden layer
-        ``leaky_relu`` has slope 0.01 below 0. With a list, the initial weights of every layer have the bound that
+    activation : str, LeakyReLU, ELU, CELU, Softplus or Hardtanh, or a list of one per hidden layer
+        scikit-learn's ``"identity" "logistic" "tanh" "relu"``, and every hidden activation of `Trainer`, also with
+        parameters, such as ``"leaky_relu(0.2)"``. With a list, the initial weights of every layer have the bound that
         scikit-learn uses for all activations but "logistic".
     class_weight : dict, list of dict or "balanced", default=None
         Multiplies ``sample_weight``, as in scikit-learn's other classifiers, and also weights the scores of early

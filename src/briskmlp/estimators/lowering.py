@@ -16,11 +16,13 @@ from briskmlp.data.arrays import in_place
 from briskmlp.data.inputs import Inputs
 from briskmlp.engine import Data
 from briskmlp.network import Network
+from briskmlp.operations import activations as operations
 from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan, rule_fields
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
-HIDDEN_ACTIVATIONS = (*ACTIVATIONS, "leaky_relu")
+_OURS = {operations.ACTIVATIONS[name].sklearn or name: name for name in operations.HIDDEN}  # by the names here
+HIDDEN_ACTIVATIONS = tuple(_OURS)
 _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many times as long for a number as a dense kernel
 
 
@@ -45,10 +47,8 @@ def lower(
     """
     n_hidden = len(layers) - 2
     hidden = _per_layer("activation", estimator.activation, n_hidden)
-    for activation in hidden:
-        if activation not in HIDDEN_ACTIVATIONS:
-            raise ValueError(f"activation has {activation!r}, but takes {', '.join(HIDDEN_ACTIVATIONS)}")
-    network = Network(layers, [_name(activation) for activation in hidden], _name(output))
+    texts = [operations.check_activation("activation", activation, HIDDEN_ACTIVATIONS) for activation in hidden]
+    network = Network(layers, [_OURS.get(text, text) for text in texts], _OURS.get(output, output))
     plan = make_plan(
         network,
         loss=_loss(estimator.loss, output),
@@ -117,10 +117,6 @@ def other_layers(coefs: Sequence[Any], layer_units: Sequence[int]) -> ValueError
         f"coefs_ are those of layers {learned}, but hidden_layer_sizes, X and y ask for {list(layer_units)}; fit with "
         "warm_start=False for a new network"
     )
-
-
-def _name(activation: Any) -> Any:
-    return "sigmoid" if activation == "logistic" else activation
 
 
 def _loss(loss: str, output: str) -> str:

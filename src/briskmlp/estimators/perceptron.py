@@ -28,12 +28,22 @@ from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import Parametrised
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+
+class _Named(StrOptions):  # type: ignore[misc] # scikit-learn ships no types
+    """The name of an activation, maybe with parameters, such as "elu(0.5)", which lowering checks."""
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        """Return whether the name is one of them."""
+        return bool(super().is_satisfied_by(value.partition("(")[0] if isinstance(value, str) else value))
+
+
 # What the parameters may be that scikit-learn does not have, and activation, which may be more here.
 CONSTRAINTS = {
-    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
+    "activation": [_Named(set(HIDDEN_ACTIVATIONS)), Parametrised, list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "initial_coefs": ["array-like", None],

@@ -25,8 +25,9 @@ class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scik
         Where predictions overflow or are exactly 0, the reported ``poisson`` loss may be a number; scikit-learn's is
         NaN.
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"} or a list of one per hidden layer
-        ``leaky_relu`` has slope 0.01 below 0. With a list, the initial weights of every layer have the bound that
+    activation : str, LeakyReLU, ELU, CELU, Softplus or Hardtanh, or a list of one per hidden layer
+        scikit-learn's ``"identity" "logistic" "tanh" "relu"``, and every hidden activation of `Trainer`, also with
+        parameters, such as ``"leaky_relu(0.2)"``. With a list, the initial weights of every layer have the bound that
         scikit-learn uses for all activations but "logistic".
     dropout : float or list of float, default=0.0
         Fraction of the hidden layers' outputs that training sets to 0, one for all layers or one per layer. The others

@@ -17,7 +17,7 @@ from briskmlp.interop.torch.order import Visits
 from briskmlp.interop.torch.stepwise import Stepwise
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
-from briskmlp.plan import LEAKY_RELU, Ints, make_plan
+from briskmlp.plan import Ints, make_plan
 from briskmlp.training import next_steps
 
 
@@ -44,14 +44,13 @@ class Run:
             seed=int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0,
             dropout=dense.dropout,
         )
-        plan.activation_parameters[plan.activations == LEAKY_RELU, 0] = dense.slope
         plan = plan._replace(loss_scale=scale, huber=task.threshold, **self.fields)
         self.engine = Engine(plan, dense.dtype, "auto", None)
         if stepwise:
             self.engine.choice = self.engine.choice._replace(backend=Stepwise(self.engine.backend, by_rows))
         copy_in(dense, self.engine.parameters)
         self.seen = rules.steps(optimizer, dense)
-        self.start = rules.read_state(optimizer, dense, plan.rule, self.engine.state)
+        self.start = rules.read_state(optimizer, dense, self.fields, self.engine.state, self.engine.scalars)
         self.engine.position.counts[2] = self.start
         self.history, self.steps = History(), 1
 
@@ -126,5 +125,5 @@ class Run:
                     tensor.copy_(view)
                     tensor.grad = None
             plan, state = self.engine.plan, self.engine.state
-            rules.write_state(self.optimizer, self.dense, plan.rule, state, self.seen, made)
+            rules.write_state(self.optimizer, self.dense, self.fields, state, self.engine.scalars, self.seen, made)
         rules.note_steps(self.optimizer)
