@@ -5,11 +5,8 @@ Names are resolved when they are first used, so that ``import briskmlp`` loads N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from briskmlp.operations import activations, rules
 
 if TYPE_CHECKING:
     from briskmlp.callbacks import Checkpoint, EarlyStopping
@@ -23,36 +20,37 @@ if TYPE_CHECKING:
     )
     from briskmlp.history import History
     from briskmlp.network import Network
+    from briskmlp.operations import activations, rules
     from briskmlp.operations.activations import *  # noqa: F403
     from briskmlp.operations.rules import *  # noqa: F403
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
     from briskmlp.storage.checkpoint import CheckpointError
     from briskmlp.trainer import Gradient, Trainer
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "Constant",
-    "Cosine",
-    "EarlyStopping",
-    "Gradient",
-    "History",
-    "InverseScaling",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Network",
-    "StepDecay",
-    "Trainer",
-    "__version__",
-    "from_sklearn",
-    "patch_sklearn",
-    "to_sklearn",
-    "unpatch_sklearn",
-]
-__all__ += activations.__all__
-__all__ += rules.__all__
+    __all__ = [
+        "Checkpoint",
+        "CheckpointError",
+        "Constant",
+        "Cosine",
+        "EarlyStopping",
+        "Gradient",
+        "History",
+        "InverseScaling",
+        "MLPClassifier",
+        "MLPRegressor",
+        "Network",
+        "StepDecay",
+        "Trainer",
+        "__version__",
+        "from_sklearn",
+        "patch_sklearn",
+        "to_sklearn",
+        "unpatch_sklearn",
+    ]
+    __all__ += activations.__all__
+    __all__ += rules.__all__
 
-_HOMES: dict[str, Sequence[str]] = {
+_HOMES = {
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "storage.checkpoint": ("CheckpointError",),
     "estimators": (
@@ -65,12 +63,11 @@ _HOMES: dict[str, Sequence[str]] = {
     ),
     "history": ("History",),
     "network": ("Network",),
-    "operations.activations": activations.__all__,
-    "operations.rules": rules.__all__,
     "schedules": ("Constant", "Cosine", "InverseScaling", "StepDecay"),
     "trainer": ("Gradient", "Trainer"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_TABLES = ("operations.activations", "operations.rules")  # their __all__ says what else there is
 
 __version__: str
 
@@ -80,12 +77,20 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("briskmlp")
-    if name not in _HOME_OF:
+    if name == "__all__":
+        return sorted(["__version__", *_HOME_OF, *_in_tables()])
+    home = _HOME_OF.get(name) or (_in_tables().get(name) if name[0].isupper() else None)
+    if home is None:
         raise AttributeError(f"module 'briskmlp' has no attribute {name!r}")
-    value = getattr(import_module(f"briskmlp.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"briskmlp.{home}"), name)
     globals()[name] = value
     return value
 
 
+def _in_tables() -> dict[str, str]:
+    return {name: table for table in _TABLES for name in import_module(f"briskmlp.{table}").__all__}
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    names: list[str] = __getattr__("__all__")
+    return names
