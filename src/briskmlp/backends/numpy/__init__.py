@@ -60,7 +60,7 @@ def workspace(
 ) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
     laps = Laps(None if record is None else words(record[:1]), ticks)
-    return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
+    return Workspace(plan, np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
 
 
 def ticks() -> int:

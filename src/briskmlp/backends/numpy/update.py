@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from briskmlp.backends.contract import State
 from briskmlp.backends.numpy.layout import parts, quiet
 from briskmlp.network import FloatArray
 from briskmlp.plan import RULE_ADAM, RULE_MOMENTUM, RULE_SGD, Plan
@@ -20,11 +21,13 @@ def clip(grad: FloatArray, largest: float) -> None:
 
 
 @quiet
-def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
-    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
+    """Move the parameters by one step of the plan's rule, and count it."""
+    state.position.counts[2] += 1
+    params, slots, step = state.parameters, state.slots, state.position.step
     for tensor, part in enumerate(parts(plan)):
         lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
-        _move(plan, params[part], grad[part], state[:, part], step, lr, float(plan.decay[tensor]))
+        _move(plan, params[part], grad[part], slots[:, part], step, lr, float(plan.decay[tensor]))
 
 
 def _move(plan: Plan, w: FloatArray, g: FloatArray, state: FloatArray, step: int, lr: float, decay: float) -> None:
