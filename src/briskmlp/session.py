@@ -110,7 +110,8 @@ class Session:
         something has changed.
         """
         plan = plan._replace(batch_size=self.plan.batch_size)
-        if any(not np.array_equal(new, old) for new, old in zip(plan, self.plan, strict=True)):
+        pairs: Iterator[tuple[Any, Any]] = zip(plan, self.plan, strict=True)
+        if not all(np.array_equal(new, old) for new, old in pairs):
             self.plan = plan
 
     # --- what the network says ---------------------------------------------------------------------------------------
@@ -138,9 +139,7 @@ class Session:
         with self._blas():
             for chunk, X, rows, work in self._chunks(data.inputs, training=grad is not None):
                 examples = Examples(X, data.Y[chunk], None if data.weight is None else data.weight[chunk])
-                total += self.backend.gradient(
-                    work, self.state, examples, rows, scale, grad, with_penalty=with_penalty
-                )
+                total += self.backend.gradient(work, self.state, examples, rows, scale, grad, with_penalty=with_penalty)
                 with_penalty = False  # once per batch
         return total
 
@@ -185,7 +184,7 @@ class Session:
                 stacklevel=3,
             )
             self.position.drop_epoch()
-        self._kept = None if self.backend.RESTORES else State(*map(np.copy, self.state.arrays))
+        self._kept = None if self.backend.RESTORES else self.state.copy()
         self._training, self._limit, self.steps = data, thread_limit(self.threads), 1
 
     def _made_of(self, data: Data) -> tuple[int, int] | None:
@@ -199,10 +198,11 @@ class Session:
         self._training = self._kept = self._staged = None
 
     @property
-    def n(self) -> int:
-        """Examples that are trained on."""
-        assert self._training is not None, "between begin and end"
-        return self._training.inputs.n
+    def data(self) -> Data:
+        """What is trained on."""
+        if self._training is None:
+            raise RuntimeError("a session trains between begin and end")
+        return self._training
 
     def run(self, steps: Steps) -> float:
         """Make one kernel call; whatever goes wrong, leave all as it was before it. Return its seconds.
@@ -210,7 +210,7 @@ class Session:
         An interrupt comes before or after the call of a backend that restores, and then all has moved or nothing.
         """
         examples, steps = self._stage(steps)
-        work, state = self._workspace(self.n), self.state
+        work, state = self._workspace(self.data.inputs.n), self.state
         self._keep()
         start = perf_counter()
         self._in_kernel = True
@@ -241,8 +241,7 @@ class Session:
 
     def _stage(self, steps: Steps) -> tuple[Examples, Steps]:
         """Return arrays that a kernel can read, and the steps that these serve, with their order."""
-        assert self._training is not None, "between begin and end"
-        inputs, Y, weight = self._training
+        inputs, Y, weight = self.data
         if inputs.array is not None:
             return Examples(inputs.array, Y, weight), steps
         n, plan, epoch = inputs.n if steps.order is None else len(steps.order), self.plan, self.position.epoch
@@ -259,7 +258,7 @@ class Session:
         return examples, steps._replace(max_steps=n_steps, order=places)
 
     def _workspace(self, n: int) -> Any:
-        """Return the training workspace, allocated at first use and kept for the next training of this plan and shape."""
+        """Return the training workspace, allocated at first use and kept for the next training of this plan and size."""
         threads = self._limit if self._training is not None else thread_limit(self.threads)
         if self._work is None or self._work[0][0] is not self.plan or self._work[0][1:] != (n, threads):
             key, record = (self.plan, n, threads), None
@@ -359,8 +358,8 @@ def drive(
         first, first_batch = position.epoch, position.batch
         if orders is not None and ordered != first:
             order, ordered = orders(first), first
-        n_batches = -(-(session.n if order is None else len(order)) // session.plan.batch_size)
-        last = min(until, first + 1 + session.steps // n_batches)
+        n_batches = -(-(session.data.inputs.n if order is None else len(order)) // session.plan.batch_size)
+        last = min(until, first + 1 + (session.steps // n_batches if order is None else 0))
         if next_stop is not None:
             last = min(last, next_stop(first))
         losses = np.empty(last - first)

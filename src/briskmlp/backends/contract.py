@@ -128,6 +128,11 @@ class State:
         """All but the position."""
         return self.parameters, self.slots, self.scalars, self.statistics
 
+    def copy(self) -> State:
+        """Return a state of its own with the same numbers."""
+        position = Position(self.position.counts.copy(), self.position.sums.copy())
+        return State(self.parameters.copy(), self.slots.copy(), self.scalars.copy(), self.statistics.copy(), position)
+
     def copy_from(self, other: State) -> None:
         """Take over the numbers of another state of the same plan."""
         for own, given in zip(self.arrays, other.arrays, strict=True):
@@ -241,10 +246,10 @@ class Backend(Protocol):
     ) -> Workspace:
         """Allocate what calls over up to ``n`` rows need, bounded by fixed row chunks; compile what is missing.
 
-        A workspace belongs to the plan, and serves one call at a time, and at most so many ``threads``. With ``training=False`` it serves
-        ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()`` returned when the backend was
-        chosen; None asks it now. A backend without a choice of them ignores it. ``train`` writes to a ``record``
-        (recording.py) of at least so many workers, which costs nothing where there is none.
+        A workspace belongs to the plan, and serves one call at a time, and at most so many ``threads``. With
+        ``training=False`` it serves ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()``
+        returned when the backend was chosen; None asks it now. A backend without a choice of them ignores it. ``train``
+        writes to a ``record`` (recording.py) of at least so many workers, which costs nothing where there is none.
         """
         ...
 

@@ -34,8 +34,8 @@ def _record(**fields: str) -> np.dtype[Any]:
 
 JOB = _record(
     # bias … seed, slope …: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
-    int64="bias loss report_rows divisor batch_size rule n_slots nesterov lr_in_velocity epsilon_hat decoupled shuffle seed "
-    "chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
+    int64="bias loss report_rows divisor batch_size rule n_slots nesterov lr_in_velocity epsilon_hat decoupled "
+    "shuffle seed chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
     float64="slope loss_scale report_scale huber clip_probability momentum beta1 beta2 epsilon clip_norm",
 )
 LAYER = _record(

@@ -20,8 +20,9 @@ import numpy as np
 
 from briskmlp.backends.contract import estimate_memory
 from briskmlp.backends.numpy.backward import gradient
-from briskmlp.backends.numpy.epoch import Workspace, train
+from briskmlp.backends.numpy.epoch import train
 from briskmlp.backends.numpy.forward import forward
+from briskmlp.backends.numpy.layout import Workspace
 from briskmlp.backends.numpy.update import update
 from briskmlp.backends.recording import Laps, words
 from briskmlp.plan import HIGHEST, Plan

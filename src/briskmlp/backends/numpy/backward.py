@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from briskmlp.backends.contract import LARGEST_CHUNK, Examples, Rows, State, refuse_unfilled
 from briskmlp.backends.numpy.activations import through
 from briskmlp.backends.numpy.forward import Dropout, Places, activations, draw_dropouts, dropped
-from briskmlp.backends.numpy.layout import quiet, tensors
+from briskmlp.backends.numpy.layout import Workspace, quiet, tensors
 from briskmlp.backends.numpy.losses import loss_and_delta
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import DW, DX, GATHER, LOSS, NO_LAPS, PREPARE, Laps
@@ -18,7 +16,7 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NONE, Plan
 
 
 def gradient(
-    work: Any,
+    work: Workspace,
     state: State,
     examples: Examples,
     rows: Rows,
@@ -37,7 +35,7 @@ def gradient(
 
 @quiet
 def loss_and_gradient(
-    work: Any,
+    work: Workspace,
     params: FloatArray,
     examples: Examples,
     rows: Rows,

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from briskmlp.backends.contract import Divergence, Examples, State, Steps, built_in_order, refuse_unfilled
 from briskmlp.backends.numpy.backward import loss_and_gradient
 from briskmlp.backends.numpy.forward import Places
+from briskmlp.backends.numpy.layout import Workspace
 from briskmlp.backends.numpy.update import clip, update
-from briskmlp.backends.recording import NORM, UPDATE, Laps
+from briskmlp.backends.recording import NORM, UPDATE
 from briskmlp.network import FloatArray
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, Ints, Plan
-
-
-class Workspace(NamedTuple):
-    """A plan, a gradient, the order of an epoch, and what records laps."""
-
-    plan: Plan
-    grad: FloatArray
-    order: dict[int, Ints]
-    laps: Laps
 
 
 def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:

@@ -1,15 +1,26 @@
-"""Where each tensor lies in a flat buffer; and which floating-point warnings are none of NumPy's business."""
+"""The workspace, and where each tensor lies in a flat buffer; and which floating-point warnings are none of NumPy's business."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
+from briskmlp.backends.recording import Laps
 from briskmlp.network import FloatArray
-from briskmlp.plan import Plan
+from briskmlp.plan import Ints, Plan
 
 quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
+
+
+class Workspace(NamedTuple):
+    """A plan, a gradient, the order of an epoch, and what records laps."""
+
+    plan: Plan
+    grad: FloatArray
+    order: dict[int, Ints]
+    laps: Laps
 
 
 def parts(plan: Plan) -> list[slice]:
