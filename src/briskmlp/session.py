@@ -258,7 +258,7 @@ class Session:
         return examples, steps._replace(max_steps=n_steps, order=places)
 
     def _workspace(self, n: int) -> Any:
-        """Return the training workspace, allocated at first use and kept for the next training of this plan and size."""
+        """Return the training workspace, allocated at first use and kept for later training of this plan and size."""
         threads = self._limit if self._training is not None else thread_limit(self.threads)
         if self._work is None or self._work[0][0] is not self.plan or self._work[0][1:] != (n, threads):
             key, record = (self.plan, n, threads), None

@@ -564,7 +564,8 @@ class Trainer:
         """
         with self._undisturbed():
             state, unfinished = self._session.training_state()
-            position, names = state.position, configuration.slot_names(self.optimizer)
+            names, position = configuration.slot_names(self.optimizer), state.position
+            (epoch, batch, step), (loss_sum, divisor_sum) = position.counts.tolist(), position.sums.tolist()
             pending = [] if self._pending is None else self._pending.callbacks
             checkpoint.write(
                 path,
@@ -572,9 +573,7 @@ class Trainer:
                 state.parameters,
                 {**self.configuration, **(config or {})},
                 slots=dict(zip(names, state.slots, strict=True)),
-                training=Training(
-                    *(*position.counts.tolist(), *position.sums.tolist()), unfinished, self.backend, self.isa
-                ),
+                training=Training(epoch, batch, step, loss_sum, divisor_sum, unfinished, self.backend, self.isa),
                 callbacks=states_of(callbacks) or pending,
             )
 

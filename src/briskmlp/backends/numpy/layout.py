@@ -1,4 +1,4 @@
-"""The workspace, and where each tensor lies in a flat buffer; and which floating-point warnings are none of NumPy's business."""
+"""The workspace, where each tensor lies in a flat buffer, and which floating-point warnings are silenced."""
 
 from __future__ import annotations
 

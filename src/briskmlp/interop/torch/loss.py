@@ -1,6 +1,6 @@
 """PyTorch's losses in the terms of a Plan.
 
-A kernel multiplies a batch's gradient Σ w·∂E by ``loss_scale``, and divides it as the plan's ``divisor`` says. PyTorch's
+A kernel multiplies a batch's gradient Σ w·∂E by ``loss_scale`` and divides it as the plan's ``divisor`` says. PyTorch's
 elementwise "mean" also divides by n_out; its "sum" divides by nothing; and class weights count in the divisor of labels
 alone, not of probabilities.
 """
