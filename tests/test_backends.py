@@ -263,9 +263,9 @@ def test_what_no_kernel_fills_yet_is_refused_by_name(backend):
     ]:
         with pytest.raises(NotImplementedError, match=f"^{name} .*no kernel"):
             backend.train(work, state, examples, asked)
-    with pytest.raises(NotImplementedError, match="^dX is given"):
+    with pytest.raises(NotImplementedError, match=r"^dX is given"):
         backend.gradient(work, state, case.examples, case.rows, 1.0, None, np.empty_like(X))
-    with pytest.raises(NotImplementedError, match="^weight of"):
+    with pytest.raises(NotImplementedError, match=r"^weight of"):
         backend.gradient(work, state, Examples(X, Y, np.ones_like(Y)), case.rows, 1.0)
 
 
