@@ -126,7 +126,9 @@ def test_states_that_do_not_fit(message):
 
 
 def test_modules_that_no_trainer_is():
-    with pytest.raises(ValueError, match=r"layer 1, LeakyReLU\(negative_slope=-0\.2\), is not supported: negative_slope"):
+    with pytest.raises(
+        ValueError, match=r"layer 1, LeakyReLU\(negative_slope=-0\.2\), is not supported: negative_slope"
+    ):
         from_torch(nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(-0.2)))
     with pytest.raises(ValueError, match=r"module has no 2\.bias, but other biases"):
         from_torch(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2, bias=False)))

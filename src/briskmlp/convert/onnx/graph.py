@@ -114,7 +114,9 @@ def _activate(graph: Graph, activation: str, Z: str) -> str:
     def name(value: str | float) -> str:
         if isinstance(value, int):
             return made[value]
-        return Z if value == "Z" else graph.constant("c", np.float32(parameters.get(value, value)))
+        if value == "Z":
+            return Z
+        return graph.constant("c", np.float32(parameters[value] if isinstance(value, str) else value))
 
     for node in row.onnx:
         attributes = {key: parameters.get(value, value) for key, value in node.attributes.items()}

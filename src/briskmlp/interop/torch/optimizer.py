@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, optim
 
+from briskmlp.backends.contract import State
 from briskmlp.convert.torch.read import Dense, check_no_hooks, views
-from briskmlp.network import FloatArray
-from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Lowered, Optimizer, Rule, hyperparameters_of
-from briskmlp.plan import Floats
+from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Lowered, Optimizer, hyperparameters_of
+from briskmlp.plan import Plan
 
 REFUSED = ("maximize", "differentiable", "capturable")
 CLASSES: dict[type[optim.Optimizer], type[Optimizer]] = {getattr(optim, name): cls for name, cls in OPTIMIZERS.items()}
@@ -113,22 +113,20 @@ def steps(optimizer: optim.Optimizer, dense: Dense) -> list[int]:
     return [int(state.get("step", 0)) for state in states]
 
 
-def read_state(
-    optimizer: optim.Optimizer, dense: Dense, fields: dict[str, Any], slots: FloatArray, scalars: Floats
-) -> int:
-    """Write the optimizer's state to ``slots``, (n_slots, n_parameters), and ``scalars``; return its step count.
+def read_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: State) -> int:
+    """Write the optimizer's state to the slots and scalars of ``state``; return its step count.
 
     Raises
     ------
     ValueError
         The tensors have different step counts, where these matter, or a state has another dtype or shape.
     """
-    row = _row(fields)
+    row, slots, scalars = BY_CODE[plan.rule], state.slots, state.scalars
     seen = {count for count, tensor in zip(steps(optimizer, dense), dense.tensors, strict=True) if tensor is not None}
-    matters = row.counts_steps and (row.name != "momentum" or fields["hyper"][1] != 0.0)
+    matters = row.counts_steps and (row.name != "momentum" or plan.hyper[1] != 0.0)
     if matters and len(seen) > 1:
         raise ValueError(f"optimizer's parameters have seen {sorted(seen)} steps; accepted: as many for each")
-    row.fill(slots, scalars, fields["hyper"])
+    row.fill(slots, scalars, plan.hyper)
     with torch.no_grad():
         for slot, name in zip(slots, row.slots, strict=True):
             for view, tensor, label in zip(views(dense.network, slot), dense.tensors, dense.names, strict=True):
@@ -142,25 +140,17 @@ def read_state(
                 view.copy_(saved)
     for place, name in enumerate(row.scalars):
         states = [optimizer.state.get(tensor, {}) for tensor in dense.tensors if tensor is not None]
-        values = {float(state.get(name, scalars[place])) for state in states}
+        values = {float(of.get(name, scalars[place])) for of in states}
         if len(values) > 1:
             raise ValueError(f"optimizer's parameters have different {name}: {sorted(values)}; accepted: one for all")
         scalars[place] = values.pop()
     return max(seen) if matters else 0
 
 
-def write_state(
-    optimizer: optim.Optimizer,
-    dense: Dense,
-    fields: dict[str, Any],
-    slots: FloatArray,
-    scalars: Floats,
-    seen: list[int],
-    made: int,
-) -> None:
-    """Write ``slots`` and ``scalars`` to the optimizer, whose tensors had ``seen`` steps before these ``made``."""
-    row = _row(fields)
-    for slot, name in zip(slots, row.slots, strict=True):
+def write_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: State, seen: list[int], made: int) -> None:
+    """Write slots and scalars to the optimizer, whose tensors had ``seen`` steps before these ``made``."""
+    row = BY_CODE[plan.rule]
+    for slot, name in zip(state.slots, row.slots, strict=True):
         for view, tensor in zip(views(dense.network, slot), dense.tensors, strict=True):
             if tensor is None:
                 continue
@@ -171,12 +161,8 @@ def write_state(
     for tensor, count in zip(dense.tensors, seen, strict=True):
         if tensor is None or isinstance(optimizer, optim.SGD):
             continue
-        for name, value in [("step", count + made), *zip(row.scalars, scalars, strict=True)]:
+        for name, value in [("step", count + made), *zip(row.scalars, state.scalars, strict=True)]:
             _set_scalar(optimizer, tensor, name, float(value))
-
-
-def _row(fields: dict[str, Any]) -> Rule:
-    return BY_CODE[int(fields["rule"])]
 
 
 def _set_scalar(optimizer: optim.Optimizer, tensor: Tensor, name: str, value: float) -> None:
