@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from briskmlp import Trainer, arguments, cli, network, optimizers
+from briskmlp import Trainer, cli, network, optimizers
+from briskmlp.arguments import DTYPES
 from briskmlp.backends import dispatch
 from briskmlp.random import sample_order
 from briskmlp.session import Session
@@ -250,7 +251,7 @@ def test_choices_are_the_librarys(names):
         "BACKENDS": dispatch.CHOICES,
         "OPTIMIZERS": tuple(optimizers.OPTIMIZERS),
         "ACTIVATIONS": network.HIDDEN_ACTIVATIONS,
-        "DTYPES": arguments.DTYPES,
+        "DTYPES": DTYPES,
     }
     assert getattr(cli, names) == library[names]
 
