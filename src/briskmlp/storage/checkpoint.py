@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from briskmlp.backends.contract import Position, State
 from briskmlp.network import FloatArray, Network
+from briskmlp.session import TrainingState
 from briskmlp.storage import tensors
 from briskmlp.storage.tensors import CheckpointError as CheckpointError  # noqa: PLC0414 - its public home
 from briskmlp.storage.tensors import Reader, require
@@ -49,6 +51,13 @@ class Training(NamedTuple):
     backend: str
     isa: str | None
 
+    @classmethod
+    def of(cls, state: TrainingState, backend: str, isa: str | None) -> Training:
+        """Return what a file keeps of a state, beside its arrays."""
+        position = state.state.position
+        (epoch, batch, step), (loss_sum, weight_sum) = position.counts.tolist(), position.sums.tolist()
+        return cls(epoch, batch, step, loss_sum, weight_sum, state.unfinished, backend, isa)
+
 
 @dataclass
 class Stored:
@@ -60,6 +69,17 @@ class Stored:
     slots: dict[str, FloatArray] = field(default_factory=dict)  # the optimizer's state, (n_parameters,) each
     training: Training | None = None  # None: only a model was kept
     callbacks: list[CallbackState] = field(default_factory=list)
+
+    def state(self, names: Sequence[str]) -> TrainingState:
+        """Return the training's state, whose slots have these names in this order."""
+        if set(names) != set(self.slots):
+            found = tensors.shortened(", ".join(self.slots)) or "none"
+            raise CheckpointError(f"needs the state {', '.join(names) or 'none'}, not {found}")
+        if (training := self.training) is None:
+            raise CheckpointError("the file holds a model alone")
+        slots = np.array([self.slots[name] for name in names]).reshape(len(names), self.network.n_parameters)
+        position = Position(np.array(training[:3], dtype=np.int64), np.array(training[3:5]))
+        return TrainingState(State(self.parameters, slots, position=position), training.unfinished)
 
 
 def write(
