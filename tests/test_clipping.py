@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from build import OPTIMIZERS, PAIRS, build
+from build import BRIEF, OPTIMIZERS, build
 from rounding import bounds
 
 from briskmlp import Trainer
@@ -44,10 +44,9 @@ def test_training_follows_the_oracle(backend, name):
     assert np.abs(case.oracle_train(RATES)[0] - without.oracle_train(RATES)[0]).max() > 1e-5  # some were clipped
 
 
-@pytest.mark.parametrize("bias", ["neuron", "layer", "none"])
-@pytest.mark.parametrize(("loss", "output"), PAIRS, ids=str)
-def test_every_loss_and_bias(backend, dtype, loss, output, bias):
-    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden="leaky_relu", weighted=True)
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias"), BRIEF, ids=str)
+def test_every_activation_and_loss(backend, dtype, loss, output, hidden, bias):
+    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True)
     assert_trains_as_oracle(case, backend, RATES)
 
 

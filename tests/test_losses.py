@@ -29,7 +29,8 @@ Z = np.array([-3.0, -1.5, -1.0, -0.5, 0.25, 1.0, 1.25, 2.0, 8.0])  # exact in bo
 
 @pytest.mark.parametrize("slope", [0.01, 0.25])
 def test_leaky_relu_has_the_plans_slope(backend, dtype, slope):
-    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, slope=slope, n=30)
+    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, n=30)
+    case.plan.activation_parameters[:, 0] = slope
     (W1, W2), (b1, b2) = case.tensors(case.params)
 
     def f(values):
