@@ -42,7 +42,14 @@ def test_there_and_back(hidden, output, loss, bias, dtype):
     np.testing.assert_array_equal(parameters, case.params)
 
 
-PARAMETRISED = [nn.LeakyReLU(0.2), nn.ELU(0.5), nn.CELU(0.3), nn.Softplus(2, 30), nn.Hardtanh(-2, 0.5), nn.GELU("tanh")]
+PARAMETRISED = [
+    nn.LeakyReLU(0.2),
+    nn.ELU(0.5),
+    nn.CELU(0.3),
+    nn.Softplus(2.0, 30.0),
+    nn.Hardtanh(-2.0, 0.5),
+    nn.GELU("tanh"),
+]
 
 
 @pytest.mark.parametrize("activation", PARAMETRISED, ids=str)

@@ -84,9 +84,9 @@ def inferred():
 
 MODULES = {
     "module is a Doubled": lambda: Doubled(4, 3).double(),
-    "module's layer 1 is a GELU": lambda: network(nn.GELU()),
+    "module's layer 1 is a PReLU": lambda: network(nn.PReLU()),
     "module's layer 1 is a BatchNorm1d": lambda: network(nn.BatchNorm1d(6)),
-    "module's layer 1.0 is a SiLU": lambda: network(nn.Sequential(nn.SiLU())),
+    "module's layer 1.0 is a Softshrink": lambda: network(nn.Sequential(nn.Softshrink())),
     "module has no Linear": lambda: sequential(nn.Flatten()),
     "module's layer 0, ReLU.., comes before the first Linear": lambda: sequential(nn.ReLU(), nn.Linear(4, 3)),
     "module's layer 0, Dropout.*, comes before": lambda: sequential(nn.Dropout(0.1), nn.Linear(4, 3)),
@@ -95,8 +95,9 @@ MODULES = {
     ),
     "Softmax or Exp in a hidden layer": lambda: network(nn.Softmax(1)),
     "Softmax.dim=0., is not over the neurons": lambda: network(nn.Tanh(), nn.Softmax(0)),
-    "negative_slope 0.01, 0.1; accepted: one for all": lambda: network(nn.LeakyReLU(), nn.LeakyReLU(0.1)),
-    "negative_slope -0.1; accepted: one for all, 0 or more": lambda: network(nn.LeakyReLU(-0.1)),
+    "layer 1, LeakyReLU(negative_slope=-0.1), is not supported: negative_slope": lambda: network(nn.LeakyReLU(-0.1)),
+    "layer 1, CELU(alpha=-2), is not supported: alpha": lambda: network(nn.CELU(-2)),
+    "layer 1, Softplus(beta=1.0, threshold=1), is not supported: threshold": lambda: network(nn.Softplus(threshold=1)),
     "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
     "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
     "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),
@@ -176,12 +177,9 @@ def refused(message, module=None, loss_fn=None, optimizer=None, X=X, Y=Y, **argu
 
 
 OPTIMIZERS = {
-    "optimizer is a Adagrad": lambda m: optim.Adagrad(m.parameters()),
-    "optimizer has amsgrad=True": lambda m: optim.Adam(m.parameters(), amsgrad=True),
+    "optimizer is a Rprop": lambda m: optim.Rprop(m.parameters()),
+    "optimizer has maximize=True": lambda m: optim.NAdam(m.parameters(), maximize=True),
     "optimizer has maximize=True": lambda m: optim.SGD(m.parameters(), 0.1, maximize=True),
-    "optimizer has dampening=0.5": lambda m: optim.SGD(m.parameters(), 0.1, momentum=0.9, dampening=0.5),
-    "optimizer has centered=True": lambda m: optim.RMSprop(m.parameters(), centered=True),
-    "optimizer has momentum=0.9": lambda m: optim.RMSprop(m.parameters(), momentum=0.9),
     "optimizer has differentiable=True": lambda m: optim.SGD(m.parameters(), 0.1, differentiable=True),
     "optimizer does not have the module's 2.bias": lambda m: optim.Adam(list(m.parameters())[:-1]),
     "optimizer has 1 parameters that are not the module's": lambda m: optim.Adam(

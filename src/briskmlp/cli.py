@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from briskmlp._console import Result, abandon_stdout, note, write
-from briskmlp.operations.activations import HIDDEN, check_activation
-from briskmlp.operations.rules import OPTIMIZERS
 
-# Repeated here so that they are checked before anything else is imported or read; tests hold them to the library's
-# lists. Activations and optimizers are those of the tables, which need NumPy alone.
+# Repeated here so that they are checked before anything is imported or read; tests hold them to the library's lists.
 BACKENDS = ("auto", "native", "numba", "numpy")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "bfloat16")
@@ -27,7 +24,8 @@ PROFILE_COLUMNS = (
     "layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound",
 )  # fmt: skip
 
-ACTIVATION_HELP = f"{', '.join(HIDDEN)}; with parameters as in leaky_relu(0.2); default: %(default)s"
+ACTIVATION_HELP = "any hidden activation of Trainer, such as tanh, gelu or leaky_relu(0.2); default: %(default)s"
+OPTIMIZER_HELP = "any optimizer of briskmlp, such as SGD, Adam or RMSprop; default: %(default)s"
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
@@ -226,7 +224,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="stop after so many epochs (default: 10) without a lower loss on the validation rows, and keep the best",
     )
     group.add_argument("--batch-size", type=_integer(1), default=32, help="default: %(default)s")
-    group.add_argument("--optimizer", choices=list(OPTIMIZERS), default="Adam", help="default: %(default)s")
+    group.add_argument("--optimizer", type=_optimizer, default="Adam", metavar="NAME", help=OPTIMIZER_HELP)
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="default: the optimizer's")
     group.add_argument("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
@@ -248,7 +246,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", type=_integer(1), default=128, metavar="ROWS", help="default: %(default)s")
     group.add_argument("--steps", type=_integer(1), help="default: as many as take about two seconds")
     group.add_argument("--activation", type=_activation, default="relu", metavar="NAME", help=ACTIVATION_HELP)
-    group.add_argument("--optimizer", choices=list(OPTIMIZERS), default="SGD", help="default: %(default)s")
+    group.add_argument("--optimizer", type=_optimizer, default="SGD", metavar="NAME", help=OPTIMIZER_HELP)
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     group.add_argument("--precision", choices=PRECISIONS, default="highest", help="default: %(default)s")
     group = parser.add_argument_group("output")
@@ -276,8 +274,20 @@ def _integer(low: int) -> Callable[[str], int]:
 
 
 def _activation(text: str) -> str:
+    from briskmlp.operations.activations import HIDDEN, check_activation
+
     try:
         return check_activation("activation", text, HIDDEN)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _optimizer(text: str) -> str:
+    from briskmlp._messages import check_choice
+    from briskmlp.operations.rules import OPTIMIZERS
+
+    try:
+        return check_choice("optimizer", text, list(OPTIMIZERS))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -17,6 +17,7 @@ from briskmlp.convert.torch.read import Dense, check_no_hooks
 from briskmlp.data.inputs import check_targets
 from briskmlp.losses import OUTPUTS
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import chosen
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, DIVISOR_WEIGHT, HUBER_THRESHOLD
 
 NAMES: dict[type[nn.Module], str] = {
@@ -66,7 +67,12 @@ def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
     elif kind is nn.BCELoss:
         _require(output == "sigmoid", kind, "one that ends in Sigmoid", output)
     else:
-        _require(output in OUTPUTS[NAMES[kind]], kind, f"one that ends in {', '.join(OUTPUTS[NAMES[kind]])}", output)
+        _require(
+            chosen(output).row.name in OUTPUTS[NAMES[kind]],
+            kind,
+            f"one that ends in {', '.join(OUTPUTS[NAMES[kind]])}",
+            output,
+        )
     if tuple(np.shape(Y)) != (n, n_out):
         raise ValueError(f"Y has shape {tuple(np.shape(Y))}, but must have the shape of the outputs, {(n, n_out)}")
     mean = loss_fn.reduction == "mean"
