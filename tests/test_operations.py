@@ -30,8 +30,8 @@ def test_f_and_its_slope_where_they_are_hard(dtype, text):
     rounds = 10 + 2 * np.minimum(np.minimum(wide, 0) ** 2, 400) + (np.abs(wide) if text == "exp" else 0)
     assert (np.abs(A - expected) <= rounds * eps * np.abs(expected) + 2 * tiny).all()
     low, high = choice.row.range(*choice.values)
-    assert low <= A.min()
-    assert A.max() <= high
+    assert low <= A.min() <= (-50 if low == -np.inf else low + 0.01)
+    assert (50 if high == np.inf else high - 0.01) <= A.max() <= high
     with np.errstate(under="ignore"):
         slope = choice.through(np.ones_like(A), A if choice.slope(Z) is None else choice.slope(Z))
         expected = oracle.slope(text, wide, expected) * 1.0
