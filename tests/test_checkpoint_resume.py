@@ -52,7 +52,7 @@ class Recording(Checkpoint):
 
 @pytest.fixture(autouse=True)
 def _one_batch_per_call(monkeypatch):
-    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
 
 
 def resume(path, content, backend, inputs, epochs, callbacks=(), **arguments):
@@ -372,7 +372,7 @@ def test_another_isa_warns(tmp_path, monkeypatch):
 
 
 def test_every_epochs_counts_the_trainers_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.05)  # many epochs in a call
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.05)  # many epochs in a call
     trainer = make("mse", backend="numpy")
     trainer.fit(X, Y, epochs=2)
     keep = Recording(tmp_path / "run", every_epochs=5)

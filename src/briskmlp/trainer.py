@@ -14,14 +14,16 @@ import numpy as np
 
 from briskmlp._messages import check_choice, check_fraction, check_integer, check_number, describe_bytes
 from briskmlp.backends import dispatch
+from briskmlp.backends.contract import Position, State
 from briskmlp.backends.threads import thread_limit
-from briskmlp.callbacks import Callbacks
+from briskmlp.callbacks import Callbacks, states_of
+from briskmlp.callbacks.resuming import Pending
+from briskmlp.data.examples import Data
 from briskmlp.data.inputs import check_inputs, check_targets, check_weight
-from briskmlp.engine import Data, Engine
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.losses import check_loss, default_output, target_rules
-from briskmlp.metrics import check_metrics
+from briskmlp.metrics import METRICS, check_metrics
 from briskmlp.network import MAX_SIZE, FloatArray, Network
 from briskmlp.operations.activations import ActivationLike
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
@@ -29,8 +31,10 @@ from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.profiling import Profile
 from briskmlp.progress import progress_callback
 from briskmlp.random import MAX_SEED, draw_seed
-from briskmlp.storage import configuration, persistence
-from briskmlp.training import run
+from briskmlp.session import Columns, Session, TrainingState, drive
+from briskmlp.storage import checkpoint, configuration
+from briskmlp.storage.checkpoint import CheckpointError, Training
+from briskmlp.storage.tensors import shortened
 
 DTYPES = ("float32", "float64")
 # what the plan and the backend were made of
@@ -190,8 +194,8 @@ class Trainer:
         self._requested = backend
         self._process, self._busy = os.getpid(), threading.Lock()
         self._thread: int | None = None  # that of a running fit
-        self._pending: Any = None  # what a loaded file holds for the next fit
-        self._engine = self._make_engine()
+        self._pending: Pending | None = None  # what a loaded file holds for the next fit
+        self._session = self._new_session()
         initialize(self.network, initializer, self.seed, self.parameters)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -203,7 +207,7 @@ class Trainer:
             value = check_integer("batch_size", value, low=1, high=MAX_SIZE)
         super().__setattr__(name, value)
 
-    def _make_engine(self) -> Engine:
+    def _new_session(self) -> Session:
         """Lower the arguments to a plan, and choose what runs it."""
         plan = make_plan(
             self.network,
@@ -217,7 +221,7 @@ class Trainer:
             dropout=self.dropout,
             clip_norm=math.inf if self.clip_norm is None else self.clip_norm,
         )
-        return Engine(plan, self.dtype, self._requested, self.threads)
+        return Session(plan, self.dtype, self._requested, self.threads)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -285,10 +289,37 @@ class Trainer:
         history = History()
         with self._exclusive(), progress_callback(progress, epochs) as bar:
             hooks.add(bar)
-            if not persistence.begin(self, hooks):
-                run(self, self._engine, data, epochs, validation, metrics, hooks, history)
+            if self._pending is not None:
+                self._pending.resume(self, hooks, (self.backend, self.isa))
+            stopped = hooks.on_fit_begin(self)
+            self._pending = None  # not before: if a callback fails, the next fit is the first
+
+            def on_epochs(columns: Columns) -> bool:
+                history.extend({**columns, **self._scores(data, validation, metrics)})
+                return bool(hooks.callbacks) and hooks.on_epochs(self, history.last(len(columns["epoch"])))
+
+            if not stopped:
+                session, n, every = self._session, data.inputs.n, validation is not None or bool(metrics)
+                session.begin(min(self.batch_size or n, n), data)
+                try:
+                    drive(
+                        *(session, session.position.epoch + epochs, self.optimizer.rates, on_epochs),
+                        next_stop=lambda epoch: epoch + 1 if every else hooks.next_stop(epoch),
+                        on_call_end=lambda: hooks.on_kernel_call_end(self),
+                    )
+                finally:
+                    session.end()
             hooks.on_fit_end(self, history)
         return history
+
+    def _scores(self, data: Data, validation: Data | None, metrics: tuple[str, ...]) -> dict[str, list[float]]:
+        """Return the validation loss and the metrics as they are now, one value each."""
+        scores = {} if validation is None else {"val_loss": [self._session.loss(validation)]}
+        if metrics:
+            prefix, scored = ("", data) if validation is None else ("val_", validation)
+            A = self._session.predict(scored.inputs)
+            scores |= {prefix + name: [METRICS[name](A, scored.Y, scored.weight)] for name in metrics}
+        return scores
 
     def partial_fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Trainer:
         """Train one epoch on these rows; returns self. Errors are those of ``fit``.
@@ -314,7 +345,7 @@ class Trainer:
     def _exclusive(self) -> Iterator[None]:
         if self._process != os.getpid():  # a fork inherits a held lock, but not the thread that would release it
             self._process, self._busy = os.getpid(), threading.Lock()
-            self._engine.recover()
+            self._session.recover()
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another fit of this Trainer is running; a Trainer trains in one thread at a time")
         self._thread = threading.get_ident()
@@ -344,7 +375,7 @@ class Trainer:
         (64, 1)
         """
         with self._undisturbed():
-            profile = Profile(self._engine)
+            profile = Profile(self._session)
         try:
             yield profile
         finally:
@@ -379,7 +410,7 @@ class Trainer:
                 raise ValueError(f"out is {came}, but must be an ndarray of {self.dtype} {wanted}")
             if not (out.flags.c_contiguous and out.flags.writeable):
                 raise ValueError("out must be C-contiguous and writable")
-        return self._engine.predict(inputs, out)
+        return self._session.predict(inputs, out)
 
     def evaluate(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return the loss over these rows, divided by their weight; the l2 term is left out.
@@ -394,7 +425,7 @@ class Trainer:
         float
             In the units of the loss: for mse those of Y², for cross_entropy nats.
         """
-        return self._engine.loss(self._check_data(X, Y, sample_weight))
+        return self._session.loss(self._check_data(X, Y, sample_weight))
 
     def loss_and_gradient(self, X: Any, Y: Any, sample_weight: Any = None) -> tuple[float, Gradient]:
         """Return what backpropagation computes for these rows as one batch: the loss, l2 included, and its gradient.
@@ -417,7 +448,7 @@ class Trainer:
         >>> E, gradient.weights[0]
         (1.0, array([[6.]], dtype=float32))
         """
-        E, flat = self._engine.gradient(self._check_data(X, Y, sample_weight))
+        E, flat = self._session.gradient(self._check_data(X, Y, sample_weight))
         return E, Gradient(self.network, flat)
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -425,7 +456,7 @@ class Trainer:
     @property
     def parameters(self) -> FloatArray:
         """All weights and biases, W1 b1 W2 b2 …, flat: (n_parameters,), writable."""
-        return self._engine.parameters
+        return self._session.parameters
 
     @property
     def weights(self) -> list[FloatArray]:
@@ -440,12 +471,17 @@ class Trainer:
     @property
     def epoch(self) -> int:
         """Epochs completed."""
-        return self._engine.position.epoch
+        return self._session.position.epoch
+
+    @property
+    def step(self) -> int:
+        """Steps made."""
+        return self._session.position.step
 
     @property
     def backend(self) -> str:
         """Name of the backend that was chosen."""
-        return self._engine.choice.backend.NAME
+        return self._session.choice.backend.NAME
 
     @property
     def isa(self) -> str | None:
@@ -454,19 +490,19 @@ class Trainer:
         Such as ``"avx512"``; ``"avx512_bf16"``, which multiplies bfloat16 alone, where another precision than
         ``"highest"`` was asked for and the processor has it; ``"amx"`` where ``BRISKMLP_ISA`` asked for it.
         """
-        return self._engine.choice.isa
+        return self._session.choice.isa
 
     def explain(self) -> str:
         """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
-        engine = self._engine
+        session = self._session
         lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
-        reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
+        reasons = dispatch.reasons(session.choice, session.plan, self.dtype)
         lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-        arithmetic = dispatch.arithmetic(engine.choice, engine.plan)
+        arithmetic = dispatch.arithmetic(session.choice, session.plan)
         lines += [] if arithmetic is None else [f"precision: {arithmetic}"]
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
-        lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")
+        lines.append(f"memory: about {describe_bytes(session.memory())} while training, beside the data")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -483,7 +519,9 @@ class Trainer:
         """The constructor's arguments other than the architecture, as JSON values."""
         return configuration.describe(self)
 
-    def save(self, path: str | PathLike[str], *, callbacks: Iterable[Any] = ()) -> None:
+    def save(
+        self, path: str | PathLike[str], *, callbacks: Iterable[Any] = (), config: dict[str, Any] | None = None
+    ) -> None:
         """Write a safetensors file from which training goes on with the same bits, in place of what is there.
 
         It holds weights, configuration, seed, optimizer state and position, inside an epoch too; what was at ``path``
@@ -497,6 +535,8 @@ class Trainer:
             ``bias="layer"``, whose one bias per layer PyTorch has not; ``to_torch`` repeats it.
         callbacks : iterable
             Those of ``fit`` whose states are kept, as the callback `Checkpoint` does.
+        config : dict, optional
+            JSON values to keep beside the trainer's own ``configuration``, in which `load` does not look for them.
 
         Raises
         ------
@@ -524,7 +564,21 @@ class Trainer:
         ([3, 4, 5], True)
         """
         with self._undisturbed():
-            persistence.save(self, path, callbacks)
+            state, unfinished = self._session.training_state()
+            names, position = configuration.slot_names(self.optimizer), state.position
+            (epoch, batch, step), (loss_sum, divisor_sum) = position.counts.tolist(), position.sums.tolist()
+            scalars = dict(zip(configuration.scalar_names(self.optimizer), state.scalars.tolist(), strict=True))
+            where = self.backend, self.isa, scalars
+            pending = [] if self._pending is None else self._pending.callbacks
+            checkpoint.write(
+                path,
+                self.network,
+                state.parameters,
+                {**self.configuration, **(config or {})},
+                slots=dict(zip(names, state.slots, strict=True)),
+                training=Training(epoch, batch, step, loss_sum, divisor_sum, unfinished, *where),
+                callbacks=states_of(callbacks) or pending,
+            )
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
@@ -550,16 +604,58 @@ class Trainer:
         CheckpointError
             The file is not one of ours, is damaged, or comes from a newer version.
         """
-        return persistence.load(cls, path, backend=backend, threads=threads)
+        stored = checkpoint.read(path)
+        network, file = stored.network, os.fspath(path)
+        try:
+            trainer = cls(
+                network.layers,
+                hidden=network.hidden,
+                output=network.output,
+                bias=network.bias,
+                initializer=stored.parameters,
+                dtype=stored.parameters.dtype,
+                backend=backend,
+                threads=threads,
+                **configuration.restore(stored.config),
+            )
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{file}: no Trainer can be made of it: {shortened(error)}") from error
+        if (training := stored.training) is None:  # a model alone
+            return trainer
+        names, scalar_names = configuration.slot_names(trainer.optimizer), configuration.scalar_names(trainer.optimizer)
+        needed, scalars = (*names, *scalar_names), training.scalars or {}
+        if set(needed) != {*stored.slots, *scalars}:
+            found = shortened(", ".join([*stored.slots, *scalars])) or "none"
+            raise CheckpointError(
+                f"{file}: {trainer.optimizer!r} needs the state {', '.join(needed) or 'none'}, not {found}"
+            )
+        slots = np.array([stored.slots[name] for name in names]).reshape(len(names), network.n_parameters)
+        position = Position(np.array(training[:3], dtype=np.int64), np.array(training[3:5]))
+        state = State(
+            stored.parameters, slots, np.array([scalars[name] for name in scalar_names], float), position=position
+        )
+        trainer._session.restore(TrainingState(state, training.unfinished))
+        trained_on = (training.backend, training.isa) if training.step else None
+        trainer._pending = Pending(file, stored.callbacks, trained_on)
+        return trainer
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_busy"}
-        return state | {"_engine": self._engine.learned()}
+        state, unfinished = self._session.training_state()
+        learned = {**vars(state), "position": vars(state.position), "unfinished": unfinished}
+        return {name: value for name, value in vars(self).items() if name != "_busy"} | {"_session": learned}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _process=os.getpid(), _busy=threading.Lock(), _thread=None)
-        self._engine = self._make_engine()
-        self._engine.take_over(state["_engine"])
+        learned = self.__dict__.pop("_engine", None)  # of before there were sessions
+        if learned is not None:
+            position = Position(learned["counts"], learned["sums"])
+            learned = State(learned["parameters"], learned["state"], position=position), learned["unfinished"]
+        else:
+            values = dict(state["_session"])
+            unfinished, position = values.pop("unfinished"), Position(**values.pop("position"))
+            learned = State(**values, position=position), unfinished
+        self._session = self._new_session()
+        self._session.restore(TrainingState(*learned))
 
     # --- in other formats ---------------------------------------------------------------------------------------------
 

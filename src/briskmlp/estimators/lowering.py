@@ -13,8 +13,8 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 
 from briskmlp._messages import check_number
 from briskmlp.data.arrays import in_place
+from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
-from briskmlp.engine import Data
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan, rule_fields

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from briskmlp.backends.threads import blas_threads
-from briskmlp.engine import Data
+from briskmlp.data.examples import Data
 from briskmlp.estimators.lowering import (
     HIDDEN_ACTIVATIONS,
     data_of,
@@ -117,7 +117,7 @@ class Perceptron(StochasticSolver):
             self._batch = self._prepare(X, y, weight)
             # Between evaluations L-BFGS wants little of BLAS, whose threads then spin where the kernels' are to run.
             model = self._batch[1]
-            alone = nullcontext() if model is None or model.engine.backend.USES_BLAS else blas_threads(1)
+            alone = nullcontext() if model is None or model.session.backend.USES_BLAS else blas_threads(1)
             with alone, fit_task(self, X, lambda: self._as_given(y), sample_weight, 0):
                 super()._fit_lbfgs(X, y, weight, *buffers)
         finally:
@@ -144,7 +144,7 @@ class Perceptron(StochasticSolver):
             return loss_and_gradient
         self._unpack(packed_coef_inter)
         model.take(self.coefs_, self.intercepts_)
-        loss, flat = model.engine.gradient(data)
+        loss, flat = model.session.gradient(data)
         tensors = model.network.weights(flat) + model.network.biases(flat)
         return np.float64(loss), np.concatenate([tensor.ravel() for tensor in tensors])
 
@@ -161,15 +161,15 @@ class Perceptron(StochasticSolver):
         model = vars(self).get("_model") or self._bind()
         if not model.has(self) or model.activation != self.activation:  # the user's own arrays stay the user's
             model = Model.of(self, self.out_activation_)
-        model.engine.threads = self.n_threads
+        model.session.threads = self.n_threads
         must = needs_kernels(self) or output is not None
-        dtype = model.engine.dtype if self.dtype is not None else np.result_type(X.dtype, model.engine.dtype)
+        dtype = model.session.dtype if self.dtype is not None else np.result_type(X.dtype, model.session.dtype)
         if self.dtype is not None:
             X = _cast(X, dtype)
         if (is_sparse(X) or dtype not in _FLOATS) and not must:
             A: FloatArray = super()._forward_pass_fast(X, check_input=False)
             return A
-        if output is not None or dtype != model.engine.dtype:
+        if output is not None or dtype != model.session.dtype:
             model = model.variant(self, output or self.out_activation_, dtype if dtype in _FLOATS else _FLOATS[1])
         return model.predict(X)
 

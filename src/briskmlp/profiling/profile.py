@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.backends import native
@@ -15,10 +15,8 @@ from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.picture import draw
 from briskmlp.profiling.rows import Row, make_rows
 from briskmlp.profiling.trace import trace_events
+from briskmlp.session import Session
 from briskmlp.storage.files import written
-
-if TYPE_CHECKING:
-    from briskmlp.engine import Engine
 
 MILLISECOND = 10**6  # in which a clock's rate is found to 0.1 %
 COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
@@ -65,19 +63,19 @@ class Profile:
     (8, 8, [8])
     """
 
-    def __init__(self, engine: Engine) -> None:
-        if engine.recording is not None:
+    def __init__(self, session: Session) -> None:
+        if session.recording is not None:
             raise RuntimeError("this Trainer is being profiled already; leave the first profile before the next")
-        self._engine = engine
+        self._session = session
         self._begin = self._now()
         self._end: tuple[int, int] | None = None
-        workers = thread_limit(engine.threads) if engine.backend is native else 1
-        self._recording = Recording(make_record(len(engine.plan.activations), workers))
+        workers = thread_limit(session.threads) if session.backend is native else 1
+        self._recording = Recording(make_record(len(session.plan.activations), workers))
         self._machine: Machine | None = None
         self._why: str | None = None  # there is none
-        self._plan = engine.plan
-        self.backend, self.isa, self.dtype = engine.backend.NAME, engine.choice.isa, engine.dtype.name
-        engine.record(self._recording)
+        self._plan = session.plan
+        self.backend, self.isa, self.dtype = session.backend.NAME, session.choice.isa, session.dtype.name
+        session.record(self._recording)
 
     def clear(self) -> None:
         """Forget what was recorded so far, such as a first step, which maps the memory of a workspace."""
@@ -90,12 +88,12 @@ class Profile:
         """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
         if self._end is None:
             self._end = self._now(self._begin[1] + MILLISECOND)
-            self._engine.record(None)
+            self._session.record(None)
 
     def _now(self, after: int = 0) -> tuple[int, int]:
         """Return the time by the backend's clock and the system's, if need be after waiting."""
         while True:
-            now = self._engine.backend.ticks(), time.monotonic_ns()
+            now = self._session.backend.ticks(), time.monotonic_ns()
             if now[1] >= after:
                 return now
 
@@ -110,7 +108,7 @@ class Profile:
     @property
     def rows(self) -> list[Row]:
         """One per layer and phase that had any call, layer after layer."""
-        itemsize = self._engine.dtype.itemsize
+        itemsize = self._session.dtype.itemsize
         return make_rows(self._recording.record, self._plan, self.isa, itemsize, self._ticks_per_second, self.machine)
 
     @property
@@ -157,7 +155,7 @@ class Profile:
 
     def _peak_threads(self) -> int:
         """Threads that could have worked: other backends leave large products to BLAS, which has the Trainer's."""
-        return self.threads if self.backend == "native" else thread_limit(self._engine.threads)
+        return self.threads if self.backend == "native" else thread_limit(self._session.threads)
 
     # --- shown -------------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Training(NamedTuple):
     unfinished: tuple[int, int] | None  # batch size and checksum of the data, inside an epoch
     backend: str
     isa: str | None
+    scalars: Mapping[str, float] | None = None  # what the optimizer keeps beside its slots; in files only if it does
 
 
 @dataclass
@@ -121,6 +122,8 @@ def write(
     }
     if training is not None:
         described["training"] = training._asdict()
+        if not training.scalars:
+            del described["training"]["scalars"]
     if callbacks:
         described["callbacks"] = [_describe_callback(i, *callback, arrays) for i, callback in enumerate(callbacks)]
     try:
@@ -271,7 +274,7 @@ def _finite(file: Reader, name: str) -> FloatArray:
 
 def _parse_training(described: Any) -> Training:
     """Check each value, because kernels trust positions."""
-    if not isinstance(described, dict) or described.keys() != set(Training._fields):
+    if not isinstance(described, dict) or described.keys() | {"scalars"} != set(Training._fields):
         raise CheckpointError(f"its training is not an object of {', '.join(Training._fields)}")
     for name in ("epoch", "batch", "step"):
         valid = type(described[name]) is int and 0 <= described[name] <= MAX_COUNT
@@ -282,6 +285,9 @@ def _parse_training(described: Any) -> Training:
     cut = described["unfinished"]
     valid = cut is None or (isinstance(cut, list) and len(cut) == 2 and all(type(number) is int for number in cut))
     require(valid, "unfinished of its training is not two whole numbers, nor null")
+    scalars = described.get("scalars", {})
+    valid = isinstance(scalars, dict) and all(type(n) in (int, float) and abs(n) <= 1e308 for n in scalars.values())
+    require(valid, "scalars of its training are not finite numbers")
     backend, isa = described["backend"], described["isa"]
     require(isinstance(backend, str) and (isa is None or isinstance(isa, str)), "its training has no valid backend")
     return Training(**described | {"unfinished": cut if cut is None else tuple(cut)})
