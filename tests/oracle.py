@@ -34,6 +34,11 @@ def softmax(Z):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def softplus(Z):
+    """log(1 + exp(Z)): a sum of two positive numbers, neither of which overflows."""
+    return np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z)))
+
+
 def normal(Z):
     """The standard normal distribution function: erfc keeps its lower tail's digits."""
     return np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[float])(Z)
@@ -47,7 +52,7 @@ def gelu_tanh_slope(Z, A):
 
 
 def mish_slope(Z, A):
-    t = np.tanh(np.logaddexp(0, Z))
+    t = np.tanh(softplus(Z))
     return t + Z * (1 - t**2) * sigmoid(Z)
 
 
@@ -76,7 +81,7 @@ ACTIVATION = {
         lambda Z, A, alpha=1.0: np.where(Z > 0, 1.0, np.exp(np.minimum(Z, 0) / alpha)),
     ),
     "softplus": (
-        lambda Z, beta=1.0, threshold=20.0: np.where(beta * Z > threshold, Z, np.logaddexp(0, beta * Z) / beta),
+        lambda Z, beta=1.0, threshold=20.0: np.where(beta * Z > threshold, Z, softplus(beta * Z) / beta),
         lambda Z, A, beta=1.0, threshold=20.0: np.where(beta * Z > threshold, 1.0, sigmoid(beta * Z)),
     ),
     "softsign": (lambda Z: Z / (1 + np.abs(Z)), lambda Z, A: 1 / (1 + np.abs(Z)) ** 2),
@@ -85,14 +90,14 @@ ACTIVATION = {
         lambda Z, A, low=-1.0, high=1.0: (low < Z) & (high > Z),
     ),
     "relu6": (lambda Z: np.minimum(np.maximum(Z, 0), 6), lambda Z, A: (Z > 0) & (Z < 6)),
-    "log_sigmoid": (lambda Z: -np.logaddexp(0, -Z), lambda Z, A: sigmoid(-Z)),
+    "log_sigmoid": (lambda Z: -softplus(-Z), lambda Z, A: sigmoid(-Z)),
     "gelu": (
         lambda Z: Z * normal(Z),
         lambda Z, A: normal(Z) + Z * np.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi),
     ),
     "gelu_tanh": (lambda Z: Z * sigmoid(2 * GELU[0] * (Z + GELU[1] * Z**3)), gelu_tanh_slope),
     "silu": (lambda Z: Z * sigmoid(Z), lambda Z, A: sigmoid(Z) * (1 + Z * sigmoid(-Z))),
-    "mish": (lambda Z: Z * np.tanh(np.logaddexp(0, Z)), mish_slope),
+    "mish": (lambda Z: Z * np.tanh(softplus(Z)), mish_slope),
     "hardswish": (
         lambda Z: Z * np.minimum(np.maximum(Z + 3, 0), 6) / 6,
         lambda Z, A: np.where(Z <= -3, 0.0, np.where(Z >= 3, 1.0, (2 * Z + 3) / 6)),
@@ -122,14 +127,14 @@ def _forward(weights, biases, activations, X, masks=None):
     """A[0…L] before dropout, each (n, n_out of its layer), and Z[1…L]. `masks` has one M per hidden layer."""
     assert not {"softmax", "exp"} & {*activations[:-1]}, "softmax and exp are output activations"
     X = np.asarray(X, dtype=float)
-    A, all_Z = [X.reshape(len(X), -1)], []
+    A, sums = [X.reshape(len(X), -1)], []
     for W, b, name, M in zip(weights, biases, activations, _below(masks, len(weights)), strict=True):
         Z = (A[-1] * M) @ np.asarray(W, dtype=float)
         if len(b):  # a (1,) bias broadcasts over the layer
             Z = Z + np.asarray(b, dtype=float)
-        all_Z.append(Z)
+        sums.append(Z)
         A.append(activate(name, Z))
-    return A, all_Z
+    return A, sums
 
 
 def _below(masks, n_layers):

@@ -40,7 +40,11 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"l2": -0.1}, ValueError, "l2 is -0.1, but must be >= 0"),
     ({"l2": float("nan")}, ValueError, "l2 is nan"),
     ({"l2": "0.1"}, TypeError, "l2 must be a number, got '0.1'"),
-    ({"loss": "poisson", "output": "relu"}, ValueError, "cannot be trained with output 'relu'; .* poisson with exp, softplus;"),
+    (
+        {"loss": "poisson", "output": "relu"},
+        ValueError,
+        "cannot be trained with output 'relu'; .* poisson with exp, softplus;",
+    ),
     ({"output": "exp"}, ValueError, "loss 'mse' cannot be trained with output 'exp'"),
     ({"hidden": "exp"}, ValueError, "hidden is 'exp', but must be one of"),
     ({"dropout": 1.0}, ValueError, "dropout is 1.0, but must be >= 0 and < 1"),
