@@ -154,6 +154,16 @@ class Case:
         return self.flat(weights, biases), np.array(losses)
 
 
+def assert_trains_as_oracle(case, backend, rates):
+    case.needs(backend)
+    params, _, losses = case.train(backend, rates)
+    expected, expected_losses = case.oracle_train(rates)
+    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
+    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
+    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
 def build(
     layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
     labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0, **form,

@@ -7,7 +7,17 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from build import COVERING, OPTIMIZERS, Guards, build, guarded, oracle_optimizer, runnable, sklearn_form
+from build import (
+    COVERING,
+    OPTIMIZERS,
+    Guards,
+    assert_trains_as_oracle,
+    build,
+    guarded,
+    oracle_optimizer,
+    runnable,
+    sklearn_form,
+)
 from rounding import bounds
 
 from briskmlp.backends.contract import LOSS_NOT_FINITE, Examples, Steps
@@ -392,16 +402,6 @@ def test_decoupled_decay_shrinks_the_weights_of_any_rule(backend, dtype):
 
 
 # --- train -----------------------------------------------------------------------------------------------------------
-
-
-def assert_trains_as_oracle(case, backend, rates):
-    case.needs(backend)
-    params, _, losses = case.train(backend, rates)
-    expected, expected_losses = case.oracle_train(rates)
-    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
-    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
-    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
-    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
 
 
 SCHEDULES = [Constant(1.0), StepDecay(1.0, every=3, factor=0.5), Cosine(1.0, epochs=8), InverseScaling(1.0)]

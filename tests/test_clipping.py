@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from build import BRIEF, OPTIMIZERS, build
+from build import BRIEF, OPTIMIZERS, assert_trains_as_oracle, build
 from rounding import bounds
 
 from briskmlp import Trainer
@@ -25,15 +25,6 @@ def clipped_case(**arguments):
         weight = 5 if case.weight is None else case.weight[rows].sum()
         norms.append(np.linalg.norm(case.oracle_gradient(rows)[1]) / weight)
     return replace(case, plan=case.plan._replace(clip_norm=0.8 * float(min(norms))))
-
-
-def assert_trains_as_oracle(case, backend, rates):
-    params, _, losses = case.train(backend, rates)
-    expected, expected_losses = case.oracle_train(rates)
-    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
-    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
-    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
-    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -144,6 +144,17 @@ def test_poisson_of_a_count_of_0_and_of_a_rate_near_0(backend, dtype):
     np.testing.assert_allclose(delta, [0, -1, 0], rtol=float(np.finfo(dtype).eps), atol=1e-30)
 
 
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_poisson_of_softplus_near_0(backend, dtype, beta):
+    """log A is βz - log β, and f'/A is β, also where A is subnormal or 0; E = A - Y + Y log(Y / A)."""
+    z, Y = np.array([-30.0, -95.0, -500.0, -500.0, -1e4]), np.array([2.0, 1.0, 3.0, 0.0, 1.0])
+    case = single(f"softplus({beta}, 20.0)", "poisson", dtype, z, Y).needs(backend)
+    losses, delta = each(case, backend)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(losses, -Y + xlogy(Y, Y) - Y * (beta * z - math.log(beta)), rtol=4 * eps, atol=1e-12)
+    np.testing.assert_allclose(delta, -beta * Y, rtol=64 * eps, atol=1e-12)
+
+
 def test_a_rate_that_overflows_is_divergence(backend, dtype):
     case = single("exp", "poisson", dtype, [1000.0], [1.0])
     assert np.isinf(case.forward(backend)[0, 0])
