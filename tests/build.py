@@ -6,11 +6,11 @@ import numpy as np
 import oracle
 import pytest
 
-from briskmlp.backends.contract import Examples, Position, State, Steps
+from briskmlp.backends.contract import Examples, State, Steps
 from briskmlp.network import Network
 from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
 from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
-from briskmlp.operations.rules import BY_CODE, Lowered
+from briskmlp.operations.rules import Lowered
 from briskmlp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.plan import make_plan
 

@@ -244,15 +244,8 @@ def test_text_option_makes_numbers_categories(data, report):
     assert told["layers"][0] == 1 + 4 + 3
 
 
-@pytest.mark.parametrize("names", ["BACKENDS", "OPTIMIZERS", "ACTIVATIONS", "DTYPES"])
-def test_choices_are_the_librarys(names):
-    library = {
-        "BACKENDS": dispatch.CHOICES,
-        "OPTIMIZERS": tuple(optimizers.OPTIMIZERS),
-        "ACTIVATIONS": network.HIDDEN_ACTIVATIONS,
-        "DTYPES": trainer.DTYPES,
-    }
-    assert getattr(cli, names) == library[names]
+def test_choices_are_the_librarys():
+    assert (cli.BACKENDS, cli.DTYPES) == (dispatch.CHOICES, trainer.DTYPES)
 
 
 # Checkpoints

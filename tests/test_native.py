@@ -948,8 +948,8 @@ def exp(x):
         ("exp", lambda x: np.exp(np.where(x < 88.72, x, np.nan))),  # the largest float32 number is e^88.722…
     ],
 )
-def test_activations_of_2_to_24_numbers_are_within_two_ulp(isa, output, exact):
-    """One of each 256 neighbouring float32 numbers, as far as kernels/check.sh does not take them all.
+def test_activations_of_2_to_22_numbers_are_within_two_ulp(isa, output, exact):
+    """One of each 1024 neighbouring float32 numbers, as far as kernels/check.sh does not take them all.
 
     float64's functions stand for the exact ones: their errors are 2^-28 ulp of float32. Results below the smallest
     normal number are flushed to 0, or correct.
@@ -961,8 +961,8 @@ def test_activations_of_2_to_24_numbers_are_within_two_ulp(isa, output, exact):
     assert trainer.isa == isa
     trainer.weights[0][0] = [1, 0] if output == "softmax" else 1
     rng, smallest, chunk = np.random.default_rng(0), np.finfo("float32").smallest_normal, 2**21
-    for start in range(0, 2**24, chunk):
-        bits = np.arange(start, start + chunk, dtype=np.uint32) * 256 + rng.integers(256, size=chunk, dtype=np.uint32)
+    for start in range(0, 2**22, chunk):
+        bits = np.arange(start, start + chunk, dtype=np.uint32) * 1024 + rng.integers(1024, size=chunk, dtype=np.uint32)
         x = bits.view(np.float32)
         x = x[np.isfinite(x)]
         got = trainer.predict(x)[:, 0].astype(float)

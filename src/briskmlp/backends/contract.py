@@ -105,7 +105,7 @@ class State:
     slots : ndarray, shape (n_slots, n_parameters)
         What the update rule keeps of each parameter.
     scalars : ndarray, shape (n_scalars,), float64
-        What it keeps beside.
+        What it keeps beside; no rule has any so far.
     statistics : ndarray, shape (n_statistics,)
         What no gradient moves, such as a normalisation's means; no layer has any so far.
     position : Position
@@ -120,10 +120,11 @@ class State:
     @classmethod
     def initial(cls, plan: Plan, dtype: np.dtype[Any]) -> State:
         """Return the state of a training that has not begun, whose parameters are still to be drawn."""
-        n, scalars, statistics = plan.n_parameters, np.zeros(plan.n_scalars), np.zeros(plan.n_statistics, dtype)
+        n = plan.n_parameters
         slots = aligned_zeros(plan.n_slots * n, dtype).reshape(plan.n_slots, n)
+        scalars = np.zeros(plan.n_scalars)
         BY_CODE[plan.rule].fill(slots, scalars, plan.hyper)
-        return cls(aligned_zeros(n, dtype), slots, scalars, statistics)
+        return cls(aligned_zeros(n, dtype), slots, scalars, np.zeros(plan.n_statistics, dtype))
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:

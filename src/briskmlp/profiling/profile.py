@@ -1,4 +1,4 @@
-"""The profile of one Trainer: recorded by its backend's kernels, read here."""
+"""The profile of one Trainer, recorded by its backend's kernels."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ MODELLED = (
 
 
 class Profile:
-    """Where a Trainer's training spends its time, as ``with trainer.profile() as p`` gives it.
+    """The time that a Trainer's training spends in each layer and phase, from ``with trainer.profile() as p``.
 
-    Each step is cut into laps by the kernels themselves, of which a second instantiation is used that reads a clock:
-    the numbers that are learned stay the same, to the bit. Of steps of fewer than 10 MFLOP, 100 on the NumPy backend,
-    one in n is recorded, n a function of the shape of the first training, and times are scaled to all of them.
-    ``predict`` and ``evaluate`` are not recorded, nor is validation.
+    The kernels record the time of each phase; the results of training stay the same bits. Of steps of fewer than
+    10 MFLOP (100 MFLOP on the NumPy backend), only one in n is recorded, where n depends on the shape of the first
+    training, and times are scaled to all steps. ``predict``, ``evaluate`` and validation are not recorded.
 
     Attributes
     ----------
@@ -45,11 +44,11 @@ class Profile:
         ``"memory"``, ``"cache"``: faster than memory could be, ``"barrier"``, or ``"overhead"``: below a tenth of the
         roofline).
     machine : Machine or None
-        This machine's peak and bandwidth; measured at first use and kept in the user's cache directory.
+        This machine's peak and bandwidth, measured at first use and cached in the user's cache directory.
     steps, sampled, every : int
-        Steps made, those recorded, and that one in ``every`` is.
+        Number of steps, and of those recorded, one in ``every``.
     seconds, step_seconds : float
-        Of all kernel calls; of all steps in them, scaled where not each was recorded.
+        Time of all kernel calls, and of all steps in them, scaled if not all were recorded.
 
     Examples
     --------
@@ -78,20 +77,20 @@ class Profile:
         session.record(self._recording)
 
     def clear(self) -> None:
-        """Forget what was recorded so far, such as a first step, which maps the memory of a workspace."""
+        """Discard what was recorded so far, such as a first step, which also allocates the workspace."""
         record = self._recording.record
         for name in (*HEAD[1:], "counts"):
             record[name] = 0
         self._recording.seconds = 0.0
 
     def close(self) -> None:
-        """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
+        """Stop recording; what was recorded is kept."""
         if self._end is None:
             self._end = self._now(self._begin[1] + MILLISECOND)
             self._session.record(None)
 
     def _now(self, after: int = 0) -> tuple[int, int]:
-        """Return the time by the backend's clock and the system's, if need be after waiting."""
+        """Return the time by the backend's clock and the system's, after waiting if necessary."""
         while True:
             now = self._session.backend.ticks(), time.monotonic_ns()
             if now[1] >= after:
@@ -99,7 +98,7 @@ class Profile:
 
     @property
     def _ticks_per_second(self) -> float:
-        """The rate of the backend's clock, against the system's: over the whole profile, a millisecond at least."""
+        """The rate of the backend's clock, measured against the system's over the whole profile, at least 1 ms."""
         ticks, nanoseconds = self._end or self._now(self._begin[1] + MILLISECOND)
         return (ticks - self._begin[0]) / (nanoseconds - self._begin[1]) * 1e9
 
@@ -107,28 +106,28 @@ class Profile:
 
     @property
     def rows(self) -> list[Row]:
-        """One per layer and phase that had any call, layer after layer."""
+        """One per layer and phase with any calls, in the order of the layers."""
         itemsize = self._session.dtype.itemsize
         return make_rows(self._recording.record, self._plan, self.isa, itemsize, self._ticks_per_second, self.machine)
 
     @property
     def steps(self) -> int:
-        """Steps made."""
+        """Number of steps."""
         return int(self._recording.record[0]["steps"])
 
     @property
     def sampled(self) -> int:
-        """Steps recorded."""
+        """Number of steps recorded."""
         return int(self._recording.record[0]["sampled"])
 
     @property
     def every(self) -> int:
-        """Of how many steps one is recorded; 0 before any training."""
+        """One in so many steps is recorded; 0 before any training."""
         return int(self._recording.record[0]["every"])
 
     @property
     def threads(self) -> int:
-        """The largest team that made a step."""
+        """The largest number of threads that ran a step."""
         return max(1, int((self._recording.record["sampled"] > 0).sum()))
 
     @property
@@ -138,7 +137,7 @@ class Profile:
 
     @property
     def step_seconds(self) -> float:
-        """The time of all steps, mean of the threads, scaled from those that were recorded."""
+        """The time of all steps, averaged over the threads and scaled from the recorded steps."""
         record = self._recording.record
         recorded = record["sampled"].sum()
         return float(record["ticks"].sum() / recorded / self._ticks_per_second * self.steps) if recorded else 0.0
@@ -154,7 +153,7 @@ class Profile:
         return self._machine
 
     def _peak_threads(self) -> int:
-        """Threads that could have worked: other backends leave large products to BLAS, which has the Trainer's."""
+        """Return the number of threads for the peak; on other backends, BLAS uses the Trainer's threads."""
         return self.threads if self.backend == "native" else thread_limit(self._session.threads)
 
     # --- shown -------------------------------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ class Profile:
         Parameters
         ----------
         sort_by : {"layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound"}
-            Numbers descend.
+            Numeric columns are sorted in descending order.
         """
         check_choice("sort_by", sort_by, COLUMNS)
         rows, machine = self.rows, self.machine
@@ -217,7 +216,7 @@ class Profile:
         return f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps{calls}"
 
     def to_json(self) -> str:
-        """Return all of it as a JSON object: ``rows``, ``machine`` and what ``table`` says beside them."""
+        """Return the profile as a JSON object: ``rows``, ``machine`` and the totals of ``table``."""
         machine = self.machine
         report = {
             "layers": self._plan.layers.tolist(),
@@ -238,7 +237,7 @@ class Profile:
         Parameters
         ----------
         path : str or path-like
-            Of a JSON file, which is replaced whole or not at all.
+            Path of a JSON file, which is replaced atomically.
 
         Raises
         ------
@@ -262,7 +261,7 @@ class Profile:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    """Return a row as text, with a dash where there is nothing to tell."""
+    """Return the cells of a row as text, with a dash for missing values."""
     return (
         str(row.layer or "all"),
         row.phase,

@@ -1,4 +1,4 @@
-"""The workspace; what a Plan's numbers stand for: tensors in a flat buffer, and rows of the tables.
+"""The workspace, and what a Plan's numbers stand for: tensors in a flat buffer, and rows of the tables.
 
 Also which floating-point warnings are silenced.
 """

@@ -25,13 +25,13 @@ def clip(grad: FloatArray, largest: float) -> None:
 def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     """Move the parameters by one step of the plan's rule, and count it."""
     state.position.counts[2] += 1
-    rule, step = BY_CODE[plan.rule], state.position.step
+    params, step, rule = state.parameters, state.position.step, BY_CODE[plan.rule]
     hyper = tuple(plan.hyper[: len(rule.hyper)].tolist())
     if rule.advance is not None:
         rule.advance(state.scalars, hyper, step)
     for tensor, part in enumerate(parts(plan)):
         lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
-        w, g, decay = state.parameters[part], grad[part], float(plan.decay[tensor])
+        w, g, decay = params[part], grad[part], float(plan.decay[tensor])
         if decay and plan.decoupled:
             w -= lr * decay * w
         elif decay:

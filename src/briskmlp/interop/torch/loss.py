@@ -1,4 +1,4 @@
-"""PyTorch's losses in the terms of a Plan.
+"""Lowering of PyTorch's losses to a Plan.
 
 A kernel multiplies a batch's gradient Σ w·∂E by ``loss_scale`` and divides it as the plan's ``divisor`` says. PyTorch's
 elementwise "mean" also divides by n_out; its "sum" divides by nothing; and class weights count in the divisor of labels
@@ -30,7 +30,7 @@ NAMES: dict[type[nn.Module], str] = {
 
 
 class Task(NamedTuple):
-    """A loss, and the targets it is to be had on."""
+    """A loss and its targets, as kernels read them."""
 
     loss: str
     output: str  # of the network: the activation that PyTorch has in the loss is ours
@@ -42,12 +42,12 @@ class Task(NamedTuple):
 
 
 def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
-    """Return what ``loss_fn`` asks of the ``n`` rows Y.
+    """Lower ``loss_fn`` with the ``n`` rows Y.
 
     Raises
     ------
     TypeError, ValueError
-        A kernel cannot do it; the message names what.
+        The kernels do not support it; the message names what.
     """
     kind = type(loss_fn)
     if kind not in NAMES:
@@ -89,7 +89,7 @@ def _require(fits: bool, kind: type[nn.Module], wanted: str, output: str) -> Non
 
 
 def _one_weight(loss_fn: nn.Module) -> float:
-    """Return the one number that all of an elementwise loss's ``weight`` is."""
+    """Return the single value of an elementwise loss's ``weight``."""
     weight = getattr(loss_fn, "weight", None)
     if weight is None:
         return 1.0
@@ -100,7 +100,7 @@ def _one_weight(loss_fn: nn.Module) -> float:
 
 
 def _positive(task: Task, positive: Tensor, n_out: int, divisor: int) -> Task:
-    """Weigh the examples of one output: p Y log A + (1-Y) log(1-A) is s times the same without p, of Y' = p Y / s."""
+    """Lower pos_weight p to weights s = p Y + 1 - Y and targets p Y / s: s times the plain loss is the same."""
     numbers = _numbers(positive, "pos_weight")
     if (numbers == 1).all():
         return task
@@ -151,6 +151,6 @@ def _weights(weight: FloatArray) -> FloatArray:
 
 
 def _divide(numerator: FloatArray, s: FloatArray) -> FloatArray:
-    """Return their quotient in the numerator's dtype; 0 where all is 0, as the example has no weight there."""
+    """Return the quotient in the numerator's dtype; 0 / 0 is 0, as such an example has no weight."""
     quotient: FloatArray = (numerator / np.where(s == 0, 1, s)).astype(numerator.dtype)
     return np.ascontiguousarray(quotient)

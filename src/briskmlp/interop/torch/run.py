@@ -16,7 +16,7 @@ from briskmlp.interop.torch import optimizer as rules
 from briskmlp.interop.torch.sampler import Sampler
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
-from briskmlp.plan import DIVISOR_WEIGHT, LEAKY_RELU, make_plan
+from briskmlp.plan import DIVISOR_WEIGHT, make_plan
 from briskmlp.session import Columns, Session, drive
 
 
@@ -37,17 +37,16 @@ class Run:
             seed=int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0,
             dropout=dense.dropout,
         )
-        told: dict[str, Any] = {
+        reported: dict[str, Any] = {
             "loss_scale": task.scale,
             "divisor": task.divisor,
             "report_rows": int(task.divisor != DIVISOR_WEIGHT),
         }
-        plan.activation_parameters[plan.activations == LEAKY_RELU, 0] = dense.slope
-        plan = plan._replace(huber=task.threshold, **told, **self.fields)
+        plan = plan._replace(huber=task.threshold, **reported, **self.fields)
         self.session = Session(plan, dense.dtype)
         copy_in(dense, self.session.parameters)
         self.seen = rules.steps(optimizer, dense)
-        self.start = rules.read_state(optimizer, dense, plan.rule, self.session.state.slots)
+        self.start = rules.read_state(optimizer, dense, plan, self.session.state)
         self.session.position.counts[2] = self.start
         self.history = History()
 
@@ -104,5 +103,5 @@ class Run:
                 if tensor is not None:
                     tensor.copy_(view)
                     tensor.grad = None
-            rules.write_state(self.optimizer, self.dense, session.plan.rule, session.state.slots, self.seen, made)
+            rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)

@@ -30,7 +30,7 @@ class Sampler:
         self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
     def check(self, epochs: int) -> None:
-        """Refuse orders of another number of epochs."""
+        """Raise an error if ``order`` has another number of epochs."""
         if self.orders is not None and len(self.orders) != epochs:
             raise ValueError(f"order has {len(self.orders)} epochs, but epochs is {epochs}")
 
