@@ -87,7 +87,7 @@ class Case:
     def start(self, params=None, counts=(0, 0, 0)):
         """Return the state of a training from these parameters, which it moves; default: a copy of the case's."""
         state = State.initial(self.plan, self.dtype)
-        state.parameters[:] = self.params if params is None else params
+        state.parameters = self.params.copy() if params is None else params
         state.position.counts[:] = counts
         return state
 
