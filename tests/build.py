@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 
-from briskmlp.backends.contract import Examples, State, Steps
+from briskmlp.backends.contract import Examples, Position, State, Steps
 from briskmlp.network import Network
 from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
 from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
@@ -75,21 +75,21 @@ class Case:
     def examples(self):
         return Examples(self.X, self.Y, self.weight)
 
+    def slots(self):
+        return self.start().slots
+
     def needs(self, backend):
         """Skip the test if the backend has not what the plan asks for; return the case."""
         if reason := backend.unsupported(self.plan, self.dtype):
             pytest.skip(f"{backend.NAME}: {reason}")
         return self
 
-    def slots(self):
-        return self.start().slots
-
     def start(self, params=None, counts=(0, 0, 0)):
         """Return the state of a training from these parameters, which it moves; default: a copy of the case's."""
         state = State.initial(self.plan, self.dtype)
-        state.parameters = self.params.copy() if params is None else params
-        state.position.counts[:] = counts
-        return state
+        return replace(
+            state, parameters=self.params.copy() if params is None else params, position=Position(np.array(counts))
+        )
 
     def forward(self, backend, rows=None, work=None):
         rows = self.rows if rows is None else rows

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from briskmlp import Trainer, cli, network, optimizers, trainer
+from briskmlp import Trainer, cli, network, optimizers
+from briskmlp.arguments import DTYPES
 from briskmlp.backends import dispatch
 from briskmlp.random import sample_order
 from briskmlp.session import Session
@@ -245,7 +246,7 @@ def test_text_option_makes_numbers_categories(data, report):
 
 
 def test_choices_are_the_librarys():
-    assert (cli.BACKENDS, cli.DTYPES) == (dispatch.CHOICES, trainer.DTYPES)
+    assert (cli.BACKENDS, cli.DTYPES) == (dispatch.CHOICES, DTYPES)
 
 
 # Checkpoints

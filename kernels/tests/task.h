@@ -138,6 +138,8 @@ static struct task make_task(const struct shape* shape, int v) {
                                  .beta2 = 0.99,
                                  .epsilon = 1e-3,
                                  .clip_norm = norms[v / 3 % 4]};
+    if (t.plan.divisor == BRISK_DIVISOR_NOTHING) /* a sum over a batch is about as many times as long as a mean */
+        t.rate = ldexp(t.rate, -1 - ilogb((double)shape->batch));
     int64_t at = 0;
     for (int64_t l = 0; l < shape->n_layers; l++) {
         const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];

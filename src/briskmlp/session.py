@@ -38,6 +38,21 @@ class TrainingState(NamedTuple):
     state: State
     unfinished: tuple[int, int] | None  # batch size and checksum of the data, inside an epoch
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for a pickle."""
+        return vars(self.state) | {"position": vars(self.state.position), "unfinished": self.unfinished}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingState:
+        """Return what ``to_dict`` was of, or what it was of before there were sessions."""
+        if "counts" in values:
+            position = {"counts": values["counts"], "sums": values["sums"]}
+            values = {"parameters": values["parameters"], "slots": values["state"], "position": position} | {
+                "unfinished": values["unfinished"]
+            }
+        arrays = {name: value for name, value in values.items() if name not in ("position", "unfinished")}
+        return cls(State(**arrays, position=Position(**values["position"])), values["unfinished"])
+
 
 class _Staged(NamedTuple):
     """The order of an epoch whose data are staged, and -n…n-1, of which each stage's order is a view."""
