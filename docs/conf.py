@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: ``sphinx-build -W --keep-going docs docs/_build/html``, without a network."""
+"""Sphinx configuration: ``sphinx-build -W --keep-going docs docs/_build/html`` needs no network."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "nu
 exclude_patterns = ["_build", "_generated", "gallery"]
 templates_path = ["_templates"]
 toc_object_entries_show_parents = "hide"
-nitpicky = True  # a link that leads nowhere is an error
-default_role = "py:obj"  # what docstrings have in single backticks is a link
+nitpicky = True  # broken references are errors
+default_role = "py:obj"  # single backticks in docstrings are links
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the sections of a docstring tell types, with shapes and ranges
+autodoc_typehints = "none"  # the sections of a docstring give types, with shapes and ranges
 numpydoc_validation_checks = {"GL06", "GL07", "SS01", "PR01", "PR02", "PR03"}  # sections, and parameters one by one
-# scikit-learn's parameters, the callbacks' protocol, what users are given and do not make, what plot() says
+# scikit-learn's parameters, the callback protocol, classes that users do not construct, parameters passed to plot()
 numpydoc_validation_exclude = {r"\.MLP(Classifier|Regressor)$", r"\.on_", r"\.profiling\.[A-Z]", r"Display\.from_"}
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 
@@ -59,7 +59,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_math_renderer = "mathml"  # which browsers draw themselves: the pages need no network either
+html_math_renderer = "mathml"  # rendered by browsers, so the pages need no network either
 
 
 def inline_math(self: Any, node: nodes.math) -> NoReturn:
@@ -75,7 +75,7 @@ def math_block(self: Any, node: nodes.math_block) -> NoReturn:
 
 
 def write_help(app: Any) -> None:
-    """Let the command line say itself what it takes, into _generated/."""
+    """Write the help of each command into _generated/."""
     folder = Path(app.srcdir, "_generated")
     folder.mkdir(exist_ok=True)
 
@@ -90,6 +90,6 @@ def write_help(app: Any) -> None:
 
 
 def setup(app: Any) -> None:
-    """Add both to Sphinx."""
+    """Register the math renderer and the help texts with Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(math_block, None))
     app.connect("builder-inited", write_help)

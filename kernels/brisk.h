@@ -57,12 +57,15 @@ enum brisk_activation {
 };
 enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY, BRISK_POISSON, BRISK_ABSOLUTE_ERROR, BRISK_HUBER };
 enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
+/* What a batch's gradient, a sum over its rows, is divided by: Σ weight, the number of rows, or 1. */
+enum brisk_divisor { BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_ROWS, BRISK_DIVISOR_NOTHING };
 enum brisk_rule { BRISK_SGD, BRISK_MOMENTUM, BRISK_ADAM, BRISK_RMSPROP };
 
 struct brisk_plan {
     int64_t n_layers, n_parameters, batch_size, n_slots;
     enum brisk_bias bias;
     enum brisk_loss loss;
+    enum brisk_divisor divisor;
     enum brisk_rule rule;
     enum brisk_precision precision;
     bool nesterov, lr_in_velocity, epsilon_hat, decoupled, shuffle, report_rows;
@@ -83,7 +86,8 @@ struct brisk_layer {
     int64_t WT, WT_panel;      /* in the workspace's WT; the lowest layer has none */
     int64_t first_block;       /* index of the first of its panels_in * panels blocks of (panel, panel) weights */
     int64_t threshold;         /* a unit is dropped after this layer if its 16-bit random number is below this */
-    double rate_W, rate_b, decay_W, decay_b, l2;
+    double rate_W, rate_b, decay_W, decay_b;
+    double plan_l2, l2; /* l2 is the plan's, or 0 in a call without the penalty */
 };
 
 /* --- the workspace: layout.c ------------------------------------------------------------------------------------- */
@@ -222,27 +226,36 @@ const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 
-/* Training's position, as in backends/contract.py: counts are epoch, batch, step; sums are Σ loss and Σ weight, or, for
- * report_rows, Σ of the batches' mean losses times their rows, and Σ rows. */
-struct brisk_position {
+/* All that training changes. counts are epoch, batch, step; sums are Σ loss and Σ divisor of the epoch in progress, or,
+ * for report_rows, Σ of the batches' mean losses times their rows, and Σ rows. */
+struct brisk_state {
+    void *params, *slots;
     int64_t* counts;
     double* sums;
 };
 
-/* The contract's functions (backends/contract.py). `l2` has one number per tensor, as in the Plan. */
+/* At most max_steps steps; rates and losses belong to n_epochs epochs, from the one in progress. `order` is the order
+ * of this one epoch, or NULL for the built-in order of all. */
+struct brisk_steps {
+    const double* rates;
+    double* losses;
+    int64_t n_epochs, max_steps;
+    const int64_t* order;
+    int64_t n_order;
+};
+
+/* The contract's functions (backends/contract.py). */
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                    int64_t n_rows, void* out);
-double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
-                      const int64_t* rows, int64_t n_rows, double scale, void* grad);
+double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
+                      int64_t n_rows, double scale, bool with_penalty, void* grad);
 
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
                   void* params, const void* grad, void* state, int64_t step, double rate);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
-/* On anything but BRISK_DONE params, state and position are as they were, and where[] names epoch and batch. */
-enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* params, void* state,
-                           const struct brisk_data* data, const int64_t* order, int64_t n_order,
-                           struct brisk_position position, const double* rates, int64_t n_rates, int64_t max_steps,
-                           double* losses, int64_t where[2]);
+/* On anything but BRISK_DONE the state is as it was, and where[] names epoch and batch. */
+enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
+                           const struct brisk_steps* steps, int64_t where[2]);
 
 #endif

@@ -6,11 +6,11 @@ import numpy as np
 import oracle
 import pytest
 
-from briskmlp.backends.contract import Position
+from briskmlp.backends.contract import Examples, Position, State, Steps
 from briskmlp.network import Network
 from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
 from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
-from briskmlp.operations.rules import BY_CODE, Lowered
+from briskmlp.operations.rules import Lowered
 from briskmlp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.plan import make_plan
 
@@ -71,10 +71,12 @@ class Case:
     def dtype(self):
         return self.params.dtype
 
-    def state(self):
-        state = np.empty((self.plan.n_slots, self.params.size), self.dtype)
-        BY_CODE[self.plan.rule].fill(state, np.empty(self.plan.n_scalars), self.plan.hyper)
-        return state
+    @property
+    def examples(self):
+        return Examples(self.X, self.Y, self.weight)
+
+    def slots(self):
+        return self.start().slots
 
     def needs(self, backend):
         """Skip the test if the backend has not what the plan asks for; return the case."""
@@ -82,38 +84,40 @@ class Case:
             pytest.skip(f"{backend.NAME}: {reason}")
         return self
 
+    def start(self, params=None, counts=(0, 0, 0)):
+        """Return the state of a training from these parameters, which it moves; default: a copy of the case's."""
+        state = State.initial(self.plan, self.dtype)
+        return replace(
+            state, parameters=self.params.copy() if params is None else params, position=Position(np.array(counts))
+        )
+
     def forward(self, backend, rows=None, work=None):
         rows = self.rows if rows is None else rows
         out = np.full((len(rows), self.network.n_out), np.nan, self.dtype)
         work = backend.workspace(self.plan, self.dtype, len(rows), training=False) if work is None else work
-        backend.forward(self.plan, self.params, self.X, rows, out, work)
+        backend.forward(work, self.start(self.params), self.X, rows, out)
         return out
 
     def gradient(self, backend, rows=None, scale=1.0, work=None):
         """Return (loss, grad), both un-normalised, grad from zero."""
         rows, grad = self.rows if rows is None else rows, np.zeros_like(self.params)
         work = backend.workspace(self.plan, self.dtype, max(self.n, len(rows))) if work is None else work
-        loss = backend.gradient(self.plan, self.params, self.X, self.Y, self.weight, rows, scale, grad, work)
+        loss = backend.gradient(work, self.start(self.params), self.examples, rows, scale, grad)
         return loss, grad
 
     def train(self, backend, rates, *, steps=10**6, order=None):
-        """Return (params, state, losses) of training from scratch, cut into calls of ``steps``.
+        """Return (params, slots, losses) of training from scratch, cut into calls of ``steps``.
 
         ``order`` "given" passes each epoch's permutation; "fresh" takes a new workspace for every call.
         """
-        params, state, position = self.params.copy(), self.state(), Position()
+        state = self.start()
         losses, rates, work = np.full(len(rates), np.nan), np.asarray(rates, float), None
-        while position.epoch < len(rates):
-            done = position.epoch
+        while (done := state.position.epoch) < len(rates):
             if work is None or order == "fresh":
                 work = backend.workspace(self.plan, self.dtype, self.n)
             given = oracle.sample_order(self.plan.seed % 2**64, done, self.n) if order == "given" else None
-            diverged = backend.train(
-                self.plan, params, state, self.X, self.Y, self.weight, given, position, rates[done:], steps,
-                losses[done:], work,
-            )  # fmt: skip
-            assert diverged is None
-        return params, state, losses
+            assert backend.train(work, state, self.examples, Steps(rates[done:], losses[done:], steps, given)) is None
+        return state.parameters, state.slots, losses
 
     # --- the oracle's view -------------------------------------------------------------------------------------------
 

@@ -42,6 +42,6 @@ def described(trainer):
 
 def everything(trainer):
     """All that training changes, as bytes and counts."""
-    position = trainer._engine.position
-    state = trainer.parameters.tobytes(), trainer._engine.state.tobytes()
+    position = trainer._session.position
+    state = trainer.parameters.tobytes(), trainer._session.state.slots.tobytes()
     return *state, position.counts.tolist(), position.sums.tolist(), trainer.epoch

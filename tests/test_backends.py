@@ -20,8 +20,9 @@ from build import (
 )
 from rounding import bounds
 
-from briskmlp.backends.contract import LOSS_NOT_FINITE, Position
+from briskmlp.backends.contract import LOSS_NOT_FINITE, Examples, Steps
 from briskmlp.optimizers import SGD, Adam, AdamW
+from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, DIVISOR_WEIGHT
 from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
 
 BIASES = ("neuron", "layer", "none")
@@ -73,9 +74,7 @@ def test_gradient_is_the_slope_of_the_loss(backend, hidden, loss, output, bias):
     work = backend.workspace(case.plan, case.dtype, case.n, training=False)
 
     def f():
-        return backend.gradient(
-            case.plan, case.params, case.X, case.Y, case.weight, case.rows, 1.0, None, work
-        )  # fmt: skip
+        return backend.gradient(work, case.start(case.params), case.examples, case.rows, 1.0)
 
     (slope,) = oracle.central_difference(f, [case.params])
     # a loss of order 10 is rounded at 1e-15, divided by 2e-6; the third derivative adds 1e-12 of itself
@@ -138,32 +137,32 @@ def test_gradient_adds_and_scales(backend, dtype):
     loss, grad = case.gradient(backend)
     allowed = 4 * bounds(case)[2]
     total = np.full_like(case.params, 100.0)
-    call = case.plan, case.params, case.X, case.Y, case.weight, case.rows
+    call = work, case.start(), case.examples, case.rows
     for scale in (0.5, 0.25):
-        assert backend.gradient(*call, scale, total, work) == loss  # the loss is not scaled
+        assert backend.gradient(*call, scale, total) == loss  # the loss is not scaled
     np.testing.assert_array_less(np.abs(total - 100 - 0.75 * grad), allowed + 200 * np.finfo(dtype).eps)
 
 
-def test_l2_is_there_once_and_without_l2_not_at_all(backend, dtype):
+def test_l2_is_there_once_and_without_penalty_not_at_all(backend, dtype):
     case = build([5, 9, 3], dtype=dtype, n=300, batch_size=300, l2=0.3)  # several chunks
     plain = build([5, 9, 3], dtype=dtype, n=300, batch_size=300)
     work = backend.workspace(case.plan, dtype, case.n)
-    call = case.params, case.X, case.Y, None, case.rows, 1.0, None, work
-    with_l2, without = backend.gradient(case.plan, *call), backend.gradient(case.plan.without_l2(), *call)
+    call = case.start(), case.examples, case.rows, 1.0
+    with_l2, without = (backend.gradient(work, *call, with_penalty=penalty) for penalty in (True, False))
     penalty = 0.15 * sum(np.square(W, dtype=float).sum() for W in case.network.weights(case.params))
     # each square, and each sum of them, rounds; then the difference of two losses of about 2000
     assert with_l2 - without == pytest.approx(penalty, rel=case.params.size * float(np.finfo(dtype).eps), abs=1e-9)
-    assert without == backend.gradient(plain.plan, *call)
-    assert backend.gradient(case.plan, *call) == with_l2  # the workspace does not remember
+    assert without == backend.gradient(backend.workspace(plain.plan, dtype, case.n), *call)
+    assert backend.gradient(work, *call) == with_l2  # the workspace does not remember
 
 
-def test_training_after_a_call_without_l2_has_it_again(backend, dtype):
+def test_training_after_a_call_without_penalty_has_it_again(backend, dtype):
     case = build([5, 9, 3], dtype=dtype, l2=0.3)
     work = backend.workspace(case.plan, dtype, case.n)
-    replace(case, plan=case.plan.without_l2()).gradient(backend, work=work)
-    params, args = case.params.copy(), (Position(), np.array([0.1]), 10**6, np.empty(1), work)
-    backend.train(case.plan, params, case.state(), case.X, case.Y, None, None, *args)
-    np.testing.assert_array_equal(params, case.train(backend, [0.1])[0])
+    state = case.start()
+    backend.gradient(work, state, case.examples, case.rows, 1.0, np.zeros_like(case.params), with_penalty=False)
+    backend.train(work, state, case.examples, Steps(np.array([0.1]), np.empty(1), 10**6))
+    np.testing.assert_array_equal(state.parameters, case.train(backend, [0.1])[0])
 
 
 def test_scratch_may_hold_anything(backend, dtype):
@@ -183,8 +182,8 @@ def test_loss_alone_is_the_same(backend, dtype):
     for loss, output in runnable(backend):
         case = build([5, 9, 3], output=output, loss=loss, dtype=dtype, n=300, weighted=True, l2=0.3)
         work = backend.workspace(case.plan, dtype, case.n, training=False)
-        call = case.plan, case.params, case.X, case.Y, case.weight, case.rows, 1.0, None, work
-        assert backend.gradient(*call) == pytest.approx(case.gradient(backend)[0], rel=float(4 * np.finfo(dtype).eps))
+        alone = backend.gradient(work, case.start(), case.examples, case.rows, 1.0)
+        assert alone == pytest.approx(case.gradient(backend)[0], rel=float(4 * np.finfo(dtype).eps))
 
 
 def test_loss_scale_multiplies_loss_and_gradient(backend, dtype):
@@ -206,7 +205,7 @@ def test_report_scale_multiplies_the_loss_of_the_data_alone(backend, dtype):
         tolerance = case.params.size * float(np.finfo(dtype).eps) * (E + penalty)  # of each sum, in any order
         assert abs(reported - (0.25 * (E - penalty) + penalty)) <= tolerance, (loss, output)
         work = backend.workspace(told.plan, dtype, told.n, training=False)
-        alone = backend.gradient(told.plan, told.params, told.X, told.Y, told.weight, told.rows, 1.0, None, work)
+        alone = backend.gradient(work, told.start(), told.examples, told.rows, 1.0)
         assert abs(alone - reported) <= tolerance
         np.testing.assert_array_equal(told.train(backend, [0.01])[0], case.train(backend, [0.01])[0])
         assert_trains_as_oracle(told, backend, [0.01])
@@ -223,10 +222,57 @@ def test_an_epochs_loss_by_rows(backend, dtype):
     means = [float(case.oracle_gradient(rows)[0]) / case.weight[rows].sum() for rows in batches]
     assert losses[0] == pytest.approx(np.average(means, weights=[4, 4, 1]), rel=1000 * float(np.finfo(dtype).eps))
     assert abs(losses[0] - other_losses[0]) > 1e-3
-    position, work = Position(), backend.workspace(case.plan, dtype, case.n)
-    call = case.params.copy(), case.state(), case.X, case.Y, case.weight, None, position, np.array([0.1]), 3
-    assert backend.train(case.plan, *call, np.empty(1), work) is None
-    assert position.sums[1] == 8
+    state, work = case.start(), backend.workspace(case.plan, dtype, case.n)
+    assert backend.train(work, state, case.examples, Steps(np.array([0.1]), np.empty(1), 3)) is None
+    assert state.position.sums[1] == 8
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_what_a_batch_is_divided_by(backend, dtype, name):
+    """Its weight, its rows or nothing, the last batch being short: as steps of one gradient each."""
+    case = build([4, 9, 3], n=13, batch_size=5, optimizer=OPTIMIZERS[name], weighted=True, l2=0.1, report_rows=1,
+                 shuffle=False, dtype=dtype)  # fmt: skip
+    batches = [case.rows[start : start + 5] for start in (0, 5, 10)]
+    divisors = {DIVISOR_WEIGHT: lambda rows: float(case.weight[rows].sum(dtype=float)), DIVISOR_ROWS: len}
+    divisors[DIVISOR_NOTHING] = lambda rows: 1.0
+    for divisor, of in divisors.items():
+        each = replace(case, plan=case.plan._replace(divisor=divisor))
+        state, work, losses = each.start(), backend.workspace(each.plan, dtype, each.n), []
+        for rows in batches:
+            grad = np.zeros_like(each.params)
+            losses.append(backend.gradient(work, state, each.examples, rows, 1 / of(rows), grad) / of(rows))
+            backend.update(each.plan, state, grad, 0.01)
+        params, slots, told = each.train(backend, [0.01])
+        eps = float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(params, state.parameters, rtol=0, atol=100 * eps)
+        np.testing.assert_allclose(slots, state.slots, rtol=0, atol=100 * eps * max(1, np.abs(slots).max(initial=0)))
+        assert told[0] == pytest.approx(np.average(losses, weights=[5, 5, 3]), rel=100 * eps)
+
+
+def test_without_weights_rows_are_the_weight(backend, dtype):
+    case = build([4, 9, 3], n=13, batch_size=5, dtype=dtype, optimizer=Adam(0.01))
+    rows = replace(case, plan=case.plan._replace(divisor=DIVISOR_ROWS))
+    for got, wanted in zip(rows.train(backend, [0.01] * 2), case.train(backend, [0.01] * 2), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_what_no_kernel_fills_yet_is_refused_by_name(backend):
+    case = build([4, 9, 3], n=13)
+    state, work, X, Y = case.start(), backend.workspace(case.plan, case.dtype, case.n), case.X, case.Y
+    steps = Steps(np.array([0.1]), np.empty(1), 3)
+    for name, examples, asked in [
+        ("weight of", Examples(X, Y, np.ones_like(Y)), steps),
+        ("divisor", Examples(X, Y, None, np.ones(13)), steps),
+        ("rates of", case.examples, steps._replace(rates=np.full((3, 4), 0.1))),
+        ("momentum", case.examples, steps._replace(momentum=np.ones(3))),
+        ("beta1", case.examples, steps._replace(beta1=np.ones(3))),
+    ]:
+        with pytest.raises(NotImplementedError, match=f"^{name} .*no kernel"):
+            backend.train(work, state, examples, asked)
+    with pytest.raises(NotImplementedError, match=r"^dX is given"):
+        backend.gradient(work, state, case.examples, case.rows, 1.0, None, np.empty_like(X))
+    with pytest.raises(NotImplementedError, match=r"^weight of"):
+        backend.gradient(work, state, Examples(X, Y, np.ones_like(Y)), case.rows, 1.0)
 
 
 def test_layouts_of_the_data(backend, dtype):
@@ -326,31 +372,33 @@ def test_update_moves_as_the_oracle(backend, dtype, name, form):
     rate_scale, share = np.array([1.0, 0.5, 2.0, 0.0]), np.array([1.0, 0.0, 3.0, 1.0])
     decay = case.plan.decay * share
     plan = case.plan._replace(rate_scale=rate_scale, decay=decay)
-    params, state = case.params.copy(), case.state()
-    expected = [part for pair in zip(*case.tensors(params), strict=True) for part in pair]
+    state = case.start()
+    expected = [part for pair in zip(*case.tensors(case.params), strict=True) for part in pair]
     oracles = [oracle_optimizer(OPTIMIZERS[name], plan) for _ in expected]
     for each, weight_decay in zip(oracles, decay, strict=True):
         each.weight_decay = weight_decay
     rng = np.random.default_rng(0)
-    for step, rate in enumerate([0.1, 0.1, 0.05, 0.0, 0.2, 0.01], start=1):
-        grad = rng.normal(size=params.size).astype(dtype)
+    for rate in [0.1, 0.1, 0.05, 0.0, 0.2, 0.01]:
+        grad = rng.normal(size=case.params.size).astype(dtype)
         kept = grad.copy()
-        backend.update(plan, params, grad, state, step, rate)
+        backend.update(plan, state, grad, rate)
         np.testing.assert_array_equal(grad, kept)
         ends = np.cumsum([part.size for part in expected])[:-1]
         for each, part, g, scale in zip(oracles, expected, np.split(kept.astype(float), ends), rate_scale, strict=True):
             each.update([part], [g.reshape(part.shape)], rate * scale)
     # Six steps of about ten roundings each, of numbers (weights, moments, moves) below 8.
     np.testing.assert_allclose(
-        params, np.concatenate([part.ravel() for part in expected]), rtol=0, atol=6 * 10 * 8 * np.finfo(dtype).eps
-    )
+        state.parameters, np.concatenate([part.ravel() for part in expected]),
+        rtol=0, atol=6 * 10 * 8 * np.finfo(dtype).eps,
+    )  # fmt: skip
+    assert state.position.counts.tolist() == [0, 0, 6]
 
 
 def test_decoupled_decay_shrinks_the_weights_of_any_rule(backend, dtype):
     case = build([5, 9, 3], dtype=dtype, optimizer=AdamW(0.1, weight_decay=0.5))
-    params = case.params.copy()
-    backend.update(case.plan, params, np.zeros_like(params), case.state(), 1, 0.1)
-    np.testing.assert_allclose(params, case.params * 0.95, rtol=4 * np.finfo(dtype).eps)
+    state = case.start()
+    backend.update(case.plan, state, np.zeros_like(case.params), 0.1)
+    np.testing.assert_allclose(state.parameters, case.params * 0.95, rtol=4 * np.finfo(dtype).eps)
 
 
 # --- train -----------------------------------------------------------------------------------------------------------
@@ -437,12 +485,12 @@ def test_rates_and_decay_per_tensor_while_training(backend):
         case = build([4, 9, 3], n=20, batch_size=20, l2=0.3, optimizer=optimizer, shuffle=False, weighted=True)
         plan = case.plan._replace(rate_scale=np.array([1, 0.5, 0, 2.0]), decay=np.array([0.1, 0.2, 0.3, 0.0]))
         case = replace(case, plan=plan)
-        params, state = case.params.copy(), case.state()
-        for step in range(1, 6):
-            moved = replace(case, params=params)
+        state = case.start()
+        for _ in range(5):
+            moved = replace(case, params=state.parameters)
             grad = moved.gradient(backend, scale=1 / float(case.weight.sum()))[1]
-            backend.update(plan, params, grad, state, step, 0.1)
-        np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], params, rtol=1e-12, atol=1e-13)
+            backend.update(plan, state, grad, 0.1)
+        np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], state.parameters, rtol=1e-12, atol=1e-13)
 
 
 def test_a_rate_of_zero_moves_nothing_but_counts(backend, dtype):
@@ -456,17 +504,15 @@ def test_a_rate_of_zero_moves_nothing_but_counts(backend, dtype):
 def test_a_batch_without_weight_is_no_step(backend, dtype):
     case = build([4, 9, 3], dtype=dtype, optimizer=Adam(0.1), weighted=True, shuffle=False, n=20)
     case.weight[5:15] = 0
-    position, params, state = Position(), case.params.copy(), case.state()
-    work = backend.workspace(case.plan, dtype, case.n)
-    call = case.plan, params, state, case.X, case.Y, case.weight, None, position, np.array([0.1])
-    losses = np.empty(1)
-    assert backend.train(*call, 3, losses, work) is None
+    state, work = case.start(), backend.workspace(case.plan, dtype, case.n)
+    position, steps = state.position, Steps(np.array([0.1]), np.empty(1), 3)
+    assert backend.train(work, state, case.examples, steps) is None
     assert (position.epoch, position.batch, position.step) == (0, 3, 1)
-    assert backend.train(*call, 100, losses, work) is None
+    assert backend.train(work, state, case.examples, steps._replace(max_steps=100)) is None
     assert (position.epoch, position.batch, position.step) == (1, 0, 2)
     kept = np.r_[0:5, 15:20]
     alone = replace(case, X=case.X[kept], Y=case.Y[kept], weight=case.weight[kept])
-    np.testing.assert_array_equal(params, alone.train(backend, [0.1])[0])
+    np.testing.assert_array_equal(state.parameters, alone.train(backend, [0.1])[0])
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------
@@ -485,19 +531,17 @@ def test_identical_bits_wherever_calls_are_cut(backend, dtype, name):
 
 def test_max_steps_and_the_end_of_rates_are_kept(backend, dtype):
     case = build([3, 4, 2], dtype=dtype, n=10, batch_size=4)  # 3 batches
-    position, params, losses = Position(), case.params.copy(), np.full(2, -1.0)
-    work = backend.workspace(case.plan, dtype, case.n)
-    call = case.plan, params, case.state(), case.X, case.Y, None
-    rates = np.array([0.1, 0.1])
-    backend.train(*call, None, position, rates, 0, losses, work)
+    state, rates, losses = case.start(), np.array([0.1, 0.1]), np.full(2, -1.0)
+    position, call = state.position, (backend.workspace(case.plan, dtype, case.n), state, case.examples)
+    backend.train(*call, Steps(rates, losses, 0))
     assert position.counts.tolist() == [0, 0, 0]
-    backend.train(*call, None, position, rates, 4, losses, work)
+    backend.train(*call, Steps(rates, losses, 4))
     assert position.counts.tolist() == [1, 1, 4]
     assert losses[1] == -1.0
-    backend.train(*call, None, position, rates[1:], 100, losses[1:], work)
+    backend.train(*call, Steps(rates[1:], losses[1:], 100))
     assert position.counts.tolist() == [2, 0, 6]
     order = np.arange(9, -1, -1)  # a given order is one epoch's
-    backend.train(*call, order, position, rates, 100, losses, work)
+    backend.train(*call, Steps(rates, losses, 100, order))
     assert position.counts.tolist() == [3, 0, 9]
 
 
@@ -509,17 +553,17 @@ def test_a_workspace_forgets_a_divergence(backend, dtype):
         poisoned.X[3] = np.inf
         poisoned.Y[3] = np.nan
         work = backend.workspace(case.plan, dtype, case.n)
-        call = case.plan, case.params.copy(), case.state()
+        steps, sick = Steps(np.array([0.1] * 3), np.empty(3), 10**6), case.start()
         for _ in range(2):
-            args = poisoned.X, poisoned.Y, None, None, Position(), np.array([0.1] * 3), 10**6, np.empty(3), work
-            assert backend.train(*call, *args) is not None
+            sick.position.counts[:] = 0
+            sick.position.sums[:] = 0
+            assert backend.train(work, sick, poisoned.examples, steps) is not None
         poisoned.gradient(backend, work=work)
         clean = backend.workspace(case.plan, dtype, case.n)
         for chosen in (work, clean):
-            params, state = case.params.copy(), case.state()
-            args = case.X, case.Y, None, None, Position(), np.array([0.1] * 3), 10**6, np.empty(3), chosen
-            assert backend.train(case.plan, params, state, *args) is None
-            assert params.tobytes() == case.train(backend, [0.1] * 3)[0].tobytes(), (optimizer, bias)
+            state = case.start()
+            assert backend.train(chosen, state, case.examples, steps) is None
+            assert state.parameters.tobytes() == case.train(backend, [0.1] * 3)[0].tobytes(), (optimizer, bias)
 
 
 def test_a_workspace_goes_back_to_an_earlier_epoch(backend, dtype):
@@ -528,8 +572,7 @@ def test_a_workspace_goes_back_to_an_earlier_epoch(backend, dtype):
     work = backend.workspace(case.plan, dtype, case.n)
     for _ in range(2):
         params.append(case.params.copy())
-        args = case.X, case.Y, None, None, Position(), np.array([0.1] * 3), 10**6, np.empty(3), work
-        backend.train(case.plan, params[-1], case.state(), *args)
+        backend.train(work, case.start(params[-1]), case.examples, Steps(np.array([0.1] * 3), np.empty(3), 10**6))
     np.testing.assert_array_equal(*params)
 
 
@@ -562,16 +605,14 @@ def test_threads_that_train_two_plans_disturb_nothing(backend, dtype):
 def test_sample_order_is_philox(backend, dtype, seed, n):
     """Row i is 1 in column i alone, so that its step moves weight i and no other."""
     case = build([n, 1], bias="none", dtype=dtype, n=n, batch_size=1, seed=seed)
-    params, position = np.zeros(n, dtype), Position()
-    X, Y, work = np.eye(n, dtype=dtype), np.ones((n, 1), dtype), backend.workspace(case.plan, dtype, n)
+    state, work = case.start(np.zeros(n, dtype)), backend.workspace(case.plan, dtype, n)
+    examples = Examples(np.eye(n, dtype=dtype), np.ones((n, 1), dtype))
     for epoch in range(3):
         seen = []
         for _ in range(n):
-            before = params.copy()
-            backend.train(
-                case.plan, params, case.state(), X, Y, None, None, position, np.array([0.01]), 1, np.empty(1), work
-            )
-            seen += np.flatnonzero(params != before).tolist()
+            before = state.parameters.copy()
+            backend.train(work, state, examples, Steps(np.array([0.01]), np.empty(1), 1))
+            seen += np.flatnonzero(state.parameters != before).tolist()
         assert seen == oracle.sample_order(seed, epoch, n).tolist()
 
 
@@ -585,24 +626,20 @@ def test_divergence_is_told_with_epoch_and_batch(backend, dtype, name, value):
     for seed in range(3):
         plan = case.plan._replace(shuffle=1, seed=seed)
         sick = replace(case, plan=plan, Y=case.Y.copy())
-        position, work = Position(), backend.workspace(plan, dtype, case.n)
-        params, state, rates = case.params.copy(), case.state(), np.full(4, 0.01)
-        call = plan, params, state, case.X, sick.Y, None, None, position
-        assert backend.train(*call, rates, 12, np.empty(4), work) is None  # two epochs and two batches
+        state, rates, losses = sick.start(), np.full(4, 0.01), np.empty(4)
+        call = backend.workspace(plan, dtype, case.n), state, sick.examples
+        assert backend.train(*call, Steps(rates, losses, 12)) is None  # two epochs and two batches
         sick.Y[17, 1] = value
         place = oracle.sample_order(seed, 2, 23).tolist().index(17) // 5
         expected = (2, place) if place >= 2 else (3, oracle.sample_order(seed, 3, 23).tolist().index(17) // 5)
-        assert backend.train(*call, rates[2:], 100, np.empty(2), work) == (*expected, LOSS_NOT_FINITE)
+        assert backend.train(*call, Steps(rates[2:], losses[2:], 100)) == (*expected, LOSS_NOT_FINITE)
 
 
 def test_divergence_of_its_own(backend, dtype):
     """A rate far too large overflows in the same batch for every backend as for the oracle."""
     case = build([4, 3], dtype=dtype, n=20, batch_size=5, optimizer=SGD(1e3), shuffle=False)
-    position, work = Position(), backend.workspace(case.plan, dtype, case.n)
-    rates, losses = np.full(100, 1e3), np.empty(100)
-    where = backend.train(
-        case.plan, case.params.copy(), case.state(), case.X, case.Y, None, None, position, rates, 400, losses, work
-    )
+    work = backend.workspace(case.plan, dtype, case.n)
+    where = backend.train(work, case.start(), case.examples, Steps(np.full(100, 1e3), np.empty(100), 400))
     weights, biases = case.tensors(case.params)
     limit = float(np.sqrt(np.finfo(dtype).max))
     for step in range(400):
@@ -636,25 +673,24 @@ def test_nothing_outside_the_arrays_is_read_or_written(backend, dtype, layers, n
         work = backend.workspace(case.plan, dtype, case.n)
 
         out, rows = guards(np.zeros((case.n, case.network.n_out), dtype)), guards(case.rows)
-        backend.forward(case.plan, safe.params, safe.X, rows, out, work)
+        backend.forward(work, safe.start(safe.params), safe.X, rows, out)
         np.testing.assert_array_equal(out, case.forward(backend))
 
         grad = guards(np.zeros_like(case.params))
-        loss_sum = backend.gradient(case.plan, safe.params, safe.X, safe.Y, safe.weight, rows, 1.0, grad, work)
+        loss_sum = backend.gradient(work, safe.start(safe.params), safe.examples, rows, 1.0, grad)
         expected = case.gradient(backend)
         assert loss_sum == expected[0]
         np.testing.assert_array_equal(grad, expected[1])
 
-        params, state = guards(case.params), guards(case.state())
-        backend.update(case.plan, params, grad, state, 1, 0.1)
-        assert np.isfinite(params).all()
+        state = replace(case.start(guards(case.params)), slots=guards(case.slots()))
+        backend.update(case.plan, state, grad, 0.1)
+        assert np.isfinite(state.parameters).all()
 
-        params, state, rates, losses = (guards(a) for a in (case.params, case.state(), [0.05] * 2, np.zeros(2)))
-        position = Position()
-        args = safe.X, safe.Y, safe.weight, None, position, rates, 10**6, losses, work
-        assert backend.train(case.plan, params, state, *args) is None
+        state = replace(case.start(guards(case.params)), slots=guards(case.slots()))
+        rates, losses = guards([0.05] * 2), guards(np.zeros(2))
+        assert backend.train(work, state, safe.examples, Steps(rates, losses, 10**6)) is None
         expected = case.train(backend, [0.05] * 2)
-        for got, wanted in zip((params, state, losses), expected, strict=True):
+        for got, wanted in zip((state.parameters, state.slots, losses), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
         assert guards.intact(), (loss, output)
 

@@ -78,6 +78,15 @@ def test_pickled_trainers_predict_and_train_on(name, backend_name, tmp_path, mon
     assert trainer.parameters.tobytes() == loaded.parameters.tobytes()
 
 
+def test_a_trainer_pickled_after_loading_and_before_training():
+    """It holds what the checkpoint keeps for the next ``fit``, which goes on as after loading."""
+    trainer, loaded = unpickled("loaded/adam_cut"), Trainer.load(FOLDER / "adam_cut.safetensors", backend="numpy")
+    for one in (trainer, loaded):
+        one.fit(X, RECORDED["adam_cut targets"], epochs=1)
+        assert one.epoch == 3
+    assert trainer.parameters.tobytes() == loaded.parameters.tobytes()
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_pickled_estimators_predict_and_train_on(name, backend_name, monkeypatch):
     monkeypatch.setenv("BRISKMLP_BACKEND", backend_name)

@@ -216,7 +216,7 @@ def test_the_second_version_is_read():
     # the epoch that was cut goes on, without a warning that the data are others, and so does the callback
     history = trainer.fit(np.arange(30.0).reshape(10, 3) / 32, np.arange(10) % 2, epochs=1, callbacks=[stopping])
     assert history["epoch"] == [3]
-    assert trainer._engine.position.step == 9
+    assert trainer._session.position.step == 9
     assert (stopping.best, stopping.best_epoch, stopping.wait) == (0.5, 1, 2)
 
 

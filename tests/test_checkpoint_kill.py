@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, fork 
 RUN = """
 import os, sys
 import numpy as np
-import briskmlp.training
+import briskmlp.session
 from briskmlp import SGD, Adam, AdamW, Checkpoint, Cosine, EarlyStopping, RMSprop, StepDecay, Trainer
 
 RUNS = [
@@ -42,13 +42,13 @@ def train(which, path=None):
         trainer = Trainer([20, 150, 100, 2], hidden="tanh", output="identity", batch_size=50, seed=which, **RUNS[which])
     print("training", flush=True)
     trainer.fit(X, Y, epochs=EPOCHS - trainer.epoch, callbacks=callbacks, progress=False, **validation)
-    position = trainer._engine.position
-    return b"".join(part.tobytes() for part in (trainer.parameters, trainer._engine.state, position.counts))
+    position = trainer._session.position
+    return b"".join(part.tobytes() for part in (trainer.parameters, trainer._session.state.slots, position.counts))
 """
 
 # The kernels' calls are short, so that many a kill falls into a write.
 KILLED = """
-briskmlp.training.SLICE_SECONDS = 0.005
+briskmlp.session.CALL_SECONDS = 0.005
 result = train(int(sys.argv[1]), sys.argv[2])
 with open(sys.argv[3], "wb") as file:
     file.write(result)

@@ -53,7 +53,7 @@ class Recording(Checkpoint):
 
 @pytest.fixture(autouse=True)
 def _one_batch_per_call(monkeypatch):
-    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
 
 
 def resume(path, content, backend, inputs, epochs, callbacks=(), **arguments):
@@ -388,7 +388,7 @@ def test_another_isa_warns(tmp_path, monkeypatch):
 
 
 def test_every_epochs_counts_the_trainers_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.05)  # many epochs in a call
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.05)  # many epochs in a call
     trainer = make("mse", backend="numpy")
     trainer.fit(X, Y, epochs=2)
     keep = Recording(tmp_path / "run", every_epochs=5)
@@ -400,16 +400,17 @@ def test_every_epochs_counts_the_trainers_epochs(tmp_path, monkeypatch):
     assert epochs == [2, 5, 10, 15, 17]
 
 
-def test_every_seconds_waits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("hook", ["on_kernel_call_end", "on_pause"])  # the latter is its older name
+def test_every_seconds_waits(tmp_path, monkeypatch, hook):
     now = [0.0]
     monkeypatch.setattr("briskmlp.callbacks.checkpoint.time.monotonic", lambda: now[0])
 
-    class Clock:
-        def on_pause(self, trainer):
-            now[0] += 1.0
+    def tick(self, trainer):
+        now[0] += 1.0
 
+    clock = type("Clock", (), {hook: tick})()
     keep = Recording(tmp_path / "run", every_seconds=4)
-    make("mse", backend="numpy", batch_size=BATCH).fit(X, Y, epochs=2, callbacks=[keep, Clock()])
+    make("mse", backend="numpy", batch_size=BATCH).fit(X, Y, epochs=2, callbacks=[keep, clock])
     assert len(keep.files) == 1 + 12 // 4 + 1
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from briskmlp import cli
-from briskmlp.engine import Engine
 from briskmlp.random import sample_order
+from briskmlp.session import Session
 from briskmlp.tabular import prediction
 from briskmlp.tabular.reading import npy
 from briskmlp.tabular.training import SPLIT_STREAM
@@ -375,7 +375,7 @@ def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
     command = f"train {source} --early-stopping 4 --epochs 300 --learning-rate 0.05"
     whole = report(f"{command} --out whole")
     resumable = f"{command} --checkpoint run --out model"
-    made, advance = [], Engine.advance
+    made, advance = [], Session.run
 
     def cut(*args):
         made.append(1)
@@ -384,7 +384,7 @@ def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
         return advance(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "advance", cut)
+        patch.setattr(Session, "run", cut)
         code, _, err = run(resumable)
     assert (code, "--resume goes on from it" in err) == (130, True)
     code, _, err = run(f"{resumable} --resume --validation-share 0.2")

@@ -10,7 +10,7 @@ from build import BRIEF, OPTIMIZERS, assert_trains_as_oracle, build
 from rounding import bounds
 
 from briskmlp import Trainer
-from briskmlp.backends.contract import Position
+from briskmlp.backends.contract import Steps
 from briskmlp.optimizers import SGD
 
 RATES = [0.05, 0.04, 0.05, 0.03, 0.05]
@@ -29,7 +29,7 @@ def clipped_case(**arguments):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_follows_the_oracle(backend, name):
-    case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name))
+    case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name)).needs(backend)
     assert_trains_as_oracle(case, backend, RATES)
     without = replace(case, plan=case.plan._replace(clip_norm=np.inf))
     assert np.abs(case.oracle_train(RATES)[0] - without.oracle_train(RATES)[0]).max() > 1e-5  # some were clipped
@@ -37,7 +37,7 @@ def test_training_follows_the_oracle(backend, name):
 
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias"), BRIEF, ids=str)
 def test_every_activation_and_loss(backend, dtype, loss, output, hidden, bias):
-    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True)
+    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True).needs(backend)
     assert_trains_as_oracle(case, backend, RATES)
 
 
@@ -55,12 +55,12 @@ def test_rates_and_decay_of_tensors_come_after(backend):
     case = clipped_case(optimizer=SGD(0.1, momentum=0.5, weight_decay=0.1), shuffle=False, batch_size=23, weighted=True)
     plan = case.plan._replace(rate_scale=np.array([1, 0.5, 0, 2.0]), decay=np.array([0.1, 0.2, 0.3, 0.0]))
     case = replace(case, plan=plan._replace(clip_norm=0.3))
-    params, state = case.params.copy(), case.state()
-    for step in range(1, 6):
-        _, grad = replace(case, params=params).gradient(backend, scale=1 / float(case.weight.sum()))
+    state = case.start()
+    for _ in range(5):
+        _, grad = replace(case, params=state.parameters).gradient(backend, scale=1 / float(case.weight.sum()))
         assert np.linalg.norm(grad) > 0.3
-        backend.update(case.plan, params, grad * 0.3 / np.linalg.norm(grad), state, step, 0.1)
-    np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], params, rtol=1e-12, atol=1e-13)
+        backend.update(case.plan, state, grad * 0.3 / np.linalg.norm(grad), 0.1)
+    np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], state.parameters, rtol=1e-12, atol=1e-13)
 
 
 # --- the norm --------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_gradient_and_update_do_not_clip(backend, dtype):
     moved = []
     for each in (tight, free):
         moved.append(each.params.copy())
-        backend.update(each.plan, moved[-1], grad, each.state(), 1, 0.1)
+        backend.update(each.plan, each.start(moved[-1]), grad, 0.1)
     np.testing.assert_array_equal(*moved)
 
 
@@ -181,10 +181,9 @@ def test_trajectory_equals_torchs(backend):
 def test_a_position_within_an_epoch(backend, dtype):
     """A call that begins in the middle clips by its own batch alone."""
     case = clipped_case(dtype=dtype, shuffle=False)
-    params, position = case.params.copy(), Position(np.array([3, 2, 7]))
-    work = backend.workspace(case.plan, dtype, case.n)
-    args = None, None, position, np.array([0.1]), 1, np.empty(1), work
-    assert backend.train(case.plan, params, case.state(), case.X, case.Y, *args) is None
+    params, work = case.params.copy(), backend.workspace(case.plan, dtype, case.n)
+    steps = Steps(np.array([0.1]), np.empty(1), 1)
+    assert backend.train(work, case.start(params, (3, 2, 7)), case.examples, steps) is None
     _, grad = case.oracle_gradient(np.arange(10, 15))
     grad = oracle.clip([grad / 5], case.plan.clip_norm)[0]
     np.testing.assert_allclose(params, case.params - 0.1 * grad, rtol=0, atol=200 * np.finfo(dtype).eps)

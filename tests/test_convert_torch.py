@@ -42,6 +42,27 @@ def test_there_and_back(hidden, output, loss, bias, dtype):
     np.testing.assert_array_equal(parameters, case.params)
 
 
+PARAMETRISED = [nn.LeakyReLU(0.2), nn.ELU(0.5), nn.CELU(0.3), nn.Softplus(2, 30), nn.Hardtanh(-2, 0.5), nn.GELU("tanh")]
+
+
+@pytest.mark.parametrize("activation", PARAMETRISED, ids=str)
+def test_parameters_of_activations_there_and_back(activation):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 20), activation, nn.Linear(20, 20), activation).double()
+    network, parameters, _ = from_torch(module)
+    again = to_torch(network, parameters)
+    assert str(again[1]) == str(again[3]) == str(activation)
+    X = 9 * torch.randn(50, 3).double()
+    with torch.no_grad():
+        A = oracle.forward(*_tensors(network, parameters), network.activations, X.numpy())[-1]
+        np.testing.assert_allclose(module(X), A, rtol=1e-12, atol=1e-13)
+        np.testing.assert_array_equal(again(X), module(X))
+
+
+def _tensors(network, parameters):
+    return network.weights(parameters), network.biases(parameters)
+
+
 def test_dropout_keeps_the_names():
     network = Network([3, 4, 4, 2])
     parameters = np.arange(network.n_parameters, dtype=float)
@@ -105,8 +126,10 @@ def test_states_that_do_not_fit(message):
 
 
 def test_modules_that_no_trainer_is():
-    with pytest.raises(ValueError, match=r"negative_slope 0\.2; accepted: 0\.01"):
-        from_torch(nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.2)))
+    with pytest.raises(
+        ValueError, match=r"layer 1, LeakyReLU\(negative_slope=-0\.2\), is not supported: negative_slope"
+    ):
+        from_torch(nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(-0.2)))
     with pytest.raises(ValueError, match=r"module has no 2\.bias, but other biases"):
         from_torch(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2, bias=False)))
 

@@ -13,7 +13,7 @@ from rounding import bounds
 from tasks import BACKENDS, data, described, everything, make
 
 from briskmlp import Adam, Trainer
-from briskmlp.backends.contract import Position
+from briskmlp.backends.contract import Steps
 from briskmlp.optimizers import SGD
 from briskmlp.storage import configuration
 
@@ -40,9 +40,9 @@ def masks(backend, dtype, layer, width, *, rate, seed, epoch, n, batch_size):
     weight = 2.0 ** (np.arange(n) % batch_size)
     rows = []
     for batch in range(-(-n // batch_size)):
-        params, position = start.copy(), Position(np.array([epoch, batch, 0]))
-        args = None, position, np.array([0.5]), 1, np.empty(1), work
-        assert backend.train(case.plan, params, case.state(), case.X, case.Y, weight.astype(dtype), *args) is None
+        params = start.copy()
+        state, examples = case.start(params, (epoch, batch, 0)), case.examples._replace(weight=weight.astype(dtype))
+        assert backend.train(work, state, examples, Steps(np.array([0.5]), np.empty(1), 1)) is None
         moved = case.network.weights(params)[-1][:, 0].astype(float)
         in_batch = weight[batch * batch_size :][:batch_size]
         scale = 65536 / (65536 - round(rate * 65536))
@@ -184,8 +184,7 @@ def test_only_train_drops(backend, dtype):
         dropped_loss, dropped_grad = case.gradient(backend, work=work)
         assert abs(dropped_loss - loss) <= allowed_loss
         assert (np.abs(dropped_grad - grad) <= allowed_grad).all()
-        args = None, Position(), np.array([0.1]), 3, np.empty(1), work
-        backend.train(case.plan, case.params.copy(), case.state(), case.X, case.Y, case.weight, *args)
+        backend.train(work, case.start(), case.examples, Steps(np.array([0.1]), np.empty(1), 3))
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------
@@ -215,7 +214,7 @@ def test_staged_data_drop_as_data_in_memory(backend_name, tmp_path, monkeypatch,
     source = np.random.default_rng(0).integers(0, 2, size=(21, 3)).astype("u1")
     np.save(tmp_path / "X.npy", source)
     X = np.load(tmp_path / "X.npy", mmap_mode="r") if how == "memory map" else scipy.sparse.csr_matrix(source)
-    monkeypatch.setattr("briskmlp.engine.STAGE_BYTES", stage_rows * 5 * 4)
+    monkeypatch.setattr("briskmlp.session.STAGE_BYTES", stage_rows * 5 * 4)
 
     def run(X):
         trainer = make("mse", backend=backend_name, batch_size=4, dropout=0.5, optimizer=Adam())
@@ -245,7 +244,7 @@ def test_threads_do_not_change_the_bits(backend_name):
 def test_one_rate_is_for_all_hidden_layers():
     def dropout(rates, layers=(3, 5, 4, 2)):
         trainer = Trainer(layers, dropout=rates, backend="numpy")
-        assert trainer._engine.plan.dropout.tolist() == [*trainer.dropout, 0]
+        assert trainer._session.plan.dropout.tolist() == [*trainer.dropout, 0]
         return trainer.dropout
 
     assert dropout(0.25) == (0.25, 0.25)
@@ -307,7 +306,7 @@ def test_a_fit_that_is_cut_goes_on_with_the_same_masks(backend_name, monkeypatch
     X, Y, weight = data("mse", 23)
     whole, cut = (make("mse", backend=backend_name, dropout=0.5, batch_size=4) for _ in range(2))
     losses = whole.fit(X, Y, epochs=3, sample_weight=weight).loss
-    monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)  # a call for each batch
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)  # a call for each batch
     assert [cut.fit(X, Y, epochs=1, sample_weight=weight).loss[0] for _ in range(3)] == losses
     assert everything(cut) == everything(whole)
 

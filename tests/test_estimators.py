@@ -66,7 +66,7 @@ def test_is_scikit_learn_s_class_with_more_parameters(theirs, ours):
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_parameters_are_views_of_one_buffer(ours, solver):
     estimator = ours(**SMALL, solver=solver, early_stopping=solver == "sgd").fit(X, y)
-    flat = estimator._model.engine.parameters
+    flat = estimator._model.session.parameters
     assert all(np.shares_memory(own, flat) for own in estimator.coefs_ + estimator.intercepts_)
     assert sum(own.size for own in estimator.coefs_ + estimator.intercepts_) == flat.size
 
@@ -263,7 +263,7 @@ def test_threads_set_after_fit_are_those_of_predictions():
     estimator = MLPClassifier(**SMALL).fit(X, y)
     before = estimator.predict_proba(X)
     np.testing.assert_array_equal(estimator.set_params(n_threads=1).predict_proba(X), before)
-    assert estimator._model.engine.threads == 1
+    assert estimator._model.session.threads == 1
 
 
 @pytest.mark.parametrize("target", [y, y > 1, y * 0, np.eye(3, dtype=int)[y], np.array(["u", "v", "w"])[y]])

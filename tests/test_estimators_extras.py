@@ -435,9 +435,9 @@ def test_an_interrupt_ends_training_as_in_scikit_learn():
 
 
 def test_an_interrupt_within_an_epoch(monkeypatch):
-    from briskmlp.engine import Engine
+    from briskmlp.session import Session
 
-    advance, calls = Engine.advance, []
+    advance, calls = Session.run, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -446,10 +446,10 @@ def test_an_interrupt_within_an_epoch(monkeypatch):
         return advance(*arguments)
 
     estimator = MLPClassifier(**{**SMALL, "batch_size": 5})
-    monkeypatch.setattr(Engine, "advance", interrupted)
+    monkeypatch.setattr(Session, "run", interrupted)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         estimator.fit(X, y)
-    assert estimator._optimizer.t == estimator._model.engine.position.step > 0
+    assert estimator._optimizer.t == estimator._model.session.position.step > 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         estimator.partial_fit(X, y)

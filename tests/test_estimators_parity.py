@@ -104,7 +104,7 @@ def test_same_as_scikit_learn(solver, activation, task):
 def test_every_backend_is_the_same_as_scikit_learn(backend_name, monkeypatch, solver, task):
     monkeypatch.setenv("BRISKMLP_BACKEND", backend_name)
     theirs, ours, X = fit_both(task, **SOLVERS[solver])
-    assert backend_name == ours._model.engine.choice.backend.NAME
+    assert backend_name == ours._model.session.choice.backend.NAME
     assert_same(theirs, ours, X)
 
 

@@ -5,6 +5,7 @@ import signal
 from functools import partial
 
 import numpy as np
+import oracle
 import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -365,7 +366,7 @@ def test_autograd_sees_that_the_module_has_changed():
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])  # by the kernels, and batch by batch
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_memory_map_of_another_dtype(each_backend, tmp_path, reduction):
     X, Y = data()
     mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=X.shape)
@@ -396,7 +397,7 @@ def interrupt(each_backend, monkeypatch):
             return where
 
         monkeypatch.setattr(module, "train", train)
-        monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+        monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
         return k if module.RESTORES else k - 1
 
     return cut
@@ -487,6 +488,41 @@ def test_dropout_is_that_of_the_training_mode():
         results.append(twin[0].weight.detach().numpy())
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.allclose(results[0], results[2])
+
+
+class PhiloxDropout(nn.Module):
+    """Dropout after the first layer, by the oracle's masks, over epochs of 23 rows."""
+
+    def __init__(self, rate, seed):
+        super().__init__()
+        self.rate, self.seed, self.epoch, self.place = rate, seed, 0, 0
+
+    def forward(self, A):
+        places = range(self.place, self.place + len(A))
+        mask = oracle.dropout_mask(self.seed, self.epoch, places, 0, A.shape[1], self.rate)
+        self.place += len(A)
+        if self.place == len(ROWS):
+            self.epoch, self.place = self.epoch + 1, 0
+        return A * torch.from_numpy(mask)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["mse", "labels", "weighted-labels", "weighted-probabilities", "positive"])
+def test_dropout_with_every_divisor(each_backend, name, reduction):
+    """A loop whose masks are those of the seed that ``fit`` draws; the last batch is short."""
+    make_loss, last, n_out, targets = LOSSES[name]
+    loss_fn, (X, Y) = make_loss(reduction=reduction), data(n_out=n_out, targets=targets)
+    plain = network(nn.Tanh(), *last, n_out=n_out)
+    module = nn.Sequential(*plain[:2], nn.Dropout(0.5), *plain[2:])
+    ours, theirs = twins(module, partial_parameters("momentum"))
+    torch.manual_seed(7)
+    theirs[0][2] = PhiloxDropout(0.5, int(torch.randint(2**63 - 1, ())))
+    torch.manual_seed(7)
+    history = fit(*mix(ours, loss_fn), X, Y, epochs=3, batch_size=5)
+    losses = loop(*mix(theirs, loss_fn), X, Y, [ROWS] * 3, 5)
+    assert_same(ours, theirs)
+    if name != "weighted-labels" or reduction == "sum":
+        np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
 
 
 @pytest.mark.usefixtures("numpy_backend")

@@ -295,7 +295,7 @@ ARGUMENTS = {
     "X has nan at row 0": {"X": X * torch.nan},
     "X is on meta": {"X": X.to("meta")},
     "X has requires_grad=True, but would get no gradient": {"X": X.clone().requires_grad_()},
-    "Y has dtype torch.bfloat16, which NumPy has not": {"Y": Y.bfloat16()},
+    "Y has dtype torch.bfloat16, which NumPy does not have": {"Y": Y.bfloat16()},
     "order is given and shuffle is True": {"order": [range(23)], "shuffle": True},
     "generator is given, but shuffle is False": {"generator": torch.Generator()},
     "order has 2 epochs, but epochs is 1": {"order": [np.arange(3), np.arange(3)]},
@@ -315,8 +315,3 @@ def test_arguments(message):
 def test_the_scheduler_of_another_optimizer():
     other = optim.SGD(network(nn.Tanh()).parameters(), 0.1)
     refused("scheduler is of another optimizer", scheduler=optim.lr_scheduler.StepLR(other, 1))
-
-
-def test_dropout_where_batches_are_made_one_by_one():
-    module = sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3))
-    refused("Dropout, which is not supported with this reduction and weight", module, nn.MSELoss(reduction="sum"))

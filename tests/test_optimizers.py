@@ -119,22 +119,22 @@ def test_trajectories_are_pytorchs(torch_float64, name):
     torch = torch_float64
     optimizer = TORCH[name]
     case = build([3, 4, 2], optimizer=optimizer)
-    params, state = case.params.copy(), case.state()
+    state = case.start()
     options = {{"learning_rate": "lr", "epsilon": "eps"}.get(key, key): value for key, value in vars(optimizer).items()}
     if "beta1" in options:
         options["betas"] = options.pop("beta1"), options.pop("beta2")
-    tensor = torch.tensor(params, requires_grad=True)
+    tensor = torch.tensor(state.parameters, requires_grad=True)
     theirs = getattr(torch.optim, type(optimizer).__name__)([tensor], foreach=False, **options)
-    rng, scalars = np.random.default_rng(0), np.array(BY_CODE[case.plan.rule].initial_scalars)
+    rng = np.random.default_rng(0)
     for step in range(1, 51):
-        grad = rng.normal(size=params.size) * rng.choice([0.0, 1e-3, 1.0, 10.0], size=params.size)
+        grad = rng.normal(size=case.params.size) * rng.choice([0.0, 1e-3, 1.0, 10.0], size=case.params.size)
         rate = optimizer.learning_rate * (1 + step % 3)
-        backend.update(case.plan, params, grad, state, step, rate, scalars)
+        backend.update(case.plan, state, grad, rate)
         tensor.grad, theirs.param_groups[0]["lr"] = torch.tensor(grad), rate
         theirs.step()
-    np.testing.assert_allclose(params, tensor.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(state.parameters, tensor.detach().numpy(), rtol=1e-10, atol=1e-12)
     kept = theirs.state[tensor]
     row = BY_CODE[case.plan.rule]
-    for slot, slot_name in zip(state, row.slots, strict=True):
+    for slot, slot_name in zip(state.slots, row.slots, strict=True):
         np.testing.assert_allclose(slot, kept[slot_name].numpy(), rtol=1e-10, atol=1e-12)
-    assert scalars.tolist() == pytest.approx([kept[scalar_name].item() for scalar_name in row.scalars], rel=1e-10)
+    assert state.scalars.tolist() == pytest.approx([kept[scalar_name].item() for scalar_name in row.scalars], rel=1e-10)

@@ -110,7 +110,7 @@ def test_a_trace_has_a_track_for_each_worker(team_of_two, tmp_path):
 
 @pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
 def test_a_record_that_is_too_small_is_refused():
-    lowered, dtype = make("mse")._engine.plan, np.dtype("f4")
+    lowered, dtype = make("mse")._session.plan, np.dtype("f4")
     for record in (recording.make_record(1, 1), np.zeros(3, np.int64)):
         with pytest.raises(ValueError, match=r"record has .* numbers, but 1 threads need"):
             native.workspace(lowered, dtype, 10, record=record)
@@ -162,7 +162,7 @@ def test_bytes_are_those_of_the_operands():
     assert found[2, "dW"] == found[2, "forward"]
     weights = 150 * 200 + 200 * 40 + 40 * 10
     assert found[None, "update"] == 8 * steps * weights * (1 + 2 + 4)  # dW read; W, m and v read and written
-    fused = model(trainer._engine.plan, 1, recording.DW_UPDATE, rows, steps, 4)
+    fused = model(trainer._session.plan, 1, recording.DW_UPDATE, rows, steps, 4)
     assert fused == (2 * rows * 8000, 4 * (rows * 240 + steps * 8000 * 6))
 
 
@@ -274,7 +274,7 @@ def test_an_interrupt_leaves_all_usable(backend_name, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(X, Y, epochs=10_000)
     assert p.steps > 0
-    assert trainer._engine.recording is None
+    assert trainer._session.recording is None
     trainer.fit(X, Y, epochs=1)
     with trainer.profile() as second:
         trainer.fit(X, Y, epochs=1)
@@ -486,7 +486,7 @@ def test_a_ring_that_ran_over_holds_the_last_whole_steps(backend_name, tmp_path)
     trainer = Trainer(LAYERS, loss="cross_entropy", batch_size=BATCH, backend=backend_name, threads=1)
     with trainer.profile() as p:
         worker = p._recording.record[0]
-        now = trainer._engine.backend.ticks()
+        now = trainer._session.backend.ticks()
         worker["events"] = (now, now, 0, -1)  # the end of a long training
         worker["n_events"] = recording.EVENTS - 20
         trainer.fit(X, Y, epochs=2)

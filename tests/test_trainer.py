@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks import BACKENDS, TASKS, data, described, make
 
-from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, engine
+from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, session
 from briskmlp.backends import dispatch, native
 from briskmlp.storage import checkpoint
 
@@ -29,7 +29,7 @@ def test_predict_evaluate_and_gradient_are_the_oracles(backend_name, dtype, task
     X, Y, weight = data(task, 23)
     trainer = make(task, backend=backend_name, dtype=dtype, l2=0.3)
     if chunk_rows:
-        monkeypatch.setattr(engine, "STAGE_BYTES", chunk_rows * 5 * dtype.itemsize)
+        monkeypatch.setattr(session, "STAGE_BYTES", chunk_rows * 5 * dtype.itemsize)
     X = X.astype(dtype)
     weights, biases, activations, loss = described(trainer)
     rtol = RTOL[dtype.name]
@@ -142,7 +142,7 @@ def test_a_forced_backend_is_taken(name, monkeypatch):
     monkeypatch.setenv("BRISKMLP_BACKEND", other)
     assert make("mse").backend == other
     trainer = make("mse", backend=name)  # an argument beats the environment
-    calls, module = [], trainer._engine.backend
+    calls, module = [], trainer._session.backend
     monkeypatch.setattr(module, "train", lambda *args, train=module.train: calls.append(1) or train(*args))
     monkeypatch.setattr(module, "forward", lambda *args, run=module.forward: calls.append(2) or run(*args))
     X, Y, _ = data("mse", 6)

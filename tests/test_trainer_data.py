@@ -162,7 +162,7 @@ def test_staged_data_give_the_bits_of_data_in_memory(backend_name, tmp_path, mon
     else:
         X = {"csr": scipy.sparse.csr_matrix, "csc": scipy.sparse.csc_matrix}.get(how, scipy.sparse.coo_array)(source)
     kwargs = {"shuffle": shuffle, "backend": backend_name}
-    monkeypatch.setattr("briskmlp.engine.STAGE_BYTES", stage_rows * 5 * 4)  # chunks of predict are as small, for both
+    monkeypatch.setattr("briskmlp.session.STAGE_BYTES", stage_rows * 5 * 4)  # chunks of predict are as small, for both
     assert bits(X, Y, weight, **kwargs) == bits(source, Y, weight, **kwargs)
 
 
@@ -196,7 +196,7 @@ X = np.memmap(path, dtype=dtype, mode="r", shape=(n, width))
 Y = np.zeros((n, 1), dtype=np.float32)
 trainer = Trainer([width, 2, 1], batch_size=128, seed=0, backend=backend)
 trainer.fit(np.ones((8, width)), Y[:8], epochs=1)  # compiled, libraries loaded
-before, after, calls, module = anonymous(), 0, 0, trainer._engine.backend
+before, after, calls, module = anonymous(), 0, 0, trainer._session.backend
 
 def train(*args, run=module.train):
     global after, calls
@@ -220,7 +220,7 @@ print(max(after, anonymous()) - before)
 @pytest.mark.parametrize(
     ("n", "width", "came"),
     [
-        (2**16, 2**15, "uint8"),  # 2 GiB: staged
+        (2**15, 2**15, "uint8"),  # 1 GiB: staged
         (2**12, 2**14, "float32"),  # 256 MiB: read in place
         pytest.param(2**14, 2**15, "float32", marks=pytest.mark.slow),  # 2 GiB
     ],

@@ -135,7 +135,7 @@ def test_bits_depend_neither_on_the_run_nor_on_where_calls_are_cut(backend_name,
     def run(epochs, slice_seconds=None, callbacks=()):
         trainer = make(task, backend=backend_name, dtype=dtype, optimizer=Adam(), batch_size=8, l2=0.1)
         if slice_seconds is not None:
-            monkeypatch.setattr("briskmlp.training.SLICE_SECONDS", slice_seconds)
+            monkeypatch.setattr("briskmlp.session.CALL_SECONDS", slice_seconds)
         fits = [trainer.fit(X, Y, epochs=e, sample_weight=weight, callbacks=callbacks) for e in epochs]
         return trainer.parameters.tobytes(), [loss for history in fits for loss in history.loss]
 

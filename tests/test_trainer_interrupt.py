@@ -40,7 +40,7 @@ def interrupt(backend, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(backend, "train", train)
-            patch.setattr("briskmlp.training.SLICE_SECONDS", 0.0)
+            patch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit(X, Y, epochs=epochs, **arguments)
         assert len(calls) == k
@@ -55,7 +55,7 @@ def test_an_interrupted_epoch_is_finished_first_with_the_same_bits(backend_name,
     trainer, twin = new(backend_name, dtype=dtype), new(backend_name, dtype=dtype)
     whole = twin.fit(X, Y, epochs=4, sample_weight=weight).loss
     done = interrupt(trainer, k, sample_weight=weight)
-    assert (trainer.epoch, trainer._engine.position.batch) == divmod(done, N_BATCHES)
+    assert (trainer.epoch, trainer._session.position.batch) == divmod(done, N_BATCHES)
     left = 4 - done // N_BATCHES
     history = trainer.fit(X, Y, epochs=left, sample_weight=weight)
     assert everything(trainer) == everything(twin)
@@ -106,7 +106,7 @@ def test_an_interrupted_trainer_goes_on_after_pickling_and_from_other_containers
 def test_two_interrupts_in_one_epoch(backend_name, interrupt):
     trainer, twin = new(backend_name), new(backend_name)
     done = interrupt(trainer, 3) + interrupt(trainer, 2)
-    assert trainer._engine.position.batch == done
+    assert trainer._session.position.batch == done
     trainer.fit(X, Y, epochs=1)
     twin.fit(X, Y, epochs=1)
     assert everything(trainer) == everything(twin)
@@ -136,7 +136,7 @@ def test_with_other_data_the_unfinished_epoch_is_dropped_with_a_warning(backend_
     with pytest.warns(UserWarning, match=f"epoch 1 was cut after {done - N_BATCHES} batches and is dropped") as warned:
         history = trainer.fit(other.pop("X"), other.pop("Y"), epochs=1, callbacks=[Look()], **other)
     assert warned[0].filename == __file__  # points at the user's line
-    assert (len(history), trainer.epoch, trainer._engine.position.batch) == (1, 2, 0)
+    assert (len(history), trainer.epoch, trainer._session.position.batch) == (1, 2, 0)
     trainer.fit(X, Y, epochs=1)  # and no warning the next time: warnings are errors here
 
 
@@ -157,12 +157,12 @@ try:
 except KeyboardInterrupt:
     pass
 assert np.isfinite(trainer.parameters).all()
-epoch, batch = trainer.epoch, trainer._engine.position.batch
+epoch, batch = trainer.epoch, trainer._session.position.batch
 trainer.fit(X, Y, epochs=1)
 assert trainer.epoch == epoch + 1
 twin.fit(X, Y, epochs=epoch + 1)
 assert trainer.parameters.tobytes() == twin.parameters.tobytes()
-assert trainer._engine.state.tobytes() == twin._engine.state.tobytes()
+assert trainer._session.state.slots.tobytes() == twin._session.state.slots.tobytes()
 print(epoch, batch)
 """
 
@@ -202,7 +202,7 @@ def test_a_rate_that_is_far_too_high(backend_name, dtype, optimizer):
     with pytest.raises(FloatingPointError, match=r"training diverged: the loss is not finite in epoch \d+, batch \d+"):
         trainer.fit(X, Y, epochs=100)
     assert np.isfinite(trainer.parameters).all()
-    assert np.isfinite(trainer._engine.state).all()
+    assert np.isfinite(trainer._session.state.slots).all()
     assert 2 <= trainer.epoch < 102
 
 

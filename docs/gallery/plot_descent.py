@@ -2,13 +2,13 @@
 The path of gradient descent
 ============================
 
-All weights but two stand still: then the loss is a surface over these two, and training walks down on it. Each step of
-plain gradient descent is at right angles to the contour that it starts from.
+If all weights but two are fixed, the loss is a surface over these two, and training descends on it. Each step of plain
+gradient descent is perpendicular to the contour it starts from.
 """
 
 # %%
-# Exclusive or. The network has been trained; two of its weights are put back to 0 and find their way again, off a hill,
-# along a slope, and down into the plain.
+# Exclusive or. The network has been trained. Two of its weights are reset to 0 and trained again: they leave a hill,
+# follow a slope, and descend into the plain.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,9 +29,9 @@ display = DescentDisplay.from_trainer(
 _ = display.ax_.set(aspect="equal", title="Exclusive or, 2-2-1 neurons")
 
 # %%
-# A valley. In the diabetes data two of the blood values say almost the same, so that many pairs of weights do almost as
-# well. Plain gradient descent leaps from side to side and hardly gets on along the valley; with momentum, as many steps
-# lead to its lowest place.
+# A valley. Two of the blood values in the diabetes data are strongly correlated, so many pairs of weights fit almost
+# equally well. Plain gradient descent oscillates across the valley and makes little progress along it. With momentum,
+# the same number of steps reaches the minimum.
 
 diabetes = load_diabetes()
 columns = [diabetes.feature_names.index(name) for name in ("s1", "s2")]

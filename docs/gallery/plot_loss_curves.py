@@ -2,9 +2,9 @@
 Loss and validation curves
 ==========================
 
-A history draws itself, and several can share one pair of axes. Here three optimizers learn handwritten digits. Solid
-lines are the loss on the digits that are trained on, dashed ones the loss on digits of other writers. Training goes on
-to learn the former by heart; with the latter it is of no more use after some ten epochs.
+Several histories can be plotted on the same axes. Here, three optimizers train on handwritten digits. Solid lines are
+the training loss, dashed lines the loss on digits by other writers. The network overfits: after about ten epochs, the
+validation loss no longer improves.
 """
 
 from sklearn.datasets import load_digits

@@ -2,13 +2,13 @@
 The network diagram
 ===================
 
-Two networks as textbooks draw them. Blue lines are positive weights, dashed orange ones negative; the width of a line
-is proportional to the weight, in each layer's own scale. ``trainer.network.to_mermaid()`` gives the neurons the same
-names.
+Two networks, drawn as in textbooks. Blue lines are positive weights, dashed orange lines negative ones. The width of a
+line is proportional to the weight, with a separate scale for each layer. ``trainer.network.to_mermaid()`` uses the same
+names for the neurons.
 """
 
 # %%
-# Exclusive or, learned by a network with one bias per layer, which textbooks draw as a node B1, B2, …
+# Exclusive or, with one bias per layer, which textbooks draw as nodes B1, B2, …
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -24,8 +24,8 @@ trainer.fit(X, Y, epochs=3000)
 display = NetworkDisplay.from_trainer(trainer, input_labels=["a", "b"], output_labels=["a xor b"])
 
 # %%
-# Is a tumour benign? Of the 30 measurements the ellipsis stands for those that are not drawn. With one bias per neuron,
-# the neuron's shade shows it; its outline is dashed where the bias is negative.
+# Is a tumour benign? The ellipsis stands for those of the 30 measurements that are not drawn. With one bias per neuron,
+# the bias is the shade of the neuron, and a dashed outline means that it is negative.
 
 cancer = load_breast_cancer()
 trainer = Trainer([30, 6, 1], hidden="tanh", loss="cross_entropy", optimizer=SGD(0.1), l2=0.1, seed=0)

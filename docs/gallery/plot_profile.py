@@ -2,8 +2,8 @@
 A profile of training
 =====================
 
-Where the time of a large batch goes, and how near each phase comes to what the machine can do: on the left the
-roofline, on the right the time of each layer's phases. The numbers are those of the machine that built this page.
+Where the time of a large batch goes, and how close each phase comes to the limits of the machine: the roofline on the
+left, the time of each layer's phases on the right. The page was built on the machine that is measured here.
 """
 
 import numpy as np

@@ -2,9 +2,9 @@
 Weights as images
 =================
 
-Each neuron of the first layer has a weight for each pixel: an image of what excites it, bright, and of what inhibits
-it, dark. This network has learned handwritten digits, 8 × 8 pixels each. Its penalty ``l2`` has taken away what digits
-do not need, such as weights of pixels that are always empty, which else would stay at their first, random values.
+Each neuron of the first layer has one weight per pixel. As an image, bright pixels excite the neuron and dark pixels
+inhibit it. This network is trained on handwritten digits of 8 × 8 pixels. The ``l2`` penalty removes weights that the
+digits do not need, such as those of pixels that are always empty, which would otherwise keep their initial values.
 """
 
 from sklearn.datasets import load_digits

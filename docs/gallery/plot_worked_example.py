@@ -2,8 +2,8 @@
 The network of the worked example
 =================================
 
-Two inputs, two hidden neurons, two outputs and one bias per layer, with the weights that textbooks give it: the example
-that :doc:`/backpropagation` computes number by number.
+Two inputs, two hidden neurons, two outputs and one bias per layer, with the weights used in textbooks.
+:doc:`/backpropagation` works through this example with every number.
 """
 
 import numpy as np

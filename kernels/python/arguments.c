@@ -141,6 +141,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .n_slots = read_int(object, "n_slots", 0, 2),
         .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
         .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_HUBER),
+        .divisor = (enum brisk_divisor)read_int(object, "divisor", BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_NOTHING),
         .rule = (enum brisk_rule)read_int(object, "kernel_rule", BRISK_SGD, BRISK_RMSPROP),
         .precision = (enum brisk_precision)read_int(object, "precision", BRISK_HIGHEST, BRISK_BFLOAT16),
         .nesterov = read_int(object, "nesterov", 0, 1) != 0,
@@ -237,7 +238,7 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
             .rate_b = rate[2 * l + 1],
             .decay_W = decay[2 * l],
             .decay_b = decay[2 * l + 1],
-            .l2 = l2[2 * l],
+            .plan_l2 = l2[2 * l], /* of W; biases have none */
         };
     if (n >= 1 && is_sound(plan, layers))
         return layers;

@@ -232,10 +232,6 @@ static struct brisk_array take_params(struct call* call, PyObject* params, const
     return brisk_vector(&call->held, params, name, call->type, call->work->plan.n_parameters, use);
 }
 
-static const double* take_l2(struct call* call, PyObject* l2) {
-    return brisk_vector(&call->held, l2, "l2", BRISK_FLOAT64, 2 * call->work->plan.n_layers, BRISK_READ).data;
-}
-
 /* X alone where Y is NULL. The number of rows is written to n. */
 static struct brisk_data take_data(struct call* call, PyObject* X, PyObject* Y, PyObject* weight, int64_t* n) {
     const struct brisk_plan* plan = &call->work->plan;
@@ -285,17 +281,18 @@ static PyObject* forward(PyObject* self, PyObject* args) {
     return finish(&call, none());
 }
 
-/* gradient(work, l2, params, X, Y, weight, rows, scale, grad) -> float */
+/* gradient(work, params, (X, Y, weight), rows, scale, with_penalty, grad) -> float */
 static PyObject* gradient(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *capsule, *l2, *params, *X, *Y, *weight, *rows, *grad;
+    PyObject *capsule, *params, *X, *Y, *weight, *rows, *grad;
     double scale, loss;
+    int with_penalty;
     struct call call;
-    if (!PyArg_ParseTuple(args, "OOOOOOOdO:gradient", &capsule, &l2, &params, &X, &Y, &weight, &rows, &scale, &grad) ||
+    if (!PyArg_ParseTuple(args, "OO(OOO)OdpO:gradient", &capsule, &params, &X, &Y, &weight, &rows, &scale,
+                          &with_penalty, &grad) ||
         !begin(&call, capsule))
         return NULL;
     int64_t n;
-    const double* penalty = take_l2(&call, l2);
     const void* P = take_params(&call, params, "params", BRISK_READ).data;
     const struct brisk_data data = take_data(&call, X, Y, weight, &n);
     const struct brisk_array indices = take_rows(&call, rows, n);
@@ -305,7 +302,7 @@ static PyObject* gradient(PyObject* self, PyObject* args) {
     if (call.held.failed)
         return finish(&call, NULL);
     Py_BEGIN_ALLOW_THREADS;
-    loss = brisk_gradient(call.work, penalty, P, &data, indices.data, indices.n, scale, G);
+    loss = brisk_gradient(call.work, P, &data, indices.data, indices.n, scale, with_penalty, G);
     Py_END_ALLOW_THREADS;
     return finish(&call, PyFloat_FromDouble(loss));
 }
@@ -329,42 +326,47 @@ static void check_position(struct call* call, const int64_t* counts, int64_t max
     }
 }
 
-/* train(work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses)
+/* train(work, (params, slots, counts, sums), (X, Y, weight), (rates, losses, max_steps, order))
  *     -> None | (epoch, batch, whether it was the weights that are not finite) */
 static PyObject* train(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *capsule, *l2, *params, *state, *X, *Y, *weight, *order, *counts, *sums, *rates, *losses;
+    PyObject *capsule, *params, *slots, *X, *Y, *weight, *order, *counts, *sums, *rates, *losses;
     long long max_steps;
     struct call call;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOLO:train", &capsule, &l2, &params, &state, &X, &Y, &weight, &order, &counts,
-                          &sums, &rates, &max_steps, &losses) ||
+    if (!PyArg_ParseTuple(args, "O(OOOO)(OOO)(OOLO):train", &capsule, &params, &slots, &counts, &sums, &X, &Y, &weight,
+                          &rates, &losses, &max_steps, &order) ||
         !begin(&call, capsule))
         return NULL;
     const struct brisk_plan* plan = &call.work->plan;
     struct brisk_buffers* held = &call.held;
     int64_t n, where[2];
-    const double* penalty = take_l2(&call, l2);
-    void* P = take_params(&call, params, "params", BRISK_WRITE).data;
-    void* S = brisk_matrix(held, state, "state", call.type, plan->n_slots, plan->n_parameters, BRISK_WRITE).data;
+    const struct brisk_state state = {
+        .params = take_params(&call, params, "params", BRISK_WRITE).data,
+        .slots = brisk_matrix(held, slots, "slots", call.type, plan->n_slots, plan->n_parameters, BRISK_WRITE).data,
+        .counts = brisk_vector(held, counts, "counts", BRISK_INT64, 3, BRISK_WRITE).data,
+        .sums = brisk_vector(held, sums, "sums", BRISK_FLOAT64, 2, BRISK_WRITE).data,
+    };
     const struct brisk_data data = take_data(&call, X, Y, weight, &n);
     struct brisk_array indices = {.n = n};
     if (order != Py_None)
         indices = brisk_vector(held, order, "order", BRISK_INT64, -1, BRISK_READ);
-    const struct brisk_position position = {
-        .counts = brisk_vector(held, counts, "counts", BRISK_INT64, 3, BRISK_WRITE).data,
-        .sums = brisk_vector(held, sums, "sums", BRISK_FLOAT64, 2, BRISK_WRITE).data,
-    };
     const struct brisk_array rate = brisk_vector(held, rates, "rates", BRISK_FLOAT64, -1, BRISK_READ);
-    double* loss = brisk_vector(held, losses, "losses", BRISK_FLOAT64, rate.n, BRISK_WRITE).data;
+    const struct brisk_steps steps = {
+        .rates = rate.data,
+        .losses = brisk_vector(held, losses, "losses", BRISK_FLOAT64, rate.n, BRISK_WRITE).data,
+        .n_epochs = rate.n,
+        .max_steps = max_steps,
+        .order = indices.data,
+        .n_order = indices.n,
+    };
     if (!call.work->training)
         refuse(&call, "the workspace cannot train: it was made with training=False");
-    check_position(&call, position.counts, max_steps, indices, indices.n, n);
+    check_position(&call, state.counts, max_steps, indices, indices.n, n);
     if (call.held.failed)
         return finish(&call, NULL);
     enum brisk_end reached;
     Py_BEGIN_ALLOW_THREADS;
-    reached = brisk_train(call.work, penalty, P, S, &data, indices.data, indices.n, position, rate.data, rate.n,
-                          max_steps, loss, where);
+    reached = brisk_train(call.work, &state, &data, &steps, where);
     Py_END_ALLOW_THREADS;
     if (reached == BRISK_DONE)
         return finish(&call, none());
@@ -372,15 +374,15 @@ static PyObject* train(PyObject* self, PyObject* args) {
     return finish(&call, Py_BuildValue("(LLO)", (long long)where[0], (long long)where[1], weights));
 }
 
-/* update(plan, dtype_size, isa, params, grad, state, step, rate) */
+/* update(plan, dtype_size, isa, params, grad, slots, step, rate) */
 static PyObject* update(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *object, *params, *grad, *state;
+    PyObject *object, *params, *grad, *slots;
     const char* isa;
     Py_ssize_t size;
     long long step;
     double rate;
-    if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &state, &step, &rate))
+    if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &slots, &step, &rate))
         return NULL;
     const struct brisk_kernels* kernels = kernels_of(isa, size);
     struct brisk_plan plan;
@@ -392,7 +394,7 @@ static PyObject* update(PyObject* self, PyObject* args) {
     const int64_t n = plan.n_parameters;
     void* P = brisk_vector(&held, params, "params", type, n, BRISK_WRITE).data;
     const void* G = brisk_vector(&held, grad, "grad", type, n, BRISK_READ).data;
-    void* S = brisk_matrix(&held, state, "state", type, plan.n_slots, n, BRISK_WRITE).data;
+    void* S = brisk_matrix(&held, slots, "slots", type, plan.n_slots, n, BRISK_WRITE).data;
     if (!held.failed) {
         Py_BEGIN_ALLOW_THREADS;
         brisk_update(kernels, &plan, layers, P, G, S, step, rate);
@@ -509,12 +511,13 @@ static PyMethodDef methods[] = {
     {"forward", forward, METH_VARARGS,
      "forward($module, work, params, X, rows, out, /)\n--\n\nAs in backends/contract.py."},
     {"gradient", gradient, METH_VARARGS,
-     "gradient($module, work, l2, params, X, Y, weight, rows, scale, grad, /)\n--\n\nAs in backends/contract.py."},
+     "gradient($module, work, params, examples, rows, scale, with_penalty, grad, /)\n--\n\nAs in "
+     "backends/contract.py."},
     {"train", train, METH_VARARGS,
-     "train($module, work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses, /)\n--\n\n"
+     "train($module, work, state, examples, steps, /)\n--\n\n"
      "As in backends/contract.py; the last of what a divergence returns is whether the weights overflowed."},
     {"update", update, METH_VARARGS,
-     "update($module, plan, dtype_size, isa, params, grad, state, step, rate, /)\n--\n\nAs in backends/contract.py."},
+     "update($module, plan, dtype_size, isa, params, grad, slots, step, rate, /)\n--\n\nAs in backends/contract.py."},
     {"ticks", ticks, METH_NOARGS, "ticks($module, /)\n--\n\nThe clock that records are written by."},
     {"limits", limits, METH_VARARGS,
      "limits($module, dtype_size, isa, threads, /)\n--\n\n"

@@ -32,9 +32,10 @@ static void run(const struct brisk_kernels* kernels, int threads, void (*inside)
     brisk_pool_run(threads, between, &region);
 }
 
-static void set_l2(struct brisk_work* work, const double* l2) {
+/* The calls that share a batch add its penalty, the l2 term of the loss, once. */
+static void set_penalty(struct brisk_work* work, bool with_penalty) {
     for (int64_t l = 0; l < work->plan.n_layers; l++)
-        work->layers[l].l2 = l2[2 * l]; /* of W; biases have none */
+        work->layers[l].l2 = with_penalty ? work->layers[l].plan_l2 : 0;
 }
 
 /* --- the sample order of an epoch: briskmlp/random.py ------------------------------------------------------------ */
@@ -139,8 +140,8 @@ static void gradient_region(void* arg, const struct brisk_team* team) {
         work->kernels->add(work, work->G, call->grad);
 }
 
-double brisk_gradient(struct brisk_work* work, const double* l2, const void* params, const struct brisk_data* data,
-                      const int64_t* rows, int64_t n_rows, double scale, void* grad) {
+double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
+                      int64_t n_rows, double scale, bool with_penalty, void* grad) {
     struct gradient call = {
         .work = work,
         .params = params,
@@ -148,7 +149,7 @@ double brisk_gradient(struct brisk_work* work, const double* l2, const void* par
         .batch = {.rows = rows, .m = n_rows, .scale = scale, .goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT},
         .grad = grad,
     };
-    set_l2(work, l2);
+    set_penalty(work, with_penalty);
     run(work->kernels, grad == NULL ? alone(work) : work->threads, gradient_region, &call);
     return call.loss;
 }
@@ -182,23 +183,21 @@ void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* 
 
 struct train {
     struct brisk_work* work;
-    void *params, *state;
+    const struct brisk_state* state;
     const struct brisk_data* data;
-    const int64_t* order;
-    int64_t n_order;
-    struct brisk_position position;
-    const double* rates;
-    int64_t n_rates, max_steps;
-    double* losses;
+    const struct brisk_steps* steps;
     int64_t* where;
     enum brisk_end end;
     double weights[2]; /* of this batch and the one before, in turn */
     bool finite[BRISK_POOL_MAX];
 };
 
-/* Σ weight of a batch. Member 0 weighs for all: they must decide alike even while somebody changes the weights. */
-static double weigh(struct train* call, const struct brisk_team* team, int64_t s, const int64_t* rows, int64_t m) {
-    if (call->data->weight == NULL)
+/* What the gradient of a batch is divided by. Member 0 adds up the weights for all: they must decide alike even while
+ * somebody changes the weights. */
+static double divisor_of(struct train* call, const struct brisk_team* team, int64_t s, const int64_t* rows, int64_t m) {
+    if (call->work->plan.divisor == BRISK_DIVISOR_NOTHING)
+        return 1;
+    if (call->work->plan.divisor == BRISK_DIVISOR_ROWS || call->data->weight == NULL)
         return (double)m;
     double* weight = &call->weights[s % 2];
     if (team->rank == 0)
@@ -207,8 +206,8 @@ static double weigh(struct train* call, const struct brisk_team* team, int64_t s
     return *weight;
 }
 
-static char* state_slot(const struct brisk_work* work, void* state, int64_t s, int64_t numbers) {
-    return (char*)state + (size_t)(s * numbers) * work->kernels->size;
+static char* slot(const struct brisk_work* work, void* slots, int64_t s, int64_t numbers) {
+    return (char*)slots + (size_t)(s * numbers) * work->kernels->size;
 }
 
 /* Write what was learned to the caller's arrays, if all of it is finite. */
@@ -217,17 +216,17 @@ static bool unpack_if_finite(struct train* call, const struct brisk_team* team) 
     const struct brisk_kernels* kernels = work->kernels;
     bool finite = kernels->finite(work, team, work->P);
     for (int64_t s = 0; s < work->plan.n_slots; s++)
-        finite &= kernels->finite(work, team, state_slot(work, work->S, s, work->n_packed));
+        finite &= kernels->finite(work, team, slot(work, work->S, s, work->n_packed));
     call->finite[team->rank] = finite;
     brisk_wait(team);
     for (int rank = 0; rank < team->size; rank++)
         finite &= call->finite[rank];
     if (!finite)
         return false;
-    kernels->unpack(work, team, work->P, call->params);
+    kernels->unpack(work, team, work->P, call->state->params);
     for (int64_t s = 0; s < work->plan.n_slots; s++)
-        kernels->unpack(work, team, state_slot(work, work->S, s, work->n_packed),
-                        state_slot(work, call->state, s, work->plan.n_parameters));
+        kernels->unpack(work, team, slot(work, work->S, s, work->n_packed),
+                        slot(work, call->state->slots, s, work->plan.n_parameters));
     return true;
 }
 
@@ -236,24 +235,26 @@ static void train_region(void* arg, const struct brisk_team* team) {
     struct brisk_work* work = call->work;
     const struct brisk_plan* plan = &work->plan;
     const struct brisk_kernels* kernels = work->kernels;
-    kernels->pack(work, team, call->params, work->P);
+    kernels->pack(work, team, call->state->params, work->P);
     for (int64_t s = 0; s < plan->n_slots; s++)
-        kernels->pack(work, team, state_slot(work, call->state, s, plan->n_parameters),
-                      state_slot(work, work->S, s, work->n_packed));
+        kernels->pack(work, team, slot(work, call->state->slots, s, plan->n_parameters),
+                      slot(work, work->S, s, work->n_packed));
     brisk_wait(team);
     kernels->transpose(work, team);
 
-    const bool given = call->order != NULL;
-    const int64_t n = given ? call->n_order : work->n;
+    const struct brisk_state* state = call->state;
+    const struct brisk_steps* steps = call->steps;
+    const bool given = steps->order != NULL;
+    const int64_t n = given ? steps->n_order : work->n;
     const int64_t n_batches = n / plan->batch_size + (n % plan->batch_size != 0);
-    const int64_t first = call->position.counts[0];
-    int64_t epoch = first, batch_index = call->position.counts[1], step = call->position.counts[2];
-    double loss_sum = call->position.sums[0], weight_sum = call->position.sums[1];
+    const int64_t first = state->counts[0];
+    int64_t epoch = first, batch_index = state->counts[1], step = state->counts[2];
+    double loss_sum = state->sums[0], divisor_sum = state->sums[1];
     enum brisk_end end = BRISK_DONE;
     int64_t drawn = -1;
     brisk_wait(team); /* nobody moves the position before all have read it, or WT before all have written it */
-    for (int64_t s = 0; s < call->max_steps; s++) {
-        if (epoch - first == call->n_rates || (given && epoch > first))
+    for (int64_t s = 0; s < steps->max_steps; s++) {
+        if (epoch - first == steps->n_epochs || (given && epoch > first))
             break;
         if (!given && drawn != epoch) {
             brisk_wait(team); /* a batch without weight has none: somebody may still be reading the last order */
@@ -263,19 +264,19 @@ static void train_region(void* arg, const struct brisk_team* team) {
             brisk_wait(team);
         }
         const int64_t start = batch_index * plan->batch_size, m = smaller(plan->batch_size, n - start);
-        const int64_t* rows = (given ? call->order : work->order) + start;
-        const double weight = weigh(call, team, s, rows, m);
-        if (weight > 0) {
+        const int64_t* rows = (given ? steps->order : work->order) + start;
+        const double divisor = divisor_of(call, team, s, rows, m);
+        if (divisor > 0) {
             const struct brisk_batch batch = {
                 .rows = rows,
                 .m = m,
-                .scale = 1 / weight,
-                .rate = call->rates[epoch - first],
+                .scale = 1 / divisor,
+                .rate = steps->rates[epoch - first],
                 .step = step + 1,
                 .epoch = epoch,
                 .place = start,
                 .goal = BRISK_UPDATE,
-                .n_next = s + 1 < call->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
+                .n_next = s + 1 < steps->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
             };
             const double loss = kernels->step(work, team, call->data, &batch);
             if (!isfinite(loss)) {
@@ -283,16 +284,16 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 break;
             }
             step++;
-            const double counted = plan->report_rows ? (double)m : weight;
-            loss_sum += plan->report_rows ? loss / weight * counted : loss;
-            weight_sum += counted;
+            const double counted = plan->report_rows ? (double)m : divisor;
+            loss_sum += plan->report_rows ? loss / divisor * counted : loss;
+            divisor_sum += counted;
         }
         if (++batch_index == n_batches) {
             if (team->rank == 0)
-                call->losses[epoch - first] = loss_sum / weight_sum;
+                steps->losses[epoch - first] = loss_sum / divisor_sum;
             epoch++;
             batch_index = 0;
-            loss_sum = weight_sum = 0;
+            loss_sum = divisor_sum = 0;
         }
     }
     if (end == BRISK_DONE && !unpack_if_finite(call, team))
@@ -305,32 +306,17 @@ static void train_region(void* arg, const struct brisk_team* team) {
         call->where[1] = batch_index;
         return;
     }
-    call->position.counts[0] = epoch;
-    call->position.counts[1] = batch_index;
-    call->position.counts[2] = step;
-    call->position.sums[0] = loss_sum;
-    call->position.sums[1] = weight_sum;
+    state->counts[0] = epoch;
+    state->counts[1] = batch_index;
+    state->counts[2] = step;
+    state->sums[0] = loss_sum;
+    state->sums[1] = divisor_sum;
 }
 
-enum brisk_end brisk_train(struct brisk_work* work, const double* l2, void* params, void* state,
-                           const struct brisk_data* data, const int64_t* order, int64_t n_order,
-                           struct brisk_position position, const double* rates, int64_t n_rates, int64_t max_steps,
-                           double* losses, int64_t where[2]) {
-    struct train call = {
-        .work = work,
-        .params = params,
-        .state = state,
-        .data = data,
-        .order = order,
-        .n_order = n_order,
-        .position = position,
-        .rates = rates,
-        .n_rates = n_rates,
-        .max_steps = max_steps,
-        .losses = losses,
-        .where = where,
-    };
-    set_l2(work, l2);
+enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
+                           const struct brisk_steps* steps, int64_t where[2]) {
+    struct train call = {.work = work, .state = state, .data = data, .steps = steps, .where = where};
+    set_penalty(work, true);
     run(work->kernels, work->threads, train_region, &call);
     return call.end;
 }

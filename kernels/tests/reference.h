@@ -274,7 +274,8 @@ static void compute(const struct task* t, const double* params, const int64_t* r
     r->e_loss *= t->plan.report_scale;
     for (int64_t l = 0; l < n_layers; l++)
         for (int64_t i = t->layers[l].dense_W; i < t->layers[l].dense_b; i++) {
-            const double penalty = t->l2[2 * l] / 2 * params[i] * params[i], g = scale * t->l2[2 * l] * params[i];
+            const double penalty = t->layers[l].plan_l2 / 2 * params[i] * params[i],
+                         g = scale * t->layers[l].plan_l2 * params[i];
             r->penalty += penalty;
             r->grad[i] += g;
             r->e_grad[i] += 4 * u * fabs(g);

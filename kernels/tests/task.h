@@ -66,7 +66,7 @@ struct task {
     int variant;
     struct brisk_plan plan;
     struct brisk_layer layers[LAYERS];
-    double l2[2 * LAYERS], rate;
+    double rate;
     int64_t n_in, n_out, n, X_step;
     double *params, *X, *Y, *weight; /* X's rows are X_step apart, with NaN between */
     int64_t *labels, *order;
@@ -132,11 +132,14 @@ static struct task make_task(const struct shape* shape, int v) {
                                  .huber = 0.5,
                                  .loss_scale = v / 5 % 2 ? 0.5 : 1,
                                  .report_scale = v / 6 % 2 ? 0.25 : 1,
+                                 .divisor = (enum brisk_divisor)(v / 5 % 3),
                                  .momentum = 0.9,
                                  .beta1 = 0.9,
                                  .beta2 = 0.99,
                                  .epsilon = 1e-3,
                                  .clip_norm = norms[v / 3 % 4]};
+    if (t.plan.divisor == BRISK_DIVISOR_NOTHING) /* a sum over a batch is about as many times as long as a mean */
+        t.rate = ldexp(t.rate, -1 - ilogb((double)shape->batch));
     int64_t at = 0;
     for (int64_t l = 0; l < shape->n_layers; l++) {
         const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];
@@ -154,9 +157,9 @@ static struct task make_task(const struct shape* shape, int v) {
             .rate_b = 0.5,
             .decay_W = decays ? 0.0625 : 0,
             .decay_b = decays ? 0.125 : 0,
+            .plan_l2 = penalised ? 0.25 : 0,
         };
         at += n_in * n_out + n_b;
-        t.l2[2 * l] = penalised ? 0.25 : 0;
     }
     t.plan.n_parameters = at;
     t.n_in = shape->width[0], t.n_out = shape->width[shape->n_layers], t.X_step = t.n_in + 3;

@@ -82,15 +82,15 @@ static void check_gradient(const struct task* t, const struct result* r, double 
     struct arrays a = make_arrays(t);
     struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
     for (int i = 0; i < 2; i++) /* added up */
-        near(t, "loss", i, brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, scale, a.grad), r->loss,
+        near(t, "loss", i, brisk_gradient(work, a.params, &a.data, t->order, t->n, scale, true, a.grad), r->loss,
              r->e_loss);
     check_numbers(t, "gradient", a.grad, 0.5, r->grad, r->e_grad, n_parameters);
-    near(t, "loss alone", 0, brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, scale, NULL), r->loss,
+    near(t, "loss alone", 0, brisk_gradient(work, a.params, &a.data, t->order, t->n, scale, true, NULL), r->loss,
          r->e_loss);
-    near(t, "loss alone", 1, brisk_gradient(predicting, t->l2, a.params, &a.data, t->order, t->n, scale, NULL), r->loss,
+    near(t, "loss alone", 1, brisk_gradient(predicting, a.params, &a.data, t->order, t->n, scale, true, NULL), r->loss,
          r->e_loss);
-    near(t, "loss of nothing", 0, brisk_gradient(work, t->l2, a.params, &a.data, t->order, 0, scale, a.grad),
-         r->penalty, r->e_penalty);
+    near(t, "loss of nothing", 0, brisk_gradient(work, a.params, &a.data, t->order, 0, scale, true, a.grad), r->penalty,
+         r->e_penalty);
     brisk_forward(work, a.params, &a.data, t->order, t->n, a.out);
     check_numbers(t, "output", a.out, 1, r->out, r->e_out, n_out);
     brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
@@ -118,6 +118,8 @@ static void check_train(const struct task* t, struct result* r) {
     const int64_t* order = t->variant % 2 ? t->order : NULL;
     int64_t counts[3] = {0}, where[2];
     double sums[2] = {0}, loss;
+    const struct brisk_state live = {a.params, a.state, counts, sums};
+    const struct brisk_steps one = {&t->rate, &loss, 1, 1, order, t->n};
     for (int s = 0; s < (t->n < MANY ? 4 : 1); s++) {
         const int64_t *rows = (order == NULL ? in_order : order) + counts[1] * batch, made = counts[2];
         const int64_t m = t->n - counts[1] * batch < batch ? t->n - counts[1] * batch : batch;
@@ -125,26 +127,27 @@ static void check_train(const struct task* t, struct result* r) {
         double weight = 0;
         for (int64_t i = 0; i < m; i++)
             weight += t->weight == NULL ? 1 : t->weight[rows[i]];
+        const double divisor = t->plan.divisor == BRISK_DIVISOR_NOTHING ? 1
+                               : t->plan.divisor == BRISK_DIVISOR_ROWS  ? (double)m
+                                                                        : weight;
         for (int64_t i = 0; i < n_parameters; i++)
             params[i] = number(a.params, i);
         for (int64_t i = 0; i < a.n_state; i++)
             state[i] = number(a.state, i);
         const double loss0 = sums[0], weight0 = sums[1];
-        const double counted = t->plan.report_rows && weight > 0 ? (double)m : weight;
+        const double counted = t->plan.report_rows && divisor > 0 ? (double)m : divisor;
         const bool next = (counts[1] + 1) * batch >= t->n;
-        check(brisk_train(work, t->l2, a.params, a.state, &a.data, order, t->n, (struct brisk_position){counts, sums},
-                          &t->rate, 1, 1, &loss, where) == BRISK_DONE,
-              t, "a step failed");
-        check(counts[2] == made + (weight > 0) &&
+        check(brisk_train(work, &live, &a.data, &one, where) == BRISK_DONE, t, "a step failed");
+        check(counts[2] == made + (divisor > 0) &&
                   (next ? counts[1] == 0 && sums[1] == 0 : sums[1] == weight0 + counted),
               t, "the position after a step");
-        if (weight == 0) {
+        if (divisor == 0) {
             for (int64_t i = 0; i < n_parameters; i++)
                 near(t, "weights that must not move", i, number(a.params, i), params[i], 0);
             continue;
         }
-        compute(t, params, rows, m, 1 / weight, epoch, place, r);
-        const double share = counted / weight;
+        compute(t, params, rows, m, 1 / divisor, epoch, place, r);
+        const double share = counted / divisor;
         near(t, "sum of losses", s, next ? loss * (weight0 + counted) : sums[0], loss0 + share * r->loss,
              share * (r->e_loss + 4 * u * r->loss) + 4 * u * loss0);
         clip(t, r);
@@ -165,10 +168,11 @@ static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
     int64_t counts[3] = {0}, where[2];
     double rates[EPOCHS] = {t->rate, t->rate / 2, t->rate}, numbers[EPOCHS + 3] = {0};
-    struct brisk_position position = {counts, numbers + EPOCHS};
+    const struct brisk_state live = {a.params, a.state, counts, numbers + EPOCHS};
     while (counts[0] < EPOCHS) {
-        if (brisk_train(work, t->l2, a.params, a.state, &a.data, NULL, 0, position, rates + counts[0],
-                        EPOCHS - counts[0], max_steps, numbers + counts[0], where) != BRISK_DONE) {
+        const int64_t done = counts[0];
+        const struct brisk_steps steps = {rates + done, numbers + done, EPOCHS - done, max_steps, NULL, 0};
+        if (brisk_train(work, &live, &a.data, &steps, where) != BRISK_DONE) {
             fail(t, "training failed");
             break;
         }
@@ -177,7 +181,7 @@ static char* train(const struct task* t, int64_t max_steps, size_t* size) {
             work = make_work(t, true);
         }
     }
-    numbers[EPOCHS + 2] = brisk_gradient(work, t->l2, a.params, &a.data, t->order, t->n, 1, a.grad);
+    numbers[EPOCHS + 2] = brisk_gradient(work, a.params, &a.data, t->order, t->n, 1, true, a.grad);
     brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
 
     const size_t one = format->size, n_parameters = (size_t)t->plan.n_parameters;
@@ -279,8 +283,9 @@ static void check_end(const struct task* t, const double rates[2], int64_t max_s
     struct brisk_work* work = make_work(t, true);
     int64_t counts[3] = {0}, where[2] = {-1, -1};
     double sums[2] = {0}, losses[2] = {-1, -1};
-    const enum brisk_end got = brisk_train(work, t->l2, a.params, a.state, &a.data, NULL, 0,
-                                           (struct brisk_position){counts, sums}, rates, 2, max_steps, losses, where);
+    const struct brisk_state live = {a.params, a.state, counts, sums};
+    const struct brisk_steps steps = {rates, losses, 2, max_steps, NULL, 0};
+    const enum brisk_end got = brisk_train(work, &live, &a.data, &steps, where);
     check(got == end, t, "training ended otherwise");
     check(where[0] == epoch && where[1] == batch, t, "training ended elsewhere");
     check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t,

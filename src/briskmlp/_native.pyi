@@ -33,31 +33,16 @@ def forward(
 ) -> None: ...
 def gradient(
     work: object,
-    l2: ndarray[Any, Any],
     params: ndarray[Any, Any],
-    X: ndarray[Any, Any],
-    Y: ndarray[Any, Any],
-    weight: ndarray[Any, Any] | None,
+    examples: tuple[Any, ...],
     rows: ndarray[Any, Any],
     scale: float,
+    with_penalty: bool,
     grad: ndarray[Any, Any] | None,
     /,
 ) -> float: ...
 def train(
-    work: object,
-    l2: ndarray[Any, Any],
-    params: ndarray[Any, Any],
-    state: ndarray[Any, Any],
-    X: ndarray[Any, Any],
-    Y: ndarray[Any, Any],
-    weight: ndarray[Any, Any] | None,
-    order: ndarray[Any, Any] | None,
-    counts: ndarray[Any, Any],
-    sums: ndarray[Any, Any],
-    rates: ndarray[Any, Any],
-    max_steps: int,
-    losses: ndarray[Any, Any],
-    /,
+    work: object, state: tuple[Any, ...], examples: tuple[Any, ...], steps: tuple[Any, ...], /
 ) -> tuple[int, int, bool] | None: ...
 def update(
     plan: Plan,
@@ -65,7 +50,7 @@ def update(
     isa: str,
     params: ndarray[Any, Any],
     grad: ndarray[Any, Any],
-    state: ndarray[Any, Any],
+    slots: ndarray[Any, Any],
     step: int,
     rate: float,
     /,

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from briskmlp._console import Result, abandon_stdout, note, write
+from briskmlp.operations.activations import HIDDEN, check_activation
+from briskmlp.operations.rules import OPTIMIZERS
 
-# Repeated here so that they are checked before anything is imported or read; tests hold them to the library's lists.
+# Repeated here so that they are checked before anything else is imported or read; tests hold them to the library's
+# lists. Activations and optimizers are those of the tables, which need NumPy alone.
 BACKENDS = ("auto", "native", "numba", "numpy")
-OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop")
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "bfloat16")
 PROFILE_COLUMNS = (
     "layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound",
 )  # fmt: skip
+
+ACTIVATION_HELP = f"{', '.join(HIDDEN)}; with parameters as in leaky_relu(0.2); default: %(default)s"
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
@@ -212,7 +215,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--hidden", type=_widths, default=[100], metavar="WIDTHS", help="such as 100,50, or none; default: 100"
     )
-    group.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="default: %(default)s")
+    group.add_argument("--activation", type=_activation, default="relu", metavar="NAME", help=ACTIVATION_HELP)
     group.add_argument("--epochs", type=_integer(1), default=100, help="default: %(default)s")
     group.add_argument(
         "--early-stopping",
@@ -223,7 +226,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="stop after so many epochs (default: 10) without a lower loss on the validation rows, and keep the best",
     )
     group.add_argument("--batch-size", type=_integer(1), default=32, help="default: %(default)s")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="Adam", help="default: %(default)s")
+    group.add_argument("--optimizer", choices=list(OPTIMIZERS), default="Adam", help="default: %(default)s")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="default: the optimizer's")
     group.add_argument("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
@@ -244,8 +247,8 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch", type=_integer(1), default=128, metavar="ROWS", help="default: %(default)s")
     group.add_argument("--steps", type=_integer(1), help="default: as many as take about two seconds")
-    group.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="default: %(default)s")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="SGD", help="default: %(default)s")
+    group.add_argument("--activation", type=_activation, default="relu", metavar="NAME", help=ACTIVATION_HELP)
+    group.add_argument("--optimizer", choices=list(OPTIMIZERS), default="SGD", help="default: %(default)s")
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     group.add_argument("--precision", choices=PRECISIONS, default="highest", help="default: %(default)s")
     group = parser.add_argument_group("output")
@@ -270,6 +273,13 @@ def _integer(low: int) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= {low}")
 
     return parse
+
+
+def _activation(text: str) -> str:
+    try:
+        return check_activation("activation", text, HIDDEN)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _share(text: str) -> float:

@@ -5,17 +5,57 @@ Which neurons of a wide layer are drawn, and what neurons and layers are called,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from briskmlp.network import FloatArray, Network
-
 MAX_DRAWN = 6  # a wider layer is drawn as its first three neurons, an ellipsis and its last
 
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Column = list[int | None]  # the neurons of a layer that are drawn; None is the ellipsis
+
+
+class Network(Protocol):
+    """What is drawn of a `briskmlp.network.Network`."""
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """Widths from input to output."""
+        ...
+
+    @property
+    def activations(self) -> Sequence[str]:
+        """One per layer of weights."""
+        ...
+
+    @property
+    def bias(self) -> str:
+        """The kind of bias."""
+        ...
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of weights."""
+        ...
+
+    @property
+    def n_in(self) -> int:
+        """Width of the input."""
+        ...
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the flat parameters."""
+        ...
+
+    def weights(self, parameters: FloatArray, /) -> Sequence[FloatArray]:
+        """Return views of each layer's weights, (n_in, n_out)."""
+        ...
+
+    def biases(self, parameters: FloatArray, /) -> Sequence[FloatArray]:
+        """Return views of each layer's biases."""
+        ...
 
 
 def mermaid(network: Network, kind: str = "network", parameters: FloatArray | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The history of a call of ``fit``: what each epoch recorded."""
+"""The history of a call of ``fit``: the values recorded in each epoch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Record = dict[str, float]
 
 
 class History:
-    """What one call of ``fit`` recorded, epoch by epoch.
+    """The values that one call of ``fit`` recorded in each epoch.
 
-    ``history["val_accuracy"]`` is the list of one value per epoch, ``for record in history`` gives a dict per
-    epoch, and ``pandas.DataFrame(history)`` a table.
+    ``history["val_accuracy"]`` is a list with one value per epoch, iterating over the history gives one dict per epoch,
+    and ``pandas.DataFrame(history)`` is a table.
 
     Parameters
     ----------
     records : iterable of dict
-        One per epoch, with "epoch" (counted from 1 over the trainer's life), "loss", "learning_rate", "time"
-        in seconds, and where asked for "val_loss", "accuracy", "val_accuracy", "mae", "val_mae".
+        One per epoch, with "epoch" (counted from 1 over all calls of ``fit``), "loss", "learning_rate", "time" in
+        seconds, and optionally "val_loss", "accuracy", "val_accuracy", "mae" and "val_mae".
 
     Examples
     --------
@@ -51,18 +51,18 @@ class History:
 
     @property
     def val_loss(self) -> list[float]:
-        """Loss on ``validation_data`` after each epoch; empty without it."""
+        """Loss on ``validation_data`` after each epoch; empty if there is none."""
         return self._column("val_loss")
 
     @property
     def time(self) -> list[float]:
-        """Seconds that each epoch took; epochs that one kernel call trained share its time evenly."""
+        """Duration of each epoch in seconds; the time of a kernel call is divided evenly among its epochs."""
         return self._column("time")
 
     def extend(self, columns: Mapping[str, Sequence[float] | np.ndarray[Any, Any]]) -> None:
-        """Add the epochs just trained: a name and one value per epoch.
+        """Add the epochs just trained, one column of values per name.
 
-        Columns of machine numbers, as an epoch may last 0.2 µs: lists of Python's would take half of that.
+        The columns are arrays because an epoch may last only 0.2 µs, and building Python lists would take half of that.
 
         Parameters
         ----------

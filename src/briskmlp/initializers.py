@@ -1,4 +1,4 @@
-"""Initial parameters: Glorot and He uniform, or the user's own arrays."""
+"""Initial parameters: Glorot and He uniform, or arrays given by the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("glorot", "he")
 
 
 def check_initializer(initializer: Initializer) -> None:
-    """Refuse an unknown name; arrays are checked where the network's shapes are known."""
+    """Raise an error for an unknown name; arrays are checked later, when the network's shapes are known."""
     if isinstance(initializer, str):
         check_choice("initializer", initializer, NAMES)
 
@@ -26,11 +26,11 @@ def check_initializer(initializer: Initializer) -> None:
 def initialize(network: Network, initializer: Initializer, seed: int, parameters: FloatArray) -> None:
     """Write a network's initial parameters into its flat buffer.
 
-    ``None`` takes for each layer what suits its activation, as its row in the table of activations says: He uniform,
-    in ±sqrt(6 / n_in), for relu and its like (leaky_relu, relu6, elu, celu, softplus, gelu, silu, mish, hardswish);
-    for selu uniform numbers of variance 1/n_in; Glorot uniform otherwise, in ±factor * sqrt(6 / (n_in + n_out)). The
-    factor is 4 for sigmoid, whose slope at 0 is 1/4, and 1 for the others. Biases start at 0. ``"glorot"`` and ``"he"``
-    force one rule for all layers. A flat array, or one ``(W, b)`` per layer, is taken as it is.
+    ``None`` chooses by the activation of each layer, as the table of activations says: He uniform, ±sqrt(6 / n_in), for
+    relu and those that are about z above 0 and little below; uniform with variance 1/n_in for selu; and Glorot uniform,
+    ±factor * sqrt(6 / (n_in + n_out)), for the others. The factor is 4 for sigmoid, whose slope at 0 is 1/4, and 1 for
+    the others. Biases start at 0. ``"glorot"`` and ``"he"`` use one rule for all layers. A flat array, or one
+    ``(W, b)`` per layer, is used as it is.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     initializer : {"glorot", "he"}, flat ndarray, sequence of (W, b), or None
         W is (n_in, n_out); b (n_out,), or (1,) when shared by the layer, or (0,) for none.
     seed : int
-        Of the Philox streams, one per layer, from which the numbers come.
+        Seed of the Philox streams, one per layer, that the values are drawn from.
     parameters : ndarray, shape (n_parameters,)
         Written to.
 

@@ -22,6 +22,7 @@ from briskmlp.operations.rules import BY_CODE, Lowered, Optimizer, Rule
 SIGMOID, TANH, RELU, IDENTITY, SOFTMAX, LEAKY_RELU, EXP = range(7)
 MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(losses.LOSSES))
 BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(len(BIASES))
+DIVISOR_WEIGHT, DIVISOR_ROWS, DIVISOR_NOTHING = range(3)
 PRECISIONS = ("highest", "high", "bfloat16")
 HIGHEST, HIGH, BFLOAT16 = range(len(PRECISIONS))
 
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
     huber: float  # where huber's parabola ends
     clip_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
+    divisor: int  # DIVISOR_WEIGHT …: of a batch's gradient, a sum over its rows: Σ weight, their number, or 1
     batch_size: int
     rule: int  # code of the table
     n_slots: int  # numbers of optimizer state per parameter
@@ -63,10 +65,6 @@ class Plan(NamedTuple):
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
-
-    def without_l2(self) -> Plan:
-        """Return this plan without the l2 term: for all but one of the calls that share a batch."""
-        return self._replace(l2=np.zeros_like(self.l2))
 
     # --- what the C and Numba kernels read, until they read the fields above ------------------------------------------
 
@@ -187,6 +185,7 @@ def make_plan(
         report_rows=0,
         huber=HUBER_THRESHOLD,
         clip_probability=0.0,
+        divisor=DIVISOR_WEIGHT,
         batch_size=batch_size,
         **optimizer.lowered().plan_fields(),
         rate_scale=np.ones(len(tensors)),

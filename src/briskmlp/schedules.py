@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the rate of each epoch, counted from 0 over the trainer's whole life."""
+"""Learning-rate schedules: the learning rate of each epoch, counted from 0 over all calls of ``fit``."""
 
 from __future__ import annotations
 

@@ -12,64 +12,36 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp._messages import check_choice, check_fraction, check_integer, check_number, describe_bytes
-from briskmlp.backends import dispatch
-from briskmlp.backends.threads import thread_limit
-from briskmlp.callbacks import Callbacks
-from briskmlp.data.inputs import check_inputs, check_targets, check_weight
-from briskmlp.engine import Data, Engine
+from briskmlp._messages import check_choice, check_integer, check_number
+from briskmlp.arguments import check_dropout, check_dtype
+from briskmlp.callbacks import Callbacks, states_of
+from briskmlp.callbacks.resuming import Pending
+from briskmlp.data.examples import Data, check_validation
+from briskmlp.gradient import Gradient as Gradient  # noqa: PLC0414 - its public home
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
-from briskmlp.losses import check_loss, default_output, target_rules
-from briskmlp.metrics import check_metrics
-from briskmlp.network import MAX_SIZE, FloatArray, Network
+from briskmlp.losses import check_loss, default_output
+from briskmlp.metrics import METRICS, check_metrics
+from briskmlp.network import MAX_SIZE, Network
 from briskmlp.operations.activations import ActivationLike
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, make_plan
+from briskmlp.predictor import Predictor
 from briskmlp.profiling import Profile
 from briskmlp.progress import progress_callback
 from briskmlp.random import MAX_SEED, draw_seed
-from briskmlp.storage import configuration, persistence
-from briskmlp.training import run
+from briskmlp.session import Columns, Session, TrainingState, drive
+from briskmlp.storage import checkpoint, configuration
+from briskmlp.storage.checkpoint import CheckpointError, Training
+from briskmlp.storage.tensors import shortened
 
-DTYPES = ("float32", "float64")
 # what the plan and the backend were made of
 _FIXED = (
     "network", "loss", "optimizer", "l2", "dropout", "clip_norm", "dtype", "precision", "shuffle", "seed", "threads",
 )  # fmt: skip
 
 
-class Gradient:
-    """The gradient of the loss, laid out as the parameters are; what ``Trainer.loss_and_gradient`` returns.
-
-    Parameters
-    ----------
-    network : Network
-    flat : ndarray, shape (n_parameters,)
-
-    Attributes
-    ----------
-    flat : ndarray, shape (n_parameters,)
-    weights : list of ndarray, (n_in, n_out) each
-        ∂E/∂W, views of ``flat``.
-    biases : list of ndarray, (n_out,) each; (1,) when shared by the layer, (0,) for none
-        ∂E/∂b, views of ``flat``.
-
-    Examples
-    --------
-    >>> gradient = Gradient(Network([2, 1]), np.array([1.0, 2.0, 3.0]))
-    >>> gradient.weights, gradient.biases
-    ([array([[1.],
-           [2.]])], [array([3.])])
-    """
-
-    def __init__(self, network: Network, flat: FloatArray) -> None:
-        self.flat = flat
-        self.weights = network.weights(flat)
-        self.biases = network.biases(flat)
-
-
-class Trainer:
+class Trainer(Predictor):
     """Trains a dense network by backpropagation, on the fastest backend present.
 
     Parameters
@@ -177,9 +149,9 @@ class Trainer:
         self.optimizer = optimizer
         self.batch_size = batch_size
         self.l2 = check_number("l2", l2, low=0.0)
-        self.dropout = _check_dropout(dropout, self.network.n_layers - 1)
+        self.dropout = check_dropout(dropout, self.network.n_layers - 1)
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, low=0.0, open_low=True)
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         self.precision = check_choice("precision", precision, PRECISIONS)
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
@@ -190,8 +162,8 @@ class Trainer:
         self._requested = backend
         self._process, self._busy = os.getpid(), threading.Lock()
         self._thread: int | None = None  # that of a running fit
-        self._pending: Any = None  # what a loaded file holds for the next fit
-        self._engine = self._make_engine()
+        self._pending: Pending | None = None  # what a loaded file holds for the next fit
+        self._session = self._new_session()
         initialize(self.network, initializer, self.seed, self.parameters)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -203,7 +175,7 @@ class Trainer:
             value = check_integer("batch_size", value, low=1, high=MAX_SIZE)
         super().__setattr__(name, value)
 
-    def _make_engine(self) -> Engine:
+    def _new_session(self) -> Session:
         """Lower the arguments to a plan, and choose what runs it."""
         plan = make_plan(
             self.network,
@@ -217,7 +189,7 @@ class Trainer:
             dropout=self.dropout,
             clip_norm=math.inf if self.clip_norm is None else self.clip_norm,
         )
-        return Engine(plan, self.dtype, self._requested, self.threads)
+        return Session(plan, self.dtype, self._requested, self.threads)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -276,8 +248,8 @@ class Trainer:
             Another ``fit`` of this Trainer is running.
         """
         epochs = check_integer("epochs", epochs, low=0)
-        data = self._check_data(X, Y, sample_weight)
-        validation = self._check_validation(validation_data)
+        data = self._data(X, Y, sample_weight)
+        validation = None if validation_data is None else self._data(*check_validation(validation_data), "validation ")
         metrics = check_metrics(metrics, labels=(data if validation is None else validation).Y.ndim == 1)
         prefix = "" if validation is None else "val_"
         names = ["epoch", "loss", "learning_rate", "time"] + ["val_loss"] * (validation is not None)
@@ -285,10 +257,37 @@ class Trainer:
         history = History()
         with self._exclusive(), progress_callback(progress, epochs) as bar:
             hooks.add(bar)
-            if not persistence.begin(self, hooks):
-                run(self, self._engine, data, epochs, validation, metrics, hooks, history)
+            if self._pending is not None:
+                self._pending.resume(self, hooks, (self.backend, self.isa))
+            stopped = hooks.on_fit_begin(self)
+            self._pending = None  # not before: if a callback fails, the next fit is the first
+
+            def on_epochs(columns: Columns) -> bool:
+                history.extend({**columns, **self._scores(data, validation, metrics)})
+                return bool(hooks.callbacks) and hooks.on_epochs(self, history.last(len(columns["epoch"])))
+
+            if not stopped:
+                session, n, every = self._session, data.inputs.n, validation is not None or bool(metrics)
+                session.begin(min(self.batch_size or n, n), data)
+                try:
+                    drive(
+                        *(session, session.position.epoch + epochs, self.optimizer.rates, on_epochs),
+                        next_stop=lambda epoch: epoch + 1 if every else hooks.next_stop(epoch),
+                        on_call_end=lambda: hooks.on_kernel_call_end(self),
+                    )
+                finally:
+                    session.end()
             hooks.on_fit_end(self, history)
         return history
+
+    def _scores(self, data: Data, validation: Data | None, metrics: tuple[str, ...]) -> dict[str, list[float]]:
+        """Return the validation loss and the metrics as they are now, one value each."""
+        scores = {} if validation is None else {"val_loss": [self._session.loss(validation)]}
+        if metrics:
+            prefix, scored = ("", data) if validation is None else ("val_", validation)
+            A = self._session.predict(scored.inputs)
+            scores |= {prefix + name: [METRICS[name](A, scored.Y, scored.weight)] for name in metrics}
+        return scores
 
     def partial_fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Trainer:
         """Train one epoch on these rows; returns self. Errors are those of ``fit``.
@@ -314,7 +313,7 @@ class Trainer:
     def _exclusive(self) -> Iterator[None]:
         if self._process != os.getpid():  # a fork inherits a held lock, but not the thread that would release it
             self._process, self._busy = os.getpid(), threading.Lock()
-            self._engine.recover()
+            self._session.recover()
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another fit of this Trainer is running; a Trainer trains in one thread at a time")
         self._thread = threading.get_ident()
@@ -344,130 +343,13 @@ class Trainer:
         (64, 1)
         """
         with self._undisturbed():
-            profile = Profile(self._engine)
+            profile = Profile(self._session)
         try:
             yield profile
         finally:
             profile.close()
 
-    # --- what a trained network says ---------------------------------------------------------------------------------
-
-    def predict(self, X: Any, out: Any = None) -> FloatArray:
-        """Return the last activations, shape (n, n_out), computed in bounded chunks.
-
-        Parameters
-        ----------
-        X : array_like, as in ``fit``
-        out : ndarray, shape (n, n_out), of the trainer's dtype, C order, optional
-            Written to and returned.
-
-        Returns
-        -------
-        ndarray, shape (n, n_out), of the trainer's dtype
-            Probabilities after softmax; otherwise what the output's activation gives.
-
-        Raises
-        ------
-        ValueError, TypeError
-            X or out is not as said.
-        """
-        inputs = check_inputs(X, self.network.n_in, self.dtype)
-        if out is not None:
-            wanted = (inputs.n, self.network.n_out)
-            came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else repr(type(out).__name__)
-            if came != f"{self.dtype} {wanted}":
-                raise ValueError(f"out is {came}, but must be an ndarray of {self.dtype} {wanted}")
-            if not (out.flags.c_contiguous and out.flags.writeable):
-                raise ValueError("out must be C-contiguous and writable")
-        return self._engine.predict(inputs, out)
-
-    def evaluate(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
-        """Return the loss over these rows, divided by their weight; the l2 term is left out.
-
-        Parameters
-        ----------
-        X, Y, sample_weight : array_like
-            As in ``fit``, with its errors.
-
-        Returns
-        -------
-        float
-            In the units of the loss: for mse those of Y², for cross_entropy nats.
-        """
-        return self._engine.loss(self._check_data(X, Y, sample_weight))
-
-    def loss_and_gradient(self, X: Any, Y: Any, sample_weight: Any = None) -> tuple[float, Gradient]:
-        """Return what backpropagation computes for these rows as one batch: the loss, l2 included, and its gradient.
-
-        Parameters
-        ----------
-        X, Y, sample_weight : array_like
-            As in ``fit``, with its errors.
-
-        Returns
-        -------
-        loss : float
-        gradient : Gradient
-            Of new arrays at each call.
-
-        Examples
-        --------
-        >>> trainer = Trainer([1, 1], hidden="identity", initializer=[([[2.0]], [0.0])], output="identity")
-        >>> E, gradient = trainer.loss_and_gradient([3.0], [5.0])
-        >>> E, gradient.weights[0]
-        (1.0, array([[6.]], dtype=float32))
-        """
-        E, flat = self._engine.gradient(self._check_data(X, Y, sample_weight))
-        return E, Gradient(self.network, flat)
-
     # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def parameters(self) -> FloatArray:
-        """All weights and biases, W1 b1 W2 b2 …, flat: (n_parameters,), writable."""
-        return self._engine.parameters
-
-    @property
-    def weights(self) -> list[FloatArray]:
-        """Writable views (n_in, n_out) of each layer's weights; ``weights[0]`` is the mathematics' W[1]."""
-        return self.network.weights(self.parameters)
-
-    @property
-    def biases(self) -> list[FloatArray]:
-        """Writable views of each layer's biases: (n_out,); (1,) when shared by the layer, (0,) for none."""
-        return self.network.biases(self.parameters)
-
-    @property
-    def epoch(self) -> int:
-        """Epochs completed."""
-        return self._engine.position.epoch
-
-    @property
-    def backend(self) -> str:
-        """Name of the backend that was chosen."""
-        return self._engine.choice.backend.NAME
-
-    @property
-    def isa(self) -> str | None:
-        """Instruction set of the native backend, None on the others.
-
-        Such as ``"avx512"``; ``"avx512_bf16"``, which multiplies bfloat16 alone, where another precision than
-        ``"highest"`` was asked for and the processor has it; ``"amx"`` where ``BRISKMLP_ISA`` asked for it.
-        """
-        return self._engine.choice.isa
-
-    def explain(self) -> str:
-        """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
-        engine = self._engine
-        lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
-        reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
-        lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-        arithmetic = dispatch.arithmetic(engine.choice, engine.plan)
-        lines += [] if arithmetic is None else [f"precision: {arithmetic}"]
-        lines.append(f"threads: at most {thread_limit(self.threads)}")
-        lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
-        lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")
-        return "\n".join(lines)
 
     def __repr__(self) -> str:
         layers, net = list(self.network.layers), self.network
@@ -483,7 +365,9 @@ class Trainer:
         """The constructor's arguments other than the architecture, as JSON values."""
         return configuration.describe(self)
 
-    def save(self, path: str | PathLike[str], *, callbacks: Iterable[Any] = ()) -> None:
+    def save(
+        self, path: str | PathLike[str], *, callbacks: Iterable[Any] = (), config: dict[str, Any] | None = None
+    ) -> None:
         """Write a safetensors file from which training goes on with the same bits, in place of what is there.
 
         It holds weights, configuration, seed, optimizer state and position, inside an epoch too; what was at ``path``
@@ -497,6 +381,8 @@ class Trainer:
             ``bias="layer"``, whose one bias per layer PyTorch has not; ``to_torch`` repeats it.
         callbacks : iterable
             Those of ``fit`` whose states are kept, as the callback `Checkpoint` does.
+        config : dict, optional
+            JSON values to keep beside the trainer's own ``configuration``, in which `load` does not look for them.
 
         Raises
         ------
@@ -524,7 +410,16 @@ class Trainer:
         ([3, 4, 5], True)
         """
         with self._undisturbed():
-            persistence.save(self, path, callbacks)
+            described, state = {**self.configuration, **(config or {})}, self._session.training_state()
+            checkpoint.write(
+                path,
+                self.network,
+                state.state.parameters,
+                described,
+                slots=dict(zip(configuration.slot_names(self.optimizer), state.state.slots, strict=True)),
+                training=Training.of(state, self.backend, self.isa, configuration.scalar_names(self.optimizer)),
+                callbacks=states_of(callbacks) or (self._pending.callbacks if self._pending else []),
+            )
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
@@ -550,112 +445,40 @@ class Trainer:
         CheckpointError
             The file is not one of ours, is damaged, or comes from a newer version.
         """
-        return persistence.load(cls, path, backend=backend, threads=threads)
+        stored = checkpoint.read(path)
+        network, file = stored.network, os.fspath(path)
+        try:
+            trainer = cls(
+                network.layers,
+                hidden=network.hidden,
+                output=network.output,
+                bias=network.bias,
+                initializer=stored.parameters,
+                dtype=stored.parameters.dtype,
+                backend=backend,
+                threads=threads,
+                **configuration.restore(stored.config),
+            )
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{file}: no Trainer can be made of it: {shortened(error)}") from error
+        if (training := stored.training) is None:  # a model alone
+            return trainer
+        try:
+            names = configuration.slot_names(trainer.optimizer), configuration.scalar_names(trainer.optimizer)
+            state = stored.state(*names)
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {trainer.optimizer!r} {error}") from None
+        trainer._session.restore(state)
+        trained_on = (training.backend, training.isa) if training.step else None
+        trainer._pending = Pending(file, stored.callbacks, trained_on)
+        return trainer
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_busy"}
-        return state | {"_engine": self._engine.learned()}
+        kept = {name: value for name, value in vars(self).items() if name != "_busy"}
+        return kept | {"_session": self._session.training_state().to_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _process=os.getpid(), _busy=threading.Lock(), _thread=None)
-        self._engine = self._make_engine()
-        self._engine.take_over(state["_engine"])
-
-    # --- in other formats ---------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_torch(cls, module: Any, **arguments: Any) -> Trainer:
-        """Return a Trainer of the network that a PyTorch module is, with a copy of its numbers and dropout rates.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-            See `briskmlp.convert.torch.from_torch`; what is not supported is refused by name.
-        **arguments
-            Of the constructor, other than layers, hidden, bias and initializer. ``loss="cross_entropy"`` adds softmax
-            or sigmoid to a module that ends in a Linear, as PyTorch's losses of logits do.
-        """
-        from briskmlp.convert.torch import from_torch
-
-        network, parameters, dropout = from_torch(module)
-        logits = network.output == "identity" and arguments.get("loss") == "cross_entropy"
-        output = None if logits else network.output
-        arguments = {"output": output, "dtype": parameters.dtype, "dropout": dropout or 0.0, **arguments}
-        return cls(network.layers, hidden=network.hidden, bias=network.bias, initializer=parameters, **arguments)
-
-    def to_torch(self) -> Any:
-        """Return a torch.nn.Sequential with a copy of the parameters; see `briskmlp.convert.torch.to_torch`."""
-        from briskmlp.convert.torch import to_torch
-
-        return to_torch(self.network, self.parameters, self.dropout)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the parameters as tensors: ``"{2l}.weight"`` (n_out, n_in) and ``"{2l}.bias"`` (n_out,)."""
-        from briskmlp.convert.torch import state_dict
-
-        return state_dict(self.network, self.parameters)
-
-    def load_state_dict(self, state: Any) -> None:
-        """Take over the parameters of a state dict, as ``state_dict`` returns it; nothing else changes.
-
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-
-        Raises
-        ------
-        ValueError
-            A name, shape or number does not fit; nothing has changed.
-        """
-        from briskmlp.convert.torch import load_state_dict
-
-        load_state_dict(self.network, self.parameters, state)
-
-    def to_onnx(self, path: str | PathLike[str], *, classes: Sequence[Any] | None = None) -> None:
-        """Write an ONNX file of the network, with the names of its classes; see `briskmlp.convert.onnx.to_onnx`.
-
-        Parameters
-        ----------
-        path : str or path-like
-        classes : sequence of int or of str, optional
-            The names of its outputs, or of 0 and 1 where it has one output; default: 0, 1, …
-        """
-        from briskmlp.convert.onnx import to_onnx
-
-        to_onnx(self, path, classes=classes)
-
-    # --- checks ------------------------------------------------------------------------------------------------------
-
-    def _check_data(self, X: Any, Y: Any, sample_weight: Any = None, *, prefix: str = "") -> Data:
-        n_labels, domain = target_rules(self.loss, self.network)
-        inputs = check_inputs(X, self.network.n_in, self.dtype, name=f"{prefix}X")
-        targets = check_targets(Y, inputs.n, self.network.n_out, n_labels, self.dtype, name=f"{prefix}Y", domain=domain)
-        return Data(inputs, targets, check_weight(sample_weight, inputs.n, self.dtype, f"{prefix}sample_weight"))
-
-    def _check_validation(self, validation_data: Any) -> Data | None:
-        if validation_data is None:
-            return None
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            came = type(validation_data).__name__
-            if isinstance(validation_data, (tuple, list)):
-                came += f" of {len(validation_data)}"
-            raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got a {came}")
-        X, Y, *weight = validation_data
-        return self._check_data(X, Y, *weight, prefix="validation ")
-
-
-def _check_dtype(dtype: Any) -> np.dtype[Any]:
-    try:
-        name = None if dtype is None else np.dtype(dtype).name  # NumPy reads None as float64
-    except TypeError:
-        name = dtype
-    return np.dtype(check_choice("dtype", name, DTYPES))
-
-
-def _check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
-    """Return a rate for each hidden layer."""
-    if isinstance(dropout, (str, bytes)) or not isinstance(dropout, (Sequence, np.ndarray)) or np.ndim(dropout) == 0:
-        return (check_fraction("dropout", dropout),) * n_hidden
-    if len(dropout) != n_hidden:
-        raise ValueError(f"dropout has {len(dropout)} rates, but layers has {n_hidden} hidden layers")
-    return tuple(check_fraction(f"dropout[{layer}]", rate) for layer, rate in enumerate(dropout))
+        before = self.__dict__.pop("_engine", None)  # as it was called before there were sessions
+        self._session = self._new_session()
+        self._session.restore(TrainingState.from_dict(before or state["_session"]))

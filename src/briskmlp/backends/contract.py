@@ -2,13 +2,14 @@
 
 Rules that every backend obeys
 ------------------------------
-- ``parameters`` and each row of ``state`` are flat and dense (W1 b1 W2 b2 …, C order) and of the dtype that is
+- ``parameters`` and each of the ``slots`` are flat and dense (W1 b1 W2 b2 …, C order) and of the dtype that is
   trained in. Packed, padded or transposed copies are workspace, rebuilt on entry to a call.
 - ``X`` is (n, n_in) of that dtype with unit stride along columns and any row stride; it is only read.
   ``Y`` is (n, n_out) of that dtype, C order, or int64 labels (n,). ``weight`` is (n,) of that dtype or None.
 - ``rows`` is an int64 index vector into X, Y and weight.
-- A batch is ``order[batch * batch_size:(batch + 1) * batch_size]``; the last of an epoch may be short. It is
-  divided by its own weight, and skipped if that is zero. All gradients of a step precede any of its updates.
+- A batch is ``order[batch * batch_size:(batch + 1) * batch_size]``; the last of an epoch may be short. Its gradient, a
+  sum over its rows, is divided by their weight, by their number, or by 1, as ``plan.divisor`` says; a batch of weight
+  zero that would be divided by it is skipped. All gradients of a step precede any of its updates.
 - Dropout and clipping are ``train``'s alone. Unit u of hidden layer l (from 0) is dropped if its number in
   ``random.dropout_numbers`` is below ``t = round(plan.dropout[l] * 2**16)``, and else multiplied by
   ``2**16 / (2**16 - t)``; an example's place is ``batch * batch_size`` plus its index in the batch, whatever its row.
@@ -41,7 +42,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from briskmlp.network import FloatArray
+from briskmlp.operations.rules import BY_CODE
 from briskmlp.plan import HIGHEST, Floats, Ints, Plan
+from briskmlp.random import sample_order
 
 Rows = Ints
 Workspace = Any
@@ -63,7 +66,7 @@ class Position:
     """How far training has come. Kernels move it; whatever is cut at a position goes on from it with the same bits."""
 
     counts: Ints = field(default_factory=lambda: np.zeros(3, dtype=np.int64))  # epoch, batch, step
-    # the epoch's Σ batch loss·weight, and Σ weight; with report_rows, the number of rows is the weight of a batch
+    # the epoch's Σ batch loss·divisor, and Σ divisor; with report_rows, a batch counts by its rows
     sums: Floats = field(default_factory=lambda: np.zeros(2))
 
     @property
@@ -90,6 +93,98 @@ class Position:
         """Take over another position."""
         self.counts[:] = other.counts
         self.sums[:] = other.sums
+
+
+@dataclass
+class State:
+    """All that training changes. What is in the arrays moves; the arrays stay.
+
+    Attributes
+    ----------
+    parameters : ndarray, shape (n_parameters,)
+    slots : ndarray, shape (n_slots, n_parameters)
+        What the update rule keeps of each parameter.
+    scalars : ndarray, shape (n_scalars,), float64
+        What it keeps beside; no rule has any so far.
+    statistics : ndarray, shape (n_statistics,)
+        What no gradient moves, such as a normalisation's means; no layer has any so far.
+    position : Position
+    """
+
+    parameters: FloatArray
+    slots: FloatArray
+    scalars: Floats = field(default_factory=lambda: np.zeros(0))
+    statistics: FloatArray = field(default_factory=lambda: np.zeros(0))
+    position: Position = field(default_factory=Position)
+
+    @classmethod
+    def initial(cls, plan: Plan, dtype: np.dtype[Any]) -> State:
+        """Return the state of a training that has not begun, whose parameters are still to be drawn."""
+        n = plan.n_parameters
+        slots = aligned_zeros(plan.n_slots * n, dtype).reshape(plan.n_slots, n)
+        scalars = np.zeros(plan.n_scalars)
+        BY_CODE[plan.rule].fill(slots, scalars, plan.hyper)
+        return cls(aligned_zeros(n, dtype), slots, scalars, np.zeros(plan.n_statistics, dtype))
+
+    @property
+    def arrays(self) -> tuple[FloatArray, ...]:
+        """All but the position."""
+        return self.parameters, self.slots, self.scalars, self.statistics
+
+    def copy(self) -> State:
+        """Return a state of its own with the same numbers."""
+        position = Position(self.position.counts.copy(), self.position.sums.copy())
+        return State(self.parameters.copy(), self.slots.copy(), self.scalars.copy(), self.statistics.copy(), position)
+
+    def copy_from(self, other: State) -> None:
+        """Take over the numbers of another state of the same plan."""
+        for own, given in zip(self.arrays, other.arrays, strict=True):
+            np.copyto(own, given)
+        self.position.copy_from(other.position)
+
+    def is_finite(self) -> bool:
+        """Return whether all numbers are finite."""
+        return all(bool(np.isfinite(array).all()) for array in self.arrays)
+
+
+class Examples(NamedTuple):
+    """The rows that a call reads."""
+
+    X: FloatArray
+    Y: Any
+    weight: FloatArray | None = None  # (n,); one number per element, (n, n_out), is refused so far
+    divisor: FloatArray | None = None  # (n,) what a batch is divided by in place of its weight; refused so far
+
+
+class Steps(NamedTuple):
+    """What a call of ``train`` is to do: at most ``max_steps`` steps, and at most ``len(rates)`` epochs."""
+
+    rates: Floats  # of each epoch from the one in progress; one per step is refused so far
+    losses: Floats  # is written to, one for each of these epochs that is completed
+    max_steps: int
+    order: Ints | None = None  # the rows of the epoch in progress, which the call then stays in; None: built_in_order
+    momentum: Floats | None = None  # per step; refused so far
+    beta1: Floats | None = None  # per step; refused so far
+
+
+def refuse_unfilled(examples: Examples, steps: Steps | None = None, dX: FloatArray | None = None) -> None:
+    """Refuse what the contract has a place for, but no kernel computes yet, in every backend's calls alike."""
+    refused = {
+        "weight of (n, n_out)": examples.weight is not None and examples.weight.ndim == 2,
+        "divisor": examples.divisor is not None,
+        "rates of (n_steps, …)": steps is not None and steps.rates.ndim != 1,
+        "momentum": steps is not None and steps.momentum is not None,
+        "beta1": steps is not None and steps.beta1 is not None,
+        "dX": dX is not None,
+    }
+    for name, given in refused.items():
+        if given:
+            raise NotImplementedError(f"{name} is given, which no kernel supports yet; accepted: None")
+
+
+def built_in_order(plan: Plan, epoch: int, n: int) -> Ints:
+    """Return the order in which an epoch visits ``n`` rows if no other is given."""
+    return sample_order(plan.seed % 2**64, epoch, n) if plan.shuffle else np.arange(n, dtype=np.int64)
 
 
 LOSS_NOT_FINITE = "the loss is not finite in"
@@ -154,10 +249,10 @@ class Backend(Protocol):
     ) -> Workspace:
         """Allocate what calls over up to ``n`` rows need, bounded by fixed row chunks; compile what is missing.
 
-        A workspace serves one call at a time, and at most so many ``threads``. With ``training=False`` it serves
-        ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()`` returned when the backend was
-        chosen; None asks it now. A backend without a choice of them ignores it. ``train`` writes to a ``record``
-        (recording.py) of at least so many workers, which costs nothing where there is none.
+        A workspace belongs to the plan, and serves one call at a time, and at most so many ``threads``. With
+        ``training=False`` it serves ``forward``, and ``gradient`` without ``grad``, alone. ``isa`` is what ``isa()``
+        returned when the backend was chosen; None asks it now. A backend without a choice of them ignores it. ``train``
+        writes to a ``record`` (recording.py) of at least so many workers, which costs nothing where there is none.
         """
         ...
 
@@ -169,57 +264,36 @@ class Backend(Protocol):
         """Return about how many bytes a workspace for training takes."""
         ...
 
-    def forward(
-        self, plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace
-    ) -> None:
+    def forward(self, work: Workspace, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
         """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out) in C order."""
         ...
 
     def gradient(
         self,
-        plan: Plan,
-        params: FloatArray,
-        X: FloatArray,
-        Y: Any,
-        weight: FloatArray | None,
+        work: Workspace,
+        state: State,
+        examples: Examples,
         rows: Rows,
         scale: float,
-        grad: FloatArray | None,
-        work: Workspace,
+        grad: FloatArray | None = None,
+        dX: FloatArray | None = None,
+        *,
+        with_penalty: bool = True,
     ) -> float:
         """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss.
 
-        Both include the plan's l2 term once; neither has dropout or clipping. The caller zeroes ``grad``; None
-        computes the loss alone.
+        Both include the plan's l2 term once, or not at all, so that calls may share a batch; neither has dropout or
+        clipping. The caller zeroes ``grad``; None computes the loss alone.
         """
         ...
 
-    def update(
-        self, plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float
-    ) -> None:
-        """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+    def update(self, plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
+        """Move the parameters by one step of the plan's rule, and count it."""
         ...
 
-    def train(
-        self,
-        plan: Plan,
-        params: FloatArray,
-        state: FloatArray,
-        X: FloatArray,
-        Y: Any,
-        weight: FloatArray | None,
-        order: Ints | None,
-        position: Position,
-        rates: Floats,
-        max_steps: int,
-        losses: Floats,
-        work: Workspace,
-    ) -> Divergence | None:
-        """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update.
+    def train(self, work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
+        """Make steps from the state's position: gather, forward, backward, update.
 
-        ``rates[i]`` and ``losses[i]`` belong to the i-th epoch from the one in progress at entry; the call ends
-        with the last of them. ``order`` None is the built-in order (``random.sample_order``, or 0…n-1 without
-        shuffle), and the call may cross epochs; otherwise it is the permutation of the epoch in progress, and the
-        call stays inside it. Returns None, or what is not finite.
+        Returns None, or what is not finite. Without ``steps.order`` the call may cross epochs.
         """
         ...

@@ -88,7 +88,7 @@ def arithmetic(choice: Choice, plan: Plan) -> str | None:
         return None
     if choice.isa in native.UNITS:
         speed = "up to twice as fast as" if plan.precision == BFLOAT16 else "slower than"
-        tiles = "; BRISKMLP_ISA=amx takes tiles, untimed so far" if "amx" in native.isas() else ""
+        tiles = "; BRISKMLP_ISA=amx takes tiles, which may be faster" if "amx" in native.isas() else ""
         return f"{precision}, by {choice.isa}'s products of bfloat16 numbers: {speed} highest{tiles}"
     if choice.backend.NAME != native.NAME:
         why = f"{choice.backend.NAME} computes in float32"

@@ -9,10 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp.backends.contract import LOSS_NOT_FINITE, WEIGHTS_NOT_FINITE, Divergence, Position, Rows, Workspace
+from briskmlp.backends.contract import (
+    LOSS_NOT_FINITE,
+    WEIGHTS_NOT_FINITE,
+    Divergence,
+    Examples,
+    Rows,
+    State,
+    Steps,
+    Workspace,
+    refuse_unfilled,
+)
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
-from briskmlp.plan import HIGHEST, Floats, Ints, Plan
+from briskmlp.plan import HIGHEST, Plan
 
 NAME = "native"
 RESTORES = True
@@ -188,50 +198,40 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
     return n_bytes
 
 
-def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Workspace) -> None:
+def forward(work: Workspace, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
-    _load()[0].forward(work, params, X, rows, out)
+    _load()[0].forward(work, state.parameters, X, rows, out)
 
 
 def gradient(
-    plan: Plan,
-    params: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
+    work: Workspace,
+    state: State,
+    examples: Examples,
     rows: Rows,
     scale: float,
-    grad: FloatArray | None,
-    work: Workspace,
+    grad: FloatArray | None = None,
+    dX: FloatArray | None = None,
+    *,
+    with_penalty: bool = True,
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
-    loss: float = _load()[0].gradient(work, plan.l2, params, X, Y, weight, rows, scale, grad)
+    refuse_unfilled(examples, dX=dX)
+    loss: float = _load()[0].gradient(work, state.parameters, examples[:3], rows, scale, with_penalty, grad)
     return loss
 
 
-def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
-    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
-    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, state, step, rate)
+def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
+    """Move the parameters by one step of the plan's rule, and count it."""
+    params, slots, step = state.parameters, state.slots, state.position.step + 1
+    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, slots, step, rate)
+    state.position.counts[2] = step
 
 
-def train(
-    plan: Plan,
-    params: FloatArray,
-    state: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
-    order: Ints | None,
-    position: Position,
-    rates: Floats,
-    max_steps: int,
-    losses: Floats,
-    work: Workspace,
-) -> Divergence | None:
-    """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
-    diverged = _load()[0].train(
-        *(work, plan.l2, params, state, X, Y, weight, order, position.counts, position.sums, rates, max_steps, losses)
-    )
+def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
+    """Make steps from the state's position: gather, forward, backward, update."""
+    refuse_unfilled(examples, steps)
+    moved = state.parameters, state.slots, state.position.counts, state.position.sums
+    diverged = _load()[0].train(work, moved, examples[:3], steps[:4])
     if diverged is None:
         return None
     epoch, batch, weights = diverged

@@ -6,16 +6,14 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from briskmlp._messages import check_integer, check_number
+from briskmlp.callbacks.base import Fitted
 from briskmlp.history import History, Record
 from briskmlp.storage.checkpoint import CheckpointError, read_position
 from briskmlp.storage.files import remove_leftovers
 from briskmlp.storage.tensors import shortened
-
-if TYPE_CHECKING:
-    from briskmlp.trainer import Trainer
 
 
 class Checkpoint:
@@ -73,44 +71,54 @@ class Checkpoint:
             raise ValueError(
                 f"every_epochs is {every_epochs} and every_seconds {every_seconds}, but one alone is accepted"
             )
+        self.config: dict[str, Any] = {}  # what each file holds beside the trainer's own
         self.path = os.fspath(Path(path).absolute())  # a callback may change the directory
         self.every_epochs, self.every_seconds = None, None
         if every_seconds is not None:
             self.every_seconds = check_number("every_seconds", every_seconds, low=0.0)
         else:
             self.every_epochs = check_integer("every_epochs", 1 if every_epochs is None else every_epochs, low=1)
-        self.callbacks: Sequence[object] = ()  # those of the fit
+        self._callbacks: Sequence[object] = ()
         self._last = 0.0
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    def keep_states_of(self, callbacks: Sequence[object]) -> None:
+        """Take the callbacks of the ``fit``, whose states each file is to hold; that makes this one the last of them.
+
+        Parameters
+        ----------
+        callbacks : sequence of object
+        """
+        self._callbacks = callbacks
+
+    def on_fit_begin(self, trainer: Fitted) -> None:
         """Write the first file: whatever cannot be kept is found out now, and not after hours."""
         remove_leftovers(self.path)
         self._check_older(trainer)
         self.save(trainer)
         self._last = time.monotonic()
 
-    def on_epochs(self, trainer: Trainer, records: Sequence[Record]) -> None:
+    def on_epochs(self, trainer: Fitted, records: Sequence[Record]) -> None:
         """Write after each so many epochs; the kernels have not gone beyond."""
         if self.every_epochs is not None and trainer.epoch % self.every_epochs == 0:
             self.save(trainer)
 
-    def on_pause(self, trainer: Trainer) -> None:
+    def on_kernel_call_end(self, trainer: Fitted) -> None:
         """Write after each so many seconds."""
         if self.every_seconds is not None and time.monotonic() - self._last >= self.every_seconds:
             self.save(trainer)
             self._last = time.monotonic()  # now, so that a slow disk leaves time for training
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Fitted, history: History) -> None:
         """Write what ``fit`` leaves, such as the weights that `EarlyStopping` has restored."""
         self.save(trainer)
 
-    def _check_older(self, trainer: Trainer) -> None:
+    def _check_older(self, trainer: Fitted) -> None:
         """Refuse to replace what the trainer has not come from: most often, a script that forgot to load it."""
         try:
             network, step = read_position(self.path)
         except (CheckpointError, FileNotFoundError):
             return  # nothing there that could be loaded
-        made = trainer._engine.position.step
+        made = trainer.step
         if network == trainer.network and step <= made:
             return
         found = f"of {step} steps" if network == trainer.network else f"of {shortened(repr(network))}"
@@ -119,11 +127,11 @@ class Checkpoint:
             "go on from it with Trainer.load, or choose another path, or remove the file"
         )
 
-    def save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Fitted) -> None:
         """Write the file now.
 
         Parameters
         ----------
         trainer : Trainer
         """
-        trainer.save(self.path, callbacks=self.callbacks)
+        trainer.save(self.path, callbacks=self._callbacks, config=self.config)

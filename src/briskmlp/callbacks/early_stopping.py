@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
+from briskmlp.callbacks.base import Fitted
 from briskmlp.history import History, Record
 from briskmlp.network import FloatArray
-
-if TYPE_CHECKING:
-    from briskmlp.trainer import Trainer
 
 
 class EarlyStopping:
@@ -82,22 +80,22 @@ class EarlyStopping:
         self._loaded = False
         self._reset()
 
-    def on_fit_begin(self, trainer: Trainer) -> bool:
+    def on_fit_begin(self, trainer: Fitted) -> bool:
         """Start afresh, unless a state has just been loaded; return True if that state has stopped training."""
         if not self._loaded:  # which stays until something is trained: another callback may fail
             self._reset()
-        self.check_shape(trainer)
+        self.check_state(trainer)
         if self.wait < self.patience:
             return False
         warnings.warn(
             f"EarlyStopping had stopped this training {self.wait} epochs after the best, {self.best_epoch}, so nothing "
             "is trained; a larger patience trains on",
             UserWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
         return True
 
-    def check_shape(self, trainer: Trainer) -> None:
+    def check_state(self, trainer: Fitted) -> None:
         """Refuse, and forget, a state of another network.
 
         Parameters
@@ -112,7 +110,16 @@ class EarlyStopping:
                 f"but the trainer's parameters have shape {trainer.parameters.shape}"
             )
 
-    def on_epoch_end(self, trainer: Trainer, record: Record) -> bool:
+    def check_record(self, names: Sequence[str]) -> None:
+        """Refuse a ``monitor`` that no record will have.
+
+        Parameters
+        ----------
+        names : sequence of str
+        """
+        check_monitor(self.monitor, names)
+
+    def on_epoch_end(self, trainer: Fitted, record: Record) -> bool:
         """Compare with the best epoch; return True when patience is at its end."""
         check_monitor(self.monitor, record)
         self._loaded = False
@@ -125,7 +132,7 @@ class EarlyStopping:
             self._best_parameters = trainer.parameters.copy()
         return False
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Fitted, history: History) -> None:
         """Restore the best parameters."""
         self._loaded = False
         if self.restore_best and self._best_parameters is not None:

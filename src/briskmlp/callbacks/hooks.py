@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from briskmlp.callbacks.checkpoint import Checkpoint
-from briskmlp.callbacks.early_stopping import EarlyStopping, check_monitor
+from briskmlp.callbacks.base import Fitted
 from briskmlp.history import History, Record
 from briskmlp.network import MAX_SIZE
 from briskmlp.storage.checkpoint import CallbackState
 
-if TYPE_CHECKING:
-    from briskmlp.trainer import Trainer
-
-HOOKS = ("on_fit_begin", "on_epoch_end", "on_epochs", "on_pause", "on_fit_end", "state_dict", "load_state_dict")
+HOOKS = (
+    *("on_fit_begin", "on_epoch_end", "on_epochs", "on_kernel_call_end", "on_pause", "on_fit_end"),
+    *("state_dict", "load_state_dict"),
+)
 
 
 class Callbacks:
@@ -51,7 +50,7 @@ class Callbacks:
         if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
             raise TypeError(f"callbacks must be a list of objects, got {callbacks!r}")
         self.callbacks = list(callbacks)
-        monitored = None if names is None else tuple(names)
+        recorded = None if names is None else tuple(names)
         for position, callback in enumerate(self.callbacks):
             _check_hooks(position, callback)
             first = next(i for i, other in enumerate(self.callbacks) if other is callback)
@@ -59,12 +58,11 @@ class Callbacks:
                 raise ValueError(
                     f"callbacks[{position}] is callbacks[{first}], {callback!r}; accepted: each object once"
                 )
-            if monitored is not None and isinstance(callback, EarlyStopping):
-                check_monitor(callback.monitor, monitored)
-        self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))
-        for callback in self.callbacks:
-            if isinstance(callback, Checkpoint):
-                callback.callbacks = self.callbacks
+            if recorded is not None and hasattr(callback, "check_record"):
+                callback.check_record(recorded)
+        self.callbacks.sort(key=lambda callback: hasattr(callback, "keep_states_of"))
+        for keep_states_of in self._hooks("keep_states_of"):
+            keep_states_of(self.callbacks)
 
     def add(self, callback: object | None) -> None:
         """Add one of our own, if there is one."""
@@ -78,33 +76,38 @@ class Callbacks:
 
     def next_stop(self, epoch: int) -> int:
         """Return an epoch after this one, beyond which the kernels must not train in one go."""
-        intervals = [c.every_epochs for c in self.callbacks if isinstance(c, Checkpoint) and c.every_epochs is not None]
+        every = [getattr(callback, "every_epochs", None) for callback in self.callbacks]
+        intervals = [interval for interval in every if isinstance(interval, int) and interval >= 1]
+        if self.every_epoch:
+            return epoch + 1
         return min((epoch - epoch % interval + interval for interval in intervals), default=MAX_SIZE)
 
-    def load_states(self, states: Sequence[CallbackState], trainer: Trainer) -> list[str]:
+    def load_states(self, states: Sequence[CallbackState], trainer: Fitted) -> list[str]:
         """Give the k-th callback of each class the k-th state of this class; return the classes of those left over."""
         left = list(states)
         for callback in self.callbacks:
             kinds = [kind for kind, _ in left]
             if type(callback).__name__ in kinds and hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))[1])
-                if isinstance(callback, EarlyStopping):
-                    callback.check_shape(trainer)
+                if hasattr(callback, "check_state"):
+                    callback.check_state(trainer)
         return [kind for kind, _ in left]
 
-    def on_fit_begin(self, trainer: Trainer) -> bool:
+    def on_fit_begin(self, trainer: Fitted) -> bool:
         """Tell all callbacks that training begins; return whether one of them said True, as there is nothing to do."""
         answers = []
         for hook in self._hooks("on_fit_begin"):
             answers.append(hook(trainer))  # noqa: PERF401 - a comprehension is a frame more, before Python 3.12
         return _any_true(answers)
 
-    def on_pause(self, trainer: Trainer) -> None:
+    def on_kernel_call_end(self, trainer: Fitted) -> None:
         """Tell all callbacks that a kernel call has ended."""
-        for hook in self._hooks("on_pause"):
-            hook(trainer)
+        for callback in self.callbacks:
+            hook = getattr(callback, "on_kernel_call_end", None) or getattr(callback, "on_pause", None)
+            if hook is not None:
+                hook(trainer)
 
-    def on_epochs(self, trainer: Trainer, records: Sequence[Record]) -> bool:
+    def on_epochs(self, trainer: Fitted, records: Sequence[Record]) -> bool:
         """Tell all callbacks of the epochs just trained; return whether one of them said True."""
         answers = []
         for callback in self.callbacks:
@@ -114,7 +117,7 @@ class Callbacks:
                 answers.extend(callback.on_epoch_end(trainer, record) for record in records)
         return _any_true(answers)
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Fitted, history: History) -> None:
         """Tell all callbacks that training has ended."""
         for hook in self._hooks("on_fit_end"):
             hook(trainer, history)

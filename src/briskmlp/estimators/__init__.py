@@ -1,4 +1,4 @@
-"""scikit-learn's multilayer perceptrons on the kernels: the same classes, parameters and results, faster."""
+"""scikit-learn's multilayer perceptrons with the same parameters and results, trained faster by briskmlp's kernels."""
 
 from briskmlp.estimators.adoption import from_sklearn, to_sklearn
 from briskmlp.estimators.classifier import MLPClassifier

@@ -1,4 +1,4 @@
-"""From scikit-learn's estimators to these and back, with all that they have learned."""
+"""Conversion of scikit-learn's estimators to briskmlp's and back, fitted or not."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PAIRS = ((MLPClassifier, stock.MLPClassifier), (MLPRegressor, stock.MLPRegresso
 
 
 def from_sklearn(estimator: Any) -> Any:
-    """Return a copy of scikit-learn's MLPClassifier or MLPRegressor, fitted or not, of this library's class.
+    """Convert scikit-learn's MLPClassifier or MLPRegressor, fitted or not, to a new estimator of this library.
 
-    ``partial_fit`` and warm starts go on with the state of its optimizer.
+    ``partial_fit`` and warm starts continue with its optimizer's state.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def from_sklearn(estimator: Any) -> Any:
     Raises
     ------
     TypeError
-        It is neither of the two.
+        ``estimator`` is neither of the two.
 
     Examples
     --------
@@ -46,9 +46,9 @@ def from_sklearn(estimator: Any) -> Any:
 
 
 def to_sklearn(estimator: Any) -> Any:
-    """Return a copy of an estimator of this library, fitted or not, of scikit-learn's own class.
+    """Convert an estimator of this library, fitted or not, to a new one of scikit-learn's class.
 
-    Parameters that scikit-learn does not have and that only matter to training, such as ``dropout``, are left out.
+    Parameters that scikit-learn lacks and that only affect training, such as ``dropout``, are dropped.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ def to_sklearn(estimator: Any) -> Any:
     Raises
     ------
     TypeError
-        It is not of this library.
+        ``estimator`` is not of this library.
     ValueError
-        Its activations or loss are none of scikit-learn's.
+        scikit-learn does not have its activations or loss.
 
     Examples
     --------

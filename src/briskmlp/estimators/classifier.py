@@ -1,4 +1,4 @@
-"""MLPClassifier: scikit-learn's, trained by kernels."""
+"""MLPClassifier: scikit-learn's classifier, trained by briskmlp's kernels."""
 
 from __future__ import annotations
 
@@ -15,45 +15,49 @@ from briskmlp.network import FloatArray
 
 
 class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # scikit-learn has no types
-    """scikit-learn's multilayer perceptron classifier, trained by kernels: the same results, faster.
+    """scikit-learn's multilayer perceptron classifier with the same results, trained faster by briskmlp's kernels.
 
-    All of scikit-learn's parameters, attributes and methods are its own. From one ``random_state``, ``coefs_``,
-    ``loss_curve_``, predictions and the epoch of stopping equal scikit-learn's up to round-off in float64. In float32,
+    It has all of scikit-learn's parameters, attributes and methods. For a given ``random_state``, ``coefs_``,
+    ``loss_curve_``, predictions and the stopping epoch equal scikit-learn's up to round-off in float64. In float32,
     where round-off is larger, parameters and losses differ by less than 1e-4 of their norm after some 100 steps of
     stable training. A batch whose weights are all 0 is skipped; scikit-learn raises ZeroDivisionError.
 
     Parameters
     ----------
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"} or a list of one per hidden layer
-        ``leaky_relu`` has slope 0.01 below 0. With a list, each layer's initial weights have scikit-learn's bound for
-        all but "logistic".
+    activation : str, LeakyReLU, ELU, CELU, Softplus or Hardtanh, or a list of one per hidden layer
+        scikit-learn's ``"identity" "logistic" "tanh" "relu"``, and every hidden activation of `Trainer`, also with
+        parameters, such as ``"leaky_relu(0.2)"``. With a list, the initial weights of every layer have the bound that
+        scikit-learn uses for all activations but "logistic".
     class_weight : dict, list of dict or "balanced", default=None
-        Multiplies ``sample_weight``, as in scikit-learn's other classifiers; also in scores of early stopping.
+        Multiplies ``sample_weight``, as in scikit-learn's other classifiers, and also weights the scores of early
+        stopping.
     dropout : float or list of float, default=0.0
-        The share of each hidden layer's outputs that training sets to 0, or one per layer; the others grow by as much.
+        Fraction of the hidden layers' outputs that training sets to 0, one for all layers or one per layer. The others
+        are scaled up to compensate.
     clip_norm : float, default=None
-        A step's gradient with a larger norm is scaled down to it.
+        Largest norm of a step's gradient; larger gradients are scaled down to it.
     initial_coefs, initial_intercepts : list of ndarray, default=None
-        What ``coefs_`` and ``intercepts_`` start from, in place of random numbers.
+        Initial ``coefs_`` and ``intercepts_``, instead of random values.
     dtype : {"float32", "float64"}, default=None
-        What to train and predict in; None means that of X. solver="lbfgs" computes in float64, as scikit-learn's does.
+        Precision of training and prediction; None means that of X. solver="lbfgs" computes in float64, as in
+        scikit-learn.
     n_threads : int, default=None
-        The most threads that kernels use; None means what cores, affinity, cgroup quota and environment allow.
+        Upper bound on the number of threads; None means what cores, affinity, cgroup quota and environment allow.
     callbacks : callable or list of callable, default=None
-        Called after each epoch with ``(estimator, epoch, logs)``, where ``logs`` is a dict of ``loss``,
-        ``learning_rate``, and, where there are any, ``val_loss`` and ``val_score``. One that returns True ends
-        training. From scikit-learn 1.9, ``set_callbacks`` takes its own kind.
+        Called after each epoch with ``(estimator, epoch, logs)``, where ``logs`` is a dict with ``loss``,
+        ``learning_rate`` and, if available, ``val_loss`` and ``val_score``. Training stops if one returns True. From
+        scikit-learn 1.9, ``set_callbacks`` accepts scikit-learn's callbacks.
     progress : bool, default=False
-        Whether to show a progress bar of the epochs; None means only on a terminal.
+        Whether to show a progress bar; None shows it on a terminal only.
     logits : bool, default=False
-        Whether the estimator has ``decision_function``. scikit-learn's has not, and tools that take this method where
-        it is, and otherwise ``predict_proba``, such as CalibratedClassifierCV, then give other results.
+        Whether the estimator has ``decision_function``, which scikit-learn's classifier lacks. Tools that prefer it to
+        ``predict_proba``, such as CalibratedClassifierCV, then give different results.
 
     Attributes
     ----------
     coefs_, intercepts_, loss_curve_, … : as in scikit-learn
-        ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training moves.
+        ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training updates in place.
     validation_loss_curve_ : list of float
         One per epoch, if ``fit`` was given ``validation_data``.
 
@@ -178,7 +182,7 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
 
     @available_if(lambda self: self.logits)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def decision_function(self, X: Any) -> FloatArray:
-        """Return what goes into the last activation: log-odds, or for more classes logits.
+        """Return the input of the last activation: log-odds for two classes, logits for more.
 
         Only an estimator with ``logits=True`` has this method.
 
@@ -189,7 +193,8 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
         Returns
         -------
         decision : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-            Class 1 is predicted where its log-odds are positive; of more classes, the one with the largest logit.
+            The predicted class is ``classes_[1]`` if its log-odds are positive; with more classes, the one with the
+            largest logit.
         """
         self._check_is_fitted()
         Z = self._forward_pass_fast(X, output="identity")

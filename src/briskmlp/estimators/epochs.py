@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp.engine import Data
+from briskmlp.data.examples import Data
 from briskmlp.estimators.model import Model
 from briskmlp.plan import Ints
-from briskmlp.training import next_steps
+from briskmlp.session import Columns, drive
 
 Backpropagation = Callable[[Any, Any, Any], tuple[float, list[Any], list[Any]]]
 
@@ -44,49 +44,47 @@ class Epochs:
     ) -> None:
         self.model, self.data, self.rows, self.batch_size = model, data, rows, batch_size
         self.backpropagate, self.must = backpropagate, must
-        self.steps = 1  # of the next kernel call
 
     def begin(self, epochs_done: int, steps_done: int) -> None:
         """Prepare for training; the counts are those from earlier calls of ``fit``."""
-        engine = self.model.engine
-        engine.position.counts[:] = epochs_done, 0, steps_done
-        engine.position.sums[:] = 0
+        session = self.model.session
+        session.position.counts[:] = epochs_done, 0, steps_done
+        session.position.sums[:] = 0
         if self.data is not None:
-            engine.begin(self.batch_size, self.data)
+            session.begin(self.batch_size, self.data)
 
     def end(self) -> None:
         """Drop an epoch that was interrupted, and free what only training needs."""
-        self.model.engine.position.drop_epoch()
-        if self.data is not None:
-            self.model.engine.end(self.data)
+        self.model.session.position.drop_epoch()
+        self.model.session.end()
 
     def train(self, order: Ints, rate: float) -> np.float64:
         """Train one epoch; return its loss, the mean of the batches' by their rows."""
         if self.data is None:
             return self._without_kernels(order, rate)
         try:
-            return self._with_kernels(order, rate, self.data)
+            return self._with_kernels(order, rate)
         except FloatingPointError as error:
             if self.must:
                 raise ValueError(str(error).replace("learning rate", "learning_rate_init or scale X")) from None
-            self.model.engine.end(self.data)
+            self.model.session.end()
             self.data = None  # scikit-learn goes on with numbers that are not finite, and so do we
             return self._without_kernels(order, rate)
 
-    def _with_kernels(self, order: Ints, rate: float, data: Data) -> np.float64:
-        engine, rates, losses = self.model.engine, np.array([rate]), np.empty(1)
-        position, epoch = engine.position, engine.position.epoch
-        n_batches = -(-len(order) // self.batch_size)
-        while position.epoch == epoch:
-            done = position.batch
-            seconds = engine.advance(data, rates, self.steps, losses, order)
-            self.steps = next_steps((position.batch or n_batches) - done, seconds)
+    def _with_kernels(self, order: Ints, rate: float) -> np.float64:
+        session, losses = self.model.session, np.empty(1)
+
+        def keep(columns: Columns) -> bool:
+            losses[:] = columns["loss"]
+            return True
+
+        drive(session, session.position.epoch + 1, lambda *_: np.array([rate]), keep, orders=lambda _: order)
         return np.float64(losses[0])
 
     def _without_kernels(self, order: Ints, rate: float) -> np.float64:
-        """Go on from the engine's position with scikit-learn's gradients; the updates are the kernels'."""
-        engine, position = self.model.engine, self.model.engine.position
-        grad = np.empty_like(engine.parameters)
+        """Go on from the session's position with scikit-learn's gradients; the updates are the kernels'."""
+        session, position = self.model.session, self.model.session.position
+        grad = np.empty_like(session.parameters)
         own = (*self.model.network.weights(grad), *self.model.network.biases(grad))
         X, y, weight = self.rows
         for start in range(position.batch * self.batch_size, len(order), self.batch_size):
@@ -98,9 +96,9 @@ class Epochs:
             loss, coef_grads, intercept_grads = self.backpropagate(*batch)
             for view, given in zip(own, (*coef_grads, *intercept_grads), strict=True):
                 view[...] = given
-            position.counts[1:] += 1
+            position.counts[1] += 1
             position.sums += (loss * len(rows), len(rows))
-            engine.backend.update(engine.plan, engine.parameters, grad, engine.state, position.step, rate)
+            session.backend.update(session.plan, session.state, grad, rate)
         total, n = position.sums.copy()
         position.counts[0] += 1
         position.drop_epoch()

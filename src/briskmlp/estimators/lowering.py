@@ -1,4 +1,4 @@
-"""From an estimator to what kernels take: its network and plan, and its data."""
+"""Lowering of an estimator to the network, plan and data that kernels read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 
 from briskmlp._messages import check_number
 from briskmlp.data.arrays import in_place
+from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
-from briskmlp.engine import Data
 from briskmlp.network import Network
+from briskmlp.operations import activations as operations
 from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan, rule_fields
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
-HIDDEN_ACTIVATIONS = (*ACTIVATIONS, "leaky_relu")
+_OURS = {operations.ACTIVATIONS[name].sklearn or name: name for name in operations.HIDDEN}  # by the names here
+HIDDEN_ACTIVATIONS = tuple(_OURS)
 _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many times as long for a number as a dense kernel
 
 
@@ -37,18 +39,16 @@ def lower(
     output : str
         scikit-learn's name of the output activation.
     optimizer : SGDOptimizer, AdamOptimizer or None
-        None for predictions and gradients alone.
+        None for predictions and gradients only.
     seed : int
-        Of the dropout.
+        Seed of the dropout masks.
     dtype : dtype
-        float32 or float64; scikit-learn tells log-losses of probabilities clipped at its precision.
+        float32 or float64. scikit-learn clips probabilities at the precision of this dtype when it reports log-losses.
     """
     n_hidden = len(layers) - 2
     hidden = _per_layer("activation", estimator.activation, n_hidden)
-    for activation in hidden:
-        if activation not in HIDDEN_ACTIVATIONS:
-            raise ValueError(f"activation has {activation!r}, but takes {', '.join(HIDDEN_ACTIVATIONS)}")
-    network = Network(layers, [_name(activation) for activation in hidden], _name(output))
+    texts = [operations.check_activation("activation", activation, HIDDEN_ACTIVATIONS) for activation in hidden]
+    network = Network(layers, [_OURS.get(text, text) for text in texts], _OURS.get(output, output))
     plan = make_plan(
         network,
         loss=_loss(estimator.loss, output),
@@ -69,7 +69,7 @@ def lower(
 
 
 def needs_kernels(estimator: Any) -> bool:
-    """Return whether scikit-learn's own code could not compute this network's loss and gradient."""
+    """Return whether scikit-learn's code cannot compute this network's loss and gradient."""
     return (
         estimator.activation not in ACTIVATIONS
         or estimator.loss in ("absolute_error", "huber")
@@ -79,12 +79,12 @@ def needs_kernels(estimator: Any) -> bool:
 
 
 def is_sparse(X: Any) -> bool:
-    """Return whether X is so sparse that SciPy's products beat those of dense kernels: below 1/32 of its entries."""
+    """Return whether SciPy's sparse products are faster than dense kernels: fewer than 1/32 nonzero entries."""
     return bool(issparse(X) and X.nnz * _SPARSE_FACTOR < X.shape[0] * X.shape[1])
 
 
 def left_to_scikit_learn(estimator: Any, X: Any, weight: Any) -> bool:
-    """Return whether scikit-learn's code computes loss and gradient: for very sparse X, and negative weights."""
+    """Return whether scikit-learn's code computes loss and gradient: for very sparse X or negative weights."""
     positive = weight is None or bool((weight >= 0).all() and weight.sum() > 0)
     if not needs_kernels(estimator):
         return is_sparse(X) or not positive
@@ -94,7 +94,7 @@ def left_to_scikit_learn(estimator: Any, X: Any, weight: Any) -> bool:
 
 
 def inputs_of(X: Any, dtype: np.dtype[Any]) -> Inputs:
-    """Return validated rows as kernels read them; a sparse X is made dense a bounded number of rows at a time."""
+    """Return validated rows as kernels read them; sparse rows become dense a bounded number at a time."""
     if issparse(X):
         return Inputs(X.tocsr().astype(dtype, copy=False), X.shape[1], dtype, None)
     array = in_place(X, X.shape[1], dtype)
@@ -111,16 +111,12 @@ def data_of(X: Any, y: Any, weight: Any, output: str, dtype: np.dtype[Any]) -> D
 
 
 def other_layers(coefs: Sequence[Any], layer_units: Sequence[int]) -> ValueError:
-    """Return the error for a warm start or ``partial_fit`` of a network with other layers than its parameters."""
+    """Return the error for a warm start or ``partial_fit`` whose layers do not match the fitted parameters."""
     learned = [np.shape(coefs[0])[0], *(np.shape(coef)[1] for coef in coefs)]
     return ValueError(
         f"coefs_ are those of layers {learned}, but hidden_layer_sizes, X and y ask for {list(layer_units)}; fit with "
         "warm_start=False for a new network"
     )
-
-
-def _name(activation: Any) -> Any:
-    return "sigmoid" if activation == "logistic" else activation
 
 
 def _loss(loss: str, output: str) -> str:
@@ -160,10 +156,10 @@ def _hyperparameters(optimizer: Any) -> dict[str, Any]:
 
 
 def _loss_scales(loss: str, n_out: int) -> dict[str, Any]:
-    """Return the factors of the loss and of what is reported of it.
+    """Return the factors of the loss in training and in reports.
 
-    The gradient is that of half the squared error summed over outputs. Versions of scikit-learn whose reported loss is
-    the mean over outputs are recognised by asking them.
+    The gradient is that of half the squared error summed over outputs. Some versions of scikit-learn report the mean
+    over outputs; a call of their loss function tells which.
     """
     if loss != "squared_error":
         return {}

@@ -1,4 +1,4 @@
-"""The model: an engine whose flat buffers are an estimator's ``coefs_``, ``intercepts_`` and optimizer state."""
+"""The model: a session whose flat buffers are an estimator's ``coefs_``, ``intercepts_`` and optimizer state."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp.engine import Engine
 from briskmlp.estimators.lowering import inputs_of, lower
 from briskmlp.network import FloatArray, Network
+from briskmlp.plan import Plan
+from briskmlp.session import Session
 
 _STATE = {"SGDOptimizer": ("velocities",), "AdamOptimizer": ("ms", "vs")}
 
 
 class Model:
-    """An engine, and views of its parameters in scikit-learn's order.
+    """A session, and views of its parameters in scikit-learn's order.
 
     Attributes
     ----------
-    engine : Engine
+    session : Session
     activation : str or list of str
         The estimator's for which this is the model.
     coefs, intercepts : tuple of ndarray
-        Views of the engine's parameters, (n_in, n_out) and (n_out,) of each layer.
+        Views of the session's parameters, (n_in, n_out) and (n_out,) of each layer.
     """
 
     activation: Any = None
 
-    def __init__(self, network: Network, engine: Engine, key: Any) -> None:
-        self.network, self.engine, self.key = network, engine, key
-        self.coefs = tuple(network.weights(engine.parameters))
-        self.intercepts = tuple(network.biases(engine.parameters))
+    def __init__(self, network: Network, session: Session) -> None:
+        self.network, self.session = network, session
+        self.coefs = tuple(network.weights(session.parameters))
+        self.intercepts = tuple(network.biases(session.parameters))
 
     @classmethod
     def of(cls, estimator: Any, output: str, optimizer: Any = None, *, seed: int = 0, dtype: Any = None) -> Model:
@@ -45,15 +46,20 @@ class Model:
         layers = [len(coefs[0]), *(coef.shape[1] for coef in coefs)]
         new, dtype = dtype is not None, dtype or (coefs[0].dtype if coefs[0].dtype == np.float32 else np.dtype(float))
         network, plan = lower(estimator, layers, output, optimizer, seed, dtype)
-        key = dtype, *(field.tobytes() if isinstance(field, np.ndarray) else field for field in plan)
         model: Model | None = vars(estimator).get("_model")
-        if new or model is None or model.key != key or not model.has(estimator):
-            model = cls(network, Engine(plan, dtype, "auto", None), key)
-        model.engine.threads = estimator.n_threads
+        if new or model is None or not model.fits(network, plan, dtype) or not model.has(estimator):
+            model = cls(network, Session(plan, dtype))
+        model.session.replace_plan(plan)
+        model.session.threads = estimator.n_threads
         model.activation = copy.copy(estimator.activation)  # a list may change
         model.take(estimator.coefs_, estimator.intercepts_)
         model._take_state(optimizer)
         return model
+
+    def fits(self, network: Network, plan: Plan, dtype: np.dtype[Any]) -> bool:
+        """Return whether the session can train by this plan."""
+        old = self.session
+        return (network, plan.rule, plan.n_slots, dtype) == (self.network, old.plan.rule, old.plan.n_slots, old.dtype)
 
     def has(self, estimator: Any) -> bool:
         """Return whether the estimator's parameters are this model's, not arrays that were assigned since."""
@@ -69,7 +75,7 @@ class Model:
     def _take_state(self, optimizer: Any) -> None:
         """Copy an optimizer's state, and let the optimizer have it as views."""
         names = _STATE.get(type(optimizer).__name__, ())
-        for name, row in zip(names, self.engine.state, strict=False):  # without momentum there is no state
+        for name, row in zip(names, self.session.state.slots, strict=False):  # without momentum there is no state
             views = self.network.weights(row) + self.network.biases(row)
             for own, given in zip(views, getattr(optimizer, name), strict=True):
                 if own.ctypes.data != np.asarray(given).ctypes.data:
@@ -79,10 +85,10 @@ class Model:
     def variant(self, estimator: Any, output: str, dtype: np.dtype[Any]) -> Model:
         """Return a model for predictions with the same parameters, another output activation and maybe dtype."""
         network, plan = lower(estimator, self.network.layers, output, None, 0, dtype)
-        engine = Engine(plan, dtype, "auto", estimator.n_threads)
-        engine.parameters[...] = self.engine.parameters
-        return Model(network, engine, None)
+        session = Session(plan, dtype, threads=estimator.n_threads)
+        session.parameters[...] = self.session.parameters
+        return Model(network, session)
 
     def predict(self, X: Any) -> FloatArray:
         """Return the outputs (n, n_out) for validated rows."""
-        return self.engine.predict(inputs_of(X, self.engine.dtype))
+        return self.session.predict(inputs_of(X, self.session.dtype))

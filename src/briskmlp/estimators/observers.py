@@ -1,4 +1,4 @@
-"""Who looks on while an estimator trains: functions, scikit-learn's callbacks, and a progress bar."""
+"""Observers of an estimator's training: functions, scikit-learn's callbacks, and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ try:  # from scikit-learn 1.9
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef] # where the import failed
-        """What stands for scikit-learn's class where that has no callbacks."""
+        """Replacement for scikit-learn's class in versions without callbacks."""
 
     def managed(estimator: Any) -> AbstractContextManager[None]:
-        """Do nothing: there are no callbacks to end."""
+        """Do nothing, as there are no callbacks."""
         return nullcontext()
 
 
@@ -37,10 +37,10 @@ def functions(callbacks: Any) -> list[Callable[[Any, int, Logs], Any]]:
 
 @contextmanager
 def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterator[Callable[[], bool]]:
-    """Tell scikit-learn's callbacks, if there are any, of the beginning and end of ``fit``.
+    """Notify scikit-learn's callbacks, if any, of the beginning and end of ``fit``.
 
-    Gives a function that tells them of an epoch, and returns whether one of them wants to stop. X, y and weight may be
-    functions that return what callbacks are shown.
+    Yields a function that reports an epoch to them and returns whether one of them asks to stop. X, y and weight may be
+    functions that return the arrays passed to callbacks.
     """
     if not (hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")):
         yield lambda: False
@@ -51,7 +51,7 @@ def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterat
     context.call_on_fit_task_begin(**shown)
 
     def trained() -> dict[str, Any]:
-        """Return what makes a copy of the estimator as if training stopped here."""
+        """Return a function that copies the estimator as if training stopped here."""
         copies = {name: [np.array(own) for own in getattr(estimator, name)] for name in ("coefs_", "intercepts_")}
         return {**copies, "loss_curve_": list(estimator.loss_curve_)}
 
@@ -66,9 +66,9 @@ def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterat
 
 @contextmanager
 def observers(estimator: Any, tell: Callable[[], bool]) -> Iterator[Callable[[Logs], bool]]:
-    """Give a function to call after each epoch, which says whether one of the observers wants to stop.
+    """Return a function to call after each epoch, which returns whether an observer asks to stop.
 
-    ``tell`` is that of `fit_task`.
+    ``tell`` is the function that `fit_task` yields.
     """
     listening = functions(estimator.callbacks)
     with progress_callback(estimator.progress, estimator.max_iter) as bar:

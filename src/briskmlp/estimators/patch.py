@@ -1,4 +1,4 @@
-"""scikit-learn's names for this library's classes, for code that cannot be edited."""
+"""Replacement of scikit-learn's classes by this library's, for code that cannot be edited."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from briskmlp.estimators.regressor import MLPRegressor
 
 
 def patch_sklearn() -> None:
-    """Let ``sklearn.neural_network.MLPClassifier`` and ``MLPRegressor`` be this library's.
+    """Replace ``sklearn.neural_network.MLPClassifier`` and ``MLPRegressor`` by this library's classes.
 
-    Code that imported the names before keeps scikit-learn's own. Doing it twice does no harm.
+    Names imported before the patch still refer to scikit-learn's classes. Patching twice has no further effect.
 
     Examples
     --------
@@ -27,6 +27,6 @@ def patch_sklearn() -> None:
 
 
 def unpatch_sklearn() -> None:
-    """Give scikit-learn its own classes back; without a patch, do nothing."""
+    """Restore scikit-learn's classes; without a patch, do nothing."""
     sklearn.neural_network.MLPClassifier = stock.MLPClassifier
     sklearn.neural_network.MLPRegressor = stock.MLPRegressor

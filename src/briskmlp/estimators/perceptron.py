@@ -1,6 +1,6 @@
-"""What both estimators do otherwise than scikit-learn: training, loss and gradient, and predictions, by kernels.
+"""The parts of both estimators that differ from scikit-learn: training, loss and gradient, and prediction by kernels.
 
-All else is scikit-learn's: validation, initial weights, random numbers, schedules, stopping, messages, attributes.
+The rest is scikit-learn's: validation, initial weights, random numbers, schedules, stopping, messages and attributes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from briskmlp.backends.threads import blas_threads
-from briskmlp.engine import Data
+from briskmlp.data.examples import Data
 from briskmlp.estimators.lowering import (
     HIDDEN_ACTIVATIONS,
     data_of,
@@ -28,12 +28,22 @@ from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import Parametrised
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+
+class _Named(StrOptions):  # type: ignore[misc] # scikit-learn ships no types
+    """The name of an activation, maybe with parameters, such as "elu(0.5)", which lowering checks."""
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        """Return whether the name is one of them."""
+        return bool(super().is_satisfied_by(value.partition("(")[0] if isinstance(value, str) else value))
+
+
 # What the parameters may be that scikit-learn does not have, and activation, which may be more here.
 CONSTRAINTS = {
-    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
+    "activation": [_Named(set(HIDDEN_ACTIVATIONS)), Parametrised, list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "initial_coefs": ["array-like", None],
@@ -48,7 +58,7 @@ PASSING = ("_model", "_validation_data", "_batch")  # attributes that no copy ha
 
 
 class Perceptron(StochasticSolver):
-    """The base of MLPClassifier and MLPRegressor; it precedes scikit-learn's own class among theirs."""
+    """Base class of MLPClassifier and MLPRegressor; it precedes scikit-learn's class in their bases."""
 
     # --- fit ---------------------------------------------------------------------------------------------------------
 
@@ -62,8 +72,8 @@ class Perceptron(StochasticSolver):
             Class labels, or real numbers in regression.
         sample_weight : array-like of shape (n_samples,), default=None
         validation_data : (X, y) or (X, y, sample_weight), default=None
-            Its loss after each epoch, without the l2 term, is kept in ``validation_loss_curve_``; with
-            ``early_stopping`` it is scored in place of a part of X.
+            Its loss after each epoch, without the l2 term, is recorded in ``validation_loss_curve_``. With
+            ``early_stopping``, it is scored instead of a part of X.
 
         Returns
         -------
@@ -117,7 +127,7 @@ class Perceptron(StochasticSolver):
             self._batch = self._prepare(X, y, weight)
             # Between evaluations L-BFGS wants little of BLAS, whose threads then spin where the kernels' are to run.
             model = self._batch[1]
-            alone = nullcontext() if model is None or model.engine.backend.USES_BLAS else blas_threads(1)
+            alone = nullcontext() if model is None or model.session.backend.USES_BLAS else blas_threads(1)
             with alone, fit_task(self, X, lambda: self._as_given(y), sample_weight, 0):
                 super()._fit_lbfgs(X, y, weight, *buffers)
         finally:
@@ -125,7 +135,7 @@ class Perceptron(StochasticSolver):
         self._bind()
 
     def _prepare(self, X: Any, y: Any, weight: Any) -> tuple[Any, Model | None, Data | None]:
-        """Return what the loss and gradient of these examples take; no model where scikit-learn computes them."""
+        """Return the arguments of the loss and gradient; the model is None where scikit-learn computes them."""
         if left_to_scikit_learn(self, X, weight):
             return X, None, None
         double = np.dtype(np.float64)  # SciPy's, and so scikit-learn's, for float32 too
@@ -144,7 +154,7 @@ class Perceptron(StochasticSolver):
             return loss_and_gradient
         self._unpack(packed_coef_inter)
         model.take(self.coefs_, self.intercepts_)
-        loss, flat = model.engine.gradient(data)
+        loss, flat = model.session.gradient(data)
         tensors = model.network.weights(flat) + model.network.biases(flat)
         return np.float64(loss), np.concatenate([tensor.ravel() for tensor in tensors])
 
@@ -155,26 +165,26 @@ class Perceptron(StochasticSolver):
             check_is_fitted(self)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True, output: str | None = None) -> FloatArray:
-        """Return the last activations; with ``output``, with that activation in place of the network's."""
+        """Return the last activations; ``output`` replaces the network's output activation."""
         if check_input and not self._is_plain(X):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         model = vars(self).get("_model") or self._bind()
         if not model.has(self) or model.activation != self.activation:  # the user's own arrays stay the user's
             model = Model.of(self, self.out_activation_)
-        model.engine.threads = self.n_threads
+        model.session.threads = self.n_threads
         must = needs_kernels(self) or output is not None
-        dtype = model.engine.dtype if self.dtype is not None else np.result_type(X.dtype, model.engine.dtype)
+        dtype = model.session.dtype if self.dtype is not None else np.result_type(X.dtype, model.session.dtype)
         if self.dtype is not None:
             X = _cast(X, dtype)
         if (is_sparse(X) or dtype not in _FLOATS) and not must:
             A: FloatArray = super()._forward_pass_fast(X, check_input=False)
             return A
-        if output is not None or dtype != model.engine.dtype:
+        if output is not None or dtype != model.session.dtype:
             model = model.variant(self, output or self.out_activation_, dtype if dtype in _FLOATS else _FLOATS[1])
         return model.predict(X)
 
     def _is_plain(self, X: Any) -> bool:
-        """Return whether X is an array that scikit-learn's validation would return as it is."""
+        """Return whether scikit-learn's validation would return X unchanged."""
         if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in _FLOATS or X.shape[0] == 0:
             return False
         if X.shape[1] != getattr(self, "n_features_in_", None) or hasattr(self, "feature_names_in_"):
@@ -198,7 +208,7 @@ class Perceptron(StochasticSolver):
     # --- the model ---------------------------------------------------------------------------------------------------
 
     def _bind(self, optimizer: Any = None) -> Model:
-        """Return the model with this estimator's parameters, which are views of the model's from now on."""
+        """Return the model with this estimator's parameters, which become views of the model's buffer."""
         seed = int(self._random_state.randint(2**31)) if optimizer is not None and np.any(self.dropout) else 0
         model = Model.of(self, self.out_activation_, optimizer, seed=seed)
         bound = {"coefs_": list(model.coefs), "intercepts_": list(model.intercepts), "_model": model}
@@ -213,7 +223,7 @@ class Perceptron(StochasticSolver):
 
 
 def _cast(X: Any, dtype: np.dtype[Any]) -> Any:
-    """Return validated rows in that dtype, in which they must be finite too."""
+    """Return validated rows in this dtype; they must be finite after the conversion."""
     if X.dtype == dtype:
         return X
     with np.errstate(all="ignore"):

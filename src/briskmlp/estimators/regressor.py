@@ -1,4 +1,4 @@
-"""MLPRegressor: scikit-learn's, trained by kernels."""
+"""MLPRegressor: scikit-learn's regressor, trained by briskmlp's kernels."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ from briskmlp.estimators.perceptron import CONSTRAINTS, Perceptron
 
 
 class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scikit-learn has no types
-    """scikit-learn's multilayer perceptron regressor, trained by kernels: the same results, faster.
+    """scikit-learn's multilayer perceptron regressor with the same results, trained faster by briskmlp's kernels.
 
-    All of scikit-learn's parameters, attributes and methods are its own. From one ``random_state``, ``coefs_``,
-    ``loss_curve_``, predictions and the epoch of stopping equal scikit-learn's up to round-off in float64. In float32,
+    It has all of scikit-learn's parameters, attributes and methods. For a given ``random_state``, ``coefs_``,
+    ``loss_curve_``, predictions and the stopping epoch equal scikit-learn's up to round-off in float64. In float32,
     where round-off is larger, parameters and losses differ by less than 1e-4 of their norm after some 100 steps of
     stable training. A batch whose weights are all 0 is skipped; scikit-learn raises ZeroDivisionError.
 
     Parameters
     ----------
     loss : {"squared_error", "poisson", "absolute_error", "huber"}
-        The last two are summed over outputs; ``huber`` is half the square of errors up to 1, and linear beyond. Where
-        predictions overflow or are 0 to the last bit, the reported ``poisson`` loss may be a number, and
-        scikit-learn's NaN.
+        The last two are summed over outputs; ``huber`` is half the squared error for errors up to 1, and linear beyond.
+        Where predictions overflow or are exactly 0, the reported ``poisson`` loss may be a number; scikit-learn's is
+        NaN.
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"} or a list of one per hidden layer
-        ``leaky_relu`` has slope 0.01 below 0. With a list, each layer's initial weights have scikit-learn's bound for
-        all but "logistic".
+    activation : str, LeakyReLU, ELU, CELU, Softplus or Hardtanh, or a list of one per hidden layer
+        scikit-learn's ``"identity" "logistic" "tanh" "relu"``, and every hidden activation of `Trainer`, also with
+        parameters, such as ``"leaky_relu(0.2)"``. With a list, the initial weights of every layer have the bound that
+        scikit-learn uses for all activations but "logistic".
     dropout : float or list of float, default=0.0
-        The share of each hidden layer's outputs that training sets to 0, or one per layer; the others grow by as much.
+        Fraction of the hidden layers' outputs that training sets to 0, one for all layers or one per layer. The others
+        are scaled up to compensate.
     clip_norm : float, default=None
-        A step's gradient with a larger norm is scaled down to it.
+        Largest norm of a step's gradient; larger gradients are scaled down to it.
     initial_coefs, initial_intercepts : list of ndarray, default=None
-        What ``coefs_`` and ``intercepts_`` start from, in place of random numbers.
+        Initial ``coefs_`` and ``intercepts_``, instead of random values.
     dtype : {"float32", "float64"}, default=None
-        What to train and predict in; None means that of X. solver="lbfgs" computes in float64, as scikit-learn's does.
+        Precision of training and prediction; None means that of X. solver="lbfgs" computes in float64, as in
+        scikit-learn.
     n_threads : int, default=None
-        The most threads that kernels use; None means what cores, affinity, cgroup quota and environment allow.
+        Upper bound on the number of threads; None means what cores, affinity, cgroup quota and environment allow.
     callbacks : callable or list of callable, default=None
-        Called after each epoch with ``(estimator, epoch, logs)``, where ``logs`` is a dict of ``loss``,
-        ``learning_rate``, and, where there are any, ``val_loss`` and ``val_score``. One that returns True ends
-        training. From scikit-learn 1.9, ``set_callbacks`` takes its own kind.
+        Called after each epoch with ``(estimator, epoch, logs)``, where ``logs`` is a dict with ``loss``,
+        ``learning_rate`` and, if available, ``val_loss`` and ``val_score``. Training stops if one returns True. From
+        scikit-learn 1.9, ``set_callbacks`` accepts scikit-learn's callbacks.
     progress : bool, default=False
-        Whether to show a progress bar of the epochs; None means only on a terminal.
+        Whether to show a progress bar; None shows it on a terminal only.
 
     Attributes
     ----------
     coefs_, intercepts_, loss_curve_, … : as in scikit-learn
-        ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training moves.
+        ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training updates in place.
     validation_loss_curve_ : list of float
         One per epoch, if ``fit`` was given ``validation_data``.
 

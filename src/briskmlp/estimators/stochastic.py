@@ -16,7 +16,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from briskmlp.engine import Data
+from briskmlp.data.examples import Data
 from briskmlp.estimators.epochs import Epochs
 from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels, other_layers
 from briskmlp.estimators.model import Model
@@ -66,7 +66,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             return self._backprop(X, y, weight, activations, deltas, coef_grads, intercept_grads)
 
         model = self._bind(self._optimizer)
-        output, dtype = self.out_activation_, model.engine.dtype
+        output, dtype = self.out_activation_, model.session.dtype
         data = None if left_to_scikit_learn(self, X, weight) else data_of(X, y, weight, output, dtype)
         watched = None if validation is None else data_of(*validation[:3], output, dtype)
         epochs = Epochs(model, data, (X, y, weight), batch_size, backpropagate, must=needs_kernels(self))
@@ -129,7 +129,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         """Look at what was held out: for stopping, and for the user."""
         logs = {}
         if watched is not None:
-            logs["val_loss"] = model.engine.loss(watched)
+            logs["val_loss"] = model.session.loss(watched)
             self.__dict__.setdefault("validation_loss_curve_", []).append(logs["val_loss"])
         self._update_no_improvement_count(self.early_stopping, *held_out)
         if self.early_stopping:
@@ -155,7 +155,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
 
     def _count_steps(self, model: Model) -> None:
         """Tell Adam's holder of state how many steps the kernels have made."""
-        optimizer, step = self._optimizer, model.engine.position.step
+        optimizer, step = self._optimizer, model.session.position.step
         if isinstance(optimizer, AdamOptimizer) and step > optimizer.t:
             optimizer.t = step
             correction = np.sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)

@@ -1,11 +1,11 @@
-"""Pictures of training and of what was learned (extra ``plot``), in the manner of scikit-learn's Displays.
+"""Plots of training and of trained networks (extra ``plot``), in the style of scikit-learn's Displays.
 
-``XDisplay.from_…(…)`` computes what is shown, draws it, and returns the display, which keeps the numbers and what was
-drawn (``ax_``, ``figure_`` …); ``plot(ax=…)`` draws it again. All draw into ``ax`` if one is given, else into a new
-figure. Matplotlib is imported when something is drawn.
+``XDisplay.from_…(…)`` computes the data, plots them, and returns the display, which stores the data and the Matplotlib
+objects (``ax_``, ``figure_`` …); ``plot(ax=…)`` plots it again. All plot on ``ax`` if it is given, and otherwise in a
+new figure. Matplotlib is imported on first use.
 
-Colours are Okabe and Ito's, whom the colour-blind can trust; what they tell can be told in grey as well: negative
-weights are dashed, validation curves too.
+The colours are Okabe and Ito's, which are safe for colour-blind readers. The plots can also be read in greyscale:
+negative weights and validation curves are dashed.
 """
 
 from briskmlp.plotting.confusion import plot_confusion_matrix

@@ -1,4 +1,4 @@
-"""What all pictures share: Matplotlib, a figure where none is given, and colours."""
+"""Shared by all plots: Matplotlib, new figures, and colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POSITIVE, NEGATIVE = BLUE, VERMILLION
 
 
 def pyplot() -> Any:
-    """Return matplotlib.pyplot, or say how to get it."""
+    """Return matplotlib.pyplot, or raise an error that says how to install it."""
     try:
         import matplotlib.pyplot as plt
     except ModuleNotFoundError as error:
@@ -22,7 +22,7 @@ def pyplot() -> Any:
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
-    """Return ``ax``, or the axes of a new figure, whose size is in inches."""
+    """Return ``ax``, or the axes of a new figure of this size in inches."""
     plt = pyplot()
     if ax is None:
         _, ax = plt.subplots(figsize=figsize, layout="constrained")

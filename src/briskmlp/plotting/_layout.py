@@ -1,4 +1,4 @@
-"""Where the neurons and lines of a network's diagram are, and how large the figure is around them."""
+"""Layout of a network diagram: the positions of neurons and lines, and the size of the figure."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Line = tuple[Place, Place, float]  # from, to, weight
 
 
 class Layout:
-    """The places of a network's neurons: a column for each layer, whose middle is at height 0.
+    """The positions of a network's neurons: one column per layer, centred at height 0.
 
     Attributes
     ----------
     columns : list of dict
-        For each layer, the place of each neuron that is drawn; that of None is the ellipsis'.
+        For each layer, the position of each neuron drawn; the key None is the ellipsis.
     gap : float
-        Between layers.
+        Distance between layers.
     top : float
         Height of the highest neuron.
     bar_x : float
-        Where the colour bar begins, once `fit` knows.
+        Left edge of the colour bar, set by `fit`.
     """
 
     def __init__(self, network: Network, max_neurons: int) -> None:
@@ -53,16 +53,16 @@ class Layout:
         ]
 
     def neurons(self) -> Iterator[tuple[int, int, Place]]:
-        """Yield layer, neuron and place of all that are drawn."""
+        """Yield the layer, index and position of each neuron drawn."""
         for layer, column in enumerate(self.columns):
             yield from ((layer, neuron, place) for neuron, place in column.items() if neuron is not None)
 
     def ellipses(self) -> list[Place]:
-        """Return the places that stand for the neurons left out."""
+        """Return the positions of the ellipses."""
         return [column[None] for column in self.columns if None in column]
 
     def bias_place(self, layer: int) -> Place:
-        """Return where the node of a layer's bias is: above what the layer reads."""
+        """Return the position of a layer's bias node, above the inputs of the layer."""
         return layer * self.gap, self.top + 1.4
 
     def lines(self, layer: int, parameters: FloatArray) -> Iterator[Line]:
@@ -78,17 +78,17 @@ class Layout:
                 yield self.bias_place(layer), end, float(b[0])
 
     def size(self) -> Place:
-        """Return width and height of all but texts."""
+        """Return the width and height without texts."""
         width = self.gap * self.network.n_layers + 2 * RADIUS
         if self.network.bias == "neuron":
             width += 0.6 + BAR
         return width, 2 * self.top + RADIUS + 0.75 + (1.4 if self.network.bias == "layer" else 0.0)
 
     def fit(self, ax: Axes, room: Place | None, titles: list[Text], inputs: list[Text], outputs: list[Text]) -> float:
-        """Give the diagram a size, so that all texts are in the axes.
+        """Scale the diagram so that all texts fit in the axes.
 
-        ``room`` are width and height of the axes in points, or None where the figure is our own and becomes as large
-        as is needed. Returns how many points 1 is.
+        ``room`` is the width and height of the axes in points, or None for a new figure, which becomes as large as
+        needed. Returns the number of points per unit.
         """
         figure: Any = ax.figure
         to_points = 72 / figure.dpi
@@ -118,7 +118,7 @@ class Layout:
 
 
 def room_in(ax: Axes) -> Place:
-    """Return width and height of axes in points."""
+    """Return the width and height of axes in points."""
     root: Any = ax.figure.canvas.figure
     root.draw_without_rendering()  # only then have they their place
     box = ax.get_window_extent()

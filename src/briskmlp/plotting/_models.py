@@ -1,4 +1,4 @@
-"""What the pictures need to know of a Trainer or of a fitted estimator."""
+"""Data for plots, read from a Trainer or a fitted estimator."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _SIGMOID = {"logistic": "sigmoid"}  # scikit-learn's name: ours
 
 
 def check_trainer(trainer: Any) -> Trainer:
-    """Return a Trainer, or refuse what is none."""
+    """Return a Trainer; raise an error for anything else."""
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must be a Trainer, got {type(trainer).__name__}")
     return trainer
 
 
 def check_finite(argument: str, numbers: FloatArray) -> None:
-    """Refuse NaN and infinity, for which there is neither width nor colour."""
+    """Raise an error for NaN and infinity, which cannot be drawn."""
     if not np.isfinite(numbers).all():
         raise ValueError(f"{argument} has numbers that are not finite")
 
 
 def fitted_attribute(estimator: Any, name: str, why: str = "") -> Any:
-    """Return what ``fit`` has left in an estimator, this library's or scikit-learn's."""
+    """Return a fitted attribute of an estimator, this library's or scikit-learn's."""
     if not hasattr(estimator, "coefs_"):
         if not hasattr(estimator, "hidden_layer_sizes"):
             raise TypeError(f"estimator must be an MLPClassifier or MLPRegressor, got {type(estimator).__name__}")
@@ -37,7 +37,7 @@ def fitted_attribute(estimator: Any, name: str, why: str = "") -> Any:
 
 
 def network_of(estimator: Any) -> tuple[Network, FloatArray]:
-    """Return the network that a fitted estimator is, and a flat copy of its parameters."""
+    """Return a fitted estimator's network and a flat copy of its parameters."""
     coefs, intercepts = fitted_attribute(estimator, "coefs_"), estimator.intercepts_
     widths = [len(coefs[0]), *(W.shape[1] for W in coefs)]
     given = estimator.activation

@@ -1,4 +1,4 @@
-"""A slice of the error surface: a copy of a Trainer of whose parameters only two weights move."""
+"""A slice of the error surface: a copy of a Trainer in which only two weights change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COPIED = ("loss", "optimizer", "l2", "clip_norm", "dtype", "precision", "seed",
 
 
 class Slice:
-    """A copy of a Trainer, with a new state of its optimizer, that makes one step an epoch.
+    """A copy of a Trainer with a new optimizer state and one step per epoch.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ class Slice:
             self.copy.weights[layer][i, j] = value
 
     def loss(self, x: float, y: float) -> float:
-        """Return the loss of training, which has l2 where evaluate has not."""
+        """Return the training loss, which includes the l2 term, unlike evaluate."""
         self.place = x, y
         return self.copy.loss_and_gradient(self.X, self.Y)[0] if self.copy.l2 else self.copy.evaluate(self.X, self.Y)
 
     def descend(self, start: Pair, steps: int) -> Floats:
-        """Return the places before the first step and after each one, (steps + 1, 2)."""
+        """Return the two weights before the first step and after each one, (steps + 1, 2)."""
         self.place = start
         path = [self.place]  # of the trainer's dtype
         for _ in range(steps):
@@ -74,7 +74,7 @@ class Slice:
 
 
 def around(points: Floats) -> tuple[Pair, Pair]:
-    """Return a range of each weight that holds the points and a margin; neither is much shorter than the other.
+    """Return ranges of the two weights that contain the points and a margin, and are of similar length.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def around(points: Floats) -> tuple[Pair, Pair]:
 
 
 def check_weights(trainer: Trainer, weights: Any) -> tuple[Weight, Weight]:
-    """Return two different weights that the network has."""
+    """Return the indices of two different weights of the network."""
     try:
         first, second = ((layer, i, j) for layer, i, j in weights)
     except (TypeError, ValueError):

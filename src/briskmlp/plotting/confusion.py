@@ -1,4 +1,4 @@
-"""The confusion matrix of a Trainer; scikit-learn draws it."""
+"""The confusion matrix of a Trainer, plotted by scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ if TYPE_CHECKING:
 
 
 def plot_confusion_matrix(trainer: Any, X: Any, Y: Any, *, ax: Axes | None = None, **kwargs: Any) -> Any:
-    """Draw which classes a Trainer takes for which, as a ``sklearn.metrics.ConfusionMatrixDisplay``.
+    """Plot the confusion matrix of a Trainer as a ``sklearn.metrics.ConfusionMatrixDisplay``.
 
-    For an MLPClassifier there is ``ConfusionMatrixDisplay.from_estimator(classifier, X, y)``.
+    For an MLPClassifier, use ``ConfusionMatrixDisplay.from_estimator(classifier, X, y)``.
 
     Parameters
     ----------
     trainer : Trainer
     X : array_like, as in ``Trainer.predict``
     Y : array_like, shape (n,) or (n, n_out)
-        Labels 0…n_out-1, or 0 and 1 for one output; or a row of targets each, whose largest is the class.
+        Labels 0…n_out-1, or 0 and 1 for one output; or rows of targets, whose largest element is the class.
     ax : Axes, optional
     **kwargs
-        Of ``ConfusionMatrixDisplay.from_predictions``: ``normalize``, ``display_labels``, ``cmap``, ``colorbar`` …
+        Passed to ``ConfusionMatrixDisplay.from_predictions``: ``normalize``, ``display_labels``, ``cmap`` …
 
     Returns
     -------
     sklearn.metrics.ConfusionMatrixDisplay
-        ``confusion_matrix`` has a row for each true class and a column for each predicted one, that of the largest
-        output, or, of a single one, whether it is at least 0.5. ``ax_``, ``figure_``, ``im_`` and ``text_`` were drawn.
+        ``confusion_matrix`` has one row per true class and one column per predicted class. The predicted class is the
+        one with the largest output; with one output, it is 1 if the output is at least 0.5. ``ax_``, ``figure_``,
+        ``im_`` and ``text_`` are the Matplotlib objects.
 
     Raises
     ------
     TypeError, ValueError
-        ``trainer`` is no Trainer, or ``Y`` is no classes of its outputs.
+        ``trainer`` is not a Trainer, or ``Y`` does not contain classes of its outputs.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""DescentDisplay: gradient descent on a slice of the error surface, as textbooks draw it."""
+"""DescentDisplay: gradient descent on a slice of the error surface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DescentDisplay:
-    """The loss over two of the weights, and the steps of training on it.
+    """Plot of the loss over two of the weights, and of training steps on it.
 
     Make it with `from_trainer`.
 
@@ -30,13 +30,13 @@ class DescentDisplay:
     x, y : ndarray, shape (n_x,), (n_y,)
         Values of the first and of the second weight.
     surface : ndarray, shape (n_y, n_x)
-        The loss for each pair of them.
+        The loss for each pair of values.
     path : ndarray, shape (n_steps + 1, 2)
         The two weights before the first step and after each one.
     losses : ndarray, shape (n_steps + 1,)
         The loss at each of these points.
     labels : (str, str)
-        What the weights are called.
+        Names of the weights.
 
     Attributes
     ----------
@@ -88,41 +88,40 @@ class DescentDisplay:
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> DescentDisplay:
-        """Compute the surface and the path, and draw them.
+        """Compute the surface and the path, and plot them.
 
-        Only the two weights move; all other parameters stay what they are in ``trainer``. So the path lies on the
-        surface that is drawn, which the path of a training of all weights, projected on these two, does not. It is
-        that of a new Trainer with the same optimizer and learning rate, each epoch being one step on all rows, as in
-        textbooks; without dropout. ``trainer`` itself is not changed.
+        Only the two weights are trained; all other parameters keep their values in ``trainer``. The path therefore
+        lies on the surface, unlike the projection of a path on which all weights are trained. It is computed by a new
+        Trainer with the same optimizer and learning rate, one step on all rows per epoch and no dropout. ``trainer``
+        is not changed.
 
         Parameters
         ----------
         trainer : Trainer
         X, Y : array_like, as in ``Trainer.fit``
         weights : ((layer, i, j), (layer, i, j))
-            The two: ``trainer.weights[layer][i, j]``.
+            The two weights, ``trainer.weights[layer][i, j]``.
         epochs : int, >= 1
-            Steps.
+            Number of steps.
         start : (float, float), optional
-            Where the path begins; by default, at the trainer's own weights.
+            Start of the path. Default: the trainer's weights.
         limits : ((float, float), (float, float)), optional
-            Least and largest value of either weight that the surface has. By default the path and the trainer's own
-            weights, and a margin.
+            Range of each weight on the surface. Default: the path and the trainer's weights, with a margin.
         n_points : int, >= 2
-            Values of each weight: the surface takes ``n_points²`` evaluations of the loss on X and Y.
+            Number of values of each weight; the surface needs ``n_points²`` evaluations of the loss on X and Y.
         ax : Axes, optional
         **kwargs
-            Of `plot`.
+            Passed to `plot`.
 
         Returns
         -------
         DescentDisplay
-            Where the Trainer has ``l2``, its loss is that of training, which includes it.
+            Its losses are training losses, which include the l2 term.
 
         Raises
         ------
         TypeError, ValueError
-            Bad arguments; see ``Trainer.fit`` for those of X and Y.
+            Invalid arguments; see ``Trainer.fit`` for X and Y.
         FloatingPointError
             The descent diverged.
         """
@@ -144,18 +143,18 @@ class DescentDisplay:
     def plot(
         self, ax: Axes | None = None, *, levels: int | Sequence[float] = 15, cmap: Any = "cividis", **kwargs: Any
     ) -> DescentDisplay:
-        """Draw contours and steps.
+        """Plot the contours and the steps.
 
         Parameters
         ----------
         ax : Axes, optional
         levels : int or sequence of float
-            How many contours, or the losses that have one. A number of them is spaced evenly in the square root of
-            what the loss is above its least, so that a bowl's are evenly spaced in the picture.
+            Number of contours, or their losses. A number of contours is spaced evenly in the square root of the loss
+            above its minimum, so the contours of a quadratic bowl are evenly spaced in the plot.
         cmap : str or Colormap
-            Of the surface.
+            Colours of the surface.
         **kwargs
-            Of ``Axes.plot``, for the path: ``color``, ``marker`` …
+            Passed to ``Axes.plot`` for the path: ``color``, ``marker`` …
 
         Returns
         -------
@@ -187,7 +186,7 @@ class DescentDisplay:
 
 
 def _levels(surface: Any, n: int) -> Floats:
-    """Return n + 1 losses from the least to the largest."""
+    """Return n + 1 losses from the smallest to the largest."""
     if not surface.count():
         raise ValueError("surface has no finite loss")
     low, high = float(surface.min()), float(surface.max())

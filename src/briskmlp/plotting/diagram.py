@@ -1,4 +1,4 @@
-"""NetworkDisplay: a network as textbooks draw it, with its weights and biases."""
+"""NetworkDisplay: a diagram of a network with its weights and biases."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ DASHES = (2.0, 1.0)  # of negative numbers, in widths of the line
 class NetworkDisplay:
     """A diagram of neurons and weights.
 
-    Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative ones orange and dashed. The
-    width of a line is proportional to ``|w|``; that of each layer's widest, whose ``|w|`` stands below it, is the same,
-    as weights tend to be small where a layer has many inputs. With ``bias="layer"`` each layer's bias is a node B1,
-    B2 … with lines like the weights'; with ``bias="neuron"`` it is the shade of a neuron, whose outline is dashed
-    below 0. Of wide layers only the first and last neurons are drawn.
+    Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative weights orange and dashed. The
+    width of a line is proportional to ``|w|``. Each layer has its own scale, because weights tend to be small in layers
+    with many inputs; the largest ``|w|`` is written below the layer. With ``bias="layer"``, each layer's bias is a node
+    B1, B2 … with lines like the weights'. With ``bias="neuron"``, the shade of a neuron is its bias, and its outline is
+    dashed if the bias is negative. Of wide layers, only the first and last neurons are drawn.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class NetworkDisplay:
     network, parameters
         As given.
     nodes_ : dict of (layer, neuron) to Circle
-        What was drawn of each neuron; layer 0 is the input.
+        The circle of each neuron drawn; layer 0 is the input.
     bias_nodes_ : dict of int to Rectangle
-        With ``bias="layer"``: by the layer of weights, from 0.
+        With ``bias="layer"``, by layer of weights, from 0.
     edges_ : list of LineCollection
-        A layer of weights each: lines from neuron to neuron, thin ones first; those of the bias node among them.
+        For each layer of weights, the lines from neuron to neuron and from the bias node, thin ones first.
     colorbar_ : Colorbar or None
-        Of the shades.
+        Colour bar of the biases.
     ax_ : Axes
     figure_ : Figure
 
@@ -79,23 +79,23 @@ class NetworkDisplay:
 
     @classmethod
     def from_trainer(cls, trainer: Any, *, ax: Axes | None = None, **kwargs: Any) -> NetworkDisplay:
-        """Draw a Trainer's network with its parameters as they are now; ``**kwargs`` are those of `plot`.
+        """Plot a Trainer's network with its current parameters; ``**kwargs`` are passed to `plot`.
 
         Raises
         ------
         TypeError
-            ``trainer`` is no Trainer.
+            ``trainer`` is not a Trainer.
         """
         return cls(check_trainer(trainer).network, trainer.parameters.copy()).plot(ax, **kwargs)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Axes | None = None, **kwargs: Any) -> NetworkDisplay:
-        """Draw a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's; see `from_trainer`.
+        """Plot a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's; see `from_trainer`.
 
         Raises
         ------
         TypeError, ValueError
-            ``estimator`` is none of these, or is not fitted.
+            ``estimator`` is not one of these, or is not fitted.
         """
         return cls(*network_of(estimator)).plot(ax, **kwargs)
 
@@ -114,12 +114,12 @@ class NetworkDisplay:
         ----------
         ax : Axes, optional
         max_neurons : int, >= 3
-            The places of a layer; with more neurons than that, one in the middle is an ellipsis.
+            Largest number of positions per layer; with more neurons, the position in the middle is an ellipsis.
         max_linewidth : float
-            In points, of the largest ``|w|`` that is drawn of a layer. Where ``ax`` makes the diagram smaller than
-            it is in a figure of its own, lines are thinner.
+            Width in points of the line with the largest ``|w|`` in a layer. If ``ax`` makes the diagram smaller than
+            in its own figure, lines are thinner.
         input_labels, output_labels : sequence of str, optional
-            What the inputs and outputs mean, one name each.
+            Names of the inputs and outputs.
 
         Returns
         -------
@@ -183,7 +183,7 @@ class NetworkDisplay:
             bar.tick_params(labelsize=FONT - 1)
 
     def _write_names(self, layout: Layout, size: float) -> None:
-        """Write what neurons and biases are called into them."""
+        """Write the names of neurons and biases into them."""
         if size < 4.0:
             return  # nobody could read that
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "zorder": 4}
@@ -206,7 +206,7 @@ def _check_labels(argument: str, labels: Sequence[str] | None, n: int) -> None:
 def _write_labels(
     ax: Axes, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
 ) -> tuple[list[Text], list[Text]]:
-    """Write the names of inputs and outputs beside them."""
+    """Write the names of the inputs and outputs beside them."""
     inputs, outputs = [], []
     for layer, neuron, (x, y) in layout.neurons():
         if layer == 0 and input_labels is not None:
@@ -217,7 +217,7 @@ def _write_labels(
 
 
 def _write_titles(ax: Axes, layout: Layout, largest: list[float]) -> list[Text]:
-    """Write below each layer what it is."""
+    """Write a title below each layer."""
     texts = []
     for layer in range(layout.network.n_layers + 1):
         lines = layer_title(layout.network, layer) + [f"widest line: {w:.3g}" for w in largest[layer - 1 : layer]]
@@ -226,7 +226,7 @@ def _write_titles(ax: Axes, layout: Layout, largest: list[float]) -> list[Text]:
 
 
 def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: float) -> LineCollection:
-    """Draw the lines of a layer, the important ones on top."""
+    """Draw the lines of a layer, the widest on top."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
@@ -248,7 +248,7 @@ def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: floa
 
 
 def _dashes(width: float) -> Any:
-    """Return a line style of Matplotlib, which multiplies it by the width: dashes of a thin line would be dots."""
+    """Return a dash pattern; Matplotlib scales it by the line width, so dashes of thin lines would become dots."""
     stretch = max(1.0, 1.2 / width) if width else 1.0
     return 0, tuple(stretch * part for part in DASHES)
 

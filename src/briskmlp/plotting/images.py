@@ -1,4 +1,4 @@
-"""WeightImagesDisplay: what each neuron of the first layer looks for in an image."""
+"""WeightImagesDisplay: the weights of the first layer's neurons as images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GAP = 1  # pixels between two images
 
 
 class WeightImagesDisplay:
-    """The weights into each neuron of the first layer as an image, all in one scale, side by side.
+    """The weights into each neuron of the first layer as an image, all on one scale, side by side.
 
     Make it with `from_trainer` or `from_estimator`.
 
@@ -35,7 +35,7 @@ class WeightImagesDisplay:
     ----------
     images : ndarray, shape (n_neurons, height, width)
     image_ : AxesImage
-        Of the images of all neurons drawn, row by row, with masked gaps of 1 pixel between them.
+        The images of all neurons drawn, row by row, with masked gaps of 1 pixel between them.
     colorbar_ : Colorbar or None
     ax_ : Axes
     figure_ : Figure
@@ -64,21 +64,21 @@ class WeightImagesDisplay:
     def from_trainer(
         cls, trainer: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any
     ) -> WeightImagesDisplay:
-        """Draw ``trainer.weights[0]`` as it is now.
+        """Plot the current ``trainer.weights[0]``.
 
         Parameters
         ----------
         trainer : Trainer
         shape : (int, int)
-            Height and width of the images in X; their product is the width of the network's input.
+            Height and width of the images in X; their product is the number of inputs.
         ax : Axes, optional
         **kwargs
-            Of `plot`.
+            Passed to `plot`.
 
         Raises
         ------
         TypeError, ValueError
-            ``trainer`` is no Trainer, or ``shape`` does not fit its input.
+            ``trainer`` is not a Trainer, or ``shape`` does not match its number of inputs.
         """
         return cls(_as_images(check_trainer(trainer).weights[0], shape)).plot(ax, **kwargs)
 
@@ -86,9 +86,9 @@ class WeightImagesDisplay:
     def from_estimator(
         cls, estimator: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any
     ) -> WeightImagesDisplay:
-        """Draw ``coefs_[0]`` of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
+        """Plot ``coefs_[0]`` of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
 
-        Parameters, and errors other than those of an estimator that is not fitted, are those of `from_trainer`.
+        Parameters and errors are those of `from_trainer`; an estimator that is not fitted also raises an error.
         """
         return cls(_as_images(fitted_attribute(estimator, "coefs_")[0], shape)).plot(ax, **kwargs)
 
@@ -102,19 +102,19 @@ class WeightImagesDisplay:
         vmax: float | None = None,
         colorbar: bool = True,
     ) -> WeightImagesDisplay:
-        """Draw the images.
+        """Plot the images.
 
         Parameters
         ----------
         ax : Axes, optional
         max_images : int
-            Of more neurons, the first ones are drawn.
+            Largest number of neurons; the first ones are drawn.
         columns : int, optional
-            How many images a row has; by default what makes the whole about square.
+            Number of images per row. Default: makes the plot about square.
         cmap : str or Colormap
-            The default is bright where a large input excites the neuron, dark where it inhibits it.
+            In the default, weights that excite the neuron are bright and weights that inhibit it are dark.
         vmax : float, optional
-            The weight that has the last colour; -vmax has the first one, 0 the one between. Default: largest ``|w|``.
+            The colours range from -vmax to vmax. Default: the largest ``|w|``.
         colorbar : bool
 
         Returns

@@ -1,4 +1,4 @@
-"""LossCurveDisplay: what each epoch recorded."""
+"""LossCurveDisplay: the loss, or other recorded values, over the epochs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SHOWN = ("loss", "val_loss")
 
 
 class LossCurveDisplay:
-    """Curves of the loss, or of what else was recorded, over the epochs.
+    """Curves of the loss, or of other recorded values, over the epochs.
 
-    Make it with `from_history` or `from_estimator`. Several on one axes differ in colour and markers; the curves of
-    one run on validation data are dashed.
+    Make it with `from_history` or `from_estimator`. Several displays on the same axes differ in colour and marker.
+    Curves on validation data are dashed.
 
     Parameters
     ----------
     curves : dict of str to sequence of float
-        A value per epoch; names that begin with ``val_`` are of validation data.
+        One value per epoch; names that begin with ``val_`` are those of validation data.
     epochs : sequence of int, optional
         Default: 1, 2, …
 
@@ -40,7 +40,7 @@ class LossCurveDisplay:
     curves : dict of str to ndarray, shape (n_epochs,)
     epochs : ndarray, shape (n_epochs,)
     lines_ : dict of str to Line2D
-        What was drawn of each curve.
+        The line of each curve.
     ax_ : Axes
     figure_ : Figure
 
@@ -71,22 +71,22 @@ class LossCurveDisplay:
     def from_history(
         cls, history: History, *, names: Sequence[str] | None = None, ax: Axes | None = None, **kwargs: Any
     ) -> LossCurveDisplay:
-        """Draw what ``Trainer.fit`` has returned.
+        """Plot the history that ``Trainer.fit`` returned.
 
         Parameters
         ----------
         history : History
-            Of a second ``fit`` of the same Trainer, on the same ``ax``, it begins where the first one ended.
+            The history of a second ``fit``, plotted on the same ``ax``, begins where the first one ended.
         names : sequence of str, optional
-            What to draw of it, such as ``["accuracy", "val_accuracy"]``. Default: loss, and val_loss if it is there.
+            Curves to plot, such as ``["accuracy", "val_accuracy"]``. Default: loss, and val_loss if recorded.
         ax : Axes, optional
         **kwargs
-            Of `plot`.
+            Passed to `plot`.
 
         Raises
         ------
         TypeError, ValueError, KeyError
-            ``history`` is no History, has no epochs, or does not have one of ``names``.
+            ``history`` is not a History, has no epochs, or lacks one of ``names``.
         """
         _check_names(names)
         if not isinstance(history, History):
@@ -101,23 +101,23 @@ class LossCurveDisplay:
     def from_estimator(
         cls, estimator: Any, *, names: Sequence[str] | None = None, ax: Axes | None = None, **kwargs: Any
     ) -> LossCurveDisplay:
-        """Draw the curves of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
+        """Plot the curves of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
 
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
         names : sequence of str, optional
-            Of ``"loss"`` (``loss_curve_``), ``"val_loss"`` (``validation_loss_curve_``, if ``fit`` was given
-            validation data) and ``"val_score"`` (``validation_scores_`` of ``early_stopping=True``). Default: the
-            losses that are there.
+            Some of ``"loss"`` (``loss_curve_``), ``"val_loss"`` (``validation_loss_curve_``, if ``fit`` was given
+            validation data) and ``"val_score"`` (``validation_scores_``, with ``early_stopping=True``). Default: the
+            losses available.
         ax : Axes, optional
         **kwargs
-            Of `plot`.
+            Passed to `plot`.
 
         Raises
         ------
         TypeError, ValueError
-            ``estimator`` is none of these, is not fitted, or has not recorded one of ``names``.
+            ``estimator`` is not one of these, is not fitted, or has not recorded one of ``names``.
         """
         _check_names(names)
         fitted_attribute(estimator, "loss_curve_", ", as solver='lbfgs' records no epochs")
@@ -133,15 +133,15 @@ class LossCurveDisplay:
         return cls({name: found[name] for name in names or _SHOWN if name in found}).plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, *, label: str | None = None, **kwargs: Any) -> LossCurveDisplay:
-        """Draw the curves.
+        """Plot the curves.
 
         Parameters
         ----------
         ax : Axes, optional
         label : str, optional
-            Names the run in the legend.
+            Name of the run in the legend.
         **kwargs
-            Of ``Axes.plot``, for all curves: ``color``, ``linewidth`` …
+            Passed to ``Axes.plot`` for all curves: ``color``, ``linewidth`` …
 
         Returns
         -------
@@ -174,6 +174,6 @@ class LossCurveDisplay:
 
 
 def _check_names(names: Any) -> None:
-    """Refuse one name by itself, whose letters would be taken for names, and no names."""
+    """Raise an error for no names, and for a single string, whose letters would be taken for names."""
     if isinstance(names, str) or (names is not None and not len(names)):
         raise ValueError(f"names is {names!r}, but must be a sequence of names, such as ['loss']")

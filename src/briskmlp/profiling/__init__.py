@@ -1,4 +1,4 @@
-"""Where training spends its time: per layer and phase, beside what the machine could do at best."""
+"""The time that training spends in each layer and phase, compared with the limits of the machine."""
 
 from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.profile import Profile

@@ -1,4 +1,4 @@
-"""What this machine can do at best: measured once by the C kernels, and kept in the user's cache directory."""
+"""The limits of this machine: measured once by the C kernels, and cached in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from briskmlp.storage.files import written
 
 
 class Machine(NamedTuple):
-    """The limits of a processor, for kernels of one instruction set and dtype on so many threads."""
+    """The limits of a processor for one instruction set, dtype and number of threads."""
 
     # "#:" is read by Sphinx
     cpu: str  #: the processor's name
@@ -31,22 +31,22 @@ class Machine(NamedTuple):
 
     @property
     def bandwidth(self) -> float:
-        """The better of reading and triad, in bytes/s."""
+        """The larger of the read and triad bandwidths, in bytes/s."""
         return max(self.read, self.triad)
 
     def describe(self) -> str:
-        """Return a line that says all of it but the processor."""
+        """Return all limits in one line, without the processor's name."""
         flops, bandwidth = self.flops / 1e9, self.bandwidth / 1e9
         team = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"{flops:.0f} GFLOP/s, {bandwidth:.0f} GB/s with {self.isa}, {self.dtype}, {team}"
 
     def seconds(self, flops: float, n_bytes: float) -> float:
-        """Return how long this takes at best: the roofline min(peak, intensity · bandwidth), turned over."""
+        """Return the least time for this work, by the roofline model min(peak, intensity · bandwidth)."""
         return max(flops / self.flops, n_bytes / self.bandwidth)
 
 
 def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Machine:
-    """Return this machine's limits; measure them, which takes about half a second, if they are not known.
+    """Return this machine's limits, and measure them if they are not cached, which takes about half a second.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Ma
     Raises
     ------
     RuntimeError
-        There is no C extension to measure with, or another training has the threads.
+        There is no C extension to measure with, or the thread pool is in use.
     """
     if native.reason() is not None:
         raise RuntimeError(f"the machine's limits are measured by the C extension: {native.reason()}")
@@ -81,7 +81,7 @@ def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Ma
 
 @cache
 def cpu_model() -> str:
-    """Return the processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -90,7 +90,7 @@ def cpu_model() -> str:
 
 
 def _path() -> Path | None:
-    """Return where limits are kept; None where there is no home."""
+    """Return the path of the cache; None if there is no home directory."""
     with suppress(RuntimeError):
         home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         return Path(home) / "briskmlp" / "machine.json"
@@ -98,7 +98,7 @@ def _path() -> Path | None:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """Return what is kept there, less all that is not three positive numbers: it is measured again."""
+    """Return the cached limits; entries that are not three positive numbers are dropped, and measured again."""
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -115,7 +115,7 @@ def _are_rates(rates: Any) -> bool:
 
 
 def _write(path: Path, kept: dict[str, list[float]]) -> None:
-    """Replace the file as a whole; that it cannot be written is no reason to fail."""
+    """Replace the file atomically; failing to write it is not an error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as file:

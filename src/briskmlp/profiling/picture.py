@@ -1,4 +1,4 @@
-"""A profile as a picture: the roofline with a mark for each layer and phase, and bars of time. Needs Matplotlib."""
+"""Plot of a profile: the roofline with a mark for each layer and phase, and bars of time. Needs Matplotlib."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw(rows: list[Row], machine: Machine | None, title: str) -> Any:
 
 
 def _draw_roofline(ax: Any, rows: list[Row], machine: Machine | None) -> None:
-    """Draw rate over intensity, both logarithmic; phases without products have no place there."""
+    """Draw rate over intensity, both logarithmic; phases without products are left out."""
     rows = [row for row in rows if row.flops > 0 and row.seconds > 0]
     intensities = [row.intensity for row in rows] or [1.0]
     low, high = min(intensities) / 4, max(intensities) * 4

@@ -1,11 +1,11 @@
-"""The profile of one Trainer: recorded by its backend's kernels, read here."""
+"""The profile of one Trainer, recorded by its backend's kernels."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.backends import native
@@ -15,10 +15,8 @@ from briskmlp.profiling.machine import Machine, limits
 from briskmlp.profiling.picture import draw
 from briskmlp.profiling.rows import Row, make_rows
 from briskmlp.profiling.trace import trace_events
+from briskmlp.session import Session
 from briskmlp.storage.files import written
-
-if TYPE_CHECKING:
-    from briskmlp.engine import Engine
 
 MILLISECOND = 10**6  # in which a clock's rate is found to 0.1 %
 COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
@@ -31,12 +29,11 @@ MODELLED = (
 
 
 class Profile:
-    """Where a Trainer's training spends its time, as ``with trainer.profile() as p`` gives it.
+    """The time that a Trainer's training spends in each layer and phase, from ``with trainer.profile() as p``.
 
-    Each step is cut into laps by the kernels themselves, of which a second instantiation is used that reads a clock:
-    the numbers that are learned stay the same, to the bit. Of steps of fewer than 10 MFLOP, 100 on the NumPy backend,
-    one in n is recorded, n a function of the shape of the first training, and times are scaled to all of them.
-    ``predict`` and ``evaluate`` are not recorded, nor is validation.
+    The kernels record the time of each phase; the results of training stay the same bits. Of steps of fewer than
+    10 MFLOP (100 MFLOP on the NumPy backend), only one in n is recorded, where n depends on the shape of the first
+    training, and times are scaled to all steps. ``predict``, ``evaluate`` and validation are not recorded.
 
     Attributes
     ----------
@@ -47,11 +44,11 @@ class Profile:
         ``"memory"``, ``"cache"``: faster than memory could be, ``"barrier"``, or ``"overhead"``: below a tenth of the
         roofline).
     machine : Machine or None
-        This machine's peak and bandwidth; measured at first use and kept in the user's cache directory.
+        This machine's peak and bandwidth, measured at first use and cached in the user's cache directory.
     steps, sampled, every : int
-        Steps made, those recorded, and that one in ``every`` is.
+        Number of steps, and of those recorded, one in ``every``.
     seconds, step_seconds : float
-        Of all kernel calls; of all steps in them, scaled where not each was recorded.
+        Time of all kernel calls, and of all steps in them, scaled if not all were recorded.
 
     Examples
     --------
@@ -65,43 +62,43 @@ class Profile:
     (8, 8, [8])
     """
 
-    def __init__(self, engine: Engine) -> None:
-        if engine.recording is not None:
+    def __init__(self, session: Session) -> None:
+        if session.recording is not None:
             raise RuntimeError("this Trainer is being profiled already; leave the first profile before the next")
-        self._engine = engine
+        self._session = session
         self._begin = self._now()
         self._end: tuple[int, int] | None = None
-        workers = thread_limit(engine.threads) if engine.backend is native else 1
-        self._recording = Recording(make_record(len(engine.plan.activations), workers))
+        workers = thread_limit(session.threads) if session.backend is native else 1
+        self._recording = Recording(make_record(len(session.plan.activations), workers))
         self._machine: Machine | None = None
         self._why: str | None = None  # there is none
-        self._plan = engine.plan
-        self.backend, self.isa, self.dtype = engine.backend.NAME, engine.choice.isa, engine.dtype.name
-        engine.record(self._recording)
+        self._plan = session.plan
+        self.backend, self.isa, self.dtype = session.backend.NAME, session.choice.isa, session.dtype.name
+        session.record(self._recording)
 
     def clear(self) -> None:
-        """Forget what was recorded so far, such as a first step, which maps the memory of a workspace."""
+        """Discard what was recorded so far, such as a first step, which also allocates the workspace."""
         record = self._recording.record
         for name in (*HEAD[1:], "counts"):
             record[name] = 0
         self._recording.seconds = 0.0
 
     def close(self) -> None:
-        """End the profile; training goes on with kernels that know no clock. What was recorded stays."""
+        """Stop recording; what was recorded is kept."""
         if self._end is None:
             self._end = self._now(self._begin[1] + MILLISECOND)
-            self._engine.record(None)
+            self._session.record(None)
 
     def _now(self, after: int = 0) -> tuple[int, int]:
-        """Return the time by the backend's clock and the system's, if need be after waiting."""
+        """Return the time by the backend's clock and the system's, after waiting if necessary."""
         while True:
-            now = self._engine.backend.ticks(), time.monotonic_ns()
+            now = self._session.backend.ticks(), time.monotonic_ns()
             if now[1] >= after:
                 return now
 
     @property
     def _ticks_per_second(self) -> float:
-        """The rate of the backend's clock, against the system's: over the whole profile, a millisecond at least."""
+        """The rate of the backend's clock, measured against the system's over the whole profile, at least 1 ms."""
         ticks, nanoseconds = self._end or self._now(self._begin[1] + MILLISECOND)
         return (ticks - self._begin[0]) / (nanoseconds - self._begin[1]) * 1e9
 
@@ -109,28 +106,28 @@ class Profile:
 
     @property
     def rows(self) -> list[Row]:
-        """One per layer and phase that had any call, layer after layer."""
-        itemsize = self._engine.dtype.itemsize
+        """One per layer and phase with any calls, in the order of the layers."""
+        itemsize = self._session.dtype.itemsize
         return make_rows(self._recording.record, self._plan, self.isa, itemsize, self._ticks_per_second, self.machine)
 
     @property
     def steps(self) -> int:
-        """Steps made."""
+        """Number of steps."""
         return int(self._recording.record[0]["steps"])
 
     @property
     def sampled(self) -> int:
-        """Steps recorded."""
+        """Number of steps recorded."""
         return int(self._recording.record[0]["sampled"])
 
     @property
     def every(self) -> int:
-        """Of how many steps one is recorded; 0 before any training."""
+        """One in so many steps is recorded; 0 before any training."""
         return int(self._recording.record[0]["every"])
 
     @property
     def threads(self) -> int:
-        """The largest team that made a step."""
+        """The largest number of threads that ran a step."""
         return max(1, int((self._recording.record["sampled"] > 0).sum()))
 
     @property
@@ -140,7 +137,7 @@ class Profile:
 
     @property
     def step_seconds(self) -> float:
-        """The time of all steps, mean of the threads, scaled from those that were recorded."""
+        """The time of all steps, averaged over the threads and scaled from the recorded steps."""
         record = self._recording.record
         recorded = record["sampled"].sum()
         return float(record["ticks"].sum() / recorded / self._ticks_per_second * self.steps) if recorded else 0.0
@@ -156,8 +153,8 @@ class Profile:
         return self._machine
 
     def _peak_threads(self) -> int:
-        """Threads that could have worked: other backends leave large products to BLAS, which has the Trainer's."""
-        return self.threads if self.backend == "native" else thread_limit(self._engine.threads)
+        """Return the number of threads for the peak; on other backends, BLAS uses the Trainer's threads."""
+        return self.threads if self.backend == "native" else thread_limit(self._session.threads)
 
     # --- shown -------------------------------------------------------------------------------------------------------
 
@@ -167,7 +164,7 @@ class Profile:
         Parameters
         ----------
         sort_by : {"layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound"}
-            Numbers descend.
+            Numeric columns are sorted in descending order.
         """
         check_choice("sort_by", sort_by, COLUMNS)
         rows, machine = self.rows, self.machine
@@ -219,7 +216,7 @@ class Profile:
         return f"bound by {parts}\nthe phases are {sum(row.share for row in rows):.1%} of the steps{calls}"
 
     def to_json(self) -> str:
-        """Return all of it as a JSON object: ``rows``, ``machine`` and what ``table`` says beside them."""
+        """Return the profile as a JSON object: ``rows``, ``machine`` and the totals of ``table``."""
         machine = self.machine
         report = {
             "layers": self._plan.layers.tolist(),
@@ -240,7 +237,7 @@ class Profile:
         Parameters
         ----------
         path : str or path-like
-            Of a JSON file, which is replaced whole or not at all.
+            Path of a JSON file, which is replaced atomically.
 
         Raises
         ------
@@ -264,7 +261,7 @@ class Profile:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    """Return a row as text, with a dash where there is nothing to tell."""
+    """Return the cells of a row as text, with a dash for missing values."""
     return (
         str(row.layer or "all"),
         row.phase,

@@ -1,8 +1,8 @@
-"""The rows of a profile: what was recorded of each layer and phase, and the model of its arithmetic and traffic.
+"""The rows of a profile: the record of each layer and phase, and the model of its FLOPs and memory traffic.
 
-FLOPs are those of the products alone, 2 · rows · n_in · n_out each, or as many for each product of parts that a
-precision is computed from. Bytes are a model too: a phase reads its operands and writes its results once, as if no
-cache kept anything from one phase to the next.
+FLOPs are those of the matrix products only, 2 · rows · n_in · n_out each; if a precision splits its operands, each
+product of splits counts. Bytes are modelled: a phase reads its operands and writes its results once, as if caches kept
+nothing from one phase to the next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST_SHARE = 0.1  # of the roofline: below, it is not what takes the time, but 
 
 
 class Row(NamedTuple):
-    """One phase of one layer, over all steps: where not every step was recorded, scaled to all of them."""
+    """One phase of one layer, over all steps; scaled to all of them if not every step was recorded."""
 
     # "#:" is read by Sphinx
     layer: int | None  #: counted from 1, as in the equations; None for the whole network
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 def make_rows(
     record: Any, plan: Plan, isa: str | None, itemsize: int, ticks_per_second: float, machine: Machine | None
 ) -> list[Row]:
-    """Return the rows of a record, layer after layer."""
+    """Return the rows of a record, in the order of the layers."""
     steps, sampled = int(record[0]["steps"]), int(record[0]["sampled"])
     if sampled == 0:
         return []
@@ -78,7 +78,7 @@ def make_rows(
 
 
 def model(plan: Plan, layer: int, phase: int, rows: float, steps: int, itemsize: int) -> tuple[float, float]:
-    """Return the FLOPs and bytes of so many steps over so many rows; ``layer`` L is the whole network."""
+    """Return the FLOPs and bytes of a number of steps and rows; ``layer`` L is the whole network."""
     n_layers = len(plan.activations)
     if layer == n_layers:
         parts = [_numbers(plan, l, phase, rows, steps) for l in range(n_layers)]
@@ -89,7 +89,7 @@ def model(plan: Plan, layer: int, phase: int, rows: float, steps: int, itemsize:
 
 
 def _numbers(plan: Plan, layer: int, phase: int, rows: float, steps: int) -> float:
-    """Return how many numbers a phase reads and writes."""
+    """Return the number of elements that a phase reads and writes."""
     n_in, n_out = float(plan.layers[layer]), float(plan.layers[layer + 1])
     A, Z, W = rows * n_in, rows * n_out, steps * n_in * n_out
     moved = 2 * W * (1 + plan.n_slots)  # weights and state, read and written
@@ -110,7 +110,7 @@ def _numbers(plan: Plan, layer: int, phase: int, rows: float, steps: int) -> flo
 def _judge(
     phase: int, seconds: float, flops: float, n_bytes: float, machine: Machine | None
 ) -> tuple[float | None, str | None]:
-    """Return the share of the roofline and what bounds a phase."""
+    """Return the fraction of the roofline that a phase reaches, and what it is bound by."""
     if phase == WAIT:
         return None, "barrier"
     if machine is None or seconds <= 0:

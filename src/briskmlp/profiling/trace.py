@@ -1,6 +1,6 @@
-"""Profiles as Chrome's trace events, which https://ui.perfetto.dev opens.
+"""Profiles as Chrome trace events, which https://ui.perfetto.dev opens.
 
-The format: "Trace Event Format", Google, 2016. Times are microseconds with three decimals, so nanoseconds.
+The format is "Trace Event Format", Google, 2016. Times are in microseconds with three decimals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from briskmlp.backends.recording import EVENTS, PHASES
 
 
 def trace_events(record: Any, ticks_per_second: float) -> list[dict[str, Any]]:
-    """Return complete events, one track per worker: each step, and in it the phases of its layers."""
+    """Return complete events on one track per thread: each step, and in it the phases of its layers."""
     kept = [_kept(worker) for worker in record]
     first = min((int(events["start"].min()) for events in kept if len(events)), default=0)
 
@@ -40,7 +40,7 @@ def trace_events(record: Any, ticks_per_second: float) -> list[dict[str, Any]]:
 
 
 def _kept(worker: Any) -> Any:
-    """Return a worker's last events, of the steps that the ring holds whole, and of one that is not over."""
+    """Return a thread's last events: those of the complete steps in the ring buffer, and of a step in progress."""
     n = int(worker["n_events"])
     events = worker["events"][:n] if n <= EVENTS else worker["events"]
     if n > EVENTS:  # the oldest step may have lost its first phases: it is left out

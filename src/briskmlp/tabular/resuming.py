@@ -16,7 +16,7 @@ from briskmlp._console import note
 from briskmlp.callbacks import Checkpoint
 from briskmlp.data.arrays import CHUNK_BYTES
 from briskmlp.data.inputs import Inputs
-from briskmlp.storage import checkpoint, persistence
+from briskmlp.storage import checkpoint
 from briskmlp.trainer import Trainer
 
 PREPARATION = "table"  # the key of the preparation in a model's configuration
@@ -28,11 +28,7 @@ class ModelCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, configuration: dict[str, Any]) -> None:
         super().__init__(path, every_seconds=CHECKPOINT_SECONDS)
-        self.configuration = configuration
-
-    def save(self, trainer: Trainer) -> None:
-        """Write the file, with columns and rows."""
-        persistence.save(trainer, self.path, self.callbacks, self.configuration)
+        self.config = configuration
 
 
 def checkpoint_file(args: Namespace) -> Path | None:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from briskmlp.backends.contract import Divergence, Position, Rows, estimate_memory
+from briskmlp.backends.contract import Divergence, Examples, Rows, State, Steps, estimate_memory, refuse_unfilled
 from briskmlp.backends.numba import epoch
 from briskmlp.backends.numba._options import call, compile_once
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.backends.numba.recording import MISSING
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
-from briskmlp.plan import HIGHEST, PRECISIONS, Floats, Ints, Plan
+from briskmlp.plan import HIGHEST, PRECISIONS, Ints, Plan
 
 NAME = "numba"
 RESTORES = False
@@ -68,69 +68,52 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
     return estimate_memory(plan, dtype)
 
 
-def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Work) -> None:
+def forward(work: Work, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
-    _compile("forward", params.dtype)
-    call(epoch.forward, work.job, work.layers, work.buffer, params, X, rows, out)
+    _compile("forward", out.dtype)
+    call(epoch.forward, work.job, work.layers, work.buffer, state.parameters, X, rows, out)
 
 
 def gradient(
-    plan: Plan,
-    params: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
+    work: Work,
+    state: State,
+    examples: Examples,
     rows: Rows,
     scale: float,
-    grad: FloatArray | None,
-    work: Work,
+    grad: FloatArray | None = None,
+    dX: FloatArray | None = None,
+    *,
+    with_penalty: bool = True,
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
+    refuse_unfilled(examples, dX=dX)
+    params = state.parameters
     _compile("gradient", params.dtype)
-    work.layers["l2"] = plan.l2[::2]
-    nothing = np.empty(0, dtype=params.dtype)
-    targets = _targets(Y, weight, params.dtype)
-    grad = nothing if grad is None else grad
-    return float(call(epoch.gradient, work.job, work.layers, work.buffer, params, X, *targets, rows, scale, grad))
+    work.layers["l2"] = work.l2 if with_penalty else 0.0
+    data, grad = _data(examples, params.dtype), np.empty(0, dtype=params.dtype) if grad is None else grad
+    return float(call(epoch.gradient, work.job, work.layers, work.buffer, params, *data, rows, scale, grad))
 
 
-def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
-    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
+def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
+    """Move the parameters by one step of the plan's rule, and count it."""
+    params, position = state.parameters, state.position
     _compile("update", params.dtype)
     job, layers = describe(plan, plan.layers.tolist())
-    call(epoch.update, job, layers, params, grad.copy(), state, step, rate)
+    position.counts[2] += 1
+    call(epoch.update, job, layers, params, grad.copy(), state.slots, position.step, rate)
 
 
-def train(
-    plan: Plan,
-    params: FloatArray,
-    state: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
-    order: Ints | None,
-    position: Position,
-    rates: Floats,
-    max_steps: int,
-    losses: Floats,
-    work: Work,
-) -> Divergence | None:
-    """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
-    work.layers["l2"] = plan.l2[::2]
+def train(work: Work, state: State, examples: Examples, steps: Steps) -> Divergence | None:
+    """Make steps from the state's position: gather, forward, backward, update."""
+    refuse_unfilled(examples, steps)
+    position, given = state.position, steps.order is not None
+    order = steps.order if given else work.order
+    work.layers["l2"] = work.l2
     finite = call(
         epoch.train,
-        *work,
-        params,
-        state,
-        X,
-        *_targets(Y, weight, params.dtype),
-        work.order if order is None else order,
-        order is not None,
-        position.counts,
-        position.sums,
-        rates,
-        max_steps,
-        losses,
+        *(work.job, work.layers, work.buffer, work.order_epoch, work.record),
+        *(state.parameters, state.slots, *_data(examples, state.parameters.dtype), order, given),
+        *(position.counts, position.sums, steps.rates, steps.max_steps, steps.losses),
     )
     return None if finite else Divergence(position.epoch, position.batch)
 
@@ -138,11 +121,12 @@ def train(
 _NO_LABELS = np.array([-1])
 
 
-def _targets(Y: Any, weight: FloatArray | None, dtype: np.dtype[Any]) -> tuple[FloatArray, Ints, FloatArray]:
-    """Return dense targets (n, n_out), labels (n,) and weights (n,) as kernels take them where one is not given."""
+def _data(examples: Examples, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, Ints, FloatArray]:
+    """Return X, targets (n, n_out), labels (n,) and weights (n,), as kernels take them where one is not given."""
+    X, Y, weight, _ = examples
     nothing = np.empty(0, dtype=dtype)
     weight = nothing if weight is None else weight
-    return (nothing[:, None], Y, weight) if Y.ndim == 1 else (Y, _NO_LABELS, weight)
+    return (X, nothing[:, None], Y, weight) if Y.ndim == 1 else (X, Y, _NO_LABELS, weight)
 
 
 def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> None:
@@ -163,7 +147,7 @@ def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> No
         "gradient": (flat, flat, *data, indices, types.float64, flat),
         "update": (flat, flat, array(number, 2), types.int64, types.float64),
         "train": (
-            *(flat, ints, ints, ints if recorded else types.none, flat, array(number, 2)),
+            *(flat, ints, ints if recorded else types.none, flat, array(number, 2)),
             *(*data, indices, types.boolean),
             *(ints, floats, floats, types.int64, floats),
         ),

@@ -20,7 +20,7 @@ from briskmlp.backends.numba.recording import begin, end, lap
 from briskmlp.backends.numba.update import clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.backends.recording import LOSS, NORM, PREPARE, UPDATE
-from briskmlp.plan import RULE_SGD
+from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, RULE_SGD
 
 
 @entry
@@ -62,11 +62,14 @@ def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, step: int,
 
 @entry
 def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
-    job: Any, layers: Any, buffer: Any, own_order: Any, order_epoch: Any, record: Any, params: Any, state: Any,
+    job: Any, layers: Any, buffer: Any, order_epoch: Any, record: Any, params: Any, state: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
     counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
 ) -> bool:  # fmt: skip
-    """Make at most ``max_steps`` steps; return whether all losses were finite. ``given``: ``order`` is not empty."""
+    """Make at most ``max_steps`` steps; return whether all losses were finite.
+
+    An ``order`` that is not ``given`` is written here, at the start of each epoch.
+    """
     k, B = job[0], pointer(buffer)
     P, S = enter(k, layers, pointer(params), B, k.at_params), pointer(state)
     for slot in range(k.n_slots):
@@ -74,7 +77,7 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
     if not k.dense:
         S = offset(B, k.at_state)
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
-    visited, n = (pointer(order), order.size) if given else (pointer(own_order), own_order.size)
+    visited, n = pointer(order), order.size
     first, n_batches = counts[0], (n + k.batch_size - 1) // k.batch_size
     fused = k.rule == RULE_SGD and k.batch_size <= k.chunk and k.clip_norm == np.inf
     finite = True
@@ -89,9 +92,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
         start = counts[1] * k.batch_size
         m = min(k.batch_size, n - start)
         rows = offset(visited, start)
-        batch_weight = weigh(data[4], rows, m) if data[5] else np.float64(m)
-        if batch_weight > 0.0:
-            rate, scale = rates[epoch - first], 1.0 / batch_weight
+        divisor = divide_by(k.divisor, data[4], data[5], rows, m)
+        if divisor > 0.0:
+            rate, scale = rates[epoch - first], 1.0 / divisor
             begin(record, counts[2] + 1, m)
             if fused and rate != 0.0:
                 G = P
@@ -115,9 +118,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
                     lap(record, l, UPDATE)
             end(record)
             if k.report_rows:
-                loss_sum, batch_weight = loss_sum * scale * m, np.float64(m)
+                loss_sum, divisor = loss_sum * scale * m, np.float64(m)
             sums[0] += loss_sum
-            sums[1] += batch_weight
+            sums[1] += divisor
         counts[1] += 1
         if counts[1] == n_batches:
             losses[epoch - first] = sums[0] / sums[1]
@@ -183,8 +186,12 @@ def clear(G: Any, size: int) -> None:
 
 
 @jit
-def weigh(weight: Any, rows: Any, m: int) -> float:
-    """Return the weight of a batch."""
+def divide_by(divisor: int, weight: Any, weighted: bool, rows: Any, m: int) -> float:
+    """Return what the gradient of a batch is divided by."""
+    if divisor == DIVISOR_NOTHING:
+        return 1.0
+    if divisor == DIVISOR_ROWS or not weighted:
+        return np.float64(m)
     result = 0.0
     for i in range(m):
         result += np.float64(weight[rows[i]])

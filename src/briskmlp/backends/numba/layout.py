@@ -34,8 +34,8 @@ def _record(**fields: str) -> np.dtype[Any]:
 
 JOB = _record(
     # bias … seed, slope …: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
-    int64="bias loss report_rows batch_size rule n_slots nesterov lr_in_velocity epsilon_hat decoupled shuffle seed "
-    "chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
+    int64="bias loss report_rows divisor batch_size rule n_slots nesterov lr_in_velocity epsilon_hat decoupled "
+    "shuffle seed chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
     float64="slope loss_scale report_scale huber clip_probability momentum beta1 beta2 epsilon clip_norm",
 )
 LAYER = _record(
@@ -50,10 +50,11 @@ LAYER = _record(
 
 
 class Work(NamedTuple):
-    """A workspace, for the plan that it was made for, with or without its l2 term."""
+    """A workspace of one plan."""
 
     job: Any  # (1,) JOB
-    layers: Any  # (L,) LAYER
+    layers: Any  # (L,) LAYER, whose l2 a call without the penalty sets to 0
+    l2: Any  # (L,) the plan's
     buffer: FloatArray
     order: Ints  # (n,) the order of the epoch in progress
     order_epoch: Ints  # (1,) the epoch it belongs to; -1 for none
@@ -90,7 +91,7 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool, recor
         layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
     order = np.empty(n if training else 0, dtype=np.int64)
-    return Work(job, layers, aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
+    return Work(job, layers, plan.l2[::2], aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
 
 
 def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from briskmlp.backends.contract import estimate_memory
 from briskmlp.backends.numpy.backward import gradient
-from briskmlp.backends.numpy.epoch import Workspace, train
+from briskmlp.backends.numpy.epoch import train
 from briskmlp.backends.numpy.forward import forward
+from briskmlp.backends.numpy.layout import Workspace
 from briskmlp.backends.numpy.update import update
 from briskmlp.backends.recording import Laps, words
 from briskmlp.plan import HIGHEST, Plan
@@ -61,7 +62,7 @@ def workspace(
 ) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
     laps = Laps(None if record is None else words(record[:1]), ticks)
-    return Workspace(np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
+    return Workspace(plan, np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
 
 
 def ticks() -> int:

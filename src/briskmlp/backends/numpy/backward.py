@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from briskmlp.backends.contract import LARGEST_CHUNK, Rows
+from briskmlp.backends.contract import LARGEST_CHUNK, Examples, Rows, State, refuse_unfilled
 from briskmlp.backends.numpy.forward import Dropout, Forward, Places, activations, draw_dropouts, dropped
-from briskmlp.backends.numpy.layout import choices, quiet, tensors
+from briskmlp.backends.numpy.layout import Workspace, choices, quiet, tensors
 from briskmlp.backends.numpy.losses import loss_and_delta
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import DW, DX, GATHER, LOSS, NO_LAPS, PREPARE, Laps
@@ -17,34 +15,35 @@ from briskmlp.plan import BIAS_LAYER, BIAS_NONE, Plan
 
 
 def gradient(
-    plan: Plan,
-    params: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
+    work: Workspace,
+    state: State,
+    examples: Examples,
     rows: Rows,
     scale: float,
-    grad: FloatArray | None,
-    work: Any,
+    grad: FloatArray | None = None,
+    dX: FloatArray | None = None,
+    *,
+    with_penalty: bool = True,
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
-    return loss_and_gradient(plan, params, X, Y, weight, rows, scale, grad, None, NO_LAPS)
+    refuse_unfilled(examples, dX=dX)
+    plan = work.plan if with_penalty else work.plan._replace(l2=np.zeros_like(work.plan.l2))
+    work = work._replace(plan=plan, laps=NO_LAPS)
+    return loss_and_gradient(work, state.parameters, examples, rows, scale, grad, None)
 
 
 @quiet
 def loss_and_gradient(
-    plan: Plan,
+    work: Workspace,
     params: FloatArray,
-    X: FloatArray,
-    Y: Any,
-    weight: FloatArray | None,
+    examples: Examples,
     rows: Rows,
     scale: float,
     grad: FloatArray | None,
     places: Places | None,
-    laps: Laps,
 ) -> float:
     """Do what `gradient` does, with the dropout of these places in an epoch, and note laps."""
+    plan, laps, (X, Y, weight, _) = work.plan, work.laps, examples
     penalty, data_loss = 0.0, 0.0
     weights, _ = tensors(plan, params)
     for l2, W in zip(plan.l2[::2], weights, strict=True):

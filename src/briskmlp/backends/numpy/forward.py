@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends.contract import LARGEST_CHUNK, Rows
+from briskmlp.backends.contract import LARGEST_CHUNK, Rows, State
 from briskmlp.backends.numpy.layout import choices, quiet, tensors
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import FORWARD, NO_LAPS, Laps
@@ -36,8 +36,9 @@ class Dropout(NamedTuple):
 
 
 @quiet
-def forward(plan: Plan, params: FloatArray, X: FloatArray, rows: Rows, out: FloatArray, work: Any) -> None:
+def forward(work: Any, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
+    plan, params = work.plan, state.parameters
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
         out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers), NO_LAPS).A[-1]

@@ -1,19 +1,30 @@
-"""What a Plan's numbers stand for: tensors in a flat buffer, and rows of the tables.
+"""The workspace, and what a Plan's numbers stand for: tensors in a flat buffer, and rows of the tables.
 
-Also which floating-point warnings are none of NumPy's business.
+Also which floating-point warnings are silenced.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
+from briskmlp.backends.recording import Laps
 from briskmlp.network import FloatArray
 from briskmlp.operations.activations import BY_CODE, Choice
-from briskmlp.plan import Plan
+from briskmlp.plan import Ints, Plan
 
 quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
+
+
+class Workspace(NamedTuple):
+    """A plan, a gradient, the order of an epoch, and what records laps."""
+
+    plan: Plan
+    grad: FloatArray
+    order: dict[int, Ints]
+    laps: Laps
 
 
 def parts(plan: Plan) -> list[slice]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from briskmlp.backends.contract import State
 from briskmlp.backends.numpy.layout import parts, quiet
 from briskmlp.network import FloatArray
 from briskmlp.operations.rules import BY_CODE
-from briskmlp.plan import Floats, Plan
+from briskmlp.plan import Plan
 
 
 @quiet
@@ -21,26 +22,13 @@ def clip(grad: FloatArray, largest: float) -> None:
 
 
 @quiet
-def update(
-    plan: Plan,
-    params: FloatArray,
-    grad: FloatArray,
-    state: FloatArray,
-    step: int,
-    rate: float,
-    scalars: Floats | None = None,
-) -> None:
-    """Move ``params`` by one step of the plan's rule; ``step`` counts from 1.
-
-    Without ``scalars``, which it moves, they are what they are after so many steps.
-    """
-    rule = BY_CODE[plan.rule]
-    hyper, first = tuple(plan.hyper[: len(rule.hyper)].tolist()), step
-    if scalars is None:
-        scalars, first = np.array(rule.initial_scalars), 1
+def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
+    """Move the parameters by one step of the plan's rule, and count it."""
+    state.position.counts[2] += 1
+    params, step, rule = state.parameters, state.position.step, BY_CODE[plan.rule]
+    hyper = tuple(plan.hyper[: len(rule.hyper)].tolist())
     if rule.advance is not None:
-        for each in range(first, step + 1):
-            rule.advance(scalars, hyper, each)
+        rule.advance(state.scalars, hyper, step)
     for tensor, part in enumerate(parts(plan)):
         lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
         w, g, decay = params[part], grad[part], float(plan.decay[tensor])
@@ -48,4 +36,4 @@ def update(
             w -= lr * decay * w
         elif decay:
             g = g + decay * w
-        rule.step(w, g, state[:, part], scalars, hyper, lr, step)
+        rule.step(w, g, state.slots[:, part], state.scalars, hyper, lr, step)

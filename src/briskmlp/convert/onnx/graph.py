@@ -9,18 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from briskmlp.convert.onnx.model import BINARY, MULTILABEL, VALUES, Model
 from briskmlp.network import FloatArray
-from briskmlp.plan import LEAK
+from briskmlp.operations.activations import chosen
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # of the same time, 2022: what runtimes of today read
 N = "N"  # the number of rows, free
-OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "relu": ("Relu", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": LEAK}),
-    "softmax": ("Softmax", {"axis": -1}),
-    "exp": ("Exp", {}),
-}
 
 
 def build(model: Model) -> Any:
@@ -109,10 +101,27 @@ def _layers(graph: Graph, model: Model, A: str) -> str:
         if b.size:
             tensors.append(graph.constant("b", np.broadcast_to(_float32(b), W.shape[1:])))
         A = graph.add("Gemm", A, *tensors)
-        if activation != "identity":
-            operator, attributes = OPERATORS[activation]
-            A = graph.add(operator, A, **attributes)
+        A = _activate(graph, activation, A)
     return A
+
+
+def _activate(graph: Graph, activation: str, Z: str) -> str:
+    """Add the nodes of an activation; return the name of the last."""
+    row, values = chosen(activation)
+    parameters = dict(zip(row.parameters, values, strict=True))
+    made: list[str] = []
+
+    def name(value: str | float) -> str:
+        if isinstance(value, int):
+            return made[value]
+        if value == "Z":
+            return Z
+        return graph.constant("c", np.float32(parameters[value] if isinstance(value, str) else value))
+
+    for node in row.onnx:
+        attributes = {key: parameters.get(value, value) for key, value in node.attributes.items()}
+        made.append(graph.add(node.operator, *map(name, node.inputs), **attributes))
+    return made[-1] if made else Z
 
 
 def _finish(graph: Graph, model: Model, A: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from briskmlp.network import FloatArray, Network
-from briskmlp.plan import LEAK
+from briskmlp.operations.activations import ACTIVATIONS, Activation, chosen
 
 
 class Exp(nn.Module):
@@ -22,15 +22,13 @@ class Exp(nn.Module):
         return Z.exp()
 
 
-ACTIVATIONS: dict[type[nn.Module], str] = {
-    nn.Sigmoid: "sigmoid",
-    nn.Tanh: "tanh",
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.Softmax: "softmax",
-    Exp: "exp",
-}
-SUPPORTED = "Linear, Sigmoid, Tanh, ReLU, LeakyReLU, Softmax, Flatten, Identity and Dropout"
+# class → the rows that it may stand for, which its options tell apart
+MODULES: dict[type[nn.Module], list[Activation]] = {Exp: [ACTIVATIONS["exp"]]}
+for _row in ACTIVATIONS.values():
+    if _row.torch.module is not None:
+        MODULES.setdefault(getattr(nn, _row.torch.module), []).append(_row)
+_CLASSES = [kind.__name__ for kind in MODULES if kind not in (Exp, nn.Identity)]
+SUPPORTED = f"Linear, {', '.join(_CLASSES)}, Flatten, Identity and Dropout"
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
@@ -39,8 +37,7 @@ class Dense(NamedTuple):
 
     network: Network
     names: list[str]  # of the tensors W1 b1 W2 b2 …, as in the module's state_dict
-    tensors: list[Tensor | None]  # None for a bias that a Linear has not
-    slope: float  # of its LeakyReLUs
+    tensors: list[Tensor | None]  # None for the bias of a Linear without one
     dropout: list[float]  # after each hidden layer
     flatten: bool  # whether it begins with Flatten
 
@@ -56,8 +53,7 @@ def read_module(module: nn.Module, *, training: bool = False) -> Dense:
     Parameters
     ----------
     module : nn.Module
-        A Linear, or an nn.Sequential, nested ones too, of Linear, Sigmoid, Tanh, ReLU, LeakyReLU, Softmax, Flatten,
-        Identity and Dropout.
+        A Linear, or an nn.Sequential, also nested, of Linear, activations, Flatten, Identity and Dropout.
     training : bool
         Leave out Dropout layers in evaluation mode.
 
@@ -88,7 +84,6 @@ class _Reader:
     linears: list[nn.Linear] = field(default_factory=list)
     activations: list[str | None] = field(default_factory=list)
     dropout: list[float] = field(default_factory=list)
-    slopes: set[float] = field(default_factory=set)
     flatten: bool = False
 
     def add(self, name: str, layer: nn.Module) -> None:
@@ -132,9 +127,10 @@ class _Reader:
             raise ValueError(f"{where} follows another activation, {self.activations[-1]}, which is not supported")
         if isinstance(layer, nn.Softmax) and layer.dim not in (1, -1):
             raise ValueError(f"{where} is not over the neurons of a row; accepted: Softmax(dim=1)")
-        if isinstance(layer, nn.LeakyReLU):
-            self.slopes.add(float(layer.negative_slope))
-        self.activations[-1] = ACTIVATIONS[type(layer)]
+        try:
+            self.activations[-1] = activation_of(layer)
+        except ValueError as error:
+            raise ValueError(f"{where} is not supported: {error}") from None
 
     def result(self) -> Dense:
         if not self.linears:
@@ -142,28 +138,46 @@ class _Reader:
         if self.dropout[-1]:
             raise ValueError("module ends in Dropout, which is not supported; accepted: Dropout after hidden layers")
         *hidden, output = [name or "identity" for name in self.activations]
-        if {"softmax", "exp"} & set(hidden):
+        if not all(chosen(name).row.hidden for name in hidden):
             raise ValueError("module has Softmax or Exp in a hidden layer, which is not supported")
-        if len(self.slopes) > 1 or min(self.slopes, default=0.0) < 0:
-            came = ", ".join(f"{slope:g}" for slope in sorted(self.slopes))
-            raise ValueError(f"module has LeakyReLU with negative_slope {came}; accepted: one for all, 0 or more")
         layers = [self.linears[0].in_features, *(linear.out_features for linear in self.linears)]
         bias = "none" if all(linear.bias is None for linear in self.linears) else "neuron"
         return Dense(
             Network(layers, hidden, output, bias),
             [name + kind for name in self.names for kind in ("weight", "bias")],
             [tensor for linear in self.linears for tensor in (linear.weight, linear.bias)],
-            min(self.slopes, default=LEAK),
             self.dropout[:-1],
             self.flatten,
         )
+
+
+def activation_of(layer: nn.Module) -> str:
+    """Return the text of the activation that a module of `MODULES` is.
+
+    Raises
+    ------
+    ValueError
+        A parameter has a value for which f' does not follow from f(Z).
+
+    Examples
+    --------
+    >>> activation_of(nn.LeakyReLU(0.2)), activation_of(nn.GELU("tanh"))
+    ('leaky_relu(0.2)', 'gelu_tanh')
+    """
+    row = next(
+        row
+        for row in MODULES[type(layer)]
+        if all(getattr(layer, option) == value for option, value in row.torch.options.items())
+    )
+    values = {name: float(getattr(layer, name)) for name in row.parameters}
+    return row.name if row.kind is None else str(row.kind(**values))
 
 
 def _layers(module: Any, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers with their names, nested ones too."""
     where = f"module's layer {name}" if name else "module"
     # exact types: a subclass may compute something else
-    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *ACTIVATIONS}:
+    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *MODULES}:
         raise TypeError(f"{where} is a {type(module).__name__}, which is not supported; accepted: {SUPPORTED}")
     check_no_hooks(module, where)
     if type(module) is not nn.Sequential:
@@ -235,8 +249,7 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     Parameters
     ----------
     module : nn.Module
-        A Linear, or an nn.Sequential, nested ones too, of Linear, Sigmoid, Tanh, ReLU, LeakyReLU with PyTorch's own
-        negative_slope, Softmax, Flatten, Identity and Dropout.
+        A Linear, or an nn.Sequential, also nested, of Linear, activations, Flatten, Identity and Dropout.
 
     Returns
     -------
@@ -258,8 +271,6 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     (Network(layers=(3, 2), hidden=(), output='relu', bias='neuron'), (8,))
     """
     dense = read_module(module)
-    if dense.slope != LEAK:
-        raise ValueError(f"module has LeakyReLU with negative_slope {dense.slope:g}; accepted: {LEAK:g}")
     if dense.network.bias != "none" and None in dense.tensors:
         missing = dense.names[dense.tensors.index(None)]
         raise ValueError(f"module has no {missing}, but other biases; accepted: all of them or none")

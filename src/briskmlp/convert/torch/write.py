@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from briskmlp.convert.torch.read import ACTIVATIONS, views
+from briskmlp.convert.torch.read import Exp, views
 from briskmlp.network import FloatArray, Network
-from briskmlp.plan import LEAK
+from briskmlp.operations.activations import chosen
 from briskmlp.storage.checkpoint import CALLBACKS, OPTIMIZER
 
 
@@ -43,8 +43,6 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
       (3): Identity()
     )
     """
-    made: dict[str, Any] = {name: layer for layer, name in ACTIVATIONS.items()} | {"identity": nn.Identity}
-    arguments: dict[str, dict[str, Any]] = {"leaky_relu": {"negative_slope": LEAK}, "softmax": {"dim": 1}}
     dtype = getattr(torch, parameters.dtype.name)
     layers: list[nn.Module] = []
     rates = [*(dropout or [0.0] * (network.n_layers - 1)), 0.0]
@@ -53,10 +51,20 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
         # PyTorch's own initial weights would be drawn from, and move, the user's random state.
         with_bias = network.bias != "none"
         layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out, with_bias, dtype=dtype))  # type: ignore[no-untyped-call] # PyTorch's
-        activation = made[name](**arguments.get(name, {}))
+        activation = _module_of(name)
         layers.append(nn.Sequential(activation, nn.Dropout(rate)) if rate else activation)
     module = nn.Sequential(*layers)
     module.load_state_dict(state_dict(network, parameters))
+    return module
+
+
+def _module_of(text: str) -> nn.Module:
+    """Return the module of an activation."""
+    row, values = chosen(text)
+    if row.torch.module is None:
+        return Exp()
+    options = {"dim": 1} if row.df is None else row.torch.options
+    module: nn.Module = getattr(nn, row.torch.module)(**options, **dict(zip(row.parameters, values, strict=True)))
     return module
 
 

@@ -11,13 +11,13 @@ from torch import nn, optim
 
 from briskmlp._messages import check_integer
 from briskmlp.convert.torch.read import Dense, check_no_hooks, read_module
+from briskmlp.data.examples import Data
 from briskmlp.data.inputs import check_inputs
-from briskmlp.engine import Data
 from briskmlp.history import History
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
-from briskmlp.interop.torch.order import Visits
 from briskmlp.interop.torch.run import Run
+from briskmlp.interop.torch.sampler import Sampler
 from briskmlp.network import MAX_SIZE
 
 
@@ -97,9 +97,6 @@ def fit(
 
     Notes
     -----
-    A reduction of "sum" whose last batch is short, class weights with "sum" or with probabilities, and pos_weight are
-    trained batch by batch, at a higher price; they refuse Dropout.
-
     A batch whose labels all have class weight 0 is skipped; PyTorch's mean is NaN then.
 
     PyTorch's BCELoss bounds the logarithm where Sigmoid has saturated to exactly 0 or 1, and its gradient vanishes
@@ -130,9 +127,9 @@ def fit(
         raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
     inputs = check_inputs(X, dense.network.n_in, dense.dtype)
     task = loss.lower(loss_fn, dense, Y, inputs.n)
-    visits = Visits(order, shuffle, generator, inputs.n, batch_size, drop_last)
-    visits.check(epochs)
-    run = Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), visits)
+    sampler = Sampler(order, shuffle, generator, inputs.n, batch_size, drop_last)
+    sampler.check(epochs)
+    run = Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler)
     return run.train(epochs, scheduler)
 
 
@@ -166,4 +163,4 @@ def _check_readable(array: Any, name: str) -> None:
     if array.requires_grad:
         raise ValueError(f"{name} has requires_grad=True, but would get no gradient; accepted: {name}.detach()")
     if array.dtype == torch.bfloat16:
-        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy has not; accepted: {name}.float()")
+        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy does not have; accepted: {name}.float()")

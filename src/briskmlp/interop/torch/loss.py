@@ -1,8 +1,8 @@
-"""PyTorch's losses in the terms of a Plan.
+"""Lowering of PyTorch's losses to a Plan.
 
-A kernel divides a batch's gradient Σ w·∂E by Σ w, the weights of its examples, and multiplies it by ``loss_scale``.
-PyTorch's elementwise "mean" also divides by n_out; its "sum" divides by nothing; and class weights count in the divisor
-of labels alone, not of probabilities.
+A kernel multiplies a batch's gradient Σ w·∂E by ``loss_scale`` and divides it as the plan's ``divisor`` says. PyTorch's
+elementwise "mean" also divides by n_out; its "sum" divides by nothing; and class weights count in the divisor of labels
+alone, not of probabilities.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from briskmlp.convert.torch.read import Dense, check_no_hooks
 from briskmlp.data.inputs import check_targets
 from briskmlp.losses import OUTPUTS
 from briskmlp.network import FloatArray
-from briskmlp.plan import HUBER_THRESHOLD
+from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, DIVISOR_WEIGHT, HUBER_THRESHOLD
 
 NAMES: dict[type[nn.Module], str] = {
     nn.MSELoss: "mse",
@@ -27,28 +27,27 @@ NAMES: dict[type[nn.Module], str] = {
     nn.BCEWithLogitsLoss: "cross_entropy",
     nn.CrossEntropyLoss: "cross_entropy",
 }
-BY_WEIGHT, BY_ROWS, BY_NOTHING = "weight", "rows", "nothing"  # what a batch's sum is divided by
 
 
 class Task(NamedTuple):
-    """A loss, and the targets it is to be had on."""
+    """A loss and its targets, as kernels read them."""
 
     loss: str
     output: str  # of the network: the activation that PyTorch has in the loss is ours
     scale: float
     threshold: float  # Huber's
-    divisor: str  # BY_WEIGHT …
+    divisor: int  # DIVISOR_WEIGHT …
     Y: Any  # (n, n_out) of the dtype, or int64 labels (n,)
     weight: FloatArray | None  # (n,)
 
 
 def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
-    """Return what ``loss_fn`` asks of the ``n`` rows Y.
+    """Lower ``loss_fn`` with the ``n`` rows Y.
 
     Raises
     ------
     TypeError, ValueError
-        A kernel cannot do it; the message names what.
+        The kernels do not support it; the message names what.
     """
     kind = type(loss_fn)
     if kind not in NAMES:
@@ -76,12 +75,12 @@ def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
         output,
         _one_weight(loss_fn) / (n_out if mean else 1),
         float(getattr(loss_fn, "delta", HUBER_THRESHOLD)),
-        BY_WEIGHT if mean else BY_NOTHING,
+        DIVISOR_WEIGHT if mean else DIVISOR_NOTHING,
         check_targets(Y, n, n_out, None, dense.dtype, domain="each" if NAMES[kind] == "cross_entropy" else None),
         None,
     )
     positive = getattr(loss_fn, "pos_weight", None)
-    return task if positive is None else _positive(task, positive, n_out, BY_ROWS if mean else BY_NOTHING)
+    return task if positive is None else _positive(task, positive, n_out, DIVISOR_ROWS if mean else DIVISOR_NOTHING)
 
 
 def _require(fits: bool, kind: type[nn.Module], wanted: str, output: str) -> None:
@@ -90,7 +89,7 @@ def _require(fits: bool, kind: type[nn.Module], wanted: str, output: str) -> Non
 
 
 def _one_weight(loss_fn: nn.Module) -> float:
-    """Return the one number that all of an elementwise loss's ``weight`` is."""
+    """Return the single value of an elementwise loss's ``weight``."""
     weight = getattr(loss_fn, "weight", None)
     if weight is None:
         return 1.0
@@ -100,8 +99,8 @@ def _one_weight(loss_fn: nn.Module) -> float:
     return float(numbers[0])
 
 
-def _positive(task: Task, positive: Tensor, n_out: int, divisor: str) -> Task:
-    """Weigh the examples of one output: p Y log A + (1-Y) log(1-A) is s times the same without p, of Y' = p Y / s."""
+def _positive(task: Task, positive: Tensor, n_out: int, divisor: int) -> Task:
+    """Lower pos_weight p to weights s = p Y + 1 - Y and targets p Y / s: s times the plain loss is the same."""
     numbers = _numbers(positive, "pos_weight")
     if (numbers == 1).all():
         return task
@@ -124,7 +123,9 @@ def _classes(loss_fn: nn.CrossEntropyLoss, Y: Any, n: int, n_out: int, dtype: np
     targets = check_targets(Y, n, n_out, n_out, dtype, domain="each")
     weight: Any = None if loss_fn.weight is None else _numbers(loss_fn.weight, "weight").astype(dtype)
     mean = loss_fn.reduction == "mean"
-    task = Task("cross_entropy", "softmax", 1.0, HUBER_THRESHOLD, BY_WEIGHT if mean else BY_NOTHING, targets, None)
+    task = Task(
+        "cross_entropy", "softmax", 1.0, HUBER_THRESHOLD, DIVISOR_WEIGHT if mean else DIVISOR_NOTHING, targets, None
+    )
     if targets.ndim == 1:
         return task if weight is None else task._replace(weight=_weights(weight[targets]))
     # -Σ w Y log A is s times the same without w, of Y' = w Y / s, whose rows sum to 1 as the kernels' formula needs.
@@ -132,7 +133,7 @@ def _classes(loss_fn: nn.CrossEntropyLoss, Y: Any, n: int, n_out: int, dtype: np
     s = weighted.sum(axis=1, dtype=np.float64, keepdims=True)
     if (abs(s - 1) <= n_out * np.finfo(dtype).eps).all():
         return task._replace(Y=weighted)
-    divisor = BY_ROWS if mean else BY_NOTHING
+    divisor = DIVISOR_ROWS if mean else DIVISOR_NOTHING
     return task._replace(Y=_divide(weighted, s), weight=_weights(s[:, 0].astype(dtype)), divisor=divisor)
 
 
@@ -150,6 +151,6 @@ def _weights(weight: FloatArray) -> FloatArray:
 
 
 def _divide(numerator: FloatArray, s: FloatArray) -> FloatArray:
-    """Return their quotient in the numerator's dtype; 0 where all is 0, as the example has no weight there."""
+    """Return the quotient in the numerator's dtype; 0 / 0 is 0, as such an example has no weight."""
     quotient: FloatArray = (numerator / np.where(s == 0, 1, s)).astype(numerator.dtype)
     return np.ascontiguousarray(quotient)

@@ -1,4 +1,4 @@
-"""PyTorch's optimizers in the terms of a Plan; their state, in and out."""
+"""Lowering of PyTorch's optimizers to a Plan, by the table of rules; reading and writing their state."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor, optim
 
+from briskmlp.backends.contract import State
 from briskmlp.convert.torch.read import Dense, check_no_hooks, views
-from briskmlp.network import FloatArray
-from briskmlp.operations.rules import CODES, RULES
-from briskmlp.plan import rule_fields
+from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Lowered, Optimizer, hyperparameters_of
+from briskmlp.plan import Plan
 
-ACCEPTED = "SGD, Adam, AdamW, RMSprop"
-REFUSED = ("amsgrad", "maximize", "dampening", "centered", "differentiable", "capturable")
-SLOTS = {CODES[name]: row.slots for name, row in RULES.items()}  # PyTorch's names, in the order of ours
+REFUSED = ("maximize", "differentiable", "capturable")
+CLASSES: dict[type[optim.Optimizer], type[Optimizer]] = {getattr(optim, name): cls for name, cls in OPTIMIZERS.items()}
 
 
 def check(optimizer: optim.Optimizer, dense: Dense) -> None:
-    """Refuse an optimizer that a kernel cannot be, or that is of other parameters than the module's.
+    """Raise an error for an optimizer that kernels do not support, or whose parameters are not exactly the module's.
 
     Raises
     ------
     TypeError, ValueError
         The message names what is not supported.
     """
-    kinds = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
-    if type(optimizer) not in kinds:
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}, which is not supported; accepted: {ACCEPTED}")
+    if type(optimizer) not in CLASSES:
+        accepted = ", ".join(OPTIMIZERS)
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}, which is not supported; accepted: {accepted}")
     check_no_hooks(optimizer, "optimizer")
     check_no_hooks(sys.modules[optim.Optimizer.__module__], "torch.optim")  # those of all optimizers
     held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
@@ -42,7 +41,7 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
 
 
 def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], float]:
-    """Return the Plan's fields of the optimizer as it is now, and its learning rate: the largest of its groups'.
+    """Return the Plan's fields for the optimizer's current options, and the largest learning rate of its groups.
 
     Raises
     ------
@@ -55,24 +54,22 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
             if group.get(option):
                 raise ValueError(f"optimizer has {option}={group[option]!r}, which is not supported")
         _check_tensors(group, dense)
-    rules = [_rule(optimizer, group) for group in groups]
-    for rule in rules[1:]:
-        if rule != rules[0]:
-            different = ", ".join(name for name in rule if rule[name] != rules[0].get(name))
-            raise ValueError(f"optimizer's groups differ in {different}; accepted: in lr and weight_decay")
+    options = [_options(optimizer, group) for group in groups]
+    for other in options[1:]:
+        different = [name for name, value in other.items() if value != options[0][name]]
+        if different:
+            raise ValueError(f"optimizer's groups differ in {', '.join(different)}; accepted: in lr and weight_decay")
     group_of = {id(tensor): group for group in groups for tensor in group["params"]}
     of = [group_of.get(id(tensor), {"lr": 0.0, "weight_decay": 0.0}) for tensor in dense.tensors]
-    rates = np.array([float(group["lr"]) for group in of])  # 0 holds a bias that the module has not
+    rates = np.array([float(group["lr"]) for group in of])  # 0 holds a bias that the module does not have
     rate = float(rates[abs(rates).argmax()])
     scale = rates / rate if rate else np.ones_like(rates)
-    rule = rules[0]
-    hyper = [rule.get(name, 0.0) for name in RULES[rule["rule"]].hyper]
-    fields = rule_fields(rule["rule"], hyper, decoupled=rule.get("decoupled", False))
-    return {**fields, "rate_scale": scale, "decay": np.array([float(group["weight_decay"]) for group in of])}, rate
+    decay = np.array([float(group["weight_decay"]) for group in of])
+    return {**_lowered(optimizer, options[0]).plan_fields(), "rate_scale": scale, "decay": decay}, rate
 
 
 def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
-    """Refuse numbers that PyTorch would compute with in less than the module's precision."""
+    """Raise an error for option tensors with which PyTorch would compute in less than the module's precision."""
     if dense.dtype != np.float64:
         return
     for option, value in group.items():
@@ -84,66 +81,76 @@ def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
                 )
 
 
+def _options(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's hyperparameters that all groups must share, by our names."""
+    named = hyperparameters_of(CLASSES[type(optimizer)], group)
+    shared = {name: value for name, value in named.items() if name not in ("learning_rate", "weight_decay")}
+    shared |= {name: float(value) for name, value in shared.items() if not isinstance(value, bool)}
+    return shared | {"decoupled": bool(group.get("decoupled_weight_decay", isinstance(optimizer, optim.AdamW)))}
+
+
+def _lowered(optimizer: optim.Optimizer, options: dict[str, Any]) -> Lowered:
+    """Return the rule of these options, which PyTorch has checked: it takes some that we do not, such as epsilon 0."""
+    cls = CLASSES[type(optimizer)]
+    unchecked = object.__new__(cls)
+    vars(unchecked).update(options)
+    return cls.lowered(unchecked)._replace(decoupled=options["decoupled"])
+
+
 def note_steps(optimizer: optim.Optimizer) -> None:
-    """Tell schedulers that the optimizer has made steps; else they warn of none."""
+    """Record that the optimizer has made steps; otherwise, schedulers warn that it has made none."""
     vars(optimizer)["_opt_called"] = True
 
 
-def _rule(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(optimizer, optim.SGD):
-        momentum = float(group["momentum"])
-        if not momentum:
-            return {"rule": "sgd"}
-        return {"rule": "momentum", "momentum": momentum, "nesterov": int(group["nesterov"])}
-    if isinstance(optimizer, optim.RMSprop):
-        if group["momentum"]:
-            raise ValueError(f"optimizer has momentum={group['momentum']!r}, which RMSprop has not here")
-        return {"rule": "rmsprop", "alpha": float(group["alpha"]), "epsilon": float(group["eps"])}
-    beta1, beta2 = map(float, group["betas"])
-    decoupled = bool(group.get("decoupled_weight_decay", isinstance(optimizer, optim.AdamW)))
-    return {"rule": "adam", "beta1": beta1, "beta2": beta2, "epsilon": float(group["eps"]), "decoupled": decoupled}
-
-
 def steps(optimizer: optim.Optimizer, dense: Dense) -> list[int]:
-    """Return how many steps the state of each tensor has seen; 0 where it has none, or the rule counts none."""
-    return [0 if tensor is None else int(optimizer.state.get(tensor, {}).get("step", 0)) for tensor in dense.tensors]
+    """Return the step count in each tensor's state; 0 if it has no state, or the optimizer counts no steps.
+
+    SGD counts none, but its first step is another one with dampening: there, a momentum buffer stands for a step.
+    """
+    states = [{} if tensor is None else optimizer.state.get(tensor, {}) for tensor in dense.tensors]
+    if isinstance(optimizer, optim.SGD):
+        return [int(state.get("momentum_buffer") is not None) for state in states]
+    return [int(state.get("step", 0)) for state in states]
 
 
-def read_state(optimizer: optim.Optimizer, dense: Dense, rule: int, state: FloatArray) -> int:
-    """Write the optimizer's state to ``state``, (n_slots, n_parameters); return the steps it has seen.
+def read_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: State) -> int:
+    """Write the optimizer's state to the slots and scalars of ``state``; return its step count.
 
     Raises
     ------
     ValueError
-        The tensors of Adam have seen different numbers of steps, or a state has another dtype or shape.
+        The tensors have different step counts, where these matter, or a state has another dtype or shape.
     """
+    row, slots, scalars = BY_CODE[plan.rule], state.slots, state.scalars
     seen = {count for count, tensor in zip(steps(optimizer, dense), dense.tensors, strict=True) if tensor is not None}
-    if rule == CODES["adam"] and len(seen) > 1:
+    matters = row.counts_steps and (row.name != "momentum" or plan.hyper[1] != 0.0)
+    if matters and len(seen) > 1:
         raise ValueError(f"optimizer's parameters have seen {sorted(seen)} steps; accepted: as many for each")
+    row.fill(slots, scalars, plan.hyper)
     with torch.no_grad():
-        for slot, name in zip(state, SLOTS[rule], strict=True):
+        for slot, name in zip(slots, row.slots, strict=True):
             for view, tensor, label in zip(views(dense.network, slot), dense.tensors, dense.names, strict=True):
-                kept = None if tensor is None else optimizer.state.get(tensor, {}).get(name)
-                if kept is None:
-                    view.zero_()
-                elif tensor is None or (kept.shape, kept.dtype, kept.device) != (
-                    tensor.shape,
-                    tensor.dtype,
-                    tensor.device,
-                ):
+                saved = None if tensor is None else optimizer.state.get(tensor, {}).get(name)
+                if saved is None or tensor is None:
+                    continue
+                if (saved.shape, saved.dtype, saved.device) != (tensor.shape, tensor.dtype, tensor.device):
                     raise ValueError(f"optimizer's {name} of {label} has another shape, dtype or device than it")
-                elif kept.is_inference():
+                if saved.is_inference():
                     raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
-                else:
-                    view.copy_(kept)
-    return max(seen) if rule == CODES["adam"] else 0
+                view.copy_(saved)
+    for place, name in enumerate(row.scalars):
+        states = [optimizer.state.get(tensor, {}) for tensor in dense.tensors if tensor is not None]
+        values = {float(of.get(name, scalars[place])) for of in states}
+        if len(values) > 1:
+            raise ValueError(f"optimizer's parameters have different {name}: {sorted(values)}; accepted: one for all")
+        scalars[place] = values.pop()
+    return max(seen) if matters else 0
 
 
-def write_state(
-    optimizer: optim.Optimizer, dense: Dense, rule: int, state: FloatArray, seen: list[int], made: int
-) -> None:
-    """Write ``state`` to the optimizer's, whose tensors had ``seen`` steps before these ``made``."""
-    for slot, name in zip(state, SLOTS[rule], strict=True):
+def write_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: State, seen: list[int], made: int) -> None:
+    """Write slots and scalars to the optimizer, whose tensors had ``seen`` steps before these ``made``."""
+    row = BY_CODE[plan.rule]
+    for slot, name in zip(state.slots, row.slots, strict=True):
         for view, tensor in zip(views(dense.network, slot), dense.tensors, strict=True):
             if tensor is None:
                 continue
@@ -151,18 +158,19 @@ def write_state(
             if of.get(name) is None:
                 of[name] = torch.empty_like(tensor, memory_format=torch.preserve_format)
             of[name].copy_(view)
-    if rule in (CODES["adam"], CODES["rmsprop"]):
-        for tensor, count in zip(dense.tensors, seen, strict=True):
-            if tensor is not None:
-                _set_step(optimizer, tensor, count + made)
+    for tensor, count in zip(dense.tensors, seen, strict=True):
+        if tensor is None or isinstance(optimizer, optim.SGD):
+            continue
+        for name, value in [("step", count + made), *zip(row.scalars, state.scalars, strict=True)]:
+            _set_scalar(optimizer, tensor, name, float(value))
 
 
-def _set_step(optimizer: optim.Optimizer, tensor: Tensor, count: int) -> None:
+def _set_scalar(optimizer: optim.Optimizer, tensor: Tensor, name: str, value: float) -> None:
     of = optimizer.state[tensor]
-    if isinstance(of.get("step"), Tensor):
-        of["step"].fill_(count)
+    if isinstance(of.get(name), Tensor):
+        of[name].fill_(value)
         return
     fused = optimizer.param_groups[0].get("fused")
     # as torch.optim makes it: float64 only where that is the default dtype
     double = torch.get_default_dtype() == torch.float64 and not fused
-    of["step"] = torch.tensor(float(count), dtype=torch.float64 if double else torch.float32)
+    of[name] = torch.tensor(value, dtype=torch.float64 if double else torch.float32)

@@ -1,4 +1,4 @@
-"""Which rows each epoch of a PyTorch loop visits, in which order, in which batches."""
+"""The sampler: which rows each epoch of a PyTorch loop visits, in which order, in which batches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from briskmlp.plan import Ints
 
 
-class Visits:
-    """The orders of the epochs, given or drawn."""
+class Sampler:
+    """The rows of each epoch, in an order that is given or drawn."""
 
     def __init__(
         self, order: Any, shuffle: bool, generator: torch.Generator | None, n: int, batch_size: int, drop_last: bool
@@ -27,23 +27,21 @@ class Visits:
         if min(lengths, default=1) < self.dropped:
             raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
         self.batch_size = min(batch_size, n)
-        self.in_one_piece = drop_last or not any(length % self.batch_size for length in lengths)
+        self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
     def check(self, epochs: int) -> None:
-        """Refuse orders of another number of epochs."""
+        """Raise an error if ``order`` has another number of epochs."""
         if self.orders is not None and len(self.orders) != epochs:
             raise ValueError(f"order has {len(self.orders)} epochs, but epochs is {epochs}")
 
-    def of(self, epoch: int) -> Ints | None:
-        """Return the rows of an epoch; None for all as they lie."""
+    def order(self, epoch: int) -> Ints:
+        """Return the rows of an epoch."""
         if self.shuffle:
             rows: Ints = torch.randperm(self.n, generator=self.generator).numpy()
         elif self.orders is not None:
             rows = self.orders[epoch]
-        elif self.n % self.dropped:
-            rows = np.arange(self.n, dtype=np.int64)
         else:
-            return None
+            rows = np.arange(self.n, dtype=np.int64)
         return rows[: len(rows) - len(rows) % self.dropped]
 
 

@@ -1,0 +1,64 @@
+"""Checked examples: what is trained on, and what a loss is taken over."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from briskmlp.data.inputs import Inputs, check_inputs, check_targets, check_weight
+from briskmlp.losses import target_rules
+from briskmlp.network import FloatArray, Network
+
+
+class Data(NamedTuple):
+    """Checked examples."""
+
+    inputs: Inputs
+    Y: Any  # (n, n_out) of the dtype, or int64 labels (n,)
+    weight: FloatArray | None
+
+    @property
+    def total_weight(self) -> float:
+        """Σ weight, or the number of examples."""
+        return float(self.inputs.n if self.weight is None else self.weight.sum(dtype=np.float64))
+
+    def checksum(self) -> int:
+        """Return a checksum over the shapes and up to 64 of the rows."""
+        n = self.inputs.n
+        rows = np.unique(np.linspace(0, n - 1, min(n, 64)).astype(np.int64))
+        checksum = zlib.crc32(repr((n, self.Y.shape, self.weight is None)).encode())
+        for part in (self.inputs.take(rows), self.Y[rows], None if self.weight is None else self.weight[rows]):
+            checksum = checksum if part is None else zlib.crc32(part.tobytes(), checksum)
+        return checksum
+
+
+def check_data(
+    task: tuple[Network, str, np.dtype[Any]], X: Any, Y: Any, sample_weight: Any = None, prefix: str = ""
+) -> Data:
+    """Return a user's arrays as what a network, a loss and a dtype take, or raise one clear error.
+
+    Parameters
+    ----------
+    task : (Network, str, dtype)
+    X, Y, sample_weight : array_like
+    prefix : str
+        Of their names in messages.
+    """
+    network, loss, dtype = task
+    n_labels, domain = target_rules(loss, network)
+    inputs = check_inputs(X, network.n_in, dtype, name=f"{prefix}X")
+    targets = check_targets(Y, inputs.n, network.n_out, n_labels, dtype, name=f"{prefix}Y", domain=domain)
+    return Data(inputs, targets, check_weight(sample_weight, inputs.n, dtype, f"{prefix}sample_weight"))
+
+
+def check_validation(validation_data: Any) -> tuple[Any, Any, Any]:
+    """Return ``validation_data`` as (X, Y, sample_weight)."""
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        came = type(validation_data).__name__
+        if isinstance(validation_data, (tuple, list)):
+            came += f" of {len(validation_data)}"
+        raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got a {came}")
+    X, Y, *weight = validation_data
+    return X, Y, weight[0] if weight else None
