@@ -29,7 +29,7 @@ def clipped_case(**arguments):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_follows_the_oracle(backend, name):
-    case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name))
+    case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name)).needs(backend)
     assert_trains_as_oracle(case, backend, RATES)
     without = replace(case, plan=case.plan._replace(clip_norm=np.inf))
     assert np.abs(case.oracle_train(RATES)[0] - without.oracle_train(RATES)[0]).max() > 1e-5  # some were clipped
@@ -37,7 +37,7 @@ def test_training_follows_the_oracle(backend, name):
 
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias"), BRIEF, ids=str)
 def test_every_activation_and_loss(backend, dtype, loss, output, hidden, bias):
-    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True)
+    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True).needs(backend)
     assert_trains_as_oracle(case, backend, RATES)
 
 

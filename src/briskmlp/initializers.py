@@ -27,10 +27,10 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     """Write a network's initial parameters into its flat buffer.
 
     ``None`` chooses by the activation of each layer, as the table of activations says: He uniform, ±sqrt(6 / n_in), for
-    relu and the like (leaky_relu, relu6, elu, celu, softplus, gelu, silu, mish, hardswish); uniform with variance
-    1/n_in for selu; and Glorot uniform, ±factor * sqrt(6 / (n_in + n_out)), for the others. The factor is 4 for
-    sigmoid, whose slope at 0 is 1/4, and 1 for the others. Biases start at 0. ``"glorot"`` and ``"he"`` use one rule
-    for all layers. A flat array, or one ``(W, b)`` per layer, is used as it is.
+    relu and those that are about z above 0 and little below; uniform with variance 1/n_in for selu; and Glorot uniform,
+    ±factor * sqrt(6 / (n_in + n_out)), for the others. The factor is 4 for sigmoid, whose slope at 0 is 1/4, and 1 for
+    the others. Biases start at 0. ``"glorot"`` and ``"he"`` use one rule for all layers. A flat array, or one
+    ``(W, b)`` per layer, is used as it is.
 
     Parameters
     ----------

@@ -417,7 +417,7 @@ class Trainer(Predictor):
                 state.state.parameters,
                 described,
                 slots=dict(zip(configuration.slot_names(self.optimizer), state.state.slots, strict=True)),
-                training=Training.of(state, self.backend, self.isa),
+                training=Training.of(state, self.backend, self.isa, configuration.scalar_names(self.optimizer)),
                 callbacks=states_of(callbacks) or (self._pending.callbacks if self._pending else []),
             )
 
@@ -464,7 +464,8 @@ class Trainer(Predictor):
         if (training := stored.training) is None:  # a model alone
             return trainer
         try:
-            state = stored.state(configuration.slot_names(trainer.optimizer))
+            names = configuration.slot_names(trainer.optimizer), configuration.scalar_names(trainer.optimizer)
+            state = stored.state(*names)
         except CheckpointError as error:
             raise CheckpointError(f"{file}: {trainer.optimizer!r} {error}") from None
         trainer._session.restore(state)

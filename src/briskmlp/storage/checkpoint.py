@@ -50,13 +50,15 @@ class Training(NamedTuple):
     unfinished: tuple[int, int] | None  # batch size and checksum of the data, inside an epoch
     backend: str
     isa: str | None
+    scalars: Mapping[str, float] | None = None  # what the optimizer keeps beside its slots; in files only if it does
 
     @classmethod
-    def of(cls, state: TrainingState, backend: str, isa: str | None) -> Training:
-        """Return what a file keeps of a state, beside its arrays."""
+    def of(cls, state: TrainingState, backend: str, isa: str | None, scalars: Sequence[str] = ()) -> Training:
+        """Return what a file keeps of a state, beside its arrays; ``scalars`` are the names of those it has."""
         position = state.state.position
         (epoch, batch, step), (loss_sum, weight_sum) = position.counts.tolist(), position.sums.tolist()
-        return cls(epoch, batch, step, loss_sum, weight_sum, state.unfinished, backend, isa)
+        named = dict(zip(scalars, state.state.scalars.tolist(), strict=True))
+        return cls(epoch, batch, step, loss_sum, weight_sum, state.unfinished, backend, isa, named)
 
 
 @dataclass
@@ -70,16 +72,18 @@ class Stored:
     training: Training | None = None  # None: only a model was kept
     callbacks: list[CallbackState] = field(default_factory=list)
 
-    def state(self, names: Sequence[str]) -> TrainingState:
-        """Return the training's state, whose slots have these names in this order."""
-        if set(names) != set(self.slots):
-            found = tensors.shortened(", ".join(self.slots)) or "none"
-            raise CheckpointError(f"needs the state {', '.join(names) or 'none'}, not {found}")
+    def state(self, slots: Sequence[str], scalars: Sequence[str] = ()) -> TrainingState:
+        """Return the training's state, whose slots and scalars have these names in this order."""
         if (training := self.training) is None:
             raise CheckpointError("the file holds a model alone")
-        slots = np.array([self.slots[name] for name in names]).reshape(len(names), self.network.n_parameters)
+        kept, needed = training.scalars or {}, (*slots, *scalars)
+        if set(needed) != {*self.slots, *kept}:
+            found = tensors.shortened(", ".join([*self.slots, *kept])) or "none"
+            raise CheckpointError(f"needs the state {', '.join(needed) or 'none'}, not {found}")
+        arrays = np.array([self.slots[name] for name in slots]).reshape(len(slots), self.network.n_parameters)
         position = Position(np.array(training[:3], dtype=np.int64), np.array(training[3:5]))
-        return TrainingState(State(self.parameters, slots, position=position), training.unfinished)
+        numbers = np.array([kept[name] for name in scalars], dtype=float)
+        return TrainingState(State(self.parameters, arrays, numbers, position=position), training.unfinished)
 
 
 def write(
@@ -141,6 +145,8 @@ def write(
     }
     if training is not None:
         described["training"] = training._asdict()
+        if not training.scalars:
+            del described["training"]["scalars"]
     if callbacks:
         described["callbacks"] = [_describe_callback(i, *callback, arrays) for i, callback in enumerate(callbacks)]
     try:
@@ -291,7 +297,7 @@ def _finite(file: Reader, name: str) -> FloatArray:
 
 def _parse_training(described: Any) -> Training:
     """Check each value, because kernels trust positions."""
-    if not isinstance(described, dict) or described.keys() != set(Training._fields):
+    if not isinstance(described, dict) or described.keys() | {"scalars"} != set(Training._fields):
         raise CheckpointError(f"its training is not an object of {', '.join(Training._fields)}")
     for name in ("epoch", "batch", "step"):
         valid = type(described[name]) is int and 0 <= described[name] <= MAX_COUNT
@@ -302,6 +308,9 @@ def _parse_training(described: Any) -> Training:
     cut = described["unfinished"]
     valid = cut is None or (isinstance(cut, list) and len(cut) == 2 and all(type(number) is int for number in cut))
     require(valid, "unfinished of its training is not two whole numbers, nor null")
+    scalars = described.get("scalars", {})
+    valid = isinstance(scalars, dict) and all(type(n) in (int, float) and abs(n) <= 1e308 for n in scalars.values())
+    require(valid, "scalars of its training are not finite numbers")
     backend, isa = described["backend"], described["isa"]
     require(isinstance(backend, str) and (isa is None or isinstance(isa, str)), "its training has no valid backend")
     return Training(**described | {"unfinished": cut if cut is None else tuple(cut)})

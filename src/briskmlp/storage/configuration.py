@@ -53,6 +53,17 @@ def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
     return RULES[optimizer.lowered().rule].slots
 
 
+def scalar_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return PyTorch's names of the numbers of state that the whole network has.
+
+    Examples
+    --------
+    >>> scalar_names(OPTIMIZERS["NAdam"]())
+    ('mu_product',)
+    """
+    return RULES[optimizer.lowered().rule].scalars
+
+
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     name = type(optimizer).__name__
     if OPTIMIZERS.get(name) is not type(optimizer):
