@@ -67,12 +67,8 @@ def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
     elif kind is nn.BCELoss:
         _require(output == "sigmoid", kind, "one that ends in Sigmoid", output)
     else:
-        _require(
-            chosen(output).row.name in OUTPUTS[NAMES[kind]],
-            kind,
-            f"one that ends in {', '.join(OUTPUTS[NAMES[kind]])}",
-            output,
-        )
+        outputs = OUTPUTS[NAMES[kind]]
+        _require(chosen(output).row.name in outputs, kind, f"one that ends in {', '.join(outputs)}", output)
     if tuple(np.shape(Y)) != (n, n_out):
         raise ValueError(f"Y has shape {tuple(np.shape(Y))}, but must have the shape of the outputs, {(n, n_out)}")
     mean = loss_fn.reduction == "mean"
