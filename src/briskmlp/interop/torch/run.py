@@ -17,7 +17,7 @@ from briskmlp.interop.torch.sampler import Sampler
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
 from briskmlp.plan import DIVISOR_WEIGHT, make_plan
-from briskmlp.session import Columns, Session, drive
+from briskmlp.session import Completed, Session, drive
 
 
 class Run:
@@ -37,12 +37,12 @@ class Run:
             seed=int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0,
             dropout=dense.dropout,
         )
-        told: dict[str, Any] = {
+        reported: dict[str, Any] = {
             "loss_scale": task.scale,
             "divisor": task.divisor,
             "report_rows": int(task.divisor != DIVISOR_WEIGHT),
         }
-        plan = plan._replace(slope=dense.slope, huber=task.threshold, **told, **self.fields)
+        plan = plan._replace(slope=dense.slope, huber=task.threshold, **reported, **self.fields)
         self.session = Session(plan, dense.dtype)
         copy_in(dense, self.session.parameters)
         self.seen = rules.steps(optimizer, dense)
@@ -78,8 +78,8 @@ class Run:
     def _rates(self, first: int, last: int) -> Any:
         return np.full(last - first, self.rate)
 
-    def _record(self, columns: Columns) -> bool:
-        self.history.extend(columns)
+    def _record(self, completed: Completed) -> bool:
+        self.history.extend(completed.columns())
         return False
 
     def _follow(self) -> None:
