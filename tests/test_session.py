@@ -42,9 +42,9 @@ def rates(first, last):
 
 
 def run(session, until, **options):
-    """Drive a session; return the epochs of each call of ``on_epochs``."""
+    """Drive a session; return the epochs that each call completed."""
     seen = []
-    drive(session, until, rates, lambda columns: seen.append(columns["epoch"].tolist()), **options)
+    drive(session, until, rates, lambda completed: seen.append(completed.columns()["epoch"].tolist()), **options)
     return seen
 
 
@@ -108,7 +108,7 @@ def test_stops_and_ends_of_calls(case):
         ]  # fmt: skip
     assert len(ends) == 3
     session.steps, stopped = 1, []
-    drive(session, 9, rates, lambda columns: stopped.append(columns) or True, on_call_end=lambda: ends.append(1))
+    drive(session, 9, rates, lambda completed: stopped.append(completed) or True, on_call_end=lambda: ends.append(1))
     assert (session.position.epoch, len(stopped), len(ends)) == (8, 1, 3 + 2)  # none after the call that stopped
 
 

@@ -1,8 +1,8 @@
-/* The calls that Python makes: forward, gradient, and train with its minibatch loop.
+/* The calls that Python makes: forward, gradient, update, and train with its minibatch loop.
  *
- * Each is one region of the pool. All members of a team run the same loop in step and decide alike, from numbers that
- * all of them see; member 0 alone writes what is shared. What a call changes it changes last: parameters, state and
- * position are the caller's until everything has gone well. */
+ * Each is one region of the pool. All threads of a team run the same loop in step and take the same decisions, from
+ * values that all of them see; thread 0 alone writes what is shared. A call writes its results last: the caller's state
+ * stays as it was unless everything has gone well. */
 #include "../brisk.h"
 #include "philox.h"
 #include "pool.h"
@@ -13,23 +13,23 @@
 /* A region of kernels. */
 struct region {
     const struct brisk_kernels* kernels;
-    void (*inside)(void* arg, const struct brisk_team* team);
+    void (*body)(void* arg, const struct brisk_team* team);
     void* arg;
 };
 
-static void between(void* arg, const struct brisk_team* team) {
+static void on_each_thread(void* arg, const struct brisk_team* team) {
     const struct region* region = arg;
     if (region->kernels->begin != NULL)
         region->kernels->begin();
-    region->inside(region->arg, team);
+    region->body(region->arg, team);
     if (region->kernels->end != NULL)
         region->kernels->end();
 }
 
-static void run(const struct brisk_kernels* kernels, int threads, void (*inside)(void*, const struct brisk_team*),
+static void run(const struct brisk_kernels* kernels, int threads, void (*body)(void*, const struct brisk_team*),
                 void* arg) {
-    struct region region = {kernels, inside, arg};
-    brisk_pool_run(threads, between, &region);
+    struct region region = {kernels, body, arg};
+    brisk_pool_run(threads, on_each_thread, &region);
 }
 
 /* The calls that share a batch add its penalty, the l2 term of the loss, once. */
@@ -102,15 +102,15 @@ static void forward_region(void* arg, const struct brisk_team* team) {
     }
 }
 
-/* As many threads as have a space of their own. */
-static int alone(const struct brisk_work* work) {
+/* How many threads can work on chunks of rows of their own. */
+static int threads_with_own_space(const struct brisk_work* work) {
     return work->shared ? 1 : work->threads;
 }
 
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                    int64_t n_rows, void* out) {
     struct forward call = {work, params, data, rows, n_rows, out};
-    run(work->kernels, alone(work), forward_region, &call);
+    run(work->kernels, threads_with_own_space(work), forward_region, &call);
 }
 
 /* --- gradient ---------------------------------------------------------------------------------------------------- */
@@ -150,7 +150,7 @@ double brisk_gradient(struct brisk_work* work, const void* params, const struct 
         .grad = grad,
     };
     set_penalty(work, with_penalty);
-    run(work->kernels, grad == NULL ? alone(work) : work->threads, gradient_region, &call);
+    run(work->kernels, grad == NULL ? threads_with_own_space(work) : work->threads, gradient_region, &call);
     return call.loss;
 }
 
@@ -192,8 +192,8 @@ struct train {
     bool finite[BRISK_POOL_MAX];
 };
 
-/* What the gradient of a batch is divided by. Member 0 adds up the weights for all: they must decide alike even while
- * somebody changes the weights. */
+/* What the gradient of a batch is divided by. Thread 0 adds up the weights for all, because all must take the same
+ * decisions even while somebody changes the weights. */
 static double divisor_of(struct train* call, const struct brisk_team* team, int64_t s, const int64_t* rows, int64_t m) {
     if (call->work->plan.divisor == BRISK_DIVISOR_NOTHING)
         return 1;

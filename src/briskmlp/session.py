@@ -335,14 +335,30 @@ class Session:
         return copies * numbers + work
 
 
-Columns = dict[str, Any]  # of a History: "epoch", "loss", "learning_rate", "time"
+class Completed(NamedTuple):
+    """The epochs that a kernel call has completed."""
+
+    first: int  # epochs completed before them
+    losses: Floats
+    rates: Floats
+    seconds: float  # of all of them
+
+    def columns(self) -> dict[str, Any]:
+        """Return what a History records of them; they share the time evenly."""
+        n = len(self.losses)
+        return {
+            "epoch": np.arange(self.first + 1, self.first + n + 1),
+            "loss": self.losses,
+            "learning_rate": self.rates,
+            "time": np.full(n, self.seconds / n),
+        }
 
 
 def drive(
     session: Session,
     until: int,
     rates: Callable[[int, int], Floats],
-    on_epochs: Callable[[Columns], bool],
+    on_epochs: Callable[[Completed], bool],
     *,
     orders: Callable[[int], Ints] | None = None,
     next_stop: Callable[[int], int] | None = None,
@@ -358,8 +374,8 @@ def drive(
     rates : function
         Takes two epochs, returns the learning rate of each from the first to before the second.
     on_epochs : function
-        Takes the columns of the epochs that a call has completed; True stops. Calls of the epoch that one call has
-        ended share their time with it, and epochs that one call completes share it evenly.
+        Takes the epochs that a call has completed, whose time includes that of the calls before it that completed none;
+        True stops.
     orders : function, optional
         Takes an epoch, returns the rows that it visits; is called once for each. Default: the built-in order.
     next_stop : function, optional
@@ -384,14 +400,8 @@ def drive(
         done = position.epoch - first
         session.steps = next_steps(done * n_batches + position.batch - first_batch, seconds)
         if done:
-            columns = {
-                "epoch": np.arange(first + 1, first + done + 1),
-                "loss": losses[:done],
-                "learning_rate": steps.rates[:done],
-                "time": np.full(done, elapsed / done),
-            }
-            elapsed = 0.0
-            if on_epochs(columns):
+            completed, elapsed = Completed(first, losses[:done], steps.rates[:done], elapsed), 0.0
+            if on_epochs(completed):
                 return
         if on_call_end is not None:
             on_call_end()

@@ -30,7 +30,7 @@ from briskmlp.predictor import Predictor
 from briskmlp.profiling import Profile
 from briskmlp.progress import progress_callback
 from briskmlp.random import MAX_SEED, draw_seed
-from briskmlp.session import Columns, Session, TrainingState, drive
+from briskmlp.session import Completed, Session, TrainingState, drive
 from briskmlp.storage import checkpoint, configuration
 from briskmlp.storage.checkpoint import CheckpointError, Training
 from briskmlp.storage.tensors import shortened
@@ -262,9 +262,9 @@ class Trainer(Predictor):
             stopped = hooks.on_fit_begin(self)
             self._pending = None  # not before: if a callback fails, the next fit is the first
 
-            def on_epochs(columns: Columns) -> bool:
-                history.extend({**columns, **self._scores(data, validation, metrics)})
-                return bool(hooks.callbacks) and hooks.on_epochs(self, history.last(len(columns["epoch"])))
+            def on_epochs(completed: Completed) -> bool:
+                history.extend({**completed.columns(), **self._scores(data, validation, metrics)})
+                return bool(hooks.callbacks) and hooks.on_epochs(self, history.last(len(completed.losses)))
 
             if not stopped:
                 session, n, every = self._session, data.inputs.n, validation is not None or bool(metrics)

@@ -169,17 +169,19 @@ class Steps(NamedTuple):
 
 def refuse_unfilled(examples: Examples, steps: Steps | None = None, dX: FloatArray | None = None) -> None:
     """Refuse what the contract has a place for, but no kernel computes yet, in every backend's calls alike."""
-    refused = {
-        "weight of (n, n_out)": examples.weight is not None and examples.weight.ndim == 2,
-        "divisor": examples.divisor is not None,
-        "rates of (n_steps, …)": steps is not None and steps.rates.ndim != 1,
-        "momentum": steps is not None and steps.momentum is not None,
-        "beta1": steps is not None and steps.beta1 is not None,
-        "dX": dX is not None,
-    }
-    for name, given in refused.items():
-        if given:
-            raise NotImplementedError(f"{name} is given, which no kernel supports yet; accepted: None")
+    name = None
+    if examples.weight is not None and examples.weight.ndim != 1:
+        name = "weight of (n, n_out)"
+    elif examples.divisor is not None:
+        name = "divisor"
+    elif dX is not None:
+        name = "dX"
+    elif steps is not None and steps.rates.ndim != 1:
+        name = "rates of (n_steps, …)"
+    elif steps is not None and (steps.momentum is not None or steps.beta1 is not None):
+        name = "beta1" if steps.momentum is None else "momentum"
+    if name is not None:
+        raise NotImplementedError(f"{name} is given, which no kernel supports yet; accepted: None")
 
 
 def built_in_order(plan: Plan, epoch: int, n: int) -> Ints:

@@ -10,7 +10,7 @@ import numpy as np
 from briskmlp.data.examples import Data
 from briskmlp.estimators.model import Model
 from briskmlp.plan import Ints
-from briskmlp.session import Columns, drive
+from briskmlp.session import Completed, drive
 
 Backpropagation = Callable[[Any, Any, Any], tuple[float, list[Any], list[Any]]]
 
@@ -72,10 +72,10 @@ class Epochs:
             return self._without_kernels(order, rate)
 
     def _with_kernels(self, order: Ints, rate: float) -> np.float64:
-        session, losses = self.model.session, np.empty(1)
+        session, losses = self.model.session, []
 
-        def keep(columns: Columns) -> bool:
-            losses[:] = columns["loss"]
+        def keep(completed: Completed) -> bool:
+            losses.append(completed.losses[0])
             return True
 
         drive(session, session.position.epoch + 1, lambda *_: np.array([rate]), keep, orders=lambda _: order)

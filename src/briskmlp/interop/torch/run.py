@@ -17,7 +17,7 @@ from briskmlp.interop.torch.sampler import Sampler
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
 from briskmlp.plan import DIVISOR_WEIGHT, make_plan
-from briskmlp.session import Columns, Session, drive
+from briskmlp.session import Completed, Session, drive
 
 
 class Run:
@@ -78,8 +78,8 @@ class Run:
     def _rates(self, first: int, last: int) -> Any:
         return np.full(last - first, self.rate)
 
-    def _record(self, columns: Columns) -> bool:
-        self.history.extend(columns)
+    def _record(self, completed: Completed) -> bool:
+        self.history.extend(completed.columns())
         return False
 
     def _follow(self) -> None:
