@@ -232,6 +232,13 @@ static struct brisk_array take_params(struct call* call, PyObject* params, const
     return brisk_vector(&call->held, params, name, call->type, call->work->plan.n_parameters, use);
 }
 
+/* The rule's scalars; None for a rule that has none. */
+static double* take_scalars(struct brisk_buffers* held, PyObject* scalars, const struct brisk_plan* plan) {
+    if (scalars == Py_None && plan->n_scalars == 0)
+        return NULL;
+    return brisk_vector(held, scalars, "scalars", BRISK_FLOAT64, plan->n_scalars, BRISK_WRITE).data;
+}
+
 static const double* take_l2(struct call* call, PyObject* l2) {
     return brisk_vector(&call->held, l2, "l2", BRISK_FLOAT64, 2 * call->work->plan.n_layers, BRISK_READ).data;
 }
@@ -334,10 +341,11 @@ static void check_position(struct call* call, const int64_t* counts, int64_t max
 static PyObject* train(PyObject* self, PyObject* args) {
     (void)self;
     PyObject *capsule, *l2, *params, *state, *X, *Y, *weight, *order, *counts, *sums, *rates, *losses;
+    PyObject* scalars = Py_None;
     long long max_steps;
     struct call call;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOLO:train", &capsule, &l2, &params, &state, &X, &Y, &weight, &order, &counts,
-                          &sums, &rates, &max_steps, &losses) ||
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOLO|O:train", &capsule, &l2, &params, &state, &X, &Y, &weight, &order,
+                          &counts, &sums, &rates, &max_steps, &losses, &scalars) ||
         !begin(&call, capsule))
         return NULL;
     const struct brisk_plan* plan = &call.work->plan;
@@ -353,6 +361,7 @@ static PyObject* train(PyObject* self, PyObject* args) {
     const struct brisk_position position = {
         .counts = brisk_vector(held, counts, "counts", BRISK_INT64, 3, BRISK_WRITE).data,
         .sums = brisk_vector(held, sums, "sums", BRISK_FLOAT64, 2, BRISK_WRITE).data,
+        .scalars = take_scalars(held, scalars, plan),
     };
     const struct brisk_array rate = brisk_vector(held, rates, "rates", BRISK_FLOAT64, -1, BRISK_READ);
     double* loss = brisk_vector(held, losses, "losses", BRISK_FLOAT64, rate.n, BRISK_WRITE).data;
@@ -375,12 +384,13 @@ static PyObject* train(PyObject* self, PyObject* args) {
 /* update(plan, dtype_size, isa, params, grad, state, step, rate) */
 static PyObject* update(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *object, *params, *grad, *state;
+    PyObject *object, *params, *grad, *state, *scalars = Py_None;
     const char* isa;
     Py_ssize_t size;
     long long step;
     double rate;
-    if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &state, &step, &rate))
+    if (!PyArg_ParseTuple(args, "OnsOOOLd|O:update", &object, &size, &isa, &params, &grad, &state, &step, &rate,
+                          &scalars))
         return NULL;
     const struct brisk_kernels* kernels = kernels_of(isa, size);
     struct brisk_plan plan;
@@ -393,9 +403,10 @@ static PyObject* update(PyObject* self, PyObject* args) {
     void* P = brisk_vector(&held, params, "params", type, n, BRISK_WRITE).data;
     const void* G = brisk_vector(&held, grad, "grad", type, n, BRISK_READ).data;
     void* S = brisk_matrix(&held, state, "state", type, plan.n_slots, n, BRISK_WRITE).data;
+    double* moved = take_scalars(&held, scalars, &plan);
     if (!held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        brisk_update(kernels, &plan, layers, P, G, S, step, rate);
+        brisk_update(kernels, &plan, layers, P, G, S, moved, step, rate);
         Py_END_ALLOW_THREADS;
     }
     brisk_release(&held);
