@@ -159,7 +159,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
     const struct vector Z = *A;
     double e_sum = 0, along = 0, e_along = 0, highest = 0;
     const double log_sum = f == BRISK_SOFTMAX ? softmax(A, n, &e_sum) : 0, c = (m + 16 * (double)n + 12) * u;
-    activate(f, plan->slope, A, n);
+    activate(f, t->layers[plan->n_layers - 1].parameters[0], A, n);
     for (int64_t j = 0; j < n; j++)
         highest = fmax(highest, fabs(Z.x[j]));
     for (int64_t j = 0; j < n; j++) {
@@ -183,7 +183,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
         D->e[j] = A->e[j] * (fabs(g) + e) + A->x[j] * e + u * fabs(D->x[j]);
     }
     if (of_A)
-        activation_backward(f, plan->slope, A, 0, D, n);
+        activation_backward(f, t->layers[plan->n_layers - 1].parameters[0], A, 0, D, n);
 }
 
 /* Multiply values and bounds by a mask. */
@@ -233,8 +233,8 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
     if (l > 0) {
         *D = below;
         multiply(D, in->mask, layer->n_in);
-        activation_backward(layer->below, t->plan.slope, &in->whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D,
-                            layer->n_in);
+        activation_backward(layer[-1].activation, layer[-1].parameters[0], &in->whole,
+                            t->layers[l - 1].threshold > 0 ? 2 * u : 0, D, layer->n_in);
     }
 }
 
@@ -257,7 +257,7 @@ static void compute(const struct task* t, const double* params, const int64_t* r
             forward(&t->layers[l], params, &units[l].A, &out->A);
             if (l + 1 == n_layers)
                 break;
-            activate(t->layers[l].activation, t->plan.slope, &out->A, n);
+            activate(t->layers[l].activation, t->layers[l].parameters[0], &out->A, n);
             out->whole = out->A;
             draw_mask(t, l, epoch, place + i, out->mask);
             multiply(&out->A, out->mask, n);
@@ -301,48 +301,88 @@ static void clip(const struct task* t, struct result* r) {
 
 /* --- the update rules -------------------------------------------------------------------------------------------- */
 
-/* A weight w and its slots of state s, t after a step along g; `size` is the sum of the absolute terms of the step. */
+/* A weight w and its slots of state after a step along g; `size` is the sum of the absolute terms of the step. */
 struct moved {
-    double w, s, t, size;
+    double w, s[BRISK_SLOTS], size;
 };
 
-static struct moved move(const struct brisk_plan* plan, double rate, double decay, int64_t step, double g,
-                         const struct moved* from) {
+/* A step of NAdam: of the product of all μ so far, this step's and the next step's. */
+static double nadam_mu(const double* hyper, double step) {
+    return hyper[0] * (1 - 0.5 * pow(0.96, step * hyper[3]));
+}
+
+/* Each slot is a mean or a sum of terms whose sizes `size` adds up; product is NAdam's, with this step's μ in it. */
+static struct moved move(const struct brisk_plan* plan, double rate, double decay, int64_t count, double g,
+                         const struct moved* from, double product) {
+    const double *h = plan->hyper, step = (double)count;
     struct moved to = *from;
-    double lr = rate, direction = 0, divisor = 1;
-    to.size = fabs(g) + fabs(decay * from->w) + (plan->rule == BRISK_RMSPROP ? 0 : fabs(from->s));
+    double lr = rate, direction = g, divisor = 1, *s = to.s;
+    to.size = fabs(g) + fabs(decay * from->w);
     if (plan->decoupled)
         to.w -= rate * decay * from->w;
     else
-        g += decay * from->w;
-    switch (plan->rule) {
-    case BRISK_SGD:
-        direction = g;
-        break;
-    case BRISK_MOMENTUM:
-        if (plan->lr_in_velocity) {
-            to.s = plan->momentum * from->s - lr * g;
-            to.w += plan->nesterov ? plan->momentum * to.s - lr * g : to.s;
-            to.size = 2 * (lr * to.size + fabs(from->s));
-            return to;
+        direction = g += decay * from->w;
+    if (plan->rule >= BRISK_ADAM && plan->rule <= BRISK_ADAMAX) {
+        const double unbiased = 1 - pow(h[1], step), limit = 2 / (1 - h[1]) - 1;
+        const double length = limit - 2 * step * pow(h[1], step) / unbiased;
+        to.size += fabs(s[0]);
+        s[0] = h[0] * s[0] + (1 - h[0]) * g;
+        if (plan->rule == BRISK_ADAMAX)
+            s[1] = fmax(h[1] * s[1], fabs(g) + h[2]);
+        else
+            s[1] = h[1] * s[1] + (1 - h[1]) * g * g;
+        if (plan->rule == BRISK_AMSGRAD)
+            s[2] = fmax(s[2], s[1]);
+        direction = s[0] / (1 - pow(h[0], step));
+        divisor = sqrt(plan->rule == BRISK_AMSGRAD ? s[2] : s[1]) / sqrt(unbiased) + h[2];
+        if (plan->rule == BRISK_ADAM && h[3] != 0)
+            divisor = (sqrt(s[1]) + h[2]) / sqrt(unbiased);
+        else if (plan->rule == BRISK_ADAMAX)
+            divisor = s[1];
+        else if (plan->rule == BRISK_NADAM) {
+            const double next = nadam_mu(h, step + 1);
+            direction = (1 - nadam_mu(h, step)) / (1 - product) * g + next / (1 - product * next) * s[0];
+        } else if (plan->rule == BRISK_RADAM) {
+            divisor = length > 5 ? (sqrt(s[1]) + h[2]) / sqrt(unbiased * (length - 4) * (length - 2) * limit /
+                                                              ((limit - 4) * (limit - 2) * length))
+                                 : 1;
         }
-        to.s = plan->momentum * from->s + g;
-        direction = plan->nesterov ? g + plan->momentum * to.s : to.s;
-        break;
-    case BRISK_ADAM: {
-        const double root = sqrt(1 - pow(plan->beta2, (double)step));
-        lr /= 1 - pow(plan->beta1, (double)step);
-        to.s = plan->beta1 * from->s + (1 - plan->beta1) * g;
-        to.t = plan->beta2 * from->t + (1 - plan->beta2) * g * g;
-        direction = to.s;
-        divisor = plan->epsilon_hat ? (sqrt(to.t) + plan->epsilon) / root : sqrt(to.t) / root + plan->epsilon;
-        break;
-    }
-    case BRISK_RMSPROP:
-        to.s = plan->beta2 * from->s + (1 - plan->beta2) * g * g;
-        direction = g;
-        divisor = sqrt(to.s) + plan->epsilon;
-        break;
+        to.size /= 1 - h[0];
+    } else if (plan->rule == BRISK_MOMENTUM) {
+        to.size += fabs(s[0]);
+        s[0] = h[0] * s[0] + (count == 1 ? 1 : 1 - h[1]) * g;
+        direction = h[2] != 0 ? g + h[0] * s[0] : s[0];
+    } else if (plan->rule == BRISK_VELOCITY) {
+        to.size = 2 * (lr * to.size + fabs(s[0]));
+        s[0] = h[0] * s[0] - lr * g;
+        to.w += h[1] != 0 ? h[0] * s[0] - lr * g : s[0];
+        return to;
+    } else if (plan->rule == BRISK_ADAGRAD) {
+        s[0] += g * g;
+        lr /= 1 + (step - 1) * h[0];
+        divisor = sqrt(s[0]) + h[1];
+    } else if (plan->rule == BRISK_ADADELTA) {
+        s[0] = h[0] * s[0] + (1 - h[0]) * g * g;
+        divisor = sqrt(s[0] + h[1]) / sqrt(s[1] + h[1]);
+        s[1] = h[0] * s[1] + (1 - h[0]) * g / divisor * g / divisor;
+    } else if (plan->rule >= BRISK_RMSPROP) {
+        const bool with_momentum =
+            plan->rule == BRISK_RMSPROP_MOMENTUM || plan->rule == BRISK_RMSPROP_CENTERED_MOMENTUM;
+        double* mean = plan->rule == BRISK_RMSPROP_CENTERED            ? &s[1]
+                       : plan->rule == BRISK_RMSPROP_CENTERED_MOMENTUM ? &s[2]
+                                                                       : NULL;
+        s[0] = h[0] * s[0] + (1 - h[0]) * g * g;
+        double variance = s[0];
+        if (mean != NULL) {
+            *mean = h[0] * *mean + (1 - h[0]) * g;
+            variance = fmax(0, variance - *mean * *mean);
+        }
+        divisor = sqrt(variance) + h[1];
+        if (with_momentum) {
+            s[1] = h[2] * s[1] + g / divisor;
+            direction = s[1] * divisor;
+            to.size += fabs(s[1]) * divisor;
+        }
     }
     to.w -= lr * direction / divisor;
     to.size *= 2 * lr / divisor;
