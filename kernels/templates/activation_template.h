@@ -4,6 +4,7 @@
 #define BRISK_ACTIVATION_TEMPLATE_H
 
 #include "../brisk.h"
+#include "special_template.h"
 #include "vec_math_template.h"
 
 /* f(Z), with the parameters p and q; those that save f'(Z) write it to *slope. NaN gives NaN. */

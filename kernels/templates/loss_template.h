@@ -8,6 +8,8 @@
 #include "pack_f32_template.h"
 #include "softmax_template.h"
 
+#include <float.h>
+
 /* --- the loss of one row: each function writes delta and returns E ----------------------------------------------- */
 
 /* E = Σ (A - Y)², delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y). */
@@ -115,21 +117,49 @@ static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t str
     return loss;
 }
 
-/* E = Σ A - Y - Y Z + Y log Y, half the deviance, and delta = factor · (A - Y), where A = e^Z. Where A is near Y nearly
- * all of E cancels, so it is computed in float64, which keeps the digits that are left. */
-static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+/* A positive output, and log A, in float64. Where A = softplus(Z) underflows, log A still follows from Z: log(1 + e^x)
+ * is e^x below -40. */
+static double positive(const struct brisk_layer* layer, double z, double* log_A) {
+    if (layer->activation == BRISK_EXP) {
+        *log_A = z;
+        return exp(z);
+    }
+    const double beta = layer->parameters[0], x = beta * z;
+    const double A = x > layer->parameters[1] ? z : (fmax(x, 0) + log1p(exp(-fabs(x)))) / beta;
+    *log_A = x < -40 ? x - log(beta) : log(A);
+    return A;
+}
+
+/* ∂E/∂Z = f' - Y f'/A of softplus, where f'/A goes to beta as A goes to 0, below which A has lost its digits. */
+INLINE vec softplus_deviance(const struct brisk_layer* layer, vec Z, vec Y) {
+    const vec beta = vec_splat((real)layer->parameters[0]), threshold = vec_splat((real)layer->parameters[1]);
+    const vec tiny = vec_splat((sizeof(real) == 4 ? (real)FLT_MIN : (real)DBL_MIN) * (1 << 30));
+    const vec A = vec_softplus(Z, beta, threshold), slope = vec_softplus_backward(vec_splat(1), A, beta, threshold);
+    return vec_fnma(Y, vec_where_less(A, tiny, beta, slope / A), slope);
+}
+
+/* E = Σ A - Y - Y log A + Y log Y, half the deviance, and delta = factor · ∂E/∂Z, which is A - Y where A = e^Z. Where A
+ * is near Y nearly all of E cancels, so it is computed in float64, which keeps the digits that are left. */
+static double poisson(const struct brisk_layer* layer, const real* Z, const real* Y, real* D, int64_t stride,
+                      double factor) {
     const vec factors = vec_splat((real)factor);
+    const int64_t n = layer->n_out;
     double losses = 0;
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
-        vec_store(D + at, (vec_exp_any(vec_load(Z + at)) - vec_load_first(Y + j, n - j)) * factors);
+        const vec z = vec_load(Z + at), y = vec_load_first(Y + j, n - j);
+        if (layer->activation == BRISK_EXP)
+            vec_store(D + at, (vec_exp_any(z) - y) * factors);
+        else
+            vec_store(D + at, softplus_deviance(layer, z, y) * factors);
     }
     for (int64_t j = 0; j < n; j++) {
-        const double z = (double)Z[column(j, stride)], y = (double)Y[j];
-        const double a = exp(z);
-        if (isinf((real)a)) /* delta is infinite then, though float64 could still hold A */
+        const double y = (double)Y[j];
+        double log_A;
+        const double A = positive(layer, (double)Z[column(j, stride)], &log_A);
+        if (isinf((real)A)) /* delta is infinite then, though float64 could still hold A */
             losses = INFINITY;
-        losses += a - y - y * z + (y == 0 ? 0 : y * log(y));
+        losses += A - y - y * log_A + (y == 0 ? 0 : y * log(y));
     }
     return losses;
 }
@@ -266,7 +296,7 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
     if (work->plan.loss == BRISK_MSE)
         return w * softmax_squared_error(Z, Y, D, stride, n, factor);
     if (work->plan.loss == BRISK_POISSON)
-        return w * poisson(Z, Y, D, stride, n, factor);
+        return w * poisson(layer, Z, Y, D, stride, factor);
     if (layer->activation == BRISK_SIGMOID)
         return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor, least);
     if (Y != NULL)

@@ -94,6 +94,10 @@ static struct task make_task(const struct shape* shape, int v) {
         /* once more, with the other value of their last hyperparameter */
         BRISK_MOMENTUM, BRISK_VELOCITY, BRISK_ADAM};
     enum { RULES = sizeof rules / sizeof *rules };
+    static const double parameters[BRISK_ACTIVATIONS][BRISK_PARAMETERS] = {
+        [BRISK_LEAKY_RELU] = {0.0625},   [BRISK_ELU] = {0.75}, [BRISK_CELU] = {0.5}, [BRISK_SOFTPLUS] = {1.5, 20},
+        [BRISK_HARDTANH] = {-0.5, 0.75},
+    };
     /* in the order of briskmlp/operations/rules.py */
     static const double hyper[BRISK_RULES][BRISK_HYPER] = {
         [BRISK_MOMENTUM] = {0.9, 0.25},
@@ -160,7 +164,6 @@ static struct task make_task(const struct shape* shape, int v) {
             .n_in = n_in,
             .n_out = n_out,
             .activation = l + 1 < shape->n_layers ? hidden : f,
-            .parameters = {0.0625, 0.5},
             .dense_W = at,
             .dense_b = at + n_in * n_out,
             .n_b = n_b,
@@ -170,6 +173,7 @@ static struct task make_task(const struct shape* shape, int v) {
             .decay_W = decays ? 0.0625 : 0,
             .decay_b = decays ? 0.125 : 0,
         };
+        memcpy(t.layers[l].parameters, parameters[t.layers[l].activation], sizeof t.layers[l].parameters);
         at += n_in * n_out + n_b;
         t.l2[2 * l] = penalised ? 0.25 : 0;
     }
