@@ -4,21 +4,45 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import oracle
+import pytest
 
 from briskmlp.backends.contract import Position
 from briskmlp.network import Network
-from briskmlp.optimizers import SGD, Adam, AdamW, RMSprop
+from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
+from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
+from briskmlp.operations.rules import BY_CODE, Lowered
+from briskmlp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.plan import make_plan
 
+
+def _with_variant(name):
+    """Return the name and, if the activation has parameters, a text in which each is half as large again."""
+    defaults = ACTIVATIONS[name].parameters.values()
+    return [name, f"{name}({', '.join(str(1.5 * value) for value in defaults)})"] if defaults else [name]
+
+
+TEXTS = [text for name in HIDDEN for text in _with_variant(name)]  # of hidden layers
 # every (loss, output) that can be trained
-PAIRS = [("mse", name) for name in ("sigmoid", "tanh", "relu", "identity", "softmax")]
-PAIRS += [("cross_entropy", name) for name in ("sigmoid", "softmax")]
-PAIRS += [("mse", "leaky_relu"), ("poisson", "exp")]
-PAIRS += [
-    (loss, name)
-    for loss in ("absolute_error", "huber")
-    for name in ("sigmoid", "tanh", "relu", "identity", "leaky_relu")
+PAIRS = [(loss, text) for loss, output in NAMED_PAIRS for text in _with_variant(output)]
+# each of them, each with another hidden activation; over all three kinds of bias each with each hidden one's
+COVERING = [
+    (loss, output, TEXTS[(i + 7 * j) % len(TEXTS)], bias)
+    for j, bias in enumerate(("neuron", "layer", "none"))
+    for i, (loss, output) in enumerate(PAIRS)
 ]
+# each pair once, with one hidden activation and one kind of bias
+BRIEF = [COVERING[i + i % 3 * len(PAIRS)] for i in range(len(PAIRS))]
+
+
+def runnable(backend):
+    """Return the pairs that a backend can train."""
+    plans = {
+        (loss, output): make_plan(
+            Network([1, 2], output=output), loss=loss, optimizer=SGD(), batch_size=1, l2=0.0, shuffle=False, seed=0
+        )
+        for loss, output in PAIRS
+    }
+    return [pair for pair, plan in plans.items() if backend.unsupported(plan, np.dtype("float64")) is None]
 
 
 @dataclass
@@ -48,7 +72,15 @@ class Case:
         return self.params.dtype
 
     def state(self):
-        return np.zeros((self.plan.n_slots, self.params.size), self.dtype)
+        state = np.empty((self.plan.n_slots, self.params.size), self.dtype)
+        BY_CODE[self.plan.rule].fill(state, np.empty(self.plan.n_scalars), self.plan.hyper)
+        return state
+
+    def needs(self, backend):
+        """Skip the test if the backend has not what the plan asks for; return the case."""
+        if reason := backend.unsupported(self.plan, self.dtype):
+            pytest.skip(f"{backend.NAME}: {reason}")
+        return self
 
     def forward(self, backend, rows=None, work=None):
         rows = self.rows if rows is None else rows
@@ -118,6 +150,16 @@ class Case:
         return self.flat(weights, biases), np.array(losses)
 
 
+def assert_trains_as_oracle(case, backend, rates):
+    case.needs(backend)
+    params, _, losses = case.train(backend, rates)
+    expected, expected_losses = case.oracle_train(rates)
+    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
+    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
+    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
 def build(
     layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
     labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0, **form,
@@ -164,11 +206,10 @@ def _kink_distance(case):
     """Return how far the nearest Z of a relu, and error of a loss, is from where a derivative jumps."""
     weights, biases = case.tensors(case.params)
     A = oracle.forward(weights, biases, case.network.activations, case.X)
-    distances = [
-        np.abs(A[l] @ W + (b if len(b) else 0))
-        for l, (W, b) in enumerate(zip(weights, biases, strict=True))
-        if case.network.activations[l] in ("relu", "leaky_relu")
-    ]
+    distances = []
+    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        choice, Z = chosen(case.network.activations[l]), A[l] @ W + (b if len(b) else 0)
+        distances += [np.abs(Z - kink) for kink in choice.row.kinks(*choice.values)]
     if case.loss in ("absolute_error", "huber"):
         size = np.abs(A[-1] - case.Y)
         distances.append(size if case.loss == "absolute_error" else np.abs(size - 1.0))
@@ -177,21 +218,26 @@ def _kink_distance(case):
 
 def oracle_optimizer(optimizer, plan=None):
     """Return the oracle's optimizer with the same hyperparameters, in the form that the plan wants."""
-    fields = {"weight_decay": optimizer.weight_decay}
-    match optimizer:
-        case SGD():
-            kind = oracle.RatedSGD if plan is not None and plan.lr_in_velocity else oracle.SGD
-            return kind(momentum=optimizer.momentum, nesterov=optimizer.nesterov, **fields)
-        case Adam():
-            kind = oracle.AdamW if isinstance(optimizer, AdamW) else oracle.Adam
-            if plan is not None and plan.epsilon_hat:
-                assert kind is oracle.Adam, "scikit-learn's form has no decoupled decay"
-                kind = oracle.RawAdam
-            return kind(betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, **fields)
-        case RMSprop():
-            return oracle.RMSprop(alpha=optimizer.alpha, eps=optimizer.epsilon, **fields)
+    values = {{"epsilon": "eps"}.get(name, name): value for name, value in vars(optimizer).items()}
+    del values["learning_rate"]
+    if "beta1" in values:
+        values["betas"] = values.pop("beta1"), values.pop("beta2")
+    name = type(optimizer).__name__
+    if plan is not None and plan.lr_in_velocity:
+        name = "RatedSGD"
+    if plan is not None and plan.epsilon_hat:
+        name = "RawAdam"
+    return getattr(oracle, name)(**values)
 
 
+def sklearn_form(optimizer):
+    """Return the fields of a Plan for scikit-learn's form of SGD with momentum or of Adam."""
+    if isinstance(optimizer, SGD):
+        return Lowered("velocity", (optimizer.momentum, optimizer.nesterov)).plan_fields()
+    return Lowered("adam", (optimizer.beta1, optimizer.beta2, optimizer.epsilon, 1.0)).plan_fields()
+
+
+_OTHERS = {"weight_decay": 0.02, "epsilon": 1e-6}
 OPTIMIZERS = {
     "sgd": SGD(0.1),
     "sgd-decay": SGD(0.1, weight_decay=0.02),
@@ -200,10 +246,28 @@ OPTIMIZERS = {
     "nesterov": SGD(0.05, momentum=0.9, nesterov=True),
     "nesterov-decay": SGD(0.05, momentum=0.7, nesterov=True, weight_decay=0.02),
     "adam": Adam(0.01),
-    "adam-decay": Adam(0.02, beta1=0.8, beta2=0.99, epsilon=1e-6, weight_decay=0.02),
+    "adam-decay": Adam(0.02, beta1=0.8, beta2=0.99, **_OTHERS),
     "adamw": AdamW(0.01, weight_decay=0.1),
     "rmsprop": RMSprop(0.01),
-    "rmsprop-decay": RMSprop(0.01, alpha=0.9, epsilon=1e-6, weight_decay=0.02),
+    "rmsprop-decay": RMSprop(0.01, alpha=0.9, **_OTHERS),
+    "dampening": SGD(0.05, momentum=0.9, dampening=0.4, weight_decay=0.02),
+    "amsgrad": Adam(0.01, beta1=0.8, beta2=0.7, amsgrad=True, **_OTHERS),
+    "amsgradw": AdamW(0.01, weight_decay=0.1, amsgrad=True),
+    "nadam": NAdam(0.01),
+    "nadam-decay": NAdam(0.01, beta1=0.8, beta2=0.99, momentum_decay=0.1, **_OTHERS),
+    "nadamw": NAdam(0.01, decoupled_weight_decay=True, weight_decay=0.1),
+    "radam": RAdam(0.01),
+    "radam-decay": RAdam(0.01, beta1=0.8, beta2=0.9, **_OTHERS),
+    "radamw": RAdam(0.01, beta2=0.9, decoupled_weight_decay=True, weight_decay=0.1),
+    "adamax": Adamax(0.01),
+    "adamax-decay": Adamax(0.01, beta1=0.8, beta2=0.9, **_OTHERS),
+    "adagrad": Adagrad(0.05),
+    "adagrad-decay": Adagrad(0.05, lr_decay=0.1, initial_accumulator_value=0.3, **_OTHERS),
+    "adadelta": Adadelta(1.0),
+    "adadelta-decay": Adadelta(0.5, rho=0.8, weight_decay=0.02, epsilon=1e-4),
+    "rmsprop-momentum": RMSprop(0.01, alpha=0.9, momentum=0.8, **_OTHERS),
+    "rmsprop-centered": RMSprop(0.01, alpha=0.9, centered=True, **_OTHERS),
+    "rmsprop-both": RMSprop(0.01, alpha=0.9, centered=True, momentum=0.8, **_OTHERS),
 }
 
 

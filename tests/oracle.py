@@ -8,15 +8,18 @@ Imports nothing of ours, so an error there cannot hide here. `test_oracle.py` ho
     dropout    M[l] * A[l] in place of A[l] above, l = 1…L-1; each number of M[l] is 0 or 1 / (1 - rate)
 
 `weights[l]` is (n_in, n_out), `weights[0]` the equations' W[1]. `biases[l]` is (n_out,), one per neuron; (1,), shared
-by the layer; or (0,), none. `activations` has one name per layer; softmax and exp are for the last one only. Y is
-dense (n, n_out), or (n,) when n_out is 1, or integer labels (n,) for softmax with cross_entropy.
+by the layer; or (0,), none. `activations` has one text per layer, "elu" or "elu(0.5)"; softmax and exp are for the last
+one only. Y is dense (n, n_out), or (n,) when n_out is 1, or integer labels (n,) for softmax with cross_entropy.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 LEAK, HUBER = 0.01, 1.0
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+GELU = math.sqrt(2 / math.pi), 0.044715  # u = GELU[0] · (z + GELU[1] · z³)
 
 
 def sigmoid(Z):
@@ -31,28 +34,107 @@ def softmax(Z):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-ACTIVATION = {  # name: f(Z), and f'(Z) in terms of A = f(Z)
-    "sigmoid": (sigmoid, lambda A: A * (1 - A)),
-    "tanh": (np.tanh, lambda A: 1 - A**2),
-    "relu": (lambda Z: np.maximum(Z, 0), lambda A: A > 0),  # np.maximum lets NaN through
-    "identity": (lambda Z: Z, np.ones_like),
+def softplus(Z):
+    """log(1 + exp(Z)): a sum of two positive numbers, neither of which overflows."""
+    return np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z)))
+
+
+def normal(Z):
+    """The standard normal distribution function: erfc keeps its lower tail's digits."""
+    return np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[float])(Z)
+
+
+def gelu_tanh_slope(Z, A):
+    """s + z s', where f = z s(2u) = z (1 + tanh u) / 2."""
+    c, k = GELU
+    s = sigmoid(2 * c * (Z + k * Z**3))
+    return s + Z * s * (1 - s) * 2 * c * (1 + 3 * k * Z**2)
+
+
+def mish_slope(Z, A):
+    t = np.tanh(softplus(Z))
+    return t + Z * (1 - t**2) * sigmoid(Z)
+
+
+# name: f(Z), f'(Z) of Z and A = f(Z), and the defaults of the parameters that come after these
+ACTIVATION = {
+    "sigmoid": (sigmoid, lambda Z, A: A * (1 - A)),
+    "tanh": (np.tanh, lambda Z, A: 1 - A**2),
+    "relu": (lambda Z: np.maximum(Z, 0), lambda Z, A: A > 0),  # np.maximum lets NaN through
+    "identity": (lambda Z: Z, lambda Z, A: np.ones_like(A)),
     "softmax": (softmax, None),  # every output depends on every Z: see _output_delta
-    "leaky_relu": (lambda Z: np.where(Z > 0, Z, LEAK * Z), lambda A: np.where(A > 0, 1.0, LEAK)),
-    "exp": (np.exp, lambda A: A),
+    "leaky_relu": (
+        lambda Z, leak=LEAK: np.where(Z > 0, Z, leak * Z),
+        lambda Z, A, leak=LEAK: np.where(A > 0, 1.0, leak),
+    ),
+    "exp": (np.exp, lambda Z, A: A),
+    "elu": (
+        lambda Z, alpha=1.0: np.where(Z > 0, Z, alpha * np.expm1(np.minimum(Z, 0))),
+        lambda Z, A, alpha=1.0: np.where(Z > 0, 1.0, alpha * np.exp(np.minimum(Z, 0))),
+    ),
+    "selu": (
+        lambda Z: SELU_SCALE * np.where(Z > 0, Z, SELU_ALPHA * np.expm1(np.minimum(Z, 0))),
+        lambda Z, A: SELU_SCALE * np.where(Z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(Z, 0))),
+    ),
+    "celu": (
+        lambda Z, alpha=1.0: np.where(Z > 0, Z, alpha * np.expm1(np.minimum(Z, 0) / alpha)),
+        lambda Z, A, alpha=1.0: np.where(Z > 0, 1.0, np.exp(np.minimum(Z, 0) / alpha)),
+    ),
+    "softplus": (
+        lambda Z, beta=1.0, threshold=20.0: np.where(beta * Z > threshold, Z, softplus(beta * Z) / beta),
+        lambda Z, A, beta=1.0, threshold=20.0: np.where(beta * Z > threshold, 1.0, sigmoid(beta * Z)),
+    ),
+    "softsign": (lambda Z: Z / (1 + np.abs(Z)), lambda Z, A: 1 / (1 + np.abs(Z)) ** 2),
+    "hardtanh": (
+        lambda Z, low=-1.0, high=1.0: np.minimum(np.maximum(Z, low), high),
+        lambda Z, A, low=-1.0, high=1.0: (low < Z) & (high > Z),
+    ),
+    "relu6": (lambda Z: np.minimum(np.maximum(Z, 0), 6), lambda Z, A: (Z > 0) & (Z < 6)),
+    "log_sigmoid": (lambda Z: -softplus(-Z), lambda Z, A: sigmoid(-Z)),
+    "gelu": (
+        lambda Z: Z * normal(Z),
+        lambda Z, A: normal(Z) + Z * np.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi),
+    ),
+    "gelu_tanh": (lambda Z: Z * sigmoid(2 * GELU[0] * (Z + GELU[1] * Z**3)), gelu_tanh_slope),
+    "silu": (lambda Z: Z * sigmoid(Z), lambda Z, A: sigmoid(Z) * (1 + Z * sigmoid(-Z))),
+    "mish": (lambda Z: Z * np.tanh(softplus(Z)), mish_slope),
+    "hardswish": (
+        lambda Z: Z * np.minimum(np.maximum(Z + 3, 0), 6) / 6,
+        lambda Z, A: np.where(Z <= -3, 0.0, np.where(Z >= 3, 1.0, (2 * Z + 3) / 6)),
+    ),
 }
 
 
+def _parse(text):
+    """The name and the parameters of a text such as "leaky_relu(0.2)"."""
+    name, _, inside = text.partition("(")
+    return name, [float(number) for number in inside.rstrip(")").split(",")] if inside else []
+
+
+def activate(text, Z):
+    """f(Z)."""
+    name, parameters = _parse(text)
+    return ACTIVATION[name][0](Z, *parameters)
+
+
+def slope(text, Z, A):
+    """f'(Z), where A = f(Z)."""
+    name, parameters = _parse(text)
+    return ACTIVATION[name][1](Z, A, *parameters)
+
+
 def _forward(weights, biases, activations, X, masks=None):
-    """A[0…L] before dropout, each (n, n_out of its layer), and Z[L]. `masks` has one M per hidden layer."""
+    """A[0…L] before dropout, each (n, n_out of its layer), and Z[1…L]. `masks` has one M per hidden layer."""
     assert not {"softmax", "exp"} & {*activations[:-1]}, "softmax and exp are output activations"
     X = np.asarray(X, dtype=float)
-    A = [X.reshape(len(X), -1)]
+    A, sums = [X.reshape(len(X), -1)], []
     for W, b, name, M in zip(weights, biases, activations, _below(masks, len(weights)), strict=True):
         Z = (A[-1] * M) @ np.asarray(W, dtype=float)
         if len(b):  # a (1,) bias broadcasts over the layer
             Z = Z + np.asarray(b, dtype=float)
-        A.append(ACTIVATION[name][0](Z))
-    return A, Z
+        sums.append(Z)
+        A.append(activate(name, Z))
+    return A, sums
 
 
 def _below(masks, n_layers):
@@ -88,9 +170,9 @@ def _losses(loss, output, Z, A, Y):
     if loss == "huber":
         size = np.abs(A - Y)
         return np.where(size <= HUBER, size**2 / 2, HUBER * (size - HUBER / 2)).sum(axis=1)
-    if (loss, output) == ("poisson", "exp"):
+    if loss == "poisson":
         assert (Y >= 0).all(), "counts"
-        return (A - Y - Y * Z + Y * np.log(Y + (Y == 0))).sum(axis=1)
+        return (A - Y - Y * _log(output, Z, A) + Y * np.log(Y + (Y == 0))).sum(axis=1)
     if (loss, output) == ("cross_entropy", "softmax"):
         Z = Z - Z.max(axis=1, keepdims=True)
         log_a = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
@@ -101,13 +183,28 @@ def _losses(loss, output, Z, A, Y):
     raise ValueError(f"no such pair: {loss} with {output}")
 
 
-def _output_delta(loss, output, A, Y):
+def _log(output, Z, A):
+    """log A of exp, which is Z; and of softplus, beta Z - log beta where A is so small that digits are lost."""
+    name, (beta, *_) = _parse(output)[0], [*_parse(output)[1], 1.0]
+    if name == "exp":
+        return Z
+    assert name == "softplus", f"no such pair: poisson with {output}"
+    tail = beta * Z < -40
+    return np.where(tail, beta * Z - math.log(beta), np.log(np.where(tail, 1.0, A)))
+
+
+def _output_delta(loss, output, Z, A, Y):
     """∂E_i/∂Z[L] of each example, (n, n_out)."""
     if loss in ("mse", "absolute_error", "huber"):
         error = A - Y
         bounded = np.sign(error) if loss == "absolute_error" else np.clip(error, -HUBER, HUBER)
         g = 2 * error if loss == "mse" else bounded  # ∂E_i/∂A
-        return A * (g - (g * A).sum(axis=1, keepdims=True)) if output == "softmax" else g * ACTIVATION[output][1](A)
+        return A * (g - (g * A).sum(axis=1, keepdims=True)) if output == "softmax" else g * slope(output, Z, A)
+    if loss == "poisson" and output != "exp":  # f' (1 - Y / A), where f' / A = beta in the tail
+        beta = [*_parse(output)[1], 1.0][0]
+        tail = beta * Z < -40
+        share = np.where(tail, beta, slope(output, Z, A) / np.where(tail, 1.0, A))
+        return slope(output, Z, A) - Y * share
     if output == "softmax":  # A - Y wherever the targets of a row sum to one
         return A * Y.sum(axis=1, keepdims=True) - Y
     return A - Y
@@ -117,7 +214,7 @@ def loss_sum(weights, biases, activations, loss, X, Y, weight=None, masks=None):
     """Σ_i weight_i · E_i, not divided by anything, without l2. mse: E_i = Σ_outputs (A - Y)², no ½."""
     A, Z = _forward(weights, biases, activations, X, masks)
     Y = _targets(Y, A[-1].shape[1], loss, activations[-1])
-    return float(_row_weights(weight, len(Y)) @ _losses(loss, activations[-1], Z, A[-1], Y))
+    return float(_row_weights(weight, len(Y)) @ _losses(loss, activations[-1], Z[-1], A[-1], Y))
 
 
 def gradient(weights, biases, activations, loss, X, Y, weight=None, l2=0.0, *, masks=None, loss_scale=1.0,
@@ -126,12 +223,12 @@ def gradient(weights, biases, activations, loss, X, Y, weight=None, l2=0.0, *, m
 
     `loss_scale` multiplies each E_i, and thereby the gradient; `report_scale` each E_i in the E returned alone.
     """
-    A, _ = _forward(weights, biases, activations, X, masks)
+    A, Z = _forward(weights, biases, activations, X, masks)
     Y = _targets(Y, A[-1].shape[1], loss, activations[-1])
     weight = _row_weights(weight, len(Y))
     n = weight.sum()
     E = report_scale * loss_scale * loss_sum(weights, biases, activations, loss, X, Y, weight, masks) / n
-    delta = loss_scale * weight[:, None] * _output_delta(loss, activations[-1], A[-1], Y) / n
+    delta = loss_scale * weight[:, None] * _output_delta(loss, activations[-1], Z[-1], A[-1], Y) / n
     dW, db, below = [], [], _below(masks, len(weights))
     for layer in reversed(range(len(weights))):
         W, b = np.asarray(weights[layer], dtype=float), biases[layer]
@@ -139,7 +236,7 @@ def gradient(weights, biases, activations, loss, X, Y, weight=None, l2=0.0, *, m
         dW.insert(0, (A[layer] * below[layer]).T @ delta + l2 * W / n)
         db.insert(0, delta.sum(axis=0) if len(b) == W.shape[1] else delta.sum(keepdims=True)[0, : len(b)])
         if layer > 0:
-            delta = (delta @ W.T) * below[layer] * ACTIVATION[activations[layer - 1]][1](A[layer])
+            delta = (delta @ W.T) * below[layer] * slope(activations[layer - 1], Z[layer - 1], A[layer])
     return float(E), dW, db
 
 
@@ -171,33 +268,43 @@ class Optimizer:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     step: int = field(default=0, init=False)
-    state: list = field(default_factory=list, init=False)  # (m, v) per parameter array, zero before step 1
+    state: list = field(default_factory=list, init=False)  # (m, v, x) per parameter array
 
     def update(self, parameters, gradients, lr):
-        self.state = self.state or [(np.zeros(p.shape), np.zeros(p.shape)) for p in parameters]
+        self.state = self.state or [[np.full(p.shape, self.initial) for _ in range(3)] for p in parameters]
         self.step += 1
-        for p, g, (m, v) in zip(parameters, gradients, self.state, strict=True):
-            self.move(p, self.decay(p, g, lr), m, v, lr)
+        for p, g, slots in zip(parameters, gradients, self.state, strict=True):
+            self.move(p, self.decay(p, g, lr), *slots, lr)
 
     def decay(self, p, g, lr):
+        if getattr(self, "decoupled_weight_decay", False):
+            p *= 1 - lr * self.weight_decay
+            return g
         return g + self.weight_decay * p
+
+    @property
+    def initial(self):
+        """What all state is before step 1."""
+        return 0.0
 
 
 @dataclass(kw_only=True)
 class SGD(Optimizer):
     momentum: float = 0.0
+    dampening: float = 0.0
     nesterov: bool = False
 
-    def move(self, p, g, m, v, lr):
-        m[...] = self.momentum * m + g
-        p -= lr * (g + self.momentum * m if self.nesterov else m)
+    def move(self, p, g, m, v, x, lr):
+        m[...] = g if self.step == 1 else self.momentum * m + (1 - self.dampening) * g
+        v[...] = m if self.momentum else g
+        p -= lr * (g + self.momentum * m if self.nesterov else v)
 
 
 @dataclass(kw_only=True)
 class RatedSGD(SGD):
     """scikit-learn's form, whose velocity holds the learning rate."""
 
-    def move(self, p, g, m, v, lr):
+    def move(self, p, g, m, v, x, lr):
         m[...] = self.momentum * m - lr * g
         p += self.momentum * m - lr * g if self.nesterov else m
 
@@ -206,32 +313,110 @@ class RatedSGD(SGD):
 class Adam(Optimizer):
     betas: tuple = (0.9, 0.999)
     eps: float = 1e-8
+    amsgrad: bool = False
 
-    def move(self, p, g, m, v, lr):
-        beta1, beta2 = self.betas
-        m[...] = beta1 * m + (1 - beta1) * g
-        v[...] = beta2 * v + (1 - beta2) * g**2
-        p -= lr * m / (1 - beta1**self.step) / (np.sqrt(v / (1 - beta2**self.step)) + self.eps)
+    def means(self, g, m, v):
+        """Move the running means of g and g², and return what each was corrected to."""
+        for mean, beta, power in ((m, self.betas[0], g), (v, self.betas[1], g**2)):
+            mean[...] = beta * mean + (1 - beta) * power
+        return m / (1 - self.betas[0] ** self.step), v / (1 - self.betas[1] ** self.step)
+
+    def move(self, p, g, m, v, x, lr):
+        m_hat, v_hat = self.means(g, m, v)
+        x[...] = np.maximum(x, v)
+        largest = x / (1 - self.betas[1] ** self.step)
+        p -= lr * m_hat / (np.sqrt(largest if self.amsgrad else v_hat) + self.eps)
 
 
 @dataclass(kw_only=True)
 class RawAdam(Adam):
     """scikit-learn's form, which adds epsilon to √v before the correction of v."""
 
-    def move(self, p, g, m, v, lr):
-        beta1, beta2 = self.betas
-        m[...] = beta1 * m + (1 - beta1) * g
-        v[...] = beta2 * v + (1 - beta2) * g**2
-        p -= lr * np.sqrt(1 - beta2**self.step) / (1 - beta1**self.step) * m / (np.sqrt(v) + self.eps)
+    def move(self, p, g, m, v, x, lr):
+        m_hat, _ = self.means(g, m, v)
+        p -= lr * np.sqrt(1 - self.betas[1] ** self.step) * m_hat / (np.sqrt(v) + self.eps)
 
 
 @dataclass(kw_only=True)
 class AdamW(Adam):
     weight_decay: float = 0.01
+    decoupled_weight_decay: bool = field(default=True, init=False)
 
-    def decay(self, p, g, lr):
-        p *= 1 - lr * self.weight_decay
-        return g
+
+@dataclass(kw_only=True)
+class NAdam(Adam):
+    learning_rate: float = 2e-3
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+    amsgrad: bool = field(default=False, init=False)
+
+    def mu(self, t):
+        return self.betas[0] * (1 - 0.96 ** (t * self.momentum_decay) / 2)
+
+    def move(self, p, g, m, v, x, lr):
+        _, v_hat = self.means(g, m, v)
+        mu, following = self.mu(self.step), self.mu(self.step + 1)
+        product = math.prod(self.mu(t) for t in range(1, self.step + 1))
+        nesterov = following * m / (1 - product * following) + (1 - mu) * g / (1 - product)
+        p -= lr * nesterov / (np.sqrt(v_hat) + self.eps)
+
+
+@dataclass(kw_only=True)
+class RAdam(Adam):
+    decoupled_weight_decay: bool = False
+    amsgrad: bool = field(default=False, init=False)
+
+    def move(self, p, g, m, v, x, lr):
+        m_hat, _ = self.means(g, m, v)
+        beta2, t = self.betas[1], self.step
+        limit = 2 / (1 - beta2) - 1
+        rho = limit - 2 * t * beta2**t / (1 - beta2**t)
+        if rho <= 5:
+            p -= lr * m_hat
+            return
+        r = np.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+        p -= lr * m_hat * r * np.sqrt(1 - beta2**t) / (np.sqrt(v) + self.eps)
+
+
+@dataclass(kw_only=True)
+class Adamax(Optimizer):
+    learning_rate: float = 2e-3
+    betas: tuple = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def move(self, p, g, m, v, x, lr):
+        m[...] = self.betas[0] * m + (1 - self.betas[0]) * g
+        v[...] = np.maximum(self.betas[1] * v, np.abs(g) + self.eps)
+        p -= lr / (1 - self.betas[0] ** self.step) * m / v
+
+
+@dataclass(kw_only=True)
+class Adagrad(Optimizer):
+    learning_rate: float = 0.01
+    lr_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
+    @property
+    def initial(self):
+        return self.initial_accumulator_value
+
+    def move(self, p, g, m, v, x, lr):
+        v += g**2
+        p -= lr / (1 + (self.step - 1) * self.lr_decay) * g / (np.sqrt(v) + self.eps)
+
+
+@dataclass(kw_only=True)
+class Adadelta(Optimizer):
+    learning_rate: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+
+    def move(self, p, g, m, v, x, lr):
+        v[...] = self.rho * v + (1 - self.rho) * g**2
+        delta = np.sqrt(m + self.eps) / np.sqrt(v + self.eps) * g
+        m[...] = self.rho * m + (1 - self.rho) * delta**2
+        p -= lr * delta
 
 
 @dataclass(kw_only=True)
@@ -239,10 +424,15 @@ class RMSprop(Optimizer):
     learning_rate: float = 0.01
     alpha: float = 0.99
     eps: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
 
-    def move(self, p, g, m, v, lr):
+    def move(self, p, g, m, v, x, lr):
         v[...] = self.alpha * v + (1 - self.alpha) * g**2
-        p -= lr * g / (np.sqrt(v) + self.eps)
+        x[...] = self.alpha * x + (1 - self.alpha) * g
+        move = g / (np.sqrt(v - x**2 if self.centered else v) + self.eps)
+        m[...] = self.momentum * m + move
+        p -= lr * m
 
 
 def sample_order(seed, epoch, n):

@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import build
 import numpy as np
 import pytest
 from scipy import sparse
@@ -73,6 +74,21 @@ def test_every_batch_of_every_optimizer(tmp_path, backend_name, dtype, optimizer
         assert everything(trainer) == everything(whole)
         assert rest.loss == history.loss[done // 6 :]
         assert (trainer.seed, trainer.optimizer, trainer.batch_size) == (whole.seed, optimizer, BATCH)
+
+
+@pytest.mark.parametrize("name", build.OPTIMIZERS)
+def test_what_each_rule_keeps(tmp_path, name):
+    """Up to three slots, what these start at, and scalars; and activations with parameters, as text in the file."""
+    hidden = ["leaky_relu(0.2)", "elu(0.5)", "gelu"]
+    optimizer, layers = build.OPTIMIZERS[name], [X.shape[1], 4, 3, 4, Y.shape[1]]
+    whole = Trainer(layers, hidden=hidden, loss="mse", backend="numpy", optimizer=optimizer, batch_size=BATCH, seed=1)
+    keep = Recording(tmp_path / "run", every_seconds=0)
+    whole.fit(X, Y, epochs=2, callbacks=[keep])
+    for content in keep.files[::5]:
+        trainer, _ = resume(tmp_path / "cut", content, "numpy", (X, Y), 2)
+        assert everything(trainer) == everything(whole)
+        assert (trainer.optimizer, trainer.network) == (optimizer, whole.network)
+    assert trainer.network.hidden == tuple(hidden)
 
 
 def everywhere(tmp_path, backend_name, inputs, arguments, fit):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from build import OPTIMIZERS, PAIRS, build
+from build import BRIEF, OPTIMIZERS, assert_trains_as_oracle, build
 from rounding import bounds
 
 from briskmlp import Trainer
@@ -27,15 +27,6 @@ def clipped_case(**arguments):
     return replace(case, plan=case.plan._replace(clip_norm=0.8 * float(min(norms))))
 
 
-def assert_trains_as_oracle(case, backend, rates):
-    params, _, losses = case.train(backend, rates)
-    expected, expected_losses = case.oracle_train(rates)
-    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
-    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
-    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
-    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_follows_the_oracle(backend, name):
     case = clipped_case(optimizer=OPTIMIZERS[name], seed=list(OPTIMIZERS).index(name))
@@ -44,10 +35,9 @@ def test_training_follows_the_oracle(backend, name):
     assert np.abs(case.oracle_train(RATES)[0] - without.oracle_train(RATES)[0]).max() > 1e-5  # some were clipped
 
 
-@pytest.mark.parametrize("bias", ["neuron", "layer", "none"])
-@pytest.mark.parametrize(("loss", "output"), PAIRS, ids=str)
-def test_every_loss_and_bias(backend, dtype, loss, output, bias):
-    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden="leaky_relu", weighted=True)
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias"), BRIEF, ids=str)
+def test_every_activation_and_loss(backend, dtype, loss, output, hidden, bias):
+    case = clipped_case(loss=loss, output=output, bias=bias, dtype=dtype, hidden=hidden, weighted=True)
     assert_trains_as_oracle(case, backend, RATES)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import scipy.sparse
-from build import OPTIMIZERS, build
+from build import OPTIMIZERS, TEXTS, assert_trains_as_oracle, build
 from rounding import bounds
 from tasks import BACKENDS, data, described, everything, make
 
@@ -18,15 +18,6 @@ from briskmlp.optimizers import SGD
 from briskmlp.storage import configuration
 
 WIDTHS = (1, 15, 16, 17, 33, 130)  # around a block of 16 units, and a cache line of the narrowest numbers
-
-
-def assert_trains_as_oracle(case, backend, rates):
-    params, _, losses = case.train(backend, rates)
-    expected, expected_losses = case.oracle_train(rates)
-    # float32: 50 steps move weights of order 1 by rates below 0.1; what each rounds is some 100 u
-    tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
-    assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
-    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
 
 
 # --- which units are dropped -----------------------------------------------------------------------------------------
@@ -118,6 +109,20 @@ def dropped_case(name, **arguments):
 def test_training_follows_the_oracle(backend, name, optimizer):
     case = dropped_case(name, optimizer=OPTIMIZERS[optimizer])
     assert_trains_as_oracle(case, backend, [case.optimizer.learning_rate * rate for rate in (0.3, 0.2, 0.3, 0.1, 0.2)])
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_activation_knows_what_is_dropped_by_its_mask(backend, dtype, text):
+    """Of Z = 0 and -200 some activations are 0, or -0, themselves: these units still move, and dropped ones do not."""
+    case = build([3, 6, 33, 2], hidden=["tanh", text], dtype=dtype, n=16, batch_size=16, dropout=(0.0, 0.5))
+    case.needs(backend)
+    case.network.weights(case.params)[1][:] = [[-0.0], [0.0]] * 3
+    case.network.biases(case.params)[1][:] = np.resize([0.0, -0.0, -200.0, 0.5], 33)
+    expected, found = case.oracle_train([1.0])[0] - case.params, case.train(backend, [1.0])[0] - case.params
+    # sums of 16 products; a bias of -200 keeps eps · 200 of what it moves by, and makes A and its errors as large
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=100 * np.finfo(dtype).eps * max(200, np.abs(expected).max())
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -29,7 +29,8 @@ Z = np.array([-3.0, -1.5, -1.0, -0.5, 0.25, 1.0, 1.25, 2.0, 8.0])  # exact in bo
 
 @pytest.mark.parametrize("slope", [0.01, 0.25])
 def test_leaky_relu_has_the_plans_slope(backend, dtype, slope):
-    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, slope=slope, n=30)
+    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, n=30)
+    case.plan.activation_parameters[:, 0] = slope
     (W1, W2), (b1, b2) = case.tensors(case.params)
 
     def f(values):
@@ -141,6 +142,17 @@ def test_poisson_of_a_count_of_0_and_of_a_rate_near_0(backend, dtype):
     assert losses[1] == pytest.approx(79, rel=4 * float(np.finfo(dtype).eps))
     assert losses[2] == pytest.approx(0, abs=1e-30)
     np.testing.assert_allclose(delta, [0, -1, 0], rtol=float(np.finfo(dtype).eps), atol=1e-30)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_poisson_of_softplus_near_0(backend, dtype, beta):
+    """log A is βz - log β, and f'/A is β, also where A is subnormal or 0; E = A - Y + Y log(Y / A)."""
+    z, Y = np.array([-30.0, -95.0, -500.0, -500.0, -1e4]), np.array([2.0, 1.0, 3.0, 0.0, 1.0])
+    case = single(f"softplus({beta}, 20.0)", "poisson", dtype, z, Y).needs(backend)
+    losses, delta = each(case, backend)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(losses, -Y + xlogy(Y, Y) - Y * (beta * z - math.log(beta)), rtol=4 * eps, atol=1e-12)
+    np.testing.assert_allclose(delta, -beta * Y, rtol=64 * eps, atol=1e-12)
 
 
 def test_a_rate_that_overflows_is_divergence(backend, dtype):

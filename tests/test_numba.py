@@ -278,7 +278,7 @@ def test_drop_and_its_slope(dtype, rate):
         np.testing.assert_allclose(got, A * M, rtol=2 * eps, atol=0)  # the factor is rounded, and the product
         np.testing.assert_array_equal((got == 0) & np.signbit(got), M == 0)  # -0 is what was dropped, and nothing else
         slopes(getattr(plan, name), oracle.LEAK, buffer, m * n, 0, m * n, 1 - layer["dropped"][0] / 65536)
-        expected = dA.astype(float) * M * slope(A.astype(float))
+        expected = dA.astype(float) * M * slope(Z, A.astype(float))
         # f' of an A that went to A·M and back, two roundings, and four more; f' and its derivative are at most 2
         np.testing.assert_allclose(
             buffer[m * n : 2 * m * n].reshape(m, n), expected, rtol=0, atol=8 * eps * np.abs(dA * M).max()

@@ -6,8 +6,12 @@ import pickle
 
 import numpy as np
 import pytest
+from build import OPTIMIZERS as TORCH
+from build import build
 
-from briskmlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, RMSprop
+from briskmlp.backends import numpy as backend
+from briskmlp.operations.rules import BY_CODE, hyperparameters_of
+from briskmlp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.schedules import StepDecay
 
 REFUSED = [
@@ -25,6 +29,17 @@ REFUSED = [
     (AdamW, {"weight_decay": float("inf")}, ValueError, "weight_decay is inf"),
     (RMSprop, {"alpha": 1}, ValueError, "alpha is 1, but must be >= 0 and < 1"),
     (RMSprop, {"epsilon": None}, TypeError, "epsilon must be a number, got None"),
+    (RMSprop, {"momentum": 1}, ValueError, "momentum is 1, but must be >= 0 and < 1"),
+    (RMSprop, {"centered": 1}, TypeError, "centered must be True or False, got 1"),
+    (SGD, {"dampening": -0.1}, ValueError, "dampening is -0.1, but must be >= 0"),
+    (SGD, {"momentum": 0.5, "nesterov": True, "dampening": 0.1}, ValueError, "nesterov=True needs dampening 0, got"),
+    (Adam, {"amsgrad": 0}, TypeError, "amsgrad must be True or False, got 0"),
+    (NAdam, {"momentum_decay": -1}, ValueError, "momentum_decay is -1, but must be >= 0"),
+    (NAdam, {"decoupled_weight_decay": None}, TypeError, "decoupled_weight_decay must be True or False, got None"),
+    (RAdam, {"beta2": 1}, ValueError, "beta2 is 1, but must be >= 0 and < 1"),
+    (Adagrad, {"lr_decay": -1}, ValueError, "lr_decay is -1, but must be >= 0"),
+    (Adagrad, {"initial_accumulator_value": "x"}, TypeError, "initial_accumulator_value must be a number, got 'x'"),
+    (Adadelta, {"rho": 1}, ValueError, "rho is 1, but must be >= 0 and < 1"),
 ]
 
 
@@ -35,7 +50,9 @@ def test_bad_hyperparameters_are_refused_by_name(cls, arguments, error, message)
 
 
 @pytest.mark.parametrize(("optimizer", "n_slots"), [
-    (SGD(0.1), 0), (SGD(0.1, momentum=0.9), 1), (Adam(), 2), (AdamW(), 2), (RMSprop(), 1),
+    (SGD(0.1), 0), (SGD(0.1, momentum=0.9), 1), (Adam(), 2), (AdamW(), 2), (RMSprop(), 1), (Adam(amsgrad=True), 3),
+    (NAdam(), 2), (RAdam(), 2), (Adamax(), 2), (Adagrad(), 1), (Adadelta(), 2), (RMSprop(momentum=0.9), 2),
+    (RMSprop(centered=True), 2), (RMSprop(centered=True, momentum=0.9), 3),
 ])  # fmt: skip
 def test_state_per_parameter(optimizer, n_slots):
     assert optimizer.n_slots == n_slots
@@ -59,15 +76,65 @@ def test_they_are_values(cls):
         optimizer.learning_rate = 1.0
 
 
+@pytest.mark.parametrize("cls", OPTIMIZERS.values())
+def test_those_of_older_pickles_have_the_defaults_of_what_they_lack(cls):
+    """Python restores what was there; the rest are attributes of the class."""
+    optimizer = object.__new__(cls)
+    vars(optimizer).update(learning_rate=0.5)
+    assert optimizer == cls(0.5)
+
+
+REFUSED_HERE = {"maximize", "foreach", "differentiable", "fused", "capturable"}
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("cls", [Adam, AdamW, RMSprop])
-def test_defaults_are_pytorchs(cls):
+@pytest.mark.parametrize("cls", OPTIMIZERS.values())
+def test_hyperparameters_and_defaults_are_pytorchs(cls):
+    """All of PyTorch's but those of its own machinery; SGD's learning rate is ours."""
     optim = pytest.importorskip("torch.optim")
-    theirs = {name: p.default for name, p in inspect.signature(getattr(optim, cls.__name__)).parameters.items()}
-    ours = cls()
-    pairs = {"learning_rate": "lr", "epsilon": "eps", "weight_decay": "weight_decay", "alpha": "alpha"}
-    for name, their_name in pairs.items():
-        if hasattr(ours, name):
-            assert getattr(ours, name) == theirs[their_name]
-    if hasattr(ours, "beta1"):
-        assert (ours.beta1, ours.beta2) == theirs["betas"]
+    signature = inspect.signature(getattr(optim, cls.__name__)).parameters
+    theirs = {name: p.default for name, p in signature.items() if name not in REFUSED_HERE | {"params"}}
+    if cls.__name__ in ("Adam", "AdamW"):
+        theirs.pop("decoupled_weight_decay", None)  # is what tells them apart
+    theirs["lr"] = 0.1 if cls is SGD else theirs["lr"]
+    assert cls(**hyperparameters_of(cls, theirs)) == cls()
+    names = {"lr": ["learning_rate"], "betas": ["beta1", "beta2"], "eps": ["epsilon"]}
+    expected = [ours for name in theirs for ours in names.get(name, [name])]
+    assert sorted(field.name for field in dataclasses.fields(cls)) == sorted(expected)
+
+
+@pytest.fixture
+def torch_float64():
+    """PyTorch with float64 for what has no dtype of its own, such as NAdam's mu_product."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", TORCH)
+def test_trajectories_are_pytorchs(torch_float64, name):
+    """50 steps in float64, some gradients 0, with a rate for each step; and the same state after them."""
+    torch = torch_float64
+    optimizer = TORCH[name]
+    case = build([3, 4, 2], optimizer=optimizer)
+    params, state = case.params.copy(), case.state()
+    options = {{"learning_rate": "lr", "epsilon": "eps"}.get(key, key): value for key, value in vars(optimizer).items()}
+    if "beta1" in options:
+        options["betas"] = options.pop("beta1"), options.pop("beta2")
+    tensor = torch.tensor(params, requires_grad=True)
+    theirs = getattr(torch.optim, type(optimizer).__name__)([tensor], foreach=False, **options)
+    rng, scalars = np.random.default_rng(0), np.array(BY_CODE[case.plan.rule].initial_scalars)
+    for step in range(1, 51):
+        grad = rng.normal(size=params.size) * rng.choice([0.0, 1e-3, 1.0, 10.0], size=params.size)
+        rate = optimizer.learning_rate * (1 + step % 3)
+        backend.update(case.plan, params, grad, state, step, rate, scalars)
+        tensor.grad, theirs.param_groups[0]["lr"] = torch.tensor(grad), rate
+        theirs.step()
+    np.testing.assert_allclose(params, tensor.detach().numpy(), rtol=1e-10, atol=1e-12)
+    kept = theirs.state[tensor]
+    row = BY_CODE[case.plan.rule]
+    for slot, slot_name in zip(state, row.slots, strict=True):
+        np.testing.assert_allclose(slot, kept[slot_name].numpy(), rtol=1e-10, atol=1e-12)
+    assert scalars.tolist() == pytest.approx([kept[scalar_name].item() for scalar_name in row.scalars], rel=1e-10)

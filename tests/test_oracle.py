@@ -12,10 +12,15 @@ import numpy as np
 import oracle
 import pytest
 
-HIDDEN = ["sigmoid", "tanh", "relu", "identity", "leaky_relu"]
+HIDDEN = [name for name in oracle.ACTIVATION if name not in ("softmax", "exp")]
+HIDDEN += ["leaky_relu(0.3)", "elu(0.5)", "celu(0.5)", "softplus(2.0, 30.0)", "hardtanh(-0.5, 2.0)"]
 PAIRS = [("cross_entropy", "softmax"), ("cross_entropy", "sigmoid"), ("mse", "softmax"), ("poisson", "exp")]
+PAIRS += [("poisson", "softplus"), ("poisson", "softplus(2.0, 30.0)")]
 PAIRS += [(loss, name) for loss in ("mse", "absolute_error", "huber") for name in HIDDEN]
 BIAS_SIZE = {"neuron": lambda n_out: n_out, "layer": lambda n_out: 1, "none": lambda n_out: 0}
+CASES = [  # each pair with each kind of bias, and with ever another hidden activation
+    (*pair, HIDDEN[(i + 7 * j) % len(HIDDEN)], bias) for j, bias in enumerate(BIAS_SIZE) for i, pair in enumerate(PAIRS)
+]
 
 
 def network(sizes, bias="neuron", seed=0):
@@ -121,6 +126,10 @@ def test_losses_of_one_number_by_hand():
     assert E("poisson", "exp", 0.0, 0.0) == 1
     assert E("poisson", "exp", math.log(2), 3.0) == pytest.approx(2 - 3 + 3 * math.log(3 / 2), rel=1e-14)
     assert E("poisson", "exp", math.log(3), 3.0) == pytest.approx(0, abs=1e-15)
+    assert E("poisson", "softplus", 0.0, 0.0) == pytest.approx(math.log(2), rel=1e-14)
+    assert E("poisson", "softplus", math.log(math.e**3 - 1), 3.0) == pytest.approx(0, abs=1e-15)
+    assert E("poisson", "softplus", -800.0, 1.0) == 799  # A underflows, its logarithm does not
+    assert E("poisson", "softplus(2.0, 20.0)", -800.0, 1.0) == pytest.approx(1600 + math.log(2) - 1, rel=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +192,7 @@ def test_textbook_network():
 
 
 # ---- gradient --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("bias", BIAS_SIZE)
-@pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(("loss", "output"), PAIRS)
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias"), CASES)
 def test_gradient_equals_central_differences(loss, output, hidden, bias):
     weights, biases = network([3, 4, 3, 2], bias)
     X, Y, weight = data(5, 3, 2, output)
@@ -475,7 +482,9 @@ def torch_on_one_thread():
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)  # of NAdam's mu_product, too
     yield torch
+    torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads)
 
 
@@ -483,14 +492,39 @@ def torch_parameters(torch, weights, biases):
     return [torch.tensor(p, dtype=torch.float64, requires_grad=True) for p in (*weights, *biases)]
 
 
+def torch_function(torch, text):
+    """PyTorch's function of the text of an activation."""
+    functional, (name, _, inside) = torch.nn.functional, text.partition("(")
+    special = {
+        "identity": lambda z: z, "softmax": lambda z: torch.softmax(z, dim=1), "exp": torch.exp,
+        "log_sigmoid": functional.logsigmoid, "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
+    }  # fmt: skip
+    parameters = [float(number) for number in inside.rstrip(")").split(",")] if inside else []
+    return lambda z: special.get(name, getattr(functional, name, None))(z, *parameters)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("text", [*HIDDEN, "exp"])
+def test_activations_and_slopes_are_torchs(torch, text):
+    """At kinks and thresholds as well, near them, and far out, where both tails keep their relative precision."""
+    near = np.array([-6, -3, -1, -0.5, -0.0, 0, 1, 2, 3, 6, 10, 15, 20])
+    Z = np.concatenate([near, near - 1e-9, near + 1e-9, np.linspace(-12, 12, 101), [-200, -30, 30, 200]])
+    tensor = torch.tensor(Z, requires_grad=True)
+    A = torch_function(torch, text)(tensor)
+    A.sum().backward()
+    found = oracle.activate(text, Z)
+    # PyTorch's gelu and mish lose relative precision below 0: what they round is of size |z|
+    np.testing.assert_allclose(found, A.detach().numpy(), rtol=1e-13, atol=1e-14)
+    expected = tensor.grad.numpy()
+    np.testing.assert_allclose(oracle.slope(text, Z, found) * 1.0, expected, rtol=1e-12, atol=1e-14)
+
+
 def torch_loss(torch, parameters, activations, loss, X, Y, weight):
     """Σ weight_i E_i / Σ weight from PyTorch's own layers and losses."""
-    functions = {"identity": lambda z: z, "softmax": lambda z: torch.softmax(z, dim=1)}
-    functions["leaky_relu"] = torch.nn.functional.leaky_relu
     functional, a, n_layers = torch.nn.functional, torch.tensor(X), len(activations)
     for W, b, name in zip(parameters[:n_layers], parameters[n_layers:], activations, strict=True):
         z = a @ W + b if len(b) else a @ W
-        a = functions.get(name, getattr(torch, name, None))(z)
+        a = torch_function(torch, name)(z)
     Y, weight = torch.tensor(Y), torch.tensor(weight)
     losses = {"mse": functional.mse_loss, "absolute_error": functional.l1_loss, "huber": functional.huber_loss}
     if loss in losses:
@@ -506,10 +540,11 @@ def torch_loss(torch, parameters, activations, loss, X, Y, weight):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("bias", BIAS_SIZE)
-@pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(("loss", "output", "labels"), [(*pair, False) for pair in PAIRS] + [(*PAIRS[0], True)])
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias"), CASES)
 def test_loss_and_gradient_equal_autograd(torch, loss, output, labels, hidden, bias):
+    if labels and (loss, output) != PAIRS[0]:
+        return
     weights, biases = network([5, 7, 4, 3], bias)
     X, Y, weight = data(11, 5, 3, output)
     Y = Y.argmax(axis=1) if labels else Y
@@ -538,6 +573,24 @@ OPTIMIZERS = [
     ("AdamW", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
     ("RMSprop", {}),
     ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
+    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "momentum": 0.7}),
+    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "centered": True}),
+    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "centered": True, "momentum": 0.7}),
+    ("SGD", {"momentum": 0.9, "dampening": 0.3}),
+    ("Adam", {"betas": (0.7, 0.6), "amsgrad": True}),
+    ("NAdam", {}),
+    ("NAdam", {"betas": (0.7, 0.9), "eps": 1e-3, "momentum_decay": 0.1, "weight_decay": 0.1}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {}),
+    ("RAdam", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    ("RAdam", {"betas": (0.7, 0.6)}),
+    ("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Adamax", {}),
+    ("Adamax", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3, "weight_decay": 0.1}),
+    ("Adadelta", {}),
+    ("Adadelta", {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
 ]
 
 
@@ -571,7 +624,7 @@ def test_training_equals_torch(torch, name, options):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("name", sorted({name for name, _ in OPTIMIZERS}))
 def test_defaults_are_torch_s(torch, name):
     defaults = getattr(torch.optim, name)([torch.zeros(1)]).defaults
     ours = {{"learning_rate": "lr"}.get(key, key): value for key, value in vars(getattr(oracle, name)()).items()}

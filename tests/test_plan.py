@@ -4,11 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from build import OPTIMIZERS
 
 from briskmlp import plan as p
-from briskmlp.losses import OUTPUTS, check_loss, default_output, target_rules
-from briskmlp.network import ACTIVATIONS, BIASES, Network
-from briskmlp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from briskmlp.losses import check_loss, default_output, target_rules
+from briskmlp.network import BIASES, Network
+from briskmlp.operations.activations import ACTIVATIONS
+from briskmlp.operations.losses import LOSSES
+from briskmlp.operations.rules import RULES, SGD, Optimizer
 
 
 def lower(network=None, **changes):
@@ -22,27 +25,54 @@ def test_layers_and_offsets(bias):
     plan = lower(network)
     flat = np.arange(network.n_parameters)
     for l, (W, b) in enumerate(zip(network.weights(flat), network.biases(flat), strict=True)):
-        assert plan.weight_offsets[l] == W[0, 0]
-        assert plan.bias_offsets[l] == W[-1, -1] + 1 == (b[0] if b.size else W[-1, -1] + 1)
+        assert plan.offsets[2 * l] == W[0, 0]
+        assert plan.offsets[2 * l + 1] == W[-1, -1] + 1 == (b[0] if b.size else W[-1, -1] + 1)
+        assert plan.sizes[2 * l : 2 * l + 2].tolist() == [W.size, b.size]
     assert plan.layers.tolist() == [3, 4, 2]
-    assert [ACTIVATIONS[i] for i in plan.activations] == ["relu", "identity"]
+    assert [list(ACTIVATIONS)[i] for i in plan.activations] == ["relu", "identity"]
     assert BIASES[plan.bias] == bias
     assert plan.n_parameters == network.n_parameters
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), [
-    (SGD(0.1, weight_decay=0.5), {"rule": p.RULE_SGD, "n_slots": 0, "decoupled": 0, "decay": 0.5}),
-    (SGD(0.1, momentum=0.9), {"rule": p.RULE_MOMENTUM, "n_slots": 1, "momentum": 0.9, "nesterov": 0}),
-    (SGD(0.1, momentum=0.9, nesterov=True), {"rule": p.RULE_MOMENTUM, "nesterov": 1}),
-    (Adam(beta1=0.5, beta2=0.6, epsilon=1e-3),
-     {"rule": p.RULE_ADAM, "n_slots": 2, "beta1": 0.5, "beta2": 0.6, "epsilon": 1e-3, "decoupled": 0, "decay": 0}),
-    (AdamW(), {"rule": p.RULE_ADAM, "decoupled": 1, "decay": 0.01}),
-    (RMSprop(alpha=0.7), {"rule": p.RULE_RMSPROP, "n_slots": 1, "beta2": 0.7}),
-])  # fmt: skip
-def test_rules(optimizer, expected):
+# name: code, slots, hyperparameters of the optimizers in build.py that are it
+ADAMS = "beta1", "beta2", "epsilon"
+EXPECTED = {
+    "sgd": (0, (), ()),
+    "momentum": (1, ("momentum_buffer",), ("momentum", "dampening", "nesterov")),
+    "velocity": (2, ("velocity",), ("momentum", "nesterov")),
+    "adam": (3, ("exp_avg", "exp_avg_sq"), (*ADAMS, "epsilon_hat")),
+    "amsgrad": (4, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), ADAMS),
+    "nadam": (5, ("exp_avg", "exp_avg_sq"), (*ADAMS, "momentum_decay")),
+    "radam": (6, ("exp_avg", "exp_avg_sq"), ADAMS),
+    "adamax": (7, ("exp_avg", "exp_inf"), ADAMS),
+    "adagrad": (8, ("sum",), ("lr_decay", "epsilon", "initial_accumulator_value")),
+    "adadelta": (9, ("square_avg", "acc_delta"), ("rho", "epsilon")),
+    "rmsprop": (10, ("square_avg",), ("alpha", "epsilon")),
+    "rmsprop_momentum": (11, ("square_avg", "momentum_buffer"), ("alpha", "epsilon", "momentum")),
+    "rmsprop_centered": (12, ("square_avg", "grad_avg"), ("alpha", "epsilon")),
+    "rmsprop_centered_momentum": (
+        13, ("square_avg", "momentum_buffer", "grad_avg"), ("alpha", "epsilon", "momentum"),
+    ),
+}  # fmt: skip
+
+
+def test_rules_are_those_of_the_kernels():
+    assert {row.name: (code, row.slots, row.hyper) for code, row in enumerate(RULES.values())} == EXPECTED
+    assert [(name, row.scalars) for name, row in RULES.items() if row.scalars] == [("nadam", ("mu_product",))]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_an_optimizer_is_lowered_with_its_hyperparameters(optimizer):
     plan = lower(optimizer=optimizer)
-    for name, value in expected.items():
-        assert np.unique(getattr(plan, name)).tolist() == [value], name
+    row = list(RULES.values())[plan.rule]
+    assert (plan.n_slots, plan.n_scalars) == (len(row.slots), len(row.scalars))
+    assert optimizer.n_slots == plan.n_slots
+    assert plan.hyper.tolist() == [
+        *(float(getattr(optimizer, name, 0)) for name in row.hyper),
+        *[0] * (8 - len(row.hyper)),
+    ]
+    assert plan.decay.tolist() == [optimizer.weight_decay] * 4
+    assert plan.decoupled == (type(optimizer).__name__ == "AdamW" or getattr(optimizer, "decoupled_weight_decay", 0))
 
 
 def test_l2_is_for_weights_alone_and_can_be_left_out():
@@ -64,8 +94,14 @@ def test_places_for_what_is_to_come_are_neutral():
     assert (plan.loss_scale, plan.clip_norm, plan.precision) == (1.0, np.inf, 0)
     assert plan.rate_scale.tolist() == [1.0] * 4
     assert plan.dropout.tolist() == [0.0] * 2
-    assert (plan.report_scale, plan.report_rows, plan.lr_in_velocity, plan.epsilon_hat) == (1.0, 0, 0, 0)
-    assert (plan.slope, plan.huber) == (0.01, 1.0)  # PyTorch's defaults
+    assert (plan.report_scale, plan.report_rows, plan.n_statistics) == (1.0, 0, 0)
+    assert plan.huber == 1.0  # PyTorch's default
+    assert plan.trained.tolist() == [1] * 4
+
+
+def test_parameters_of_activations():
+    plan = lower(Network([3, 4, 4, 2], ["leaky_relu", "tanh"], "hardtanh(-2, 0.5)"))
+    assert plan.activation_parameters.tolist() == [[0.01, 0], [0, 0], [-2, 0.5]]
 
 
 def test_dropout_and_clipping():
@@ -77,16 +113,18 @@ def test_dropout_and_clipping():
 
 
 def test_numbers_of_activations_and_losses_are_those_of_the_kernels():
-    for number, name in enumerate(("sigmoid", "tanh", "relu", "identity", "softmax", "leaky_relu", "exp")):
-        assert ACTIVATIONS[number] == name
-        assert getattr(p, name.upper()) == number
-    for number, name in enumerate(("mse", "cross_entropy", "poisson", "absolute_error", "huber")):
-        assert list(OUTPUTS)[number] == name
-        assert getattr(p, name.upper()) == number
+    names = (
+        "sigmoid tanh relu identity softmax leaky_relu exp elu selu celu softplus softsign hardtanh relu6 log_sigmoid"
+    )
+    assert list(ACTIVATIONS) == [*names.split(), "gelu", "gelu_tanh", "silu", "mish", "hardswish"]
+    assert [name for name, row in ACTIVATIONS.items() if row.saves == "slope"] == list(ACTIVATIONS)[15:]
+    assert list(LOSSES) == ["mse", "cross_entropy", "poisson", "absolute_error", "huber"]
 
 
 def test_an_optimizer_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match="optimizer must be one of briskmlp's SGD, Adam, AdamW, RMSprop, got"):
+    with pytest.raises(
+        TypeError, match=r"optimizer must be one of briskmlp's SGD, Adadelta, Adagrad, .*, RMSprop, got"
+    ):
         lower(optimizer=Optimizer(0.1))
 
 
@@ -94,11 +132,13 @@ def test_an_optimizer_of_another_kind_is_refused():
 
 
 def test_pairs_that_have_no_gradient_are_refused_with_those_that_have():
-    for loss, outputs in OUTPUTS.items():
+    any_hidden = set(ACTIVATIONS) - {"softmax", "exp"}
+    valid = {"mse": any_hidden | {"softmax"}, "cross_entropy": {"softmax", "sigmoid"}, "poisson": {"exp", "softplus"}}
+    for loss in LOSSES:
         for output in ACTIVATIONS:
-            if output in outputs:
+            if output in valid.get(loss, any_hidden):
                 check_loss(loss, output)
-                assert lower(Network([3, 2], output=output), loss=loss).loss == list(OUTPUTS).index(loss)
+                assert lower(Network([3, 2], output=output), loss=loss).loss == list(LOSSES).index(loss)
             else:
                 with pytest.raises(ValueError, match=re.escape(f"{output!r}; the valid pairs are: mse with sigmoid")):
                     lower(Network([3, 2], output=output), loss=loss)

@@ -10,7 +10,7 @@ import numpy as np
 from briskmlp._messages import check_choice, describe_bytes
 from briskmlp.operations import FloatArray as FloatArray  # noqa: PLC0414 - its users' path
 from briskmlp.operations import activations
-from briskmlp.operations.activations import HIDDEN, Parametrised, check_activation
+from briskmlp.operations.activations import HIDDEN, ActivationLike, check_activation
 from briskmlp.operations.layers import BIASES, LAYERS, Tensor
 
 ACTIVATIONS = tuple(activations.ACTIVATIONS)
@@ -63,13 +63,13 @@ class Network:
     def __init__(
         self,
         layers: Sequence[int],
-        hidden: str | Parametrised | Sequence[str | Parametrised] = "sigmoid",
-        output: str | Parametrised = "sigmoid",
+        hidden: ActivationLike | Sequence[ActivationLike] = "sigmoid",
+        output: ActivationLike = "sigmoid",
         bias: str = "neuron",
     ) -> None:
         widths = _check_layers(layers)
         n_hidden = len(widths) - 2
-        if isinstance(hidden, (str, Parametrised)):
+        if isinstance(hidden, ActivationLike):
             hidden = [check_activation("hidden", hidden, HIDDEN)] * n_hidden
         elif not isinstance(hidden, Sequence):
             raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")

@@ -23,6 +23,7 @@ from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.losses import check_loss, default_output, target_rules
 from briskmlp.metrics import check_metrics
 from briskmlp.network import MAX_SIZE, FloatArray, Network
+from briskmlp.operations.activations import ActivationLike
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.profiling import Profile
@@ -147,8 +148,8 @@ class Trainer:
         self,
         layers: Sequence[int],
         *,
-        hidden: str | Sequence[str] = "sigmoid",
-        output: str | None = None,
+        hidden: ActivationLike | Sequence[ActivationLike] = "sigmoid",
+        output: ActivationLike | None = None,
         loss: str = "mse",
         optimizer: Optimizer = SGD(0.1),  # noqa: B008 - frozen
         batch_size: int | None = 32,
@@ -166,7 +167,7 @@ class Trainer:
     ) -> None:
         if output is None:
             drawn = Network(layers, hidden)  # checks both
-            last_hidden = hidden if isinstance(hidden, str) else (drawn.hidden or ("sigmoid",))[-1]
+            last_hidden = hidden if isinstance(hidden, ActivationLike) else (drawn.hidden or ("sigmoid",))[-1]
             output = default_output(loss, last_hidden, drawn.n_out)
         self.network = Network(layers, hidden, output, bias)
         check_loss(loss, self.network.output)

@@ -42,6 +42,9 @@ class Parametrised:
         return f"{self.activation}({', '.join(repr(float(value)) for value in values)})"
 
 
+ActivationLike = str | Parametrised  # a name, such an object, or its text
+
+
 @dataclass(frozen=True)
 class LeakyReLU(Parametrised):
     """z above 0, and ``negative_slope * z`` below.
@@ -223,6 +226,7 @@ def _gelu_tanh_argument(Z: FloatArray) -> FloatArray:
 
 
 def _gelu_tanh_slope(Z: FloatArray) -> FloatArray:
+    Z = np.clip(Z, -50, 50)  # beyond, f' is 0 or 1, and z² might overflow
     x = _gelu_tanh_argument(Z)
     s = _sigmoid(x)
     return np.asarray(s + Z * s * _sigmoid(-x) * (2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * Z * Z)))
@@ -416,6 +420,7 @@ _ROWS = (
 
 ACTIVATIONS = {row.name: row for row in _ROWS}
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+BY_CODE = _ROWS
 HIDDEN = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 MAX_PARAMETERS = 2  # that a layer's row in a Plan has room for
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from briskmlp._messages import check_choice
 from briskmlp.operations import FloatArray, Floats
-from briskmlp.operations.activations import HIDDEN, Choice, chosen
+from briskmlp.operations.activations import HIDDEN, ActivationLike, Choice, chosen
 
 HUBER_THRESHOLD = 1.0  # PyTorch's default
 
@@ -126,12 +126,14 @@ class Loss:
     name: str
     formula: str  # of one example
     outputs: tuple[str, ...]  # the activations that it can be trained with
-    default: Callable[[str, int], str]  # the output that None stands for, from the last hidden activation and n_out
+    default: Callable[
+        [ActivationLike, int], ActivationLike
+    ]  # the output that None stands for, from the last hidden activation and n_out
     targets: str | None = None  # None: any finite numbers; "counts": 0 or more; "probabilities": in [0, 1], or labels
     reference: Reference
 
 
-def _as_hidden(hidden: str, n_out: int) -> str:
+def _as_hidden(hidden: ActivationLike, n_out: int) -> ActivationLike:
     return hidden
 
 
@@ -160,10 +162,11 @@ _ROWS = (
 
 LOSSES = {row.name: row for row in _ROWS}
 CODES = {name: code for code, name in enumerate(LOSSES)}
+BY_CODE = _ROWS
 PAIRS = tuple((loss.name, output) for loss in _ROWS for output in loss.outputs)
 
 
-def default_output(loss: str, hidden: str, n_out: int) -> str:
+def default_output(loss: str, hidden: ActivationLike, n_out: int) -> ActivationLike:
     """Return the output activation that ``output=None`` stands for.
 
     mse, absolute_error and huber: as the hidden layers; poisson: exp; cross_entropy: softmax for two or more outputs,

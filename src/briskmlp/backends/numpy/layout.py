@@ -5,10 +5,12 @@ Also which floating-point warnings are none of NumPy's business.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from briskmlp.network import FloatArray
-from briskmlp.operations.activations import ACTIVATIONS, Choice
+from briskmlp.operations.activations import BY_CODE, Choice
 from briskmlp.plan import Plan
 
 quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss reports what is not finite
@@ -28,6 +30,11 @@ def tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[FloatA
 
 def choices(plan: Plan) -> list[Choice]:
     """Return the activation of each layer."""
-    rows = [list(ACTIVATIONS.values())[code] for code in plan.activations]
-    values = plan.activation_parameters.tolist()
+    return _choices(plan.activations.tobytes(), plan.activation_parameters.tobytes())
+
+
+@lru_cache
+def _choices(codes: bytes, parameters: bytes) -> list[Choice]:
+    rows = [BY_CODE[code] for code in np.frombuffer(codes, np.int64)]
+    values = np.frombuffer(parameters).reshape(len(rows), -1).tolist()
     return [Choice(row, tuple(each[: len(row.parameters)])) for row, each in zip(rows, values, strict=True)]

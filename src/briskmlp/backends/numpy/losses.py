@@ -9,7 +9,7 @@ import numpy as np
 from briskmlp.backends.numpy.forward import Forward
 from briskmlp.backends.numpy.layout import choices
 from briskmlp.network import FloatArray
-from briskmlp.operations.losses import LOSSES, Output
+from briskmlp.operations.losses import BY_CODE, Output
 from briskmlp.plan import Plan
 
 
@@ -17,7 +17,7 @@ def loss_and_delta(plan: Plan, forward: Forward, Y: Any, weight: FloatArray | No
     """Return Σ w·E and its gradient with respect to the last Z, both un-normalised."""
     A, saved = forward.A[-1], forward.saved(len(plan.activations))
     output = Output(choices(plan)[-1], forward.Z, A, saved, plan.huber, plan.clip_probability)
-    losses, delta = list(LOSSES.values())[plan.loss].reference(output, Y)
+    losses, delta = BY_CODE[plan.loss].reference(output, Y)
     if weight is not None:
         losses, delta = losses * weight, delta * weight[:, None]
     return plan.loss_scale * float(losses.sum()), np.asarray(plan.loss_scale * delta, dtype=A.dtype)
