@@ -336,7 +336,7 @@ static void check_position(struct call* call, const int64_t* counts, int64_t max
     }
 }
 
-/* train(work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses)
+/* train(work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses, scalars)
  *     -> None | (epoch, batch, whether it was the weights that are not finite) */
 static PyObject* train(PyObject* self, PyObject* args) {
     (void)self;
@@ -381,7 +381,7 @@ static PyObject* train(PyObject* self, PyObject* args) {
     return finish(&call, Py_BuildValue("(LLO)", (long long)where[0], (long long)where[1], weights));
 }
 
-/* update(plan, dtype_size, isa, params, grad, state, step, rate) */
+/* update(plan, dtype_size, isa, params, grad, state, step, rate, scalars) */
 static PyObject* update(PyObject* self, PyObject* args) {
     (void)self;
     PyObject *object, *params, *grad, *state, *scalars = Py_None;
@@ -522,10 +522,12 @@ static PyMethodDef methods[] = {
     {"gradient", gradient, METH_VARARGS,
      "gradient($module, work, l2, params, X, Y, weight, rows, scale, grad, /)\n--\n\nAs in backends/contract.py."},
     {"train", train, METH_VARARGS,
-     "train($module, work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses, /)\n--\n\n"
+     "train($module, work, l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses, "
+     "scalars=None, /)\n--\n\n"
      "As in backends/contract.py; the last of what a divergence returns is whether the weights overflowed."},
     {"update", update, METH_VARARGS,
-     "update($module, plan, dtype_size, isa, params, grad, state, step, rate, /)\n--\n\nAs in backends/contract.py."},
+     "update($module, plan, dtype_size, isa, params, grad, state, step, rate, scalars=None, /)\n--\n\nAs in "
+     "backends/contract.py."},
     {"ticks", ticks, METH_NOARGS, "ticks($module, /)\n--\n\nThe clock that records are written by."},
     {"limits", limits, METH_VARARGS,
      "limits($module, dtype_size, isa, threads, /)\n--\n\n"

@@ -57,6 +57,7 @@ def train(
     rates: ndarray[Any, Any],
     max_steps: int,
     losses: ndarray[Any, Any],
+    scalars: ndarray[Any, Any] | None = None,
     /,
 ) -> tuple[int, int, bool] | None: ...
 def update(
@@ -68,6 +69,7 @@ def update(
     state: ndarray[Any, Any],
     step: int,
     rate: float,
+    scalars: ndarray[Any, Any] | None = None,
     /,
 ) -> None: ...
 def ticks() -> int: ...

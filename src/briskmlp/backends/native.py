@@ -12,6 +12,7 @@ import numpy as np
 from briskmlp.backends.contract import LOSS_NOT_FINITE, WEIGHTS_NOT_FINITE, Divergence, Position, Rows, Workspace
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
+from briskmlp.operations.rules import BY_CODE
 from briskmlp.plan import HIGHEST, Floats, Ints, Plan
 
 NAME = "native"
@@ -110,7 +111,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
         return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
     if dtype != np.float32 and chosen in UNITS:
         return f"{chosen} multiplies parts of float32 numbers, but dtype is {dtype.name!r}"
-    return plan.beyond_kernels()
+    return None
 
 
 @cache
@@ -211,7 +212,17 @@ def gradient(
 
 def update(plan: Plan, params: FloatArray, grad: FloatArray, state: FloatArray, step: int, rate: float) -> None:
     """Move ``params`` by one step of the plan's rule; ``step`` counts from 1."""
-    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, state, step, rate)
+    scalars = _scalars(plan, step - 1)
+    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, state, step, rate, scalars)
+
+
+def _scalars(plan: Plan, steps: int) -> Floats:
+    """Return the rule's scalars after so many steps."""
+    rule = BY_CODE[plan.rule]
+    scalars, hyper = np.array(rule.initial_scalars, dtype=float), tuple(plan.hyper.tolist())
+    for step in range(1, steps + 1 if rule.advance else 1):
+        rule.advance(scalars, hyper, step)  # type: ignore[misc]
+    return scalars
 
 
 def train(
@@ -229,8 +240,9 @@ def train(
     work: Workspace,
 ) -> Divergence | None:
     """Make at most ``max_steps`` steps from ``position``: gather, forward, backward, update."""
+    scalars, counts, sums = _scalars(plan, int(position.counts[2])), position.counts, position.sums
     diverged = _load()[0].train(
-        *(work, plan.l2, params, state, X, Y, weight, order, position.counts, position.sums, rates, max_steps, losses)
+        *(work, plan.l2, params, state, X, Y, weight, order, counts, sums, rates, max_steps, losses, scalars)
     )
     if diverged is None:
         return None
