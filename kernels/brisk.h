@@ -46,39 +46,117 @@ enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precisio
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
 
+#define ACTIVATION(NAME, ...) BRISK_##NAME,
 enum brisk_activation {
-    BRISK_SIGMOID,
-    BRISK_TANH,
-    BRISK_RELU,
-    BRISK_IDENTITY,
-    BRISK_SOFTMAX,
-    BRISK_LEAKY_RELU,
-    BRISK_EXP
+#include "operations.def"
+    BRISK_ACTIVATIONS,
+    BRISK_BY_SLOPE = BRISK_ACTIVATIONS /* any, in the backward pass, where f'(Z) is saved */
 };
-enum brisk_loss { BRISK_MSE, BRISK_CROSS_ENTROPY, BRISK_POISSON, BRISK_ABSOLUTE_ERROR, BRISK_HUBER };
+#define LOSS(NAME, ...) BRISK_##NAME,
+enum brisk_loss {
+#include "operations.def"
+    BRISK_LOSSES
+};
 enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
 /* What a batch's gradient, a sum over its rows, is divided by: Σ weight, the number of rows, or 1. */
 enum brisk_divisor { BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_ROWS, BRISK_DIVISOR_NOTHING };
-enum brisk_rule { BRISK_SGD, BRISK_MOMENTUM, BRISK_ADAM, BRISK_RMSPROP };
+#define RULE(NAME, ...) BRISK_##NAME,
+enum brisk_rule {
+#include "operations.def"
+    BRISK_RULES
+};
+
+/* An activation has up to so many parameters; a rule so many hyperparameters, slots and scalars, and numbers that
+ * depend on the step alone. */
+enum { BRISK_PARAMETERS = 2, BRISK_HYPER = 8, BRISK_SLOTS = 3, BRISK_SCALARS = 1, BRISK_FACTORS = 3 };
+
+/* Where an activation may stand, and what its backward pass reads (operations.def). */
+enum brisk_where { BRISK_ANYWHERE, BRISK_OUTPUT };
+enum brisk_saves { BRISK_SAVES_NOTHING, BRISK_SAVES_A, BRISK_SAVES_EXACT_A, BRISK_SAVES_SLOPE };
+
+static inline enum brisk_where brisk_where_of(enum brisk_activation f) {
+    switch (f) {
+#define ACTIVATION(NAME, where, ...)                                                                                   \
+    case BRISK_##NAME:                                                                                                 \
+        return BRISK_##where;
+#include "operations.def"
+    default:
+        return BRISK_OUTPUT;
+    }
+}
+
+static inline enum brisk_saves brisk_saves_of(enum brisk_activation f) {
+    switch (f) {
+#define ACTIVATION(NAME, where, saves, ...)                                                                            \
+    case BRISK_##NAME:                                                                                                 \
+        return BRISK_SAVES_##saves;
+#include "operations.def"
+    default:
+        return BRISK_SAVES_NOTHING;
+    }
+}
+
+/* Whether the backward pass has a loop of its own for this activation of a hidden layer, which reads A. */
+static inline bool brisk_reads_A(enum brisk_activation f) {
+    const enum brisk_saves saves = brisk_saves_of(f);
+    return brisk_where_of(f) == BRISK_ANYWHERE && (saves == BRISK_SAVES_A || saves == BRISK_SAVES_EXACT_A);
+}
+
+/* Whether a loss is a sum of functions of one A - Y each, for any output but softmax. */
+static inline bool brisk_is_of_errors(enum brisk_loss loss) {
+    switch (loss) {
+#define LOSS(NAME, factor, ...)                                                                                        \
+    case BRISK_##NAME:                                                                                                 \
+        return (factor) != 0;
+#include "operations.def"
+    default:
+        return false;
+    }
+}
+
+static inline int brisk_slots_of(enum brisk_rule rule) {
+    switch (rule) {
+#define RULE(NAME, slots, ...)                                                                                         \
+    case BRISK_##NAME:                                                                                                 \
+        return slots;
+#include "operations.def"
+    default:
+        return 0;
+    }
+}
+
+static inline int brisk_scalars_of(enum brisk_rule rule) {
+    switch (rule) {
+#define RULE(NAME, slots, scalars, ...)                                                                                \
+    case BRISK_##NAME:                                                                                                 \
+        return scalars;
+#include "operations.def"
+    default:
+        return 0;
+    }
+}
 
 struct brisk_plan {
-    int64_t n_layers, n_parameters, batch_size, n_slots;
+    int64_t n_layers, n_parameters, batch_size, n_slots, n_scalars;
     enum brisk_bias bias;
     enum brisk_loss loss;
     enum brisk_divisor divisor;
     enum brisk_rule rule;
     enum brisk_precision precision;
-    bool nesterov, lr_in_velocity, epsilon_hat, decoupled, shuffle, report_rows;
+    bool decoupled, shuffle, report_rows;
     uint64_t seed;
-    double slope, huber, loss_scale, report_scale, momentum, beta1, beta2, epsilon;
-    double clip_norm;        /* INFINITY for none */
-    double clip_probability; /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
+    double huber, loss_scale, report_scale;
+    double hyper[BRISK_HYPER]; /* of the rule, in the order of briskmlp/operations/rules.py */
+    double clip_norm;          /* INFINITY for none */
+    double clip_probability;   /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
 /* One layer of weights. Offsets count elements: dense_ ones in the user's parameters, the others in packed ones. */
 struct brisk_layer {
     int64_t n_in, n_out;
-    enum brisk_activation activation, below; /* of this layer, and of the one below, whose output it reads */
+    enum brisk_activation activation;
+    double parameters[BRISK_PARAMETERS]; /* of the activation */
+    bool saves_slope;                    /* whether training saves f'(Z), and the backward pass reads it instead of A */
     int64_t dense_W, dense_b, n_b;
     int64_t panels_in, panels; /* panels of n_in and n_out columns */
     int64_t W, W_panel;        /* the weights; elements in each of their panels */
@@ -96,9 +174,10 @@ struct brisk_kernels;
 struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows: A[l] (rows, width l), l = 0 … n_layers, and three buffers of deltas,
- * used in turn. Behind each lie its splits, if there are several (pack_f32_template.h, pack_bf16_template.h). */
+ * used in turn. Behind each lie its splits, if there are several (pack_f32_template.h, pack_bf16_template.h). S[l], of
+ * the shape of A[l], is f'(Z) where that is saved, and otherwise NULL. */
 struct brisk_space {
-    void** A;
+    void **A, **S;
     void* D[3];
     void* C;        /* a block of a product, where it is not written in place */
     void* block;    /* (panel, panel): the gradient of one block of weights */
@@ -137,8 +216,8 @@ struct brisk_work {
     int64_t* record;        /* of a profiled training, for each thread; owned by the caller (profile.h) */
 };
 
-/* Return a workspace, or NULL when memory is short. The caller fills in n_in, n_out, activation, below, dense_*, n_b
- * and the multipliers of n_layers layers, and has checked that no width or offset is negative. */
+/* Return a workspace, or NULL when memory is short. The caller fills in n_in, n_out, activation, parameters, dense_*,
+ * n_b and the multipliers of n_layers layers, and has checked that no width or offset is negative. */
 struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                                   const struct brisk_layer* layers, int64_t n, bool training, int threads);
 void brisk_work_free(struct brisk_work* work);
@@ -168,7 +247,8 @@ enum brisk_goal {
 };
 
 /* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. The
- * first row is the place-th of its epoch; dropout, which only BRISK_UPDATE applies, depends on both. */
+ * first row is the place-th of its epoch; dropout, which only BRISK_UPDATE applies, depends on both. A step of
+ * BRISK_UPDATE moves the rule's scalars and computes its factors. */
 struct brisk_batch {
     const int64_t* rows;
     int64_t m;
@@ -176,6 +256,7 @@ struct brisk_batch {
     int64_t step, epoch, place;
     enum brisk_goal goal;
     int64_t n_next; /* rows of the next batch, behind these, to prefetch; may be 0 */
+    double scalars[BRISK_SCALARS], factors[BRISK_FACTORS];
 };
 
 /* Every function is called by all threads of a team at once, and between begin and end, where there are these. None
@@ -203,8 +284,7 @@ struct brisk_kernels {
     void (*predict_few)(const struct brisk_work*, const void* params, const struct brisk_data*, const int64_t* rows,
                         int64_t m, void* out);
     /* Make a step; return the batch's un-normalised loss as it is reported, the same to every thread. */
-    double (*step)(const struct brisk_work*, const struct brisk_team*, const struct brisk_data*,
-                   const struct brisk_batch*);
+    double (*step)(const struct brisk_work*, const struct brisk_team*, const struct brisk_data*, struct brisk_batch*);
     /* Whether this thread's share of a packed array is finite. */
     bool (*finite)(const struct brisk_work*, const struct brisk_team*, const void* packed);
     /* Σ weight of m rows. */
@@ -213,7 +293,7 @@ struct brisk_kernels {
     void (*add)(const struct brisk_work*, const void* packed, void* dense);
     /* Move dense parameters by one step, by one thread. */
     void (*update)(const struct brisk_plan*, const struct brisk_layer*, void* params, const void* grad, void* state,
-                   int64_t step, double rate);
+                   double* scalars, int64_t step, double rate);
     /* See limits_template.h: FLOPs of one round of chains; the streams take n elements. */
     double chain_flops;
     double (*chains)(int64_t rounds);
@@ -232,6 +312,7 @@ struct brisk_state {
     void *params, *slots;
     int64_t* counts;
     double* sums;
+    double* scalars; /* of the rule */
 };
 
 /* At most max_steps steps; rates and losses belong to n_epochs epochs, from the one in progress. `order` is the order
@@ -251,7 +332,7 @@ double brisk_gradient(struct brisk_work* work, const void* params, const struct 
                       int64_t n_rows, double scale, bool with_penalty, void* grad);
 
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
-                  void* params, const void* grad, void* state, int64_t step, double rate);
+                  void* params, const void* grad, void* state, double* scalars, int64_t step, double rate);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
 /* On anything but BRISK_DONE the state is as it was, and where[] names epoch and batch. */

@@ -26,6 +26,8 @@ import briskmlp
 from briskmlp import SGD, Adam, Trainer
 from briskmlp.backends import native
 from briskmlp.backends.contract import Examples, Steps
+from briskmlp.operations.activations import ACTIVATIONS
+from briskmlp.operations.rules import RULES
 from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, PRECISIONS
 
 NAMES = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
@@ -722,8 +724,8 @@ def test_more_memory_than_there_is(extension):
     for layers in ([2**29, 2**29], [2**57, 1], [1, 2**57]):
         widths = np.array(layers)
         wide = {"layers": widths, "activations": np.zeros(1, int), "n_parameters": 2**62, "dropout": np.zeros(1)}
-        offsets = {"weight_offsets": np.zeros(1, int), "bias_offsets": np.array([2**58])}
-        tensors = dict.fromkeys(("rate_scale", "decay", "l2"), np.zeros(2))
+        offsets = {"offsets": np.array([0, 2**58]), "activation_parameters": np.zeros((1, 2))}
+        tensors = {**dict.fromkeys(("rate_scale", "decay", "l2"), np.zeros(2)), "trained": np.ones(2, int)}
         with pytest.raises(MemoryError):
             extension.workspace(altered(plan, **wide, **offsets, **tensors), 8, "portable", 10**6, True, 1)
 
@@ -882,15 +884,19 @@ def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
         {"activations": np.array([4, 0])},  # a hidden softmax
         {"activations": np.array([6, 3])},  # a hidden exp
         {"activations": np.array([1, 6])},  # an exp without poisson
-        {"activations": np.array([1, 7])},
-        {"weight_offsets": np.array([0, 58])},
-        {"weight_offsets": np.array([-1, 54])},
-        {"bias_offsets": np.array([45, 2**63 - 1])},
+        {"activations": np.array([1, len(ACTIVATIONS)])},
+        {"activations": np.array([2**32 + 1, 3])},
+        {"activation_parameters": np.zeros((2, 3))},
+        {"offsets": np.array([0, 45, 58, 81])},
+        {"offsets": np.array([-1, 45, 54, 81])},
+        {"offsets": np.array([0, 45, 54, 2**63 - 1])},
+        {"trained": np.array([1, 1, 0, 1])},
         {"n_parameters": 83},
         {"n_parameters": -1},
         {"n_slots": 1},
-        {"kernel_rule": 5},
-        {"kernel_rule": "adam"},
+        {"n_scalars": 1},
+        {"rule": len(RULES)},
+        {"rule": "adam"},
         {"loss": 1},  # cross-entropy of an identity
         {"loss": 2},  # poisson of an identity
         {"loss": 3, "activations": np.array([1, 4])},  # absolute error of a softmax
@@ -901,12 +907,12 @@ def test_a_label_that_is_none_reads_nothing_and_is_seen_in_the_loss(isa, label):
         {"dropout": np.array([-0.1, 0.0])},
         {"dropout": np.array([np.nan, 0.0])},
         {"dropout": np.zeros(3)},
-        {"lr_in_velocity": 2},
+        {"decoupled": 2},
         {"clip_norm": None},
         {"bias": 3},
         {"batch_size": -5},
         {"seed": 2**64},
-        {"momentum": None},
+        {"hyper": np.zeros(7)},
         {"l2": np.zeros(2)},
     ],
     ids=str,

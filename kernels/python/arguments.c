@@ -133,32 +133,35 @@ static struct brisk_array read_vector(struct brisk_buffers* held, PyObject* plan
     return vector;
 }
 
+/* The same for a matrix of float64. */
+static struct brisk_array read_matrix(struct brisk_buffers* held, PyObject* plan, const char* name, int64_t n,
+                                      int64_t width) {
+    PyObject* value = held->failed || PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
+    held->failed = value == NULL;
+    const struct brisk_array matrix = brisk_matrix(held, value, name, BRISK_FLOAT64, n, width, BRISK_READ);
+    Py_XDECREF(value);
+    return matrix;
+}
+
 static void read_numbers(PyObject* object, struct brisk_plan* plan) {
     const int64_t any = INT64_MAX;
     *plan = (struct brisk_plan){
         .n_parameters = read_int(object, "n_parameters", 1, any),
         .batch_size = read_int(object, "batch_size", 0, any),
-        .n_slots = read_int(object, "n_slots", 0, 2),
+        .n_slots = read_int(object, "n_slots", 0, BRISK_SLOTS),
+        .n_scalars = read_int(object, "n_scalars", 0, BRISK_SCALARS),
         .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
-        .loss = (enum brisk_loss)read_int(object, "loss", BRISK_MSE, BRISK_HUBER),
+        .loss = (enum brisk_loss)read_int(object, "loss", 0, BRISK_LOSSES - 1),
         .divisor = (enum brisk_divisor)read_int(object, "divisor", BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_NOTHING),
-        .rule = (enum brisk_rule)read_int(object, "kernel_rule", BRISK_SGD, BRISK_RMSPROP),
+        .rule = (enum brisk_rule)read_int(object, "rule", 0, BRISK_RULES - 1),
         .precision = (enum brisk_precision)read_int(object, "precision", BRISK_HIGHEST, BRISK_BFLOAT16),
-        .nesterov = read_int(object, "nesterov", 0, 1) != 0,
-        .lr_in_velocity = read_int(object, "lr_in_velocity", 0, 1) != 0,
-        .epsilon_hat = read_int(object, "epsilon_hat", 0, 1) != 0,
         .decoupled = read_int(object, "decoupled", 0, 1) != 0,
         .shuffle = read_int(object, "shuffle", 0, 1) != 0,
         .report_rows = read_int(object, "report_rows", 0, 1) != 0,
         .seed = (uint64_t)read_int(object, "seed", INT64_MIN, any),
-        .slope = read_double(object, "slope"),
         .huber = read_double(object, "huber"),
         .loss_scale = read_double(object, "loss_scale"),
         .report_scale = read_double(object, "report_scale"),
-        .momentum = read_double(object, "momentum"),
-        .beta1 = read_double(object, "beta1"),
-        .beta2 = read_double(object, "beta2"),
-        .epsilon = read_double(object, "epsilon"),
         .clip_norm = read_double(object, "clip_norm"),
         .clip_probability = read_double(object, "clip_probability"),
     };
@@ -171,32 +174,27 @@ static bool is_part(const struct brisk_plan* plan, int64_t start, int64_t n) {
 
 /* Whether there is a gradient for this loss of this output. */
 static bool is_pair(enum brisk_loss loss, enum brisk_activation output) {
-    switch (loss) {
-    case BRISK_MSE:
-        return output != BRISK_EXP;
-    case BRISK_CROSS_ENTROPY:
-        return output == BRISK_SIGMOID || output == BRISK_SOFTMAX;
-    case BRISK_POISSON:
-        return output == BRISK_EXP;
-    default:
-        return output != BRISK_EXP && output != BRISK_SOFTMAX;
-    }
+#define PAIR(LOSS, ACTIVATION)                                                                                         \
+    if (loss == BRISK_##LOSS && output == BRISK_##ACTIVATION)                                                          \
+        return true;
+#include "../operations.def"
+    return brisk_is_of_errors(loss) && brisk_where_of(output) == BRISK_ANYWHERE;
 }
 
 /* Whether the plan describes a network whose tensors all lie within the parameters. */
 static bool is_sound(const struct brisk_plan* plan, const struct brisk_layer* layers) {
-    static const int64_t n_slots[] = {[BRISK_SGD] = 0, [BRISK_MOMENTUM] = 1, [BRISK_ADAM] = 2, [BRISK_RMSPROP] = 1};
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct brisk_layer* layer = &layers[l];
         const enum brisk_activation f = layer->activation;
         int64_t n_weights;
         if (layer->n_in < 1 || layer->n_out < 1 || __builtin_mul_overflow(layer->n_in, layer->n_out, &n_weights) ||
             !is_part(plan, layer->dense_W, n_weights) || !is_part(plan, layer->dense_b, layer->n_b) ||
-            f < BRISK_SIGMOID || f > BRISK_EXP || layer->threshold > 65535 ||
-            (l + 1 < plan->n_layers ? f == BRISK_SOFTMAX || f == BRISK_EXP : layer->threshold > 0))
+            f == BRISK_ACTIVATIONS || layer->threshold > 65535 ||
+            (l + 1 < plan->n_layers ? brisk_where_of(f) != BRISK_ANYWHERE : layer->threshold > 0))
             return false;
     }
-    return is_pair(plan->loss, layers[plan->n_layers - 1].activation) && plan->n_slots == n_slots[plan->rule];
+    return is_pair(plan->loss, layers[plan->n_layers - 1].activation) && plan->n_slots == brisk_slots_of(plan->rule) &&
+           plan->n_scalars == brisk_scalars_of(plan->rule);
 }
 
 /* Of 65536 random numbers those that drop a unit; at a rate that is none, more. */
@@ -209,8 +207,10 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
     const int64_t n = plan->n_layers = widths.n - 1;
     const int64_t* width = widths.data;
     const int64_t* activation = read_vector(held, object, "activations", BRISK_INT64, n).data;
-    const int64_t* W = read_vector(held, object, "weight_offsets", BRISK_INT64, n).data;
-    const int64_t* b = read_vector(held, object, "bias_offsets", BRISK_INT64, n).data;
+    const double* parameters = read_matrix(held, object, "activation_parameters", n, BRISK_PARAMETERS).data;
+    const double* hyper = read_vector(held, object, "hyper", BRISK_FLOAT64, BRISK_HYPER).data;
+    const int64_t* offset = read_vector(held, object, "offsets", BRISK_INT64, 2 * n).data;
+    const int64_t* trained = read_vector(held, object, "trained", BRISK_INT64, 2 * n).data;
     const double* rate = read_vector(held, object, "rate_scale", BRISK_FLOAT64, 2 * n).data;
     const double* decay = read_vector(held, object, "decay", BRISK_FLOAT64, 2 * n).data;
     const double* l2 = read_vector(held, object, "l2", BRISK_FLOAT64, 2 * n).data;
@@ -222,14 +222,20 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
         PyErr_NoMemory();
         return NULL;
     }
+    memcpy(plan->hyper, hyper, sizeof plan->hyper);
+    bool all_trained = true;
+    for (int64_t t = 0; t < 2 * n; t++)
+        all_trained &= trained[t] != 0;
     for (int64_t l = 0; l < n; l++)
         layers[l] = (struct brisk_layer){
             .n_in = width[l],
             .n_out = width[l + 1],
-            .activation = (enum brisk_activation)activation[l],
-            .below = l > 0 ? (enum brisk_activation)activation[l - 1] : BRISK_IDENTITY,
-            .dense_W = W[l],
-            .dense_b = b[l],
+            .activation = activation[l] >= 0 && activation[l] < BRISK_ACTIVATIONS
+                              ? (enum brisk_activation)activation[l]
+                              : BRISK_ACTIVATIONS, /* none, which is_sound refuses */
+            .parameters = {parameters[BRISK_PARAMETERS * l], parameters[BRISK_PARAMETERS * l + 1]},
+            .dense_W = offset[2 * l],
+            .dense_b = offset[2 * l + 1],
             .n_b = plan->bias == BRISK_BIAS_NEURON  ? width[l + 1]
                    : plan->bias == BRISK_BIAS_LAYER ? 1
                                                     : 0,
@@ -240,7 +246,7 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
             .decay_b = decay[2 * l + 1],
             .plan_l2 = l2[2 * l], /* of W; biases have none */
         };
-    if (n >= 1 && is_sound(plan, layers))
+    if (n >= 1 && all_trained && is_sound(plan, layers))
         return layers;
     PyErr_SetString(PyExc_ValueError, "plan describes no network that can be trained");
     PyMem_Free(layers);

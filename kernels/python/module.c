@@ -232,6 +232,11 @@ static struct brisk_array take_params(struct call* call, PyObject* params, const
     return brisk_vector(&call->held, params, name, call->type, call->work->plan.n_parameters, use);
 }
 
+/* The rule's scalars. */
+static double* take_scalars(struct brisk_buffers* held, PyObject* scalars, const struct brisk_plan* plan) {
+    return brisk_vector(held, scalars, "scalars", BRISK_FLOAT64, plan->n_scalars, BRISK_WRITE).data;
+}
+
 /* X alone where Y is NULL. The number of rows is written to n. */
 static struct brisk_data take_data(struct call* call, PyObject* X, PyObject* Y, PyObject* weight, int64_t* n) {
     const struct brisk_plan* plan = &call->work->plan;
@@ -326,15 +331,15 @@ static void check_position(struct call* call, const int64_t* counts, int64_t max
     }
 }
 
-/* train(work, (params, slots, counts, sums), (X, Y, weight), (rates, losses, max_steps, order))
+/* train(work, (params, slots, counts, sums, scalars), (X, Y, weight), (rates, losses, max_steps, order))
  *     -> None | (epoch, batch, whether it was the weights that are not finite) */
 static PyObject* train(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *capsule, *params, *slots, *X, *Y, *weight, *order, *counts, *sums, *rates, *losses;
+    PyObject *capsule, *params, *slots, *X, *Y, *weight, *order, *counts, *sums, *scalars, *rates, *losses;
     long long max_steps;
     struct call call;
-    if (!PyArg_ParseTuple(args, "O(OOOO)(OOO)(OOLO):train", &capsule, &params, &slots, &counts, &sums, &X, &Y, &weight,
-                          &rates, &losses, &max_steps, &order) ||
+    if (!PyArg_ParseTuple(args, "O(OOOOO)(OOO)(OOLO):train", &capsule, &params, &slots, &counts, &sums, &scalars, &X,
+                          &Y, &weight, &rates, &losses, &max_steps, &order) ||
         !begin(&call, capsule))
         return NULL;
     const struct brisk_plan* plan = &call.work->plan;
@@ -345,6 +350,7 @@ static PyObject* train(PyObject* self, PyObject* args) {
         .slots = brisk_matrix(held, slots, "slots", call.type, plan->n_slots, plan->n_parameters, BRISK_WRITE).data,
         .counts = brisk_vector(held, counts, "counts", BRISK_INT64, 3, BRISK_WRITE).data,
         .sums = brisk_vector(held, sums, "sums", BRISK_FLOAT64, 2, BRISK_WRITE).data,
+        .scalars = take_scalars(held, scalars, plan),
     };
     const struct brisk_data data = take_data(&call, X, Y, weight, &n);
     struct brisk_array indices = {.n = n};
@@ -374,15 +380,16 @@ static PyObject* train(PyObject* self, PyObject* args) {
     return finish(&call, Py_BuildValue("(LLO)", (long long)where[0], (long long)where[1], weights));
 }
 
-/* update(plan, dtype_size, isa, params, grad, slots, step, rate) */
+/* update(plan, dtype_size, isa, (params, slots, scalars), grad, step, rate) */
 static PyObject* update(PyObject* self, PyObject* args) {
     (void)self;
-    PyObject *object, *params, *grad, *slots;
+    PyObject *object, *params, *grad, *slots, *scalars;
     const char* isa;
     Py_ssize_t size;
     long long step;
     double rate;
-    if (!PyArg_ParseTuple(args, "OnsOOOLd:update", &object, &size, &isa, &params, &grad, &slots, &step, &rate))
+    if (!PyArg_ParseTuple(args, "Ons(OOO)OLd:update", &object, &size, &isa, &params, &slots, &scalars, &grad, &step,
+                          &rate))
         return NULL;
     const struct brisk_kernels* kernels = kernels_of(isa, size);
     struct brisk_plan plan;
@@ -395,9 +402,10 @@ static PyObject* update(PyObject* self, PyObject* args) {
     void* P = brisk_vector(&held, params, "params", type, n, BRISK_WRITE).data;
     const void* G = brisk_vector(&held, grad, "grad", type, n, BRISK_READ).data;
     void* S = brisk_matrix(&held, slots, "slots", type, plan.n_slots, n, BRISK_WRITE).data;
+    double* moved = take_scalars(&held, scalars, &plan);
     if (!held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        brisk_update(kernels, &plan, layers, P, G, S, step, rate);
+        brisk_update(kernels, &plan, layers, P, G, S, moved, step, rate);
         Py_END_ALLOW_THREADS;
     }
     brisk_release(&held);
@@ -517,7 +525,7 @@ static PyMethodDef methods[] = {
      "train($module, work, state, examples, steps, /)\n--\n\n"
      "As in backends/contract.py; the last of what a divergence returns is whether the weights overflowed."},
     {"update", update, METH_VARARGS,
-     "update($module, plan, dtype_size, isa, params, grad, slots, step, rate, /)\n--\n\nAs in backends/contract.py."},
+     "update($module, plan, dtype_size, isa, state, grad, step, rate, /)\n--\n\nAs in backends/contract.py."},
     {"ticks", ticks, METH_NOARGS, "ticks($module, /)\n--\n\nThe clock that records are written by."},
     {"limits", limits, METH_VARARGS,
      "limits($module, dtype_size, isa, threads, /)\n--\n\n"

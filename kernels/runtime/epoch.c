@@ -163,6 +163,7 @@ struct update {
     void* params;
     const void* grad;
     void* state;
+    double* scalars;
     int64_t step;
     double rate;
 };
@@ -170,12 +171,13 @@ struct update {
 static void update_region(void* arg, const struct brisk_team* team) {
     const struct update* call = arg;
     (void)team; /* one thread: the caller, with the kernels' floating-point state */
-    call->kernels->update(call->plan, call->layers, call->params, call->grad, call->state, call->step, call->rate);
+    call->kernels->update(call->plan, call->layers, call->params, call->grad, call->state, call->scalars, call->step,
+                          call->rate);
 }
 
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
-                  void* params, const void* grad, void* state, int64_t step, double rate) {
-    struct update call = {kernels, plan, layers, params, grad, state, step, rate};
+                  void* params, const void* grad, void* state, double* scalars, int64_t step, double rate) {
+    struct update call = {kernels, plan, layers, params, grad, state, scalars, step, rate};
     run(kernels, 1, update_region, &call);
 }
 
@@ -250,6 +252,9 @@ static void train_region(void* arg, const struct brisk_team* team) {
     const int64_t first = state->counts[0];
     int64_t epoch = first, batch_index = state->counts[1], step = state->counts[2];
     double loss_sum = state->sums[0], divisor_sum = state->sums[1];
+    double scalars[BRISK_SCALARS] = {0}; /* each thread moves its own alike */
+    for (int64_t i = 0; i < plan->n_scalars; i++)
+        scalars[i] = state->scalars[i];
     enum brisk_end end = BRISK_DONE;
     int64_t drawn = -1;
     brisk_wait(team); /* nobody moves the position before all have read it, or WT before all have written it */
@@ -267,7 +272,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
         const int64_t* rows = (given ? steps->order : work->order) + start;
         const double divisor = divisor_of(call, team, s, rows, m);
         if (divisor > 0) {
-            const struct brisk_batch batch = {
+            struct brisk_batch batch = {
                 .rows = rows,
                 .m = m,
                 .scale = 1 / divisor,
@@ -278,7 +283,9 @@ static void train_region(void* arg, const struct brisk_team* team) {
                 .goal = BRISK_UPDATE,
                 .n_next = s + 1 < steps->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
             };
+            memcpy(batch.scalars, scalars, sizeof scalars);
             const double loss = kernels->step(work, team, call->data, &batch);
+            memcpy(scalars, batch.scalars, sizeof scalars);
             if (!isfinite(loss)) {
                 end = BRISK_LOSS_NOT_FINITE;
                 break;
@@ -311,6 +318,8 @@ static void train_region(void* arg, const struct brisk_team* team) {
     state->counts[2] = step;
     state->sums[0] = loss_sum;
     state->sums[1] = divisor_sum;
+    for (int64_t i = 0; i < plan->n_scalars; i++)
+        state->scalars[i] = scalars[i];
 }
 
 enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,

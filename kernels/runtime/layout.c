@@ -178,6 +178,13 @@ static void divide(struct brisk_work* work, int threads) {
                      (double)OWN_ROWS;
 }
 
+/* Whether training saves f'(Z): where f' does not follow from A, or from an A that was rounded. */
+static bool saves_slope(const struct brisk_work* work, const struct brisk_layer* layer) {
+    const enum brisk_saves saves = brisk_saves_of(layer->activation);
+    const bool exact = layer->threshold == 0 && !(work->rounds && work->splits == 1);
+    return saves == BRISK_SAVES_SLOPE || (saves == BRISK_SAVES_EXACT_A && !exact);
+}
+
 /* Place a space, or another thread's view of the first one. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
@@ -188,9 +195,13 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
     if (view && cursor->memory != NULL)
         *space = work->spaces[0];
     void** A = take(cursor, n_layers + 1, sizeof(void*));
-    if (view && A != NULL)
+    void** S = take(cursor, n_layers + 1, sizeof(void*));
+    if (view && A != NULL) {
         memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
+        memcpy(S, space->S, (size_t)(n_layers + 1) * sizeof(void*));
+    }
     space->A = A;
+    space->S = S;
     const int64_t block = work->splits > 1 ? 0 : work->kernels->block;
     space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
     if (!view || work->own_rows) {
@@ -202,8 +213,12 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
         return;
     for (int64_t l = 1; l <= n_layers; l++) {
         void* activations = take(cursor, work->layers[l - 1].panels, column);
-        if (A != NULL)
+        const bool saves_slope = work->layers[l - 1].saves_slope;
+        void* slopes = saves_slope ? take(cursor, work->layers[l - 1].panels * work->panel_stride, size) : NULL;
+        if (A != NULL) {
             A[l] = activations;
+            S[l] = slopes;
+        }
     }
     for (int d = 0; d < 3; d++)
         space->D[d] = take(cursor, work->delta_panels, column);
@@ -255,6 +270,8 @@ static struct brisk_work* measure(const struct brisk_kernels* kernels, const str
                    : kernels->vnni > 1               ? 3
                                                      : 1;
     memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        work->layers[l].saves_slope = training && saves_slope(work, &work->layers[l]);
     if (assign_offsets(work)) {
         divide(work, threads);
         place(work, body);

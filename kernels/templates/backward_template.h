@@ -13,7 +13,7 @@
 static void after_backward(const struct product* product, const struct block* block) {
     const struct brisk_work* work = product->work;
     const int64_t l = product->l;
-    if (drops(&work->layers[l - 1], product->masks))
+    if (drops_delta(&work->layers[l - 1], product->masks))
         drop_delta(work, l - 1, product->below, block);
     if (rounds(work))
         pack_rows(work, block, D_of(product->space, l - 1), D_size(work), work->layers[l].n_in, RIGHT);
@@ -22,9 +22,10 @@ static void after_backward(const struct product* product, const struct block* bl
 /* Compute these panels and rows of the delta of layer l-1 from that of layer l. */
 INLINE void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                            const struct masks* masks, struct part panels, struct part rows) {
-    const struct brisk_layer* layer = &work->layers[l];
-    const bool dropped = drops(layer - 1, masks);
-    const struct saved below = saved_of(work, space->A[l]);
+    const struct brisk_layer *layer = &work->layers[l], *source = layer - 1;
+    const bool dropped = drops_delta(source, masks);
+    const struct saved below =
+        source->saves_slope ? (struct saved){space->S[l], work->panel_stride, NR} : saved_of(work, space->A[l]);
     const struct product backward = {
         .work = work,
         .space = space,
@@ -38,7 +39,10 @@ INLINE void backward_layer(const struct brisk_work* work, const struct brisk_spa
         .c_stride = saves_f32(work) ? work->panel_stride : 0,
         .K = (layer->n_out + VNNI - 1) / VNNI,
         .n = layer->n_in,
-        .f = dropped ? BRISK_IDENTITY : layer->below,
+        .f = source->saves_slope ? BRISK_BY_SLOPE
+             : dropped           ? BRISK_IDENTITY
+                                 : source->activation,
+        .parameters = source->parameters,
         .post_op = dropped || rounds(work) ? after_backward : NULL,
     };
     product(&backward, panels, rows);

@@ -7,7 +7,8 @@
  * UNITS neighbouring units share a block of Philox with key (seed, epoch) and counter (u / UNITS + 1, place, layer, 2),
  * so masks depend neither on how rows are divided nor on which thread draws them.
  *
- * The backward pass draws nothing: in A a dropped unit is -0, and a unit that stays and is 0 is +0. */
+ * The backward pass draws nothing. Where slopes are saved, they are multiplied by the mask too; otherwise in A a
+ * dropped unit is -0, and a unit that stays and is 0 is +0. */
 #ifndef BRISK_DROPOUT_TEMPLATE_H
 #define BRISK_DROPOUT_TEMPLATE_H
 
@@ -32,6 +33,11 @@ static bool drops(const struct brisk_layer* layer, const struct masks* masks) {
     return masks != NULL && layer->threshold > 0;
 }
 
+/* Whether the backward pass has to look for dropped units: slopes that are saved have the mask in them. */
+static bool drops_delta(const struct brisk_layer* layer, const struct masks* masks) {
+    return drops(layer, masks) && !layer->saves_slope;
+}
+
 static real keep_scale(const struct brisk_layer* layer) {
     return (real)(65536.0 / (double)(65536 - layer->threshold));
 }
@@ -52,8 +58,9 @@ static void draw(const struct brisk_work* work, int64_t l, const struct masks* m
     }
 }
 
-/* Apply dropout to a block of A[l+1]. Panels narrower than a block of units share its draws. */
-static void drop_rows(const struct brisk_work* work, int64_t l, const struct masks* masks, const struct block* of) {
+/* Apply dropout to a block of A[l+1], and to its slopes. Panels narrower than a block of units share its draws. */
+static void drop_rows(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+                      const struct masks* masks, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
     const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(keep_scale(layer));
     const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
@@ -68,12 +75,18 @@ static void drop_rows(const struct brisk_work* work, int64_t l, const struct mas
                 if (unit < first || unit >= end)
                     continue;
                 real* a = of->C + column(unit - first, of->c_stride) + (i - of->i0) * NR;
+                real* slope =
+                    layer->saves_slope ? (real*)space->S[l + 1] + column(unit, work->panel_stride) + i * NR : NULL;
                 for (int64_t r = 0; r < n; r++, a += NR) {
                     real drawn[LANES];
                     for (int u = 0; u < LANES; u++)
                         drawn[u] = (real)(int)draws.of[r][c + u];
                     const vec kept = vec_load(a) * s + zero; /* +0 where it would be -0 */
                     vec_store(a, vec_where_less(vec_load(drawn), threshold, dropped, kept));
+                    if (slope == NULL)
+                        continue;
+                    vec_store(slope, vec_where_less(vec_load(drawn), threshold, zero, vec_load(slope) * s));
+                    slope += NR;
                 }
             }
         }
@@ -81,14 +94,16 @@ static void drop_rows(const struct brisk_work* work, int64_t l, const struct mas
 
 /* delta = keep ? s · delta · f'(Z) : 0, on rows of v vectors of a panel, from the A that was multiplied by s; `rest` is
  * 1/s. */
-INLINE void dropout_backward(enum brisk_activation f, real slope, real s, real rest, const struct saved* A, real* D,
+INLINE void dropout_backward(enum brisk_activation f, const struct brisk_layer* layer, const struct saved* A, real* D,
                              int64_t rows, int v) {
-    const vec zero = vec_splat(0), one = vec_splat(1), slopes = vec_splat(slope);
+    const real s = keep_scale(layer), rest = (real)(65536 - layer->threshold) / 65536; /* exact */
+    const vec p = vec_splat((real)layer->parameters[0]), q = vec_splat((real)layer->parameters[1]);
+    const vec zero = vec_splat(0), one = vec_splat(1);
     for (int64_t i = 0; i < rows; i++, D += NR)
         for (int j = 0; j < v; j++) {
             const vec a = saved_vec(A, i, j), g = vec_load(D + j * LANES) * vec_splat(s);
             const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
-            const vec d = activation_backward(f, g, a * vec_splat(rest), slopes);
+            const vec d = activation_backward(f, g, a * vec_splat(rest), p, q);
             vec_store(D + j * LANES, vec_where_less(sign, zero, zero, d));
         }
 }
@@ -96,23 +111,24 @@ INLINE void dropout_backward(enum brisk_activation f, real slope, real s, real r
 /* Turn a block of the gradient with respect to the dropped A of layer l into its delta. */
 static void drop_delta(const struct brisk_work* work, int64_t l, const struct saved* A, const struct block* of) {
     const struct brisk_layer* layer = &work->layers[l];
-    const real slope = (real)work->plan.slope, s = keep_scale(layer);
-    const real rest = (real)(65536 - layer->threshold) / 65536; /* exact */
     const int64_t rows = of->i1 - of->i0;
     for (int64_t j = of->j0; j < of->j1; j++) {
         const struct saved here = saved_at(A, j, of->i0), *a = &here;
         real* d = of->C + (j - of->j0) * of->c_stride;
         const int v = vectors_of(layer->n_out, j);
         switch (layer->activation) {
-#define CASE(F)                                                                                                        \
-    case F:                                                                                                            \
-        dropout_backward(F, slope, s, rest, a, d, rows, v);                                                            \
+#define ACTIVATION(NAME, where, saves, ...)                                                                            \
+    case BRISK_##NAME:                                                                                                 \
+        if (BRISK_SAVES_##saves == BRISK_SAVES_A && BRISK_##where == BRISK_ANYWHERE) {                                 \
+            dropout_backward(BRISK_##NAME, layer, a, d, rows, v);                                                      \
+            continue;                                                                                                  \
+        }                                                                                                              \
         break;
-            BRISK_EACH_ACTIVATION(CASE)
-#undef CASE
+#include "../operations.def"
         default:
-            dropout_backward(BRISK_IDENTITY, 0, s, rest, a, d, rows, v);
+            break;
         }
+        dropout_backward(BRISK_IDENTITY, layer, a, d, rows, v);
     }
 }
 

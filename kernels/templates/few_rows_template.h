@@ -78,8 +78,8 @@ static void predict_few(const struct brisk_work* work, const void* params, const
                     dense_columns(&p, A, Z, j * NR, false, false);
             }
             for (int64_t panel = j; panel < block.j1; panel++)
-                epilogue_rows(layer->activation, (real)work->plan.slope, NULL, block.C + (panel - j) * block.c_stride,
-                              m, vectors_of(layer->n_out, panel));
+                forward_epilogue(layer->activation, layer->parameters, NULL, block.C + (panel - j) * block.c_stride, m,
+                                 vectors_of(layer->n_out, panel));
             if (rounded && !last)
                 pack_rows(work, &block, space->A[l + 1], A_size(work, l + 1), layer->n_out, LEFT);
         }

@@ -18,7 +18,7 @@ static void after_forward(const struct product* product, const struct block* blo
     const struct brisk_work* work = product->work;
     const int64_t l = product->l;
     if (drops(&work->layers[l], product->masks))
-        drop_rows(work, l, product->masks, block);
+        drop_rows(work, product->space, l, product->masks, block);
     if (rounds(work) && l + 1 < work->plan.n_layers)
         pack_rows(work, block, product->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
 }
@@ -43,7 +43,9 @@ INLINE void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .c_stride = in_place ? work->panel_stride : 0,
         .K = (layer->n_in + VNNI - 1) / VNNI,
         .n = layer->n_out,
+        .S = space->S[l + 1],
         .f = f,
+        .parameters = layer->parameters,
         .post_op = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
     };
     product(&forward, panels, rows);

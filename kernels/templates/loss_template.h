@@ -8,6 +8,8 @@
 #include "pack_f32_template.h"
 #include "softmax_template.h"
 
+#include <float.h>
+
 /* --- the loss of one row: each function writes delta and returns E ----------------------------------------------- */
 
 /* E = Σ (A - Y)², delta = factor · A (g - Σ g A), where A = softmax(Z) and g = 2 (A - Y). */
@@ -115,30 +117,57 @@ static double softmax_cross_entropy(real* Z, const real* Y, real* D, int64_t str
     return loss;
 }
 
-/* E = Σ A - Y - Y Z + Y log Y, half the deviance, and delta = factor · (A - Y), where A = e^Z. Where A is near Y nearly
- * all of E cancels, so it is computed in float64, which keeps the digits that are left. */
-static double poisson(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor) {
+/* A positive output, and log A, in float64. Where A = softplus(Z) underflows, log A still follows from Z: log(1 + e^x)
+ * is e^x below -40. */
+static double positive(const struct brisk_layer* layer, double z, double* log_A) {
+    if (layer->activation == BRISK_EXP) {
+        *log_A = z;
+        return exp(z);
+    }
+    const double beta = layer->parameters[0], x = beta * z;
+    const double A = x > layer->parameters[1] ? z : (fmax(x, 0) + log1p(exp(-fabs(x)))) / beta;
+    *log_A = x < -40 ? x - log(beta) : log(A);
+    return A;
+}
+
+/* ∂E/∂Z = f' - Y f'/A of softplus, where f'/A goes to beta as A goes to 0, below which A has lost its digits. */
+INLINE vec softplus_deviance(const struct brisk_layer* layer, vec Z, vec Y) {
+    const vec beta = vec_splat((real)layer->parameters[0]), threshold = vec_splat((real)layer->parameters[1]);
+    const vec tiny = vec_splat((sizeof(real) == 4 ? (real)FLT_MIN : (real)DBL_MIN) * (1 << 30));
+    const vec A = vec_softplus(Z, beta, threshold), slope = vec_softplus_backward(vec_splat(1), A, beta, threshold);
+    return vec_fnma(Y, vec_where_less(A, tiny, beta, slope / A), slope);
+}
+
+/* E = Σ A - Y - Y log A + Y log Y, half the deviance, and delta = factor · ∂E/∂Z, which is A - Y where A = e^Z. Where A
+ * is near Y nearly all of E cancels, so it is computed in float64, which keeps the digits that are left. */
+static double poisson(const struct brisk_layer* layer, const real* Z, const real* Y, real* D, int64_t stride,
+                      double factor) {
     const vec factors = vec_splat((real)factor);
+    const int64_t n = layer->n_out;
     double losses = 0;
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
-        vec_store(D + at, (vec_exp_any(vec_load(Z + at)) - vec_load_first(Y + j, n - j)) * factors);
+        const vec z = vec_load(Z + at), y = vec_load_first(Y + j, n - j);
+        if (layer->activation == BRISK_EXP)
+            vec_store(D + at, (vec_exp_any(z) - y) * factors);
+        else
+            vec_store(D + at, softplus_deviance(layer, z, y) * factors);
     }
     for (int64_t j = 0; j < n; j++) {
-        const double z = (double)Z[column(j, stride)], y = (double)Y[j];
-        const double a = exp(z);
-        if (isinf((real)a)) /* delta is infinite then, though float64 could still hold A */
+        const double y = (double)Y[j];
+        double log_A;
+        const double A = positive(layer, (double)Z[column(j, stride)], &log_A);
+        if (isinf((real)A)) /* delta is infinite then, though float64 could still hold A */
             losses = INFINITY;
-        losses += a - y - y * z + (y == 0 ? 0 : y * log(y));
+        losses += A - y - y * log_A + (y == 0 ? 0 : y * log(y));
     }
     return losses;
 }
 
 /* --- losses that are a sum over outputs -------------------------------------------------------------------------- */
 
-/* Whether a loss is a sum of functions of one A - Y each. */
 static bool of_errors(enum brisk_loss loss, enum brisk_activation f) {
-    return (loss == BRISK_MSE && f != BRISK_SOFTMAX) || loss == BRISK_ABSOLUTE_ERROR || loss == BRISK_HUBER;
+    return brisk_is_of_errors(loss) && f != BRISK_SOFTMAX;
 }
 
 /* The activation that the forward pass applies to the last layer: such losses read A, the others Z. */
@@ -149,14 +178,58 @@ static enum brisk_activation loss_activation(const struct brisk_work* work) {
 
 /* Rows i0 … i1 of the last layer, and the parameters of their loss. */
 struct outputs {
-    const real* A;
+    const real *A, *S; /* S is NULL where no slopes are saved */
     real* D;
     int64_t stride, n;
     const struct brisk_data* data;
     const int64_t* rows;
     int64_t i0, i1;
-    real factor, slope, huber;
+    const double* parameters; /* of the activation */
+    real factor, huber;
 };
+
+INLINE vec sign_of(vec a) {
+    const vec zero = vec_splat(0), one = vec_splat(1);
+    return vec_where_less(zero, a, one, vec_where_less(a, zero, -one, a));
+}
+
+INLINE vec clip(vec a, vec bound) {
+    return vec_max(-bound, vec_min(bound, a));
+}
+
+/* |a| - |clip(a)| / 2 */
+INLINE vec beyond_half(vec a, vec bound) {
+    return vec_fnma(vec_splat((real)0.5), vec_abs(clip(a, bound)), vec_abs(a));
+}
+
+/* One vector of errors: adds w E to *losses, and returns w ∂E/∂A, but for the factor. */
+INLINE vec error_loss(enum brisk_loss loss, vec w, vec error, vec bound, vec* sum) {
+    const vec losses = *sum;
+    vec dE = error;
+    (void)bound;
+    switch (loss) {
+#define LOSS(NAME, factor, derivative, total)                                                                          \
+    case BRISK_##NAME:                                                                                                 \
+        dE = derivative;                                                                                               \
+        *sum = total;                                                                                                  \
+        break;
+#include "../operations.def"
+    default:
+        break;
+    }
+    return dE;
+}
+
+static real factor_of(enum brisk_loss loss) {
+    switch (loss) {
+#define LOSS(NAME, factor, ...)                                                                                        \
+    case BRISK_##NAME:                                                                                                 \
+        return factor;
+#include "../operations.def"
+    default:
+        return 0;
+    }
+}
 
 /* With e = A - Y and the weight w of an example,
  *
@@ -165,10 +238,10 @@ struct outputs {
  *     huber            E = Σ w |c| (|e| - |c|/2)      delta = factor · w · c f'(Z)          c = clip(e, -d, d)
  */
 INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
-    const vec factor = vec_splat(loss == BRISK_MSE ? 2 * o->factor : o->factor), slope = vec_splat(o->slope);
-    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5), bound = vec_splat(o->huber);
+    const vec factor = vec_splat(factor_of(loss) * o->factor), bound = vec_splat(o->huber);
+    const vec p = vec_splat((real)o->parameters[0]), q = vec_splat((real)o->parameters[1]);
     const int64_t n = o->n;
-    vec losses = zero, w = one;
+    vec losses = vec_splat(0), w = vec_splat(1);
     for (int64_t i = o->i0; i < o->i1; i++) {
         const real* Y = (const real*)o->data->Y + o->rows[i] * n;
         if (o->data->weight != NULL)
@@ -176,19 +249,8 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
         for (int64_t j = 0; j < n; j += LANES) {
             const int64_t at = column(j, o->stride) + i * NR;
             const vec a = vec_load(o->A + at), error = vec_first(a - vec_load_first(Y + j, n - j), n - j, 0);
-            vec weighted;
-            if (loss == BRISK_MSE) {
-                weighted = w * error;
-                losses = vec_fma(weighted, error, losses);
-            } else if (loss == BRISK_ABSOLUTE_ERROR) {
-                weighted = w * vec_where_less(zero, error, one, vec_where_less(error, zero, -one, error));
-                losses = vec_fma(w, vec_abs(error), losses);
-            } else {
-                const vec clipped = vec_max(-bound, vec_min(bound, error)), size = vec_abs(clipped);
-                weighted = w * clipped;
-                losses = vec_fma(w * size, vec_fnma(half, size, vec_abs(error)), losses);
-            }
-            vec_store(o->D + at, activation_backward(f, weighted * factor, a, slope));
+            const vec g = error_loss(loss, w, error, bound, &losses) * factor;
+            vec_store(o->D + at, activation_backward(f, g, f == BRISK_BY_SLOPE ? vec_load(o->S + at) : a, p, q));
         }
     }
     return (double)vec_sum(losses);
@@ -196,25 +258,30 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
 
 INLINE double errors_of_activation(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (f) {
-#define CASE(F)                                                                                                        \
-    case F:                                                                                                            \
-        return errors(loss, F, o);
-        BRISK_EACH_ACTIVATION(CASE)
-#undef CASE
+#define ACTIVATION(NAME, ...)                                                                                          \
+    case BRISK_##NAME:                                                                                                 \
+        if (brisk_reads_A(BRISK_##NAME))                                                                               \
+            return errors(loss, BRISK_##NAME, o);                                                                      \
+        break;
+#include "../operations.def"
     default:
-        return errors(loss, BRISK_IDENTITY, o);
+        return errors(loss, BRISK_BY_SLOPE, o);
     }
+    return errors(loss, BRISK_IDENTITY, o);
 }
 
 static double errors_of(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (loss) {
-    case BRISK_MSE:
-        return errors_of_activation(BRISK_MSE, f, o);
-    case BRISK_ABSOLUTE_ERROR:
-        return errors_of_activation(BRISK_ABSOLUTE_ERROR, f, o);
+#define LOSS(NAME, factor, ...)                                                                                        \
+    case BRISK_##NAME:                                                                                                 \
+        if ((factor) != 0)                                                                                             \
+            return errors_of_activation(BRISK_##NAME, f, o);                                                           \
+        break;
+#include "../operations.def"
     default:
-        return errors_of_activation(BRISK_HUBER, f, o);
+        break;
     }
+    return NAN;
 }
 
 /* --- the loss of rows -------------------------------------------------------------------------------------------- */
@@ -229,7 +296,7 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
     if (work->plan.loss == BRISK_MSE)
         return w * softmax_squared_error(Z, Y, D, stride, n, factor);
     if (work->plan.loss == BRISK_POISSON)
-        return w * poisson(Z, Y, D, stride, n, factor);
+        return w * poisson(layer, Z, Y, D, stride, factor);
     if (layer->activation == BRISK_SIGMOID)
         return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor, least);
     if (Y != NULL)
@@ -247,18 +314,20 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
                       const int64_t* rows, int64_t i0, int64_t i1, double scale) {
     const struct brisk_plan* plan = &work->plan;
     const int64_t last = plan->n_layers - 1;
-    const enum brisk_activation f = work->layers[last].activation;
+    const struct brisk_layer* layer = &work->layers[last];
+    const enum brisk_activation f = layer->saves_slope ? BRISK_BY_SLOPE : layer->activation;
     /* Where delta[L] is not saved as float32, its elements lie in the next buffer, which is not in use yet. */
     real *Z = space->A[last + 1], *D = D_of(space, saves_f32(work) ? last : last + 1);
     struct outputs outputs = {
         .A = Z,
+        .S = space->S[last + 1],
         .D = D,
         .stride = work->panel_stride,
-        .n = work->layers[last].n_out,
+        .n = layer->n_out,
         .data = data,
         .rows = rows,
+        .parameters = layer->parameters,
         .factor = (real)(plan->loss_scale * scale),
-        .slope = (real)plan->slope,
         .huber = (real)plan->huber,
     };
     for (int64_t start = i0; start < i1; start += BRISK_LOSS_ROWS) {
@@ -280,7 +349,6 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
         space->losses[start / BRISK_LOSS_ROWS] = product == 1 ? loss : loss + log(product);
     }
     if (rounds(work) && work->training) {
-        const struct brisk_layer* layer = &work->layers[last];
         const struct block block = {0, layer->panels, i0, i1, D + i0 * NR, work->panel_stride};
         pack_rows(work, &block, D_of(space, last), D_size(work), layer->n_out, RIGHT);
     }

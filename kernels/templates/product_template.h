@@ -29,7 +29,7 @@ enum {
 
 /* A product of layer l. A (rows, K reals), B (K reals, n columns) and C (rows, n) lie in panels, those of B and C
  * b_stride and c_stride apart. The epilogue of each element is the activation f, or, where `below` is given, the
- * multiplication with f' of the activations saved there. `post_op`, if given, is called for each complete block of C.
+ * multiplication with f' from what is saved there. `post_op`, if given, is called for each complete block of C.
  * c_stride is 0 where C has room for one block only. */
 struct product {
     const struct brisk_work* work;
@@ -41,40 +41,66 @@ struct product {
     real* C;
     int64_t b_stride, c_stride, K, n, bias_step; /* bias_step is 0 where one bias serves all columns */
     const struct saved* below;                   /* or NULL */
+    real* S;                                     /* where f writes its slopes, in panels as activations; or NULL */
     enum brisk_activation f;
+    const double* parameters; /* of f */
     void (*post_op)(const struct product*, const struct block*);
 };
 
-INLINE void epilogue_loop(enum brisk_activation f, real slope, const struct saved* below, real* C, int64_t rows,
-                          int v) {
-    const vec slopes = vec_splat(slope);
+INLINE void forward_loop(enum brisk_activation f, const double* parameters, real* S, real* C, int64_t rows, int v) {
+    const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
     for (int64_t i = 0; i < rows; i++, C += NR)
         for (int j = 0; j < v; j++) {
-            const vec c = vec_load(C + j * LANES);
-            vec_store(C + j * LANES, below != NULL ? activation_backward(f, c, saved_vec(below, i, j), slopes)
-                                                   : activation(f, c, slopes));
+            vec slope;
+            const vec a = activation(f, vec_load(C + j * LANES), p, q, &slope);
+            vec_store(C + j * LANES, a);
+            if (S == NULL)
+                continue;
+            if (brisk_saves_of(f) == BRISK_SAVES_EXACT_A)
+                slope = activation_backward(f, vec_splat(1), a, p, q);
+            vec_store(S + i * NR + j * LANES, slope);
         }
 }
 
-/* The epilogue of `rows` rows of v vectors of a panel of C. Each activation has loops of its own. */
-static void epilogue_rows(enum brisk_activation f, real slope, const struct saved* below, real* C, int64_t rows,
-                          int v) {
+INLINE void backward_loop(enum brisk_activation f, const double* parameters, const struct saved* below, real* C,
+                          int64_t rows, int v) {
+    const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
+    for (int64_t i = 0; i < rows; i++, C += NR)
+        for (int j = 0; j < v; j++) {
+            const vec c = vec_load(C + j * LANES);
+            vec_store(C + j * LANES, activation_backward(f, c, saved_vec(below, i, j), p, q));
+        }
+}
+
+/* f of `rows` rows of v vectors of a panel of C, and its slopes to S, if not NULL. Each f has loops of its own; softmax
+ * needs whole rows, so the loss computes it. */
+static void forward_epilogue(enum brisk_activation f, const double* parameters, real* S, real* C, int64_t rows, int v) {
     switch (f) {
-#define CASE(F)                                                                                                        \
-    case F:                                                                                                            \
-        if (below != NULL)                                                                                             \
-            epilogue_loop(F, slope, below, C, rows, v);                                                                \
-        else                                                                                                           \
-            epilogue_loop(F, slope, NULL, C, rows, v);                                                                 \
+#define ACTIVATION(NAME, where, saves, ...)                                                                            \
+    case BRISK_##NAME:                                                                                                 \
+        if (BRISK_SAVES_##saves >= BRISK_SAVES_EXACT_A && S != NULL)                                                   \
+            forward_loop(BRISK_##NAME, parameters, S, C, rows, v);                                                     \
+        else if (BRISK_SAVES_##saves != BRISK_SAVES_NOTHING)                                                           \
+            forward_loop(BRISK_##NAME, parameters, NULL, C, rows, v);                                                  \
         break;
-        BRISK_EACH_ACTIVATION(CASE)
-#undef CASE
-    case BRISK_EXP: /* only ever an output */
-        epilogue_loop(BRISK_EXP, 0, NULL, C, rows, v);
+#include "../operations.def"
+    default:
         break;
-    case BRISK_IDENTITY:
-    case BRISK_SOFTMAX: /* needs whole rows, so the loss computes it */
+    }
+}
+
+/* The multiplication of the same rows with f' of what is saved below. */
+static void backward_epilogue(enum brisk_activation f, const double* parameters, const struct saved* below, real* C,
+                              int64_t rows, int v) {
+    switch (f) {
+#define ACTIVATION(NAME, where, saves, ...)                                                                            \
+    case BRISK_##NAME:                                                                                                 \
+        if (brisk_reads_A(BRISK_##NAME))                                                                               \
+            backward_loop(BRISK_##NAME, parameters, below, C, rows, v);                                                \
         break;
+#include "../operations.def"
+    default:
+        backward_loop(BRISK_BY_SLOPE, parameters, below, C, rows, v);
     }
 }
 
@@ -110,9 +136,14 @@ static void macro_kernel(const struct product* p, const struct block* block, int
             g.A.first = p->A.first + k / ROW_STEP * g.a_stride + i * ROW_STEP;
             multiply(rows, columns, &g, C);
             if (k + K == p->K) {
-                const struct saved below = p->below == NULL ? (struct saved){NULL, 0, 0} : saved_at(p->below, j, i);
-                epilogue_rows(p->f, (real)p->work->plan.slope, p->below == NULL ? NULL : &below, C, rows,
-                              vectors_of(p->n, j));
+                const int v = vectors_of(p->n, j);
+                if (p->below == NULL) {
+                    real* S = p->S == NULL ? NULL : p->S + j * p->work->panel_stride + i * NR;
+                    forward_epilogue(p->f, p->parameters, S, C, rows, v);
+                } else {
+                    const struct saved below = saved_at(p->below, j, i);
+                    backward_epilogue(p->f, p->parameters, &below, C, rows, v);
+                }
             }
         }
     }

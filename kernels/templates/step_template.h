@@ -223,7 +223,9 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
 }
 
 static double step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
-                   const struct brisk_batch* batch) {
+                   struct brisk_batch* batch) {
+    if (batch->goal == BRISK_UPDATE)
+        set_factors(&work->plan, batch->step, batch->scalars, batch->factors);
     if (profiled(work))
         brisk_begin(work, team->rank, batch);
     const double loss = batch->goal == BRISK_LOSS || work->n_shards > 1 ? step_data_parallel(work, team, data, batch)

@@ -1,14 +1,8 @@
-/* The update rules, on runs of elements. g is the gradient plus decay · w, unless the decay is decoupled.
+/* The update rules, on runs of elements: those of operations.def, whose formulas are in briskmlp/operations/rules.py. g
+ * is the gradient plus decay · w, unless the decay is decoupled.
  *
- *     SGD        w -= lr g
- *     momentum   v = μ v + g                               w -= lr v, or lr (g + μ v) with Nesterov
- *       rated    v = μ v - lr g                            w += v, or μ v - lr g with Nesterov
- *     Adam       m += (1-β1)(g - m), v = β2 v + (1-β2) g²     w -= lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + ε)
- *     RMSprop    v = β2 v + (1-β2) g²                      w -= lr g / (sqrt(v) + ε)
- *
- * These are the rules of PyTorch's optimizers of the same names. Scikit-learn's are momentum with the rate inside the
- * velocity (rated), and Adam with Kingma & Ba's ε̂, which is added before the second correction: it is ε/sqrt(1-β2^t)
- * here. */
+ * These are the rules of PyTorch's optimizers of the same names. Scikit-learn's are velocity, which has the rate
+ * inside, and Adam with Kingma & Ba's ε̂, which is added before the second correction: it is ε/sqrt(1-β2^t) here. */
 #ifndef BRISK_UPDATE_TEMPLATE_H
 #define BRISK_UPDATE_TEMPLATE_H
 
@@ -17,106 +11,309 @@
 
 #include <math.h>
 
-/* A rule for one tensor and step. lr includes the correction of Adam's first moment; root is that of the second. */
+/* --- what depends on the step alone, once for each step ---------------------------------------------------------- */
+
+static void no_factors(const double* hyper, double step, double* scalars, double* factors) {
+    (void)hyper, (void)step, (void)scalars, (void)factors;
+}
+
+/* The first gradient enters whole. */
+static void dampening(const double* hyper, double step, double* scalars, double* factors) {
+    (void)scalars;
+    factors[0] = step == 1 ? 1 : 1 - hyper[1];
+}
+
+/* 1 - β1^t and sqrt(1 - β2^t) */
+static void corrections(const double* hyper, double step, double* scalars, double* factors) {
+    (void)scalars;
+    factors[0] = 1 - pow(hyper[0], step);
+    factors[1] = sqrt(1 - pow(hyper[1], step));
+}
+
+/* Of g and of m; the scalar is the product of all μ so far. */
+static void nadam_factors(const double* hyper, double step, double* scalars, double* factors) {
+    corrections(hyper, step, scalars, factors);
+    const double mu = hyper[0] * (1 - 0.5 * pow(0.96, step * hyper[3]));
+    const double next = hyper[0] * (1 - 0.5 * pow(0.96, (step + 1) * hyper[3]));
+    scalars[0] *= mu;
+    factors[0] = (1 - mu) / (1 - scalars[0]);
+    factors[2] = next / (1 - scalars[0] * next);
+}
+
+/* The rectification times sqrt(1 - β2^t), or 0 while the variance of 1/sqrt(v) is infinite. */
+static void radam_factors(const double* hyper, double step, double* scalars, double* factors) {
+    corrections(hyper, step, scalars, factors);
+    const double power = pow(hyper[1], step), limit = 2 / (1 - hyper[1]) - 1;
+    const double length = limit - 2 * step * power / (1 - power);
+    factors[2] =
+        length <= 5 ? 0 : factors[1] * sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length));
+}
+
+static void adagrad_factors(const double* hyper, double step, double* scalars, double* factors) {
+    (void)scalars;
+    factors[0] = 1 + (step - 1) * hyper[0];
+}
+
+/* Compute a step's factors, and move the scalars. */
+static void set_factors(const struct brisk_plan* plan, int64_t step, double* scalars, double* factors) {
+    switch (plan->rule) {
+#define RULE(NAME, slots, n_scalars, factors_of, ...)                                                                  \
+    case BRISK_##NAME:                                                                                                 \
+        factors_of(plan->hyper, (double)step, scalars, factors);                                                       \
+        break;
+#include "../operations.def"
+    default:
+        break;
+    }
+}
+
+/* --- what also depends on the tensor ------------------------------------------------------------------------------ */
+
+/* A rule for one tensor and step. */
 struct rule {
     enum brisk_rule kind;
-    bool nesterov, rated;
-    real lr, shrink, decay, mu, rest1, beta2, rest2, root, epsilon;
+    bool nesterov;
+    real lr, shrink, decay;
+    real mu, gain;              /* v = μ v + gain · g */
+    real rest1, beta2, rest2;   /* 1 - β1, β2, 1 - β2 */
+    real root, epsilon;         /* root divides sqrt(v) */
+    real ahead, divides, alone; /* NAdam's rate along m; RAdam divides m by divides · (sqrt(v) + ε) + alone */
 };
 
-static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, int64_t step) {
-    const bool adam = plan->rule == BRISK_ADAM;
-    const double root = adam ? sqrt(1 - pow(plan->beta2, (double)step)) : 1;
-    return (struct rule){
+static void no_constants(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    (void)rule, (void)hyper, (void)factors, (void)rate;
+}
+
+static void of_momentum(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    (void)rate;
+    rule->mu = (real)hyper[0];
+    rule->gain = (real)factors[0];
+    rule->nesterov = hyper[2] != 0;
+}
+
+static void of_velocity(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    (void)factors, (void)rate;
+    rule->mu = (real)hyper[0];
+    rule->nesterov = hyper[1] != 0;
+}
+
+static void of_means(struct rule* rule, const double* hyper, const double* factors) {
+    rule->rest1 = (real)(1 - hyper[0]);
+    rule->beta2 = (real)hyper[1];
+    rule->rest2 = (real)(1 - hyper[1]);
+    rule->root = (real)factors[1];
+    rule->epsilon = (real)hyper[2];
+}
+
+static void of_adam(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    of_means(rule, hyper, factors);
+    rule->lr = (real)(rate / factors[0]);
+    if (rule->kind == BRISK_ADAM && hyper[3] != 0)
+        rule->epsilon = (real)(hyper[2] / factors[1]);
+}
+
+static void of_nadam(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    of_means(rule, hyper, factors);
+    rule->lr = (real)(rate * factors[0]);
+    rule->ahead = (real)(rate * factors[2]);
+}
+
+static void of_radam(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    of_means(rule, hyper, factors);
+    rule->divides = factors[2] > 0;
+    rule->alone = factors[2] <= 0;
+    rule->lr = (real)(rate / factors[0] * (factors[2] > 0 ? factors[2] : 1));
+}
+
+static void of_adagrad(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    rule->lr = (real)(rate / factors[0]);
+    rule->epsilon = (real)hyper[1];
+}
+
+/* ρ or α, ε and perhaps μ */
+static void of_rmsprop(struct rule* rule, const double* hyper, const double* factors, double rate) {
+    (void)factors, (void)rate;
+    rule->beta2 = (real)hyper[0];
+    rule->rest2 = (real)(1 - hyper[0]);
+    rule->epsilon = (real)hyper[1];
+    rule->mu = (real)hyper[2];
+}
+
+static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, const double* factors) {
+    struct rule rule = {
         .kind = plan->rule,
-        .nesterov = plan->nesterov,
-        .rated = plan->lr_in_velocity,
-        .lr = (real)(adam ? rate / (1 - pow(plan->beta1, (double)step)) : rate),
+        .lr = (real)rate,
         .shrink = (real)(plan->decoupled ? rate * decay : 0),
         .decay = (real)(plan->decoupled ? l2 : decay + l2),
-        .mu = (real)plan->momentum,
-        .rest1 = (real)(1 - plan->beta1),
-        .beta2 = (real)plan->beta2,
-        .rest2 = (real)(1 - plan->beta2),
-        .root = (real)root,
-        .epsilon = (real)(plan->epsilon_hat ? plan->epsilon / root : plan->epsilon),
     };
+    switch (plan->rule) {
+#define RULE(NAME, slots, n_scalars, factors_of, constants, ...)                                                       \
+    case BRISK_##NAME:                                                                                                 \
+        constants(&rule, plan->hyper, factors, rate);                                                                  \
+        break;
+#include "../operations.def"
+    default:
+        break;
+    }
+    return rule;
 }
 
-/* Move one vector of weights w; s and t are its slots of state. */
-INLINE vec move(const struct rule* rule, enum brisk_rule kind, bool rated, vec w, vec g, vec* s, vec* t) {
-    const vec lr = vec_splat(rule->lr);
-    g = vec_fma(vec_splat(rule->decay), w, g);
-    w = vec_fnma(vec_splat(rule->shrink), w, w);
+/* --- the moves: each returns w after the step, and moves its slots s ---------------------------------------------- */
+
+INLINE vec move_sgd(const struct rule* r, vec w, vec g, vec* s) {
+    (void)s;
+    return vec_fnma(vec_splat(r->lr), g, w);
+}
+
+INLINE vec move_momentum(const struct rule* r, vec w, vec g, vec* s) {
+    const vec lr = vec_splat(r->lr), mu = vec_splat(r->mu);
+    s[0] = vec_fma(mu, s[0], vec_splat(r->gain) * g);
+    return vec_fnma(lr, r->nesterov ? vec_fma(mu, s[0], g) : s[0], w);
+}
+
+INLINE vec move_velocity(const struct rule* r, vec w, vec g, vec* s) {
+    const vec lr = vec_splat(r->lr), mu = vec_splat(r->mu);
+    s[0] = vec_fnma(lr, g, mu * s[0]);
+    return w + (r->nesterov ? vec_fnma(lr, g, mu * s[0]) : s[0]);
+}
+
+/* Move a running mean of g, in which the new g has the share `rest`. */
+INLINE vec mean_of(real rest, vec g, vec m) {
+    return vec_fma(vec_splat(rest), g - m, m);
+}
+
+/* Move a running mean of g². */
+INLINE vec squares_of(const struct rule* r, vec g, vec v) {
+    return vec_fma(vec_splat(r->beta2), v, vec_splat(r->rest2) * (g * g));
+}
+
+INLINE vec move_adam(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = mean_of(r->rest1, g, s[0]);
+    s[1] = squares_of(r, g, s[1]);
+    return w - vec_splat(r->lr) * s[0] / (vec_sqrt(s[1]) / vec_splat(r->root) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_amsgrad(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = mean_of(r->rest1, g, s[0]);
+    s[1] = squares_of(r, g, s[1]);
+    s[2] = vec_max(s[2], s[1]);
+    return w - vec_splat(r->lr) * s[0] / (vec_sqrt(s[2]) / vec_splat(r->root) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_nadam(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = mean_of(r->rest1, g, s[0]);
+    s[1] = squares_of(r, g, s[1]);
+    return w - vec_fma(vec_splat(r->lr), g, vec_splat(r->ahead) * s[0]) /
+                   (vec_sqrt(s[1]) / vec_splat(r->root) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_radam(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = mean_of(r->rest1, g, s[0]);
+    s[1] = squares_of(r, g, s[1]);
+    const vec divisor = vec_sqrt(s[1]) + vec_splat(r->epsilon);
+    return w - vec_splat(r->lr) * s[0] / vec_fma(vec_splat(r->divides), divisor, vec_splat(r->alone));
+}
+
+INLINE vec move_adamax(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = mean_of(r->rest1, g, s[0]);
+    s[1] = vec_max(vec_splat(r->beta2) * s[1], vec_abs(g) + vec_splat(r->epsilon));
+    return w - vec_splat(r->lr) * s[0] / s[1];
+}
+
+INLINE vec move_adagrad(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = vec_fma(g, g, s[0]);
+    return w - vec_splat(r->lr) * g / (vec_sqrt(s[0]) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_adadelta(const struct rule* r, vec w, vec g, vec* s) {
+    const vec epsilon = vec_splat(r->epsilon);
+    s[0] = squares_of(r, g, s[0]);
+    const vec delta = vec_sqrt(s[1] + epsilon) / vec_sqrt(s[0] + epsilon) * g;
+    s[1] = squares_of(r, delta, s[1]);
+    return vec_fnma(vec_splat(r->lr), delta, w);
+}
+
+INLINE vec move_rmsprop(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = squares_of(r, g, s[0]);
+    return w - vec_splat(r->lr) * g / (vec_sqrt(s[0]) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_rmsprop_momentum(const struct rule* r, vec w, vec g, vec* s) {
+    s[0] = squares_of(r, g, s[0]);
+    s[1] = vec_fma(vec_splat(r->mu), s[1], g / (vec_sqrt(s[0]) + vec_splat(r->epsilon)));
+    return vec_fnma(vec_splat(r->lr), s[1], w);
+}
+
+/* Move v and the mean of g, and return g over the root of the variance, which rounding can take below 0. */
+INLINE vec centered(const struct rule* r, vec g, vec* v, vec* mean) {
+    *v = squares_of(r, g, *v);
+    *mean = mean_of(r->rest2, g, *mean);
+    return g / (vec_sqrt(vec_max(vec_splat(0), vec_fnma(*mean, *mean, *v))) + vec_splat(r->epsilon));
+}
+
+INLINE vec move_rmsprop_centered(const struct rule* r, vec w, vec g, vec* s) {
+    return vec_fnma(vec_splat(r->lr), centered(r, g, &s[0], &s[1]), w);
+}
+
+INLINE vec move_rmsprop_centered_momentum(const struct rule* r, vec w, vec g, vec* s) {
+    s[1] = vec_fma(vec_splat(r->mu), s[1], centered(r, g, &s[0], &s[2]));
+    return vec_fnma(vec_splat(r->lr), s[1], w);
+}
+
+INLINE vec move(const struct rule* r, enum brisk_rule kind, vec w, vec g, vec* s) {
+    g = vec_fma(vec_splat(r->decay), w, g);
+    w = vec_fnma(vec_splat(r->shrink), w, w);
     switch (kind) {
-    case BRISK_SGD:
-        return vec_fnma(lr, g, w);
-    case BRISK_MOMENTUM:
-        if (rated) {
-            *s = vec_fnma(lr, g, vec_splat(rule->mu) * *s);
-            return w + (rule->nesterov ? vec_fnma(lr, g, vec_splat(rule->mu) * *s) : *s);
-        }
-        *s = vec_fma(vec_splat(rule->mu), *s, g);
-        return vec_fnma(lr, rule->nesterov ? vec_fma(vec_splat(rule->mu), *s, g) : *s, w);
-    case BRISK_ADAM:
-        *s = vec_fma(vec_splat(rule->rest1), g - *s, *s);
-        *t = vec_fma(vec_splat(rule->beta2), *t, vec_splat(rule->rest2) * (g * g));
-        return w - lr * *s / (vec_sqrt(*t) / vec_splat(rule->root) + vec_splat(rule->epsilon));
+#define RULE(NAME, slots, n_scalars, factors, constants, moves)                                                        \
+    case BRISK_##NAME:                                                                                                 \
+        return moves(r, w, g, s);
+#include "../operations.def"
     default:
-        *s = vec_fma(vec_splat(rule->beta2), *s, vec_splat(rule->rest2) * (g * g));
-        return w - lr * g / (vec_sqrt(*s) + vec_splat(rule->epsilon));
+        return w;
     }
 }
 
-/* Move n weights W by the gradient G; S and T hold the first and second slot of state of rules that have them. */
-INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, bool rated, real* W, const real* G, real* S,
-                            real* T, int64_t n) {
-    const bool one = kind != BRISK_SGD, two = kind == BRISK_ADAM;
+/* Move n weights W by the gradient G; their slots lie at S, stride elements apart, if the rule has any. */
+INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, real* W, const real* G, real* S,
+                            int64_t stride, int64_t n) {
+    const int slots = brisk_slots_of(kind);
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t left = n - i;
-        vec s = one ? vec_load_first(S + i, left) : vec_splat(0), t = two ? vec_load_first(T + i, left) : vec_splat(0);
-        const vec w = move(rule, kind, rated, vec_load_first(W + i, left), vec_load_first(G + i, left), &s, &t);
-        vec_store_first(W + i, w, left);
-        if (one)
-            vec_store_first(S + i, s, left);
-        if (two)
-            vec_store_first(T + i, t, left);
+        vec s[BRISK_SLOTS];
+        for (int k = 0; k < slots; k++)
+            s[k] = vec_load_first(S + k * stride + i, left);
+        vec_store_first(W + i, move(rule, kind, vec_load_first(W + i, left), vec_load_first(G + i, left), s), left);
+        for (int k = 0; k < slots; k++)
+            vec_store_first(S + k * stride + i, s[k], left);
     }
 }
 
-static void update_tensor(const struct rule* rule, real* W, const real* G, real* S, real* T, int64_t n) {
+static void update_tensor(const struct rule* rule, real* W, const real* G, real* S, int64_t stride, int64_t n) {
     switch (rule->kind) {
-    case BRISK_SGD:
-        update_elements(rule, BRISK_SGD, false, W, G, NULL, NULL, n);
+#define RULE(NAME, ...)                                                                                                \
+    case BRISK_##NAME:                                                                                                 \
+        update_elements(rule, BRISK_##NAME, W, G, S, stride, n);                                                       \
         break;
-    case BRISK_MOMENTUM:
-        if (rule->rated)
-            update_elements(rule, BRISK_MOMENTUM, true, W, G, S, NULL, n);
-        else
-            update_elements(rule, BRISK_MOMENTUM, false, W, G, S, NULL, n);
-        break;
-    case BRISK_ADAM:
-        update_elements(rule, BRISK_ADAM, false, W, G, S, T, n);
-        break;
-    case BRISK_RMSPROP:
-        update_elements(rule, BRISK_RMSPROP, false, W, G, S, NULL, n);
+#include "../operations.def"
+    default:
         break;
     }
 }
 
 /* Move the dense parameters W1 b1 W2 b2 … by one step. */
 static void update(const struct brisk_plan* plan, const struct brisk_layer* layers, void* params, const void* grad,
-                   void* state, int64_t step, double rate) {
-    const int64_t n = plan->n_slots > 1 ? plan->n_parameters : 0; /* to the second slot */
-    real *P = params, *S = plan->n_slots > 0 ? state : params;    /* a rule without slots does not touch S */
+                   void* state, double* scalars, int64_t step, double rate) {
+    real *P = params, *S = plan->n_slots > 0 ? state : params; /* a rule without slots does not touch S */
     const real* G = grad;
+    double factors[BRISK_FACTORS];
+    set_factors(plan, step, scalars, factors);
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct brisk_layer* layer = &layers[l];
-        const int64_t W = layer->dense_W, b = layer->dense_b;
-        const struct rule of_W = rule_of(plan, rate * layer->rate_W, layer->decay_W, 0, step);
-        const struct rule of_b = rule_of(plan, rate * layer->rate_b, layer->decay_b, 0, step);
-        update_tensor(&of_W, P + W, G + W, S + W, S + n + W, layer->n_in * layer->n_out);
-        update_tensor(&of_b, P + b, G + b, S + b, S + n + b, layer->n_b);
+        const int64_t W = layer->dense_W, b = layer->dense_b, n = plan->n_parameters;
+        const struct rule of_W = rule_of(plan, rate * layer->rate_W, layer->decay_W, 0, factors);
+        const struct rule of_b = rule_of(plan, rate * layer->rate_b, layer->decay_b, 0, factors);
+        update_tensor(&of_W, P + W, G + W, S + W, n, layer->n_in * layer->n_out);
+        update_tensor(&of_b, P + b, G + b, S + b, n, layer->n_b);
     }
 }
 

@@ -88,6 +88,13 @@ INLINE vec polynomial(vec x, vec x2, const real* c, int length) {
     return p;
 }
 
+/* Returns 1 - e^-m for |m| <= ln2/2. */
+INLINE vec one_minus_exp(vec m) {
+    vec m2 = m * m;
+    vec q = vec_fma(polynomial(m, m2, EXP + 1, EXP_LENGTH - 1), m, vec_splat(EXP[0]));
+    return vec_fnma(q, m2, m);
+}
+
 /* e^-x = scale (1 - g) */
 struct exponential {
     vec scale, g;
@@ -101,9 +108,7 @@ INLINE struct exponential exponential(vec x, vec shift, bool one_step) {
     vec m = vec_fma(n, vec_splat(one_step ? LN2 : LN2_HIGH), x);
     if (!one_step)
         m = vec_fma(n, vec_splat(LN2_LOW), m);
-    vec m2 = m * m;
-    vec q = vec_fma(polynomial(m, m2, EXP + 1, EXP_LENGTH - 1), m, vec_splat(EXP[0]));
-    return (struct exponential){vec_power_of_two(shifted), vec_fnma(q, m2, m)};
+    return (struct exponential){vec_power_of_two(shifted), one_minus_exp(m)};
 }
 
 /* Returns e^x for x <= 0. */

@@ -76,17 +76,13 @@ static double penalty(const struct brisk_work* work) {
     return sum;
 }
 
-static real* slot(const struct brisk_work* work, int64_t s) {
-    return (real*)work->S + (s < work->plan.n_slots ? s * work->n_packed : 0);
-}
-
 /* Move a block's weights along the gradient g plus l2 times the weights. */
 static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
                        const struct brisk_batch* batch, double l2) {
     const struct brisk_layer* layer = &work->layers[l];
     const int64_t at = block_at(layer, j, k);
-    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->step);
-    update_tensor(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, block_rows(layer, k) * NR);
+    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->factors);
+    update_tensor(&rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed, block_rows(layer, k) * NR);
     if (has_copies(work, l))
         write_copies(work, l, j, k);
 }
@@ -117,8 +113,8 @@ static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, i
             memcpy((real*)work->G + at, g, (size_t)n * sizeof *g);
         return;
     }
-    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->step);
-    update_tensor(&rule, (real*)work->P + at, g, slot(work, 0) + at, slot(work, 1) + at, n);
+    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->factors);
+    update_tensor(&rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed, n);
 }
 
 /* Compute and apply db of these panels; where a layer shares one bias, all of its db with the first panel. */

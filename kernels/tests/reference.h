@@ -23,9 +23,9 @@ struct result {
     double *grad, *e_grad, *out, *e_out;     /* (n_parameters,), (m, n_out) */
 };
 
-/* One layer's outputs for one example: A after dropout, `whole` before it, and the mask. */
+/* One layer's outputs for one example: A after dropout, `whole` before it, Z, and the mask. */
 struct units {
-    struct vector A, whole;
+    struct vector A, whole, Z;
     double mask[WIDEST];
 };
 
@@ -55,26 +55,77 @@ static void forward(const struct brisk_layer* layer, const double* params, const
         }
 }
 
-/* A = f(Z) in place. f' is at most 1/4 or 1, except for exp; the 2 ulp of the kernels are at most 2 u. */
-static void activate(enum brisk_activation f, double slope, struct vector* A, int64_t n) {
+static double logistic(double z) {
+    return z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z));
+}
+
+static double softplus_of(double z) {
+    return fmax(z, 0) + log1p(exp(-fabs(z)));
+}
+
+/* f(z), and f'(z) to *slope, with the parameters p. */
+static double function_of(enum brisk_activation f, const double* p, double z, double* slope) {
+    const double scale = 1.0507009873554804934, alpha = 1.6732632423543772848, pi = acos(-1);
+    const double s = logistic(z), t = tanh(softplus_of(z)), v = 2 * sqrt(2 / pi) * (z + 0.044715 * z * z * z);
+    const double low = f == BRISK_RELU6 ? 0 : p[0], high = f == BRISK_RELU6 ? 6 : p[1];
+    switch (f) {
+    case BRISK_SIGMOID:
+        return *slope = s * (1 - s), s;
+    case BRISK_TANH:
+        return *slope = 1 - tanh(z) * tanh(z), tanh(z);
+    case BRISK_RELU:
+        return *slope = z > 0, fmax(z, 0);
+    case BRISK_LEAKY_RELU:
+        return *slope = z > 0 ? 1 : p[0], z > 0 ? z : p[0] * z;
+    case BRISK_EXP:
+        return *slope = exp(z);
+    case BRISK_ELU:
+        return *slope = z > 0 ? 1 : p[0] * exp(z), z > 0 ? z : p[0] * expm1(z);
+    case BRISK_SELU:
+        return *slope = scale * (z > 0 ? 1 : alpha * exp(z)), scale * (z > 0 ? z : alpha * expm1(z));
+    case BRISK_CELU:
+        return *slope = z > 0 ? 1 : exp(z / p[0]), z > 0 ? z : p[0] * expm1(z / p[0]);
+    case BRISK_SOFTPLUS:
+        return *slope = p[0] * z > p[1] ? 1 : logistic(p[0] * z), p[0] * z > p[1] ? z : softplus_of(p[0] * z) / p[0];
+    case BRISK_SOFTSIGN:
+        return *slope = 1 / ((1 + fabs(z)) * (1 + fabs(z))), z / (1 + fabs(z));
+    case BRISK_HARDTANH:
+    case BRISK_RELU6:
+        return *slope = low < z && z < high, fmin(fmax(z, low), high);
+    case BRISK_LOG_SIGMOID:
+        return *slope = logistic(-z), -softplus_of(-z);
+    case BRISK_GELU:
+        *slope = erfc(-z * sqrt(0.5)) / 2 + z * exp(-z * z / 2) / sqrt(2 * pi);
+        return z * erfc(-z * sqrt(0.5)) / 2;
+    case BRISK_GELU_TANH:
+        *slope = logistic(v) + z * logistic(v) * logistic(-v) * 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * z * z);
+        return z * logistic(v);
+    case BRISK_SILU:
+        return *slope = s + z * s * (1 - s), z * s;
+    case BRISK_MISH:
+        return *slope = t + z * s * (1 - t * t), z * t;
+    case BRISK_HARDSWISH:
+        return *slope = z < -3 ? 0 : z > 3 ? 1 : z / 3 + 0.5, z * fmin(fmax(z + 3, 0), 6) / 6;
+    default:
+        return *slope = 1, z;
+    }
+}
+
+/* A = f(Z) in place. Where Z errs by e, A does by e times the largest slope nearby, which is at most 1.1 for the
+ * functions that are not exp or selu, and changes by e at most; the kernels' own error is at most 4 ulp (2 u each) of A
+ * and of the terms that it is a sum of, which are at most 1 + |A| / 2. */
+static void activate(enum brisk_activation f, const double* p, struct vector* A, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
         const double z = A->x[j], e = A->e[j];
-        if (f == BRISK_SIGMOID) {
-            A->x[j] = 1 / (1 + exp(-z));
-            A->e[j] = e / 4 + 2 * u * A->x[j];
-        } else if (f == BRISK_TANH) {
-            A->x[j] = tanh(z);
-            A->e[j] = e + 2 * u * fabs(A->x[j]);
-        } else if (f == BRISK_RELU) {
-            A->x[j] = z > 0 ? z : 0;
-            A->e[j] = z > -e ? e : 0;
-        } else if (f == BRISK_LEAKY_RELU) {
-            A->x[j] = z > 0 ? z : slope * z;
-            A->e[j] = (z > -e ? e : slope * e) + u * fabs(A->x[j]);
-        } else if (f == BRISK_EXP) {
-            A->x[j] = exp(z);
+        double slope;
+        A->x[j] = function_of(f, p, z, &slope);
+        if (f == BRISK_EXP)
             A->e[j] = A->x[j] * (expm1(e) + 2 * u);
-        }
+        else if (f == BRISK_RELU)
+            A->e[j] = z > -e ? e : 0;
+        else if (f != BRISK_IDENTITY && f != BRISK_SOFTMAX)
+            A->e[j] = e * fmin(fabs(slope) + 2 * e + (fabs(z) <= e ? 1 : 0), f == BRISK_SELU ? 1.8 : 1.13) +
+                      4 * u * fabs(A->x[j]);
     }
 }
 
@@ -97,22 +148,21 @@ static double softmax(struct vector* A, int64_t n, double* e) {
     return highest + log(sum);
 }
 
-/* D = g * f'(Z), where g lies in D, from A = f(Z); A has a relative error of `more` beside its own bound. */
-static void activation_backward(enum brisk_activation f, double leak, const struct vector* A, double more,
-                                struct vector* D, int64_t n) {
+/* D = g * f'(Z), where g lies in D. A has a relative error of `more` beside its own bound, which f' follows as far as
+ * it is computed from A; Z, and its error e from which A's came, lie in Z. */
+static void activation_backward(enum brisk_activation f, const double* p, const struct vector* Z,
+                                const struct vector* A, double more, struct vector* D, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
-        const double a = A->x[j], e = A->e[j] + more * fabs(a), g = D->x[j], e_g = D->e[j];
-        double slope = 1, e_slope = 0;
-        if (f == BRISK_SIGMOID)
-            slope = a * (1 - a), e_slope = e + 2 * u * slope;
-        else if (f == BRISK_TANH)
-            slope = 1 - a * a, e_slope = 2 * fabs(a) * e + 2 * u;
-        else if (f == BRISK_RELU)
-            slope = a > 0, e_slope = e > 0 && a <= e; /* either side of 0 */
-        else if (f == BRISK_LEAKY_RELU)
-            slope = a > 0 ? 1 : leak, e_slope = e > 0 && fabs(a) <= e ? 1 - leak : 0;
+        double slope, before, after;
+        const double z = Z->x[j], a = A->x[j], g = D->x[j], e_g = D->e[j], e = Z->e[j] + 8 * u * fabs(z);
+        function_of(f, p, z, &slope), function_of(f, p, z - e, &before), function_of(f, p, z + e, &after);
+        double e_slope = fmax(fabs(before - slope), fabs(after - slope)) + 2 * e * e + 16 * u;
+        if (f == BRISK_RELU || f == BRISK_LEAKY_RELU || f == BRISK_IDENTITY || f == BRISK_SOFTMAX)
+            e_slope -= 16 * u + 2 * e * e;
+        else if (brisk_reads_A(f))
+            e_slope += more * fabs(a) * (f == BRISK_CELU ? 1 / p[0] : f == BRISK_SOFTPLUS ? p[0] : 2);
         D->x[j] = g * slope;
-        D->e[j] = e_g * (slope + e_slope) + fabs(g) * e_slope + 2 * u * fabs(D->x[j]);
+        D->e[j] = e_g * (fabs(slope) + e_slope) + fabs(g) * e_slope + 2 * u * fabs(D->x[j]);
     }
 }
 
@@ -137,10 +187,16 @@ static struct output error_of(const struct brisk_plan* plan, double a, double e_
     }
 }
 
-static struct output poisson_of(double z, double e_z, double a, double e_a, double y) {
-    const double most = a + y + y * fabs(z) + y * y, c = 16 * DBL_EPSILON; /* y log y <= y² */
-    return (struct output){a - y - y * z + (y > 0 ? y * log(y) : 0),
-                           fabs(a - y) * e_z + a * exp(e_z) * e_z * e_z + c * most, a - y, e_a + 4 * u * (a + y)};
+static struct output poisson_of(const struct brisk_layer* layer, double z, double e_z, double a, double e_a, double y) {
+    const bool exponential = layer->activation == BRISK_EXP;
+    const double log_a = exponential ? z : log(a), most = a + y + y * fabs(log_a) + y * y; /* y log y <= y² */
+    double slope;
+    function_of(layer->activation, layer->parameters, z, &slope);
+    const double share = exponential ? 1 : slope / a; /* ∂E/∂z is share (a - y) */
+    return (struct output){a - y - y * log_a + (y > 0 ? y * log(y) : 0),
+                           share * fabs(a - y) * e_z + (a + y) * exp(e_z) * e_z * e_z + 16 * DBL_EPSILON * most,
+                           share * (a - y),
+                           exponential ? e_a + 4 * u * (a + y) : (1 + y * layer->parameters[0]) * (e_z + 24 * u)};
 }
 
 static struct output binary_of(double z, double e_z, double a, double y, double c) {
@@ -159,17 +215,18 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
     const struct vector Z = *A;
     double e_sum = 0, along = 0, e_along = 0, highest = 0;
     const double log_sum = f == BRISK_SOFTMAX ? softmax(A, n, &e_sum) : 0, c = (m + 16 * (double)n + 12) * u;
-    activate(f, plan->slope, A, n);
+    activate(f, t->layers[plan->n_layers - 1].parameters, A, n);
     for (int64_t j = 0; j < n; j++)
         highest = fmax(highest, fabs(Z.x[j]));
     for (int64_t j = 0; j < n; j++) {
         const double y = t->labels != NULL ? t->labels[i] == j : t->Y[i * n + j];
         const double z = Z.x[j], e = Z.e[j], a = A->x[j];
-        const struct output o = of_A                          ? error_of(plan, a, A->e[j], y, c)
-                                : plan->loss == BRISK_POISSON ? poisson_of(z, e, a, A->e[j], y)
-                                : f == BRISK_SIGMOID ? binary_of(z, e, a, y, c)
-                                                     : (struct output){y * (log_sum - z), y * (e_sum + e + c * highest),
-                                                                       a - y, A->e[j] + 4 * u * (a + y)};
+        const struct output o =
+            of_A                          ? error_of(plan, a, A->e[j], y, c)
+            : plan->loss == BRISK_POISSON ? poisson_of(&t->layers[plan->n_layers - 1], z, e, a, A->e[j], y)
+            : f == BRISK_SIGMOID
+                ? binary_of(z, e, a, y, c)
+                : (struct output){y * (log_sum - z), y * (e_sum + e + c * highest), a - y, A->e[j] + 4 * u * (a + y)};
         r->loss += w * o.E;
         r->e_loss += w * (o.e_E + 4 * DBL_EPSILON * fabs(o.E));
         D->x[j] = w * scale * o.g;
@@ -183,7 +240,7 @@ static void loss_row(const struct task* t, struct vector* A, struct vector* D, i
         D->e[j] = A->e[j] * (fabs(g) + e) + A->x[j] * e + u * fabs(D->x[j]);
     }
     if (of_A)
-        activation_backward(f, plan->slope, A, 0, D, n);
+        activation_backward(f, t->layers[plan->n_layers - 1].parameters, &Z, A, 0, D, n);
 }
 
 /* Multiply values and bounds by a mask. */
@@ -233,8 +290,8 @@ static void backward(const struct task* t, const double* params, int64_t l, cons
     if (l > 0) {
         *D = below;
         multiply(D, in->mask, layer->n_in);
-        activation_backward(layer->below, t->plan.slope, &in->whole, t->layers[l - 1].threshold > 0 ? 2 * u : 0, D,
-                            layer->n_in);
+        activation_backward(layer[-1].activation, layer[-1].parameters, &in->Z, &in->whole,
+                            t->layers[l - 1].threshold > 0 ? 2 * u : 0, D, layer->n_in);
     }
 }
 
@@ -257,7 +314,8 @@ static void compute(const struct task* t, const double* params, const int64_t* r
             forward(&t->layers[l], params, &units[l].A, &out->A);
             if (l + 1 == n_layers)
                 break;
-            activate(t->layers[l].activation, t->plan.slope, &out->A, n);
+            out->Z = out->A;
+            activate(t->layers[l].activation, t->layers[l].parameters, &out->A, n);
             out->whole = out->A;
             draw_mask(t, l, epoch, place + i, out->mask);
             multiply(&out->A, out->mask, n);
@@ -302,48 +360,88 @@ static void clip(const struct task* t, struct result* r) {
 
 /* --- the update rules -------------------------------------------------------------------------------------------- */
 
-/* A weight w and its slots of state s, t after a step along g; `size` is the sum of the absolute terms of the step. */
+/* A weight w and its slots of state after a step along g; `size` is the sum of the absolute terms of the step. */
 struct moved {
-    double w, s, t, size;
+    double w, s[BRISK_SLOTS], size;
 };
 
-static struct moved move(const struct brisk_plan* plan, double rate, double decay, int64_t step, double g,
-                         const struct moved* from) {
+/* A step of NAdam: of the product of all μ so far, this step's and the next step's. */
+static double nadam_mu(const double* hyper, double step) {
+    return hyper[0] * (1 - 0.5 * pow(0.96, step * hyper[3]));
+}
+
+/* Each slot is a mean or a sum of terms whose sizes `size` adds up; product is NAdam's, with this step's μ in it. */
+static struct moved move(const struct brisk_plan* plan, double rate, double decay, int64_t count, double g,
+                         const struct moved* from, double product) {
+    const double *h = plan->hyper, step = (double)count;
     struct moved to = *from;
-    double lr = rate, direction = 0, divisor = 1;
-    to.size = fabs(g) + fabs(decay * from->w) + (plan->rule == BRISK_RMSPROP ? 0 : fabs(from->s));
+    double lr = rate, direction = g, divisor = 1, *s = to.s;
+    to.size = fabs(g) + fabs(decay * from->w);
     if (plan->decoupled)
         to.w -= rate * decay * from->w;
     else
-        g += decay * from->w;
-    switch (plan->rule) {
-    case BRISK_SGD:
-        direction = g;
-        break;
-    case BRISK_MOMENTUM:
-        if (plan->lr_in_velocity) {
-            to.s = plan->momentum * from->s - lr * g;
-            to.w += plan->nesterov ? plan->momentum * to.s - lr * g : to.s;
-            to.size = 2 * (lr * to.size + fabs(from->s));
-            return to;
+        direction = g += decay * from->w;
+    if (plan->rule >= BRISK_ADAM && plan->rule <= BRISK_ADAMAX) {
+        const double unbiased = 1 - pow(h[1], step), limit = 2 / (1 - h[1]) - 1;
+        const double length = limit - 2 * step * pow(h[1], step) / unbiased;
+        to.size += fabs(s[0]);
+        s[0] = h[0] * s[0] + (1 - h[0]) * g;
+        if (plan->rule == BRISK_ADAMAX)
+            s[1] = fmax(h[1] * s[1], fabs(g) + h[2]);
+        else
+            s[1] = h[1] * s[1] + (1 - h[1]) * g * g;
+        if (plan->rule == BRISK_AMSGRAD)
+            s[2] = fmax(s[2], s[1]);
+        direction = s[0] / (1 - pow(h[0], step));
+        divisor = sqrt(plan->rule == BRISK_AMSGRAD ? s[2] : s[1]) / sqrt(unbiased) + h[2];
+        if (plan->rule == BRISK_ADAM && h[3] != 0)
+            divisor = (sqrt(s[1]) + h[2]) / sqrt(unbiased);
+        else if (plan->rule == BRISK_ADAMAX)
+            divisor = s[1];
+        else if (plan->rule == BRISK_NADAM) {
+            const double next = nadam_mu(h, step + 1);
+            direction = (1 - nadam_mu(h, step)) / (1 - product) * g + next / (1 - product * next) * s[0];
+        } else if (plan->rule == BRISK_RADAM) {
+            divisor = length > 5 ? (sqrt(s[1]) + h[2]) / sqrt(unbiased * (length - 4) * (length - 2) * limit /
+                                                              ((limit - 4) * (limit - 2) * length))
+                                 : 1;
         }
-        to.s = plan->momentum * from->s + g;
-        direction = plan->nesterov ? g + plan->momentum * to.s : to.s;
-        break;
-    case BRISK_ADAM: {
-        const double root = sqrt(1 - pow(plan->beta2, (double)step));
-        lr /= 1 - pow(plan->beta1, (double)step);
-        to.s = plan->beta1 * from->s + (1 - plan->beta1) * g;
-        to.t = plan->beta2 * from->t + (1 - plan->beta2) * g * g;
-        direction = to.s;
-        divisor = plan->epsilon_hat ? (sqrt(to.t) + plan->epsilon) / root : sqrt(to.t) / root + plan->epsilon;
-        break;
-    }
-    case BRISK_RMSPROP:
-        to.s = plan->beta2 * from->s + (1 - plan->beta2) * g * g;
-        direction = g;
-        divisor = sqrt(to.s) + plan->epsilon;
-        break;
+        to.size /= 1 - h[0];
+    } else if (plan->rule == BRISK_MOMENTUM) {
+        to.size += fabs(s[0]);
+        s[0] = h[0] * s[0] + (count == 1 ? 1 : 1 - h[1]) * g;
+        direction = h[2] != 0 ? g + h[0] * s[0] : s[0];
+    } else if (plan->rule == BRISK_VELOCITY) {
+        to.size = 2 * (lr * to.size + fabs(s[0]));
+        s[0] = h[0] * s[0] - lr * g;
+        to.w += h[1] != 0 ? h[0] * s[0] - lr * g : s[0];
+        return to;
+    } else if (plan->rule == BRISK_ADAGRAD) {
+        s[0] += g * g;
+        lr /= 1 + (step - 1) * h[0];
+        divisor = sqrt(s[0]) + h[1];
+    } else if (plan->rule == BRISK_ADADELTA) {
+        s[0] = h[0] * s[0] + (1 - h[0]) * g * g;
+        divisor = sqrt(s[0] + h[1]) / sqrt(s[1] + h[1]);
+        s[1] = h[0] * s[1] + (1 - h[0]) * g / divisor * g / divisor;
+    } else if (plan->rule >= BRISK_RMSPROP) {
+        const bool with_momentum =
+            plan->rule == BRISK_RMSPROP_MOMENTUM || plan->rule == BRISK_RMSPROP_CENTERED_MOMENTUM;
+        double* mean = plan->rule == BRISK_RMSPROP_CENTERED            ? &s[1]
+                       : plan->rule == BRISK_RMSPROP_CENTERED_MOMENTUM ? &s[2]
+                                                                       : NULL;
+        s[0] = h[0] * s[0] + (1 - h[0]) * g * g;
+        double variance = s[0];
+        if (mean != NULL) {
+            *mean = h[0] * *mean + (1 - h[0]) * g;
+            variance = fmax(0, variance - *mean * *mean);
+        }
+        divisor = sqrt(variance) + h[1];
+        if (with_momentum) {
+            s[1] = h[2] * s[1] + g / divisor;
+            direction = s[1] * divisor;
+            to.size += fabs(s[1]) * divisor;
+        }
     }
     to.w -= lr * direction / divisor;
     to.size *= 2 * lr / divisor;

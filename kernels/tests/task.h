@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 13 * 10 * 3 /* outputs, rules, biases: all combinations */ };
+enum { LAYERS = 4, WIDEST = 1100, VARIANTS = 390 /* of outputs, rules, biases and all else */ };
 
 /* Networks, with n rows in batches. Each `stride`-th variant is tried; strides have no divisor in common with VARIANTS,
  * except the last. */
@@ -88,58 +88,77 @@ static double uniform(void) {
 }
 
 static struct task make_task(const struct shape* shape, int v) {
-    static const enum brisk_rule rules[] = {BRISK_SGD,     BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM,     BRISK_ADAM,
-                                            BRISK_RMSPROP, BRISK_SGD,      BRISK_MOMENTUM, BRISK_MOMENTUM, BRISK_ADAM};
-    static const int64_t slots[] = {0, 1, 1, 2, 2, 1, 0, 1, 1, 2};
+    static const enum brisk_rule rules[] = {
+#define RULE(NAME, ...) BRISK_##NAME,
+#include "../operations.def"
+        /* once more, with the other value of their last hyperparameter */
+        BRISK_MOMENTUM, BRISK_VELOCITY, BRISK_ADAM};
+    enum { RULES = sizeof rules / sizeof *rules };
+    static const double parameters[BRISK_ACTIVATIONS][BRISK_PARAMETERS] = {
+        [BRISK_LEAKY_RELU] = {0.0625},   [BRISK_ELU] = {0.75}, [BRISK_CELU] = {0.5}, [BRISK_SOFTPLUS] = {1.5, 20},
+        [BRISK_HARDTANH] = {-0.5, 0.75},
+    };
+    /* in the order of briskmlp/operations/rules.py */
+    static const double hyper[BRISK_RULES][BRISK_HYPER] = {
+        [BRISK_MOMENTUM] = {0.9, 0.25},
+        [BRISK_VELOCITY] = {0.9},
+        [BRISK_ADAM] = {0.9, 0.99, 1e-3},
+        [BRISK_AMSGRAD] = {0.9, 0.5, 1e-3},
+        [BRISK_NADAM] = {0.9, 0.99, 1e-3, 0.25},
+        [BRISK_RADAM] = {0.9, 0.8, 1e-3},
+        [BRISK_ADAMAX] = {0.9, 0.5, 1e-3},
+        [BRISK_ADAGRAD] = {0.25, 1e-3},
+        [BRISK_ADADELTA] = {0.9, 1e-3},
+        [BRISK_RMSPROP] = {0.99, 1e-3},
+        [BRISK_RMSPROP_MOMENTUM] = {0.99, 1e-3, 0.9},
+        [BRISK_RMSPROP_CENTERED] = {0.9, 1e-3},
+        [BRISK_RMSPROP_CENTERED_MOMENTUM] = {0.9, 1e-3, 0.9},
+    };
     static const struct {
         enum brisk_loss loss;
         enum brisk_activation activation;
-    } outputs[] = {{BRISK_MSE, BRISK_SIGMOID},
-                   {BRISK_MSE, BRISK_TANH},
-                   {BRISK_MSE, BRISK_RELU},
-                   {BRISK_MSE, BRISK_IDENTITY},
-                   {BRISK_MSE, BRISK_SOFTMAX},
-                   {BRISK_CROSS_ENTROPY, BRISK_SIGMOID},
-                   {BRISK_CROSS_ENTROPY, BRISK_SOFTMAX},
-                   {BRISK_CROSS_ENTROPY, BRISK_SOFTMAX}, /* with labels */
-                   {BRISK_MSE, BRISK_LEAKY_RELU},
-                   {BRISK_POISSON, BRISK_EXP},
-                   {BRISK_ABSOLUTE_ERROR, BRISK_TANH},
-                   {BRISK_ABSOLUTE_ERROR, BRISK_LEAKY_RELU},
-                   {BRISK_HUBER, BRISK_IDENTITY}};
-    static const enum brisk_activation hiddens[] = {BRISK_SIGMOID, BRISK_TANH, BRISK_RELU, BRISK_IDENTITY,
-                                                    BRISK_LEAKY_RELU};
+    } pairs[] = {
+        {BRISK_CROSS_ENTROPY, BRISK_SOFTMAX}, /* with labels */
+#define PAIR(LOSS, ACTIVATION) {BRISK_##LOSS, BRISK_##ACTIVATION},
+#include "../operations.def"
+    };
+    static const enum brisk_loss losses[] = {BRISK_MSE, BRISK_ABSOLUTE_ERROR, BRISK_HUBER};
+    enum { PAIRS = sizeof pairs / sizeof *pairs };
+    enum brisk_activation hiddens[BRISK_ACTIVATIONS];
+    int n_hiddens = 0;
+    for (enum brisk_activation f = 0; f < BRISK_ACTIVATIONS; f++)
+        if (brisk_where_of(f) == BRISK_ANYWHERE)
+            hiddens[n_hiddens++] = f;
     static const int64_t thresholds[3][2] = {{0, 0}, {32768, 16384}, {1, 45000}}; /* of layers in turn */
     static const double norms[] = {INFINITY, 0.125, INFINITY, 1};
-    const int output = v % 13, rule = v % 10, bias = v % 3;
-    const enum brisk_activation hidden = hiddens[(v / 8 + v) % 5];
-    const bool labels = output == 7, penalised = v / 32 % 2, decays = rule == 4 || rule == 6 || v / 7 % 2;
+    const int output = v % (PAIRS + 3 * n_hiddens), rule = v % RULES, bias = v % 3, of_errors = output - PAIRS;
+    const enum brisk_loss loss = of_errors < 0 ? pairs[output].loss : losses[of_errors % 3];
+    const enum brisk_activation f = of_errors < 0 ? pairs[output].activation : hiddens[of_errors / 3];
+    const enum brisk_activation hidden = hiddens[(v / 8 + v) % n_hiddens];
+    const bool labels = output == 0, penalised = v / 32 % 2, decoupled = v / RULES % 3 == 1;
+    const bool decays = decoupled || v / 7 % 2;
     struct task t = {.shape = shape, .variant = v, .n = shape->n, .rate = 0.0625};
     state = ((uint64_t)(shape - SHAPES) * VARIANTS + (uint64_t)v + 1) * 0x9E3779B97F4A7C15;
     t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
                                  .batch_size = shape->batch,
-                                 .n_slots = slots[rule],
+                                 .n_slots = brisk_slots_of(rules[rule]),
+                                 .n_scalars = brisk_scalars_of(rules[rule]),
                                  .bias = (enum brisk_bias)bias,
-                                 .loss = outputs[output].loss,
+                                 .loss = loss,
                                  .rule = rules[rule],
-                                 .nesterov = rule == 2 || rule == 8,
-                                 .lr_in_velocity = rule == 7 || rule == 8,
-                                 .epsilon_hat = rule == 9,
-                                 .decoupled = rule == 4,
+                                 .decoupled = decoupled,
                                  .report_rows = v / 9 % 2,
                                  .seed = 0x123456789ABCDEFu,
-                                 .slope = 0.0625,
                                  .huber = 0.5,
                                  .loss_scale = v / 5 % 2 ? 0.5 : 1,
                                  .report_scale = v / 6 % 2 ? 0.25 : 1,
                                  .divisor = (enum brisk_divisor)(v / 5 % 3),
-                                 .momentum = 0.9,
-                                 .beta1 = 0.9,
-                                 .beta2 = 0.99,
-                                 .epsilon = 1e-3,
                                  .clip_norm = norms[v / 3 % 4]};
     if (t.plan.divisor == BRISK_DIVISOR_NOTHING) /* a sum over a batch is about as many times as long as a mean */
         t.rate = ldexp(t.rate, -1 - ilogb((double)shape->batch));
+    memcpy(t.plan.hyper, hyper[rules[rule]], sizeof t.plan.hyper);
+    if (rule >= BRISK_RULES) /* without dampening, with nesterov; nesterov; epsilon_hat */
+        t.plan.hyper[rules[rule] == BRISK_MOMENTUM ? 2 : rules[rule] == BRISK_VELOCITY ? 1 : 3] = 1;
     int64_t at = 0;
     for (int64_t l = 0; l < shape->n_layers; l++) {
         const int64_t n_in = shape->width[l], n_out = shape->width[l + 1];
@@ -147,8 +166,7 @@ static struct task make_task(const struct shape* shape, int v) {
         t.layers[l] = (struct brisk_layer){
             .n_in = n_in,
             .n_out = n_out,
-            .activation = l + 1 < shape->n_layers ? hidden : outputs[output].activation,
-            .below = l > 0 ? hidden : BRISK_IDENTITY,
+            .activation = l + 1 < shape->n_layers ? hidden : f,
             .dense_W = at,
             .dense_b = at + n_in * n_out,
             .n_b = n_b,
@@ -159,6 +177,7 @@ static struct task make_task(const struct shape* shape, int v) {
             .decay_b = decays ? 0.125 : 0,
             .plan_l2 = penalised ? 0.25 : 0,
         };
+        memcpy(t.layers[l].parameters, parameters[t.layers[l].activation], sizeof t.layers[l].parameters);
         at += n_in * n_out + n_b;
     }
     t.plan.n_parameters = at;
@@ -178,12 +197,12 @@ static struct task make_task(const struct shape* shape, int v) {
             t.X[i * t.X_step + k] = k < t.n_in ? uniform() : (double)NAN;
         const double y = floor(32 + 32 * uniform()) / 64;
         for (int64_t j = 0; j < t.n_out && !labels; j++)
-            t.Y[i * t.n_out + j] = output == 9    ? floor(3 * fabs(uniform())) /* counts */
-                                   : output != 6  ? fabs(uniform())
-                                   : t.n_out == 1 ? 1
-                                   : j == 0       ? y
-                                   : j == 1       ? 1 - y
-                                                  : 0;
+            t.Y[i * t.n_out + j] = loss == BRISK_POISSON                     ? floor(3 * fabs(uniform())) /* counts */
+                                   : f != BRISK_SOFTMAX || loss == BRISK_MSE ? fabs(uniform())
+                                   : t.n_out == 1                            ? 1
+                                   : j == 0                                  ? y
+                                   : j == 1                                  ? 1 - y
+                                                                             : 0;
         if (labels)
             t.labels[i] = (int64_t)floor((double)t.n_out * (0.5 + uniform() / 2));
         if (t.weight != NULL) /* a quarter are 0, but not all */
@@ -218,12 +237,13 @@ static void* cast(const double* from, int64_t n) {
 
 struct arrays {
     void *params, *state, *X, *Y, *weight, *grad, *out;
+    double scalars[BRISK_SCALARS];
     int64_t n_state;
     struct brisk_data data;
 };
 
 static struct arrays make_arrays(const struct task* t) {
-    struct arrays a = {.n_state = t->plan.n_slots * t->plan.n_parameters};
+    struct arrays a = {.n_state = t->plan.n_slots * t->plan.n_parameters, .scalars = {1}};
     a.params = cast(t->params, t->plan.n_parameters);
     a.state = zeros(a.n_state, format->size);
     a.X = cast(t->X, (t->n - 1) * t->X_step + t->n_in);

@@ -120,7 +120,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
         return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
     if dtype != np.float32 and chosen in UNITS:
         return f"{chosen} multiplies parts of float32 numbers, but dtype is {dtype.name!r}"
-    return plan.beyond_kernels()
+    return None
 
 
 @cache
@@ -222,15 +222,16 @@ def gradient(
 
 def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     """Move the parameters by one step of the plan's rule, and count it."""
-    params, slots, step = state.parameters, state.slots, state.position.step + 1
-    _load()[0].update(plan, params.itemsize, isa(plan.precision), params, grad, slots, step, rate)
+    moved, step = (state.parameters, state.slots, state.scalars), state.position.step + 1
+    _load()[0].update(plan, grad.itemsize, isa(plan.precision), moved, grad, step, rate)
     state.position.counts[2] = step
 
 
 def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
     """Make steps from the state's position: gather, forward, backward, update."""
     refuse_unfilled(examples, steps)
-    moved = state.parameters, state.slots, state.position.counts, state.position.sums
+    position = state.position
+    moved = state.parameters, state.slots, position.counts, position.sums, state.scalars
     diverged = _load()[0].train(work, moved, examples[:3], steps[:4])
     if diverged is None:
         return None
