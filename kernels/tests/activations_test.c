@@ -22,13 +22,13 @@
 #if BRISK_DOUBLE
 typedef long double wide;
 static const real SMALLEST = DBL_MIN, LARGEST = DBL_MAX, SPACING = 0x1p-1074;
-enum { DIGITS = DBL_MANT_DIG, LEAST_EXPONENT = DBL_MIN_EXP };
+enum { DIGITS = DBL_MANT_DIG };
 #define WIDE(name) name##l
 #define CONSTANT(x) x##L
 #else
 typedef double wide;
 static const real SMALLEST = FLT_MIN, LARGEST = FLT_MAX, SPACING = 0x1p-149f;
-enum { DIGITS = FLT_MANT_DIG, LEAST_EXPONENT = FLT_MIN_EXP };
+enum { DIGITS = FLT_MANT_DIG };
 #define WIDE(name) name
 #define CONSTANT(x) x
 #endif
@@ -213,7 +213,7 @@ static const struct function {
     {"hardswish", ours_hardswish, hardswish, 3.5, ANY},
     {"hardswish_slope", ours_hardswish_slope, hardswish_slope, 8, ANY, .absolute = true},
 };
-enum { PRODUCT_TINY = 750 }; /* |z| where e^z is the smallest number */
+enum { PRODUCT_FEW = 750 }; /* |z| where e^z is the smallest number */
 
 __attribute__((noinline)) static void compute(const struct function* f, const real* x, real* y) {
     for (int k = 0; k < BLOCK; k += LANES)
@@ -231,14 +231,12 @@ static double error(const struct function* f, real x, real result) {
         return result > 0 && exact > (wide)LARGEST * (1 - 2 * (wide)SPACING / (wide)SMALLEST) ? 0 : INFINITY;
     int exponent = 0;
     if (!f->absolute) {
+        const wide few = f->product ? PRODUCT_FEW : 1;
+        if (size < few * (wide)SMALLEST && (result == 0 || off <= (few + 1) * (wide)SPACING))
+            return 0;
         (void)WIDE(frexp)(size, &exponent);
-        exponent = exponent < LEAST_EXPONENT ? LEAST_EXPONENT : exponent;
     }
-    const double e = (double)(WIDE(ldexp)(off, DIGITS - exponent) / (f->condition ? f->condition((wide)x) : 1));
-    const wide tiny = f->product ? PRODUCT_TINY : 1;
-    if (!f->absolute && e > f->bound && size < tiny * (wide)SMALLEST && (result == 0 || off <= tiny * (wide)SPACING))
-        return 0;
-    return e;
+    return (double)(WIDE(ldexp)(off, DIGITS - exponent) / (f->condition ? f->condition((wide)x) : 1));
 }
 
 #if BRISK_DOUBLE
