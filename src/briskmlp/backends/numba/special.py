@@ -1,8 +1,8 @@
 """The activations of one Vec from elu on: f, and g f' from A where f' follows from A, or f and f' from Z.
 
 All follow PyTorch's definitions; NaN gives NaN. The polynomials are those of the C kernels' ``special_template.h``,
-which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign and
-log_sigmoid; 3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is its
+which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign, log_sigmoid;
+3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is its
 sigmoid's argument. The last three are a product of z and a number that may have become 0 where |f| is below 750 times
 the smallest normal number. f' is at most 8 halves of an ulp of 1 off, of mish and gelu_tanh 16.
 """
@@ -35,7 +35,7 @@ LOG1P_64 = (
     -0.0002019837940967801, 0.000130573111314153, -8.267675802608956e-05, 4.1357305823415546e-05,
     -2.5790244113378233e-05, 3.59286575266934e-05, -2.327457835663412e-05,
 )  # fmt: skip
-# (x + offset) R(x) at x / (x + offset) - 1/2, where e^(-x²/2) R(x) is the normal distribution's upper tail, until it is 0:
+# (x + offset) R(x) at x / (x + offset) - 1/2, where e^(-x²/2) R(x) is the normal distribution's upper tail:
 # degrees 9 and 22; the relative errors are 2^-27.5 and 2^-56.7
 NORMAL_TAIL_32 = (
     0.744416075, -1.13112352, 1.26169984, -0.928421286, 0.278522066, 0.207718152, -0.203610524, -0.0632098516,
