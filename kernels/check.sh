@@ -9,7 +9,7 @@
 #     thread       the same under ThreadSanitizer
 #     qemu         the same on emulated processors: x86-64 without AVX, with AVX2, and aarch64
 #     python       the Python tests of the extension under AddressSanitizer and UndefinedBehaviorSanitizer
-#     activations  every float32 number, and a sample of float64
+#     activations  every float32 number, and a sample of float64: an hour and more by itself
 #
 # CC chooses the compiler, PYTHON a Python that has what the tests need. A section whose tools are missing says so.
 set -euo pipefail

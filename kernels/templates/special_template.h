@@ -54,7 +54,9 @@ static const real LOGISTIC_HIGHEST = 40, GELU_TANH_HIGHEST = 12;
 static const real NORMAL_HIGHEST = 13.2664f, NORMAL_SHIFT = 0x1.8p15f, NORMAL_OFFSET = 3.5f;
 
 /* Degree 10; of log(1 + e) the relative error is 2^-26.4, as rounded here. */
-static const real LOG1P[] = {-0.378139585f, 0.179224983f, -0.0932303816f, 0.051082518f, -0.0289423447f, 0.0168091692f, -0.00992555451f, 0.00574743468f, -0.00345915719f, 0.00287340186f, -0.0017929622f};
+static const real LOG1P[] = {-0.378139585f,   0.179224983f,   -0.0932303816f,  0.051082518f,
+                             -0.0289423447f,  0.0168091692f,  -0.00992555451f, 0.00574743468f,
+                             -0.00345915719f, 0.00287340186f, -0.0017929622f};
 
 /* Degree 9; the relative error is 2^-27.5. */
 static const real NORMAL_TAIL[] = {0.744416075f, -1.13112352f,  1.26169984f,    -0.928421286f, 0.278522066f,

@@ -1,10 +1,10 @@
 """The activations of one Vec from elu on: f, and g f' from A where f' follows from A, or f and f' from Z.
 
 All follow PyTorch's definitions; NaN gives NaN. The polynomials are those of the C kernels' ``special_template.h``,
-which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign, log_sigmoid;
-3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is its
-sigmoid's argument. The last three are a product of z and a number that may have become 0 where |f| is below 750 times
-the smallest normal number. f' is at most 8 halves of an ulp of 1 off, of mish and gelu_tanh 16.
+which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign
+and log_sigmoid; 3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is
+its sigmoid's argument. The last three are a product of z and a number that may have become 0 where |f| is below 750
+times the smallest normal number. f' is at most 8 halves of an ulp of 1 off, of mish and gelu_tanh 16.
 """
 
 from __future__ import annotations
