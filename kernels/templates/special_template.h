@@ -1,12 +1,16 @@
-/* The functions of one vector behind elu, selu, celu, softplus, softsign, hardtanh, relu6 and log_sigmoid, whose f' a
- * function of A is, and behind gelu, silu, mish and hardswish, which return f and write f' besides. All follow
- * PyTorch's definitions; NaN gives NaN. What vec_math_template.h says about subnormal numbers, polynomials and fused
- * multiply-adds holds here too. With u half an ulp of 1, 2^-24 or 2^-53:
+/* The functions of one vector behind the activations from elu on: f, and g f' from A where f' follows from A, or f and
+ * f' from Z. All follow PyTorch's definitions; NaN gives NaN. What vec_math_template.h says about subnormal numbers,
+ * polynomials and fused multiply-adds holds here too. No f is further from the exact one than
  *
- *     expm1, log1p_exp and so elu, celu and softplus with alpha and beta 1, log_sigmoid, and gelu    2 ulp
- *     silu    3 ulp, and mish 4 ulp, where e^z is normal; where it is not, the result may be 0
- *     gelu_tanh    as silu, and for z < 0 another 3 |v| / 2 ulp, where v is the argument of its sigmoid
- *     f' of gelu, gelu_tanh, silu and mish    8 u, absolutely: they cross 0 */
+ *     2 ulp    expm1, log1p_exp, elu and celu with alpha 1, softplus with beta 1, softsign, log_sigmoid
+ *     3.5 ulp  selu, hardswish
+ *     9 ulp    gelu (found: 5): e^(-x^2 / 2) has 2 u, where u is half an ulp of 1, R 5 u, and two roundings follow
+ *     5 ulp    silu (found: 3): e^-z has 1 ulp or 2 u, and three more roundings follow
+ *     7.5 ulp  mish (found: 4): e^z 2 u, and five more roundings, and e^2's, which counts a third
+ *     5 + 5 |v| ulp  gelu_tanh: silu, and for z < 0 the argument v of its sigmoid, which is rounded five times
+ *
+ * The last three are a product of z and a number that may have become 0 where |f| < 750 times the smallest normal
+ * number. f' crosses 0; of gelu, silu and hardswish it is at most 8 u off, of mish and gelu_tanh 16 u. */
 #ifndef BRISK_SPECIAL_TEMPLATE_H
 #define BRISK_SPECIAL_TEMPLATE_H
 
@@ -25,37 +29,38 @@ static const real NORMAL_HIGHEST = 37.658; /* e^(-x^2 / 2) is less than the smal
 static const real NORMAL_SHIFT = 0x1.8p32; /* rounds to 2^-20, so that the square of the result is exact */
 static const real NORMAL_OFFSET = 4.5;
 
-/* (log(1 + e) - e) / e^2 for 0 <= e <= 1: degree 20; the relative error is 2^-55.6. */
-static const real LOG1P[] = {-0.49999999999999999098,   0.33333333333332528046,    -0.24999999999880142116,
-                             0.19999999992889143137,    -0.16666666442399399989,   0.14285709936740930392,
-                             -0.12499943418548614631,   0.11110587974905784811,    -0.099964214183789579207,
-                             0.090722560734458449046,   -0.082575812985329297445,  0.074484021198657878335,
-                             -0.065111831126488614708,  0.053335425345019361638,   -0.039260582497408277109,
-                             0.02480899097271428602,    -0.012820382596400847247,  0.0051260470279303248852,
-                             -0.0014726549625570863354, 0.00026867444109303462272, -0.000023274578356634122384};
+/* K(e) = (log(1 + e) - e) / e^2 at e - 1/2 for 0 <= e <= 1: degree 20; the relative error is 2^-55.6. */
+static const real LOG1P[] = {-0.37813956756734247267,     0.17922493693603626895,      -0.093230366363664572009,
+                             0.051083446105659893286,     -0.02894318316529056795,     0.01678874246991040557,
+                             -0.0099099007058039319373,   0.0059290123510245742599,    -0.003585666840863401725,
+                             0.0021876319088432904113,    -0.0013444924546214082773,   0.0008315239635809686829,
+                             -0.0005169691117854840512,   0.00032221268246990799627,   -0.00020198379409678010572,
+                             0.00013057311131415298934,   -0.000082676758026089559504, 0.000041357305823415548035,
+                             -0.000025790244113378232836, 0.000035928657526693398875,  -0.000023274578356634122384};
 
-/* (x + NORMAL_OFFSET) R(x) at s = x / (x + NORMAL_OFFSET), where e^(-x^2 / 2) R(x) is the normal distribution's upper
+/* (x + NORMAL_OFFSET) R(x) at x / (x + NORMAL_OFFSET) - 1/2, where e^(-x^2 / 2) R(x) is the normal distribution's upper
  * tail, for 0 <= x <= NORMAL_HIGHEST: degree 22; the relative error is 2^-56.7. */
 static const real NORMAL_TAIL[] = {
-    2.2500000000000000196,  -5.8285811781290328466,   8.8740876437457969583,    -8.1724164870347016337,
-    3.8315616137058122925,  0.16754199828979797146,   -1.0102842211306994552,   0.072359438791497246594,
-    0.29359462030677425565, 0.0040309690678804685559, -0.079860941282466290985, -0.074177315431406151623,
-    0.17375802310568194518, -0.3517538570305781875,   0.72242714833524117997,   -1.1295615046292377004,
-    1.3633272786165063341,  -1.2811432614533503266,   0.90235257406548524381,   -0.45099282142226476121,
-    0.14933140152599155774, -0.029199180668396996691, 0.0025403390438397437464};
+    0.76323052897020313421,   -1.2805155205052343465,    1.7858100682227117104,   -2.025134399607666617,
+    1.7821215451236081602,    -1.0838824376794082989,    0.27031125633876616402,  0.22385031328258341758,
+    -0.2349431056629214838,   0.0032671313356293997684,  0.11473176566728963569,  -0.032630632572466933913,
+    -0.058310818611971098262, 0.026130638174763161467,   0.035111133956686344917, -0.016369636313456939938,
+    -0.024837733483507915655, 0.008033249905612848107,   0.018209813523051149067, -0.0016205253140408389106,
+    -0.010555415710431706159, -0.0012554511861598154802, 0.0025403390438397437464};
 
 #else
 
 static const real LOGISTIC_HIGHEST = 40, GELU_TANH_HIGHEST = 12;
 static const real NORMAL_HIGHEST = 13.2664f, NORMAL_SHIFT = 0x1.8p15f, NORMAL_OFFSET = 3.5f;
 
-/* Degree 9; the relative error is 2^-26.7. */
-static const real LOG1P[] = {-0.499999996f, 0.333332425f,   -0.249968923f, 0.199580182f,   -0.163716941f,
-                             0.130518005f,  -0.0917005421f, 0.04960765f,   -0.0173405916f, 0.00283591385f};
+/* Degree 10; of log(1 + e) the relative error is 2^-26.4, as rounded here. */
+static const real LOG1P[] = {-0.378139585f,   0.179224983f,   -0.0932303816f,  0.051082518f,
+                             -0.0289423447f,  0.0168091692f,  -0.00992555451f, 0.00574743468f,
+                             -0.00345915719f, 0.00287340186f, -0.0017929622f};
 
 /* Degree 9; the relative error is 2^-27.5. */
-static const real NORMAL_TAIL[] = {1.75000001f,  -3.13704463f, 2.69471602f,   -0.710904746f, -0.477964227f,
-                                   0.180413002f, 0.16823609f,  0.0286379212f, -0.15639583f,  0.0593039498f};
+static const real NORMAL_TAIL[] = {0.744416075f, -1.13112352f,  1.26169984f,    -0.928421286f, 0.278522066f,
+                                   0.207718152f, -0.203610524f, -0.0632098516f, 0.110471944f,  0.0593039498f};
 
 #endif
 
@@ -67,11 +72,16 @@ INLINE vec vec_expm1(vec x) {
     return vec_fnma(e.scale, e.g, e.scale - vec_splat(1));
 }
 
-/* Returns log(1 + e^-x) for x >= 0. e^-x is rounded only in the lower terms of the logarithm. */
-INLINE vec vec_log1p_exp(vec x) {
-    struct exponential p = exponential(vec_min(vec_splat(LOWEST), x), vec_splat(SHIFT), false);
-    vec rest = p.scale * p.g, e = p.scale - rest, e2 = e * e;
-    return p.scale + (polynomial(e, e2, LOG1P, LOG1P_LENGTH) * e2 - rest);
+/* Returns log(1 + e^z) = max(z, 0) + log(1 + e), where e = e^-|z| = 2^n w with w = 1 - g, and log(1 + e) is
+ * 2^n (1 + (w e K(e) - g)). Where n = 0, max(z, 0) is added before the 1, for one rounding less. */
+INLINE vec vec_log1p_exp(vec z) {
+    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5);
+    const vec x = vec_min(vec_splat(LOWEST), vec_abs(z)), above = vec_max(zero, z);
+    const struct exponential p = exponential(x, vec_splat(SHIFT), false);
+    const vec w = one - p.g, e = p.scale * w, y = e - half;
+    const vec K = polynomial(y, y * y, LOG1P, LOG1P_LENGTH);
+    const vec early = vec_where_less(half, p.scale, above, zero), late = vec_where_less(half, p.scale, zero, above);
+    return vec_fma(p.scale, one + vec_fma(w * e, K, early - p.g), late);
 }
 
 /* --- f' follows from A: f, and g f' --- */
@@ -104,13 +114,12 @@ INLINE vec vec_celu_backward(vec g, vec A, vec alpha) {
 /* The division by beta is a multiplication, so that a loop divides once. */
 INLINE vec vec_softplus(vec z, vec beta, vec threshold) {
     const vec x = beta * z;
-    const vec soft = vec_max(vec_splat(0), x) + vec_log1p_exp(vec_abs(x));
-    return vec_where_less(threshold, x, z, soft * (vec_splat(1) / beta));
+    return vec_where_less(threshold, x, z, vec_log1p_exp(x) * (vec_splat(1) / beta));
 }
 
 /* 1 - e^(-beta A), and 1 above the largest A below the threshold. */
 INLINE vec vec_softplus_backward(vec g, vec A, vec beta, vec threshold) {
-    const vec x = beta * A, highest = threshold + vec_log1p_exp(threshold);
+    const vec x = beta * A, highest = vec_log1p_exp(threshold);
     return vec_where_less(highest, x, g, -g * vec_expm1(-x));
 }
 
@@ -140,7 +149,7 @@ INLINE vec vec_relu6_backward(vec g, vec A) {
 }
 
 INLINE vec vec_log_sigmoid(vec z) {
-    return vec_min(vec_splat(0), z) - vec_log1p_exp(vec_abs(z));
+    return -vec_log1p_exp(-z);
 }
 
 INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
@@ -149,15 +158,15 @@ INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
 
 /* --- f' does not follow from A: f, which also writes f' --- */
 
-/* z Phi(z) with the normal distribution Phi, and Phi(z) + z phi(z) with its density. Both come from x = |z|, the upper
- * tail e^(-x^2 / 2) R(x), and Phi(x) = 1 - Phi(-x):
+/* z Phi(z) with the normal distribution Phi, and Phi(z) + z phi(z) with its density phi. Both come from x = |z| and
+ * the upper tail Q(x) = e^(-x^2 / 2) R(x):
  *
- *     f = max(z, 0) - e^(-x^2 / 2) x R(x)    f' = G for z < 0, else 1 - G, with G = e^(-x^2 / 2) (R(x) - x phi(0))
+ *     f = z Q, f' = G for z < 0    f = z (1 - Q), f' = 1 - G else    with G = e^(-x^2 / 2) (R - x phi(0))
  *
  * x^2 is the sum of the exact square of x rounded to half its digits and a small rest, so that e^(-x^2 / 2) is as good
- * as vec_exp. */
+ * as vec_exp; for z < 0 its power of two is multiplied last, as Q may be subnormal where f is not. */
 INLINE vec vec_gelu(vec z, vec* slope) {
-    const vec one = vec_splat(1), half = vec_splat((real)0.5);
+    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5);
     const vec x = vec_min(vec_splat(NORMAL_HIGHEST), vec_abs(z));
     const vec high = (x + vec_splat(NORMAL_SHIFT)) - vec_splat(NORMAL_SHIFT);
     const vec square = half * high * high, rest = (half * (x + high)) * (x - high);
@@ -166,14 +175,13 @@ INLINE vec vec_gelu(vec z, vec* slope) {
     const vec m = vec_fma(n, vec_splat(LN2_HIGH), square) + vec_fma(n, vec_splat(LN2_LOW), rest);
     const vec scale = vec_power_of_two(shifted), g = one_minus_exp(m);
 
-    const vec s = x / (x + vec_splat(NORMAL_OFFSET));
-    const vec p = polynomial(s, s * s, NORMAL_TAIL, NORMAL_TAIL_LENGTH);
-    const vec tail = s * p;
-    const vec R = p * ((one - s) * vec_splat(1 / NORMAL_OFFSET));
-    const vec G = vec_fnma(x, vec_splat(DENSITY), R);
-    const vec below = scale * vec_fnma(G, g, G);
-    *slope = vec_where_less(z, vec_splat(0), below, one - below);
-    return vec_max(vec_splat(0), z) - scale * vec_fnma(tail, g, tail);
+    const vec inverse = one / (x + vec_splat(NORMAL_OFFSET));
+    const vec s = vec_fma(x, inverse, -half);
+    const vec R = polynomial(s, s * s, NORMAL_TAIL, NORMAL_TAIL_LENGTH) * inverse;
+    const vec Q = vec_fnma(R, g, R), difference = vec_fnma(x, vec_splat(DENSITY), R);
+    const vec G = scale * vec_fnma(difference, g, difference);
+    *slope = vec_where_less(z, zero, G, one - G);
+    return z * vec_where_less(z, zero, Q, vec_fnma(Q, scale, one)) * vec_where_less(z, zero, scale, one);
 }
 
 /* sigmoid z, as vec_sigmoid computes it, and 1 minus it, neither by a difference; z <= LOGISTIC_HIGHEST. */
@@ -226,7 +234,7 @@ INLINE vec vec_hardswish(vec z, vec* slope) {
     const vec zero = vec_splat(0), one = vec_splat(1), three = vec_splat(3);
     const vec x = vec_max(-three, z);
     const vec inner = vec_fma(z, vec_splat((real)(1.0 / 3)), vec_splat((real)0.5));
-    *slope = vec_where_less(-three, z, vec_where_less(z, three, inner, one), zero);
+    *slope = vec_where_less(z, three, vec_where_less(-three, z, inner, zero), one);
     return x * (vec_min(vec_splat(6), x + three) * vec_splat((real)(1.0 / 6)));
 }
 
