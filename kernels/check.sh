@@ -84,13 +84,13 @@ build() {
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
-        for name in runtime/{cpu,epoch,layout,limits,pool,profile,tables} tests/{pool,train}_test; do
+        for name in runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables} tests/{pool,train}_test; do
             echo "$compile -c kernels/$name.c -o $folder/${name#*/}.o"
         done
         kernels_of "$compiler" "$folder" "$compile"
     } | together
     $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
-    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
+    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,schedule,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
 }
 
 check_plain() {
@@ -164,7 +164,7 @@ check_python() (
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
-        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,tables}; do
+        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables}; do
             echo "$compile $include -c kernels/$name.c -o objects/${name#*/}.o"
         done
         kernels_of "$CC" objects "$compile"
