@@ -87,13 +87,12 @@ static double step_data_parallel(const struct brisk_work* work, const struct bri
     for (int64_t p = mine.first; p < mine.end; p++) {
         const int64_t first = with_gradient ? batch->m * p / shards : p * work->rows;
         const int64_t end = with_gradient ? batch->m * (p + 1) / shards : smaller(batch->m, first + work->rows);
-        work->partial_losses[p] = shard_step(work, space, data, batch, batch->rows + first, end - first,
-                                             with_gradient ? (real*)work->G + p * work->n_packed : NULL);
+        real* G = with_gradient ? (real*)work->G + p * work->n_packed : NULL;
+        const double loss = shard_step(work, space, data, batch, batch->rows + first, end - first, G);
+        store_partial_loss(work, p, loss);
     }
     wait_after(work, team, 0);
-    double loss = 0;
-    for (int64_t p = 0; p < shards; p++)
-        loss += work->partial_losses[p];
+    const double loss = sum_partial_losses(work, shards);
     if (clips(work, batch))
         clip_and_apply(work, team, batch);
     else if (with_gradient)

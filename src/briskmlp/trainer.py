@@ -14,6 +14,7 @@ import numpy as np
 
 from briskmlp._messages import check_choice, check_fraction, check_integer, check_number, describe_bytes
 from briskmlp.backends import dispatch
+from briskmlp.backends.explaining import schedule_lines
 from briskmlp.backends.threads import thread_limit
 from briskmlp.callbacks import Callbacks
 from briskmlp.data.inputs import check_inputs, check_targets, check_weight
@@ -455,8 +456,26 @@ class Trainer:
         """
         return self._engine.choice.isa
 
-    def explain(self) -> str:
-        """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
+    def explain(self, *, schedule: bool = False) -> str:
+        """Return why this backend was chosen and the others were not, the threads, and the memory needed.
+
+        Parameters
+        ----------
+        schedule : bool
+            Also how the threads share a training step, on the native backend: for each layer, whether they divide the
+            panels (columns) or rows of the forward product and of dX, and the panels of the outputs or of the inputs
+            of dW; and where they wait for each other.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> text = Trainer([784, 256, 10], batch_size=64, backend="numpy").explain(schedule=True)
+        >>> print(text.splitlines()[-1])
+        schedule: numpy decides it in each call, and shows none
+        """
         engine = self._engine
         lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
         reasons = dispatch.reasons(engine.choice, engine.plan, self.dtype)
@@ -466,6 +485,8 @@ class Trainer:
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
         lines.append(f"memory: about {describe_bytes(engine.memory())} while training, beside the data")
+        if schedule:
+            lines += schedule_lines(engine.choice, engine.plan, self.dtype, thread_limit(self.threads))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
