@@ -969,17 +969,15 @@ def test_activations_of_2_to_24_numbers_are_within_two_ulp(isa, output, exact):
         assert ((got == 0) | (error <= 1))[tested & ~normal].all()
 
 
-def test_the_schedule_is_explained():
+@needs_extension
+def test_the_schedule_is_explained(extension):
     def lines(layers, batch_size, threads=2):
         trainer = Trainer(layers, batch_size=batch_size, threads=threads, backend="native")
         return trainer.explain(schedule=True).splitlines()
 
+    assert lines([2, 2, 1], 4, 1)[-1].endswith("; no layer is divided")
     extension._force_threads(2)
-    try:
-        table = lines([784, 256, 256, 10], 512)
-        shards = lines([4, 16, 3], 1000)[-1]
-    finally:
-        extension._force_threads(0)
+    table, shards = lines([784, 256, 256, 10], 512), lines([4, 16, 3], 1000)[-1]
     start = next(i for i, line in enumerate(table) if line.startswith("schedule: "))
     assert table[start] == "schedule: 2 threads; a batch of 512 rows in chunks of at most 512"
     assert table[start + 1].split() == ["layer", "forward", "dX", "dW", "barriers"]
@@ -989,6 +987,6 @@ def test_the_schedule_is_explained():
         ["3", "rows", "panels", "inputs"],
     ]
     assert table[-1].endswith("before forward, after loss, after dX")
-    assert "in 8 shards" in shards and "barriers" in shards
-    assert lines([2, 2, 1], 4, 1)[-1].endswith("; no layer is divided")
+    assert "in 8 shards" in shards
+    assert "barriers" in shards
     assert "schedule:" not in Trainer([2, 2, 1], backend="native").explain()

@@ -189,7 +189,7 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
 
 
 class LayerSchedule(NamedTuple):
-    """What threads divide of each product of a layer, dX being None in the lowest, and whether they wait before forward."""
+    """What threads divide of a layer's products (the lowest has no dX), and whether they wait before its forward pass."""
 
     forward: str
     dX: str | None
