@@ -189,7 +189,7 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
 
 
 class LayerSchedule(NamedTuple):
-    """What threads divide of a layer's products (the lowest has no dX), and whether they wait before its forward pass."""
+    """What threads divide of a layer's products, the lowest having no dX, and whether they wait before its forward."""
 
     forward: str
     dX: str | None
