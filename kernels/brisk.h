@@ -151,6 +151,16 @@ struct brisk_plan {
     double clip_probability;   /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
+/* What the threads divide: panels of what is computed; rows of the chunk; or, of dW, panels of the layer's inputs. */
+enum brisk_division { BRISK_BY_PANELS, BRISK_BY_ROWS, BRISK_BY_INPUTS };
+
+/* How a layer of a layer-parallel step is divided among threads (schedule.c). parts.h has each thread's share. */
+struct brisk_schedule {
+    enum brisk_division forward, dX, dW; /* the lowest layer has no dX */
+    int64_t grain;                       /* rows of the outputs are divided in multiples of it */
+    bool wait;                           /* before the forward pass, which reads what other threads have written */
+};
+
 /* One layer of weights. Offsets count elements: dense_ ones in the user's parameters, the others in packed ones. */
 struct brisk_layer {
     int64_t n_in, n_out;
@@ -166,6 +176,7 @@ struct brisk_layer {
     int64_t threshold;         /* a unit is dropped after this layer if its 16-bit random number is below this */
     double rate_W, rate_b, decay_W, decay_b;
     double plan_l2, l2; /* l2 is the plan's, or 0 in a call without the penalty */
+    struct brisk_schedule schedule;
 };
 
 /* --- the workspace: layout.c ------------------------------------------------------------------------------------- */
@@ -215,6 +226,10 @@ struct brisk_work {
     size_t size, head_size; /* bytes of `memory`, and of this struct with its layers */
     int64_t* record;        /* of a profiled training, for each thread; owned by the caller (profile.h) */
 };
+
+/* Decide the schedule of chunks of m rows for up to so many threads; a team may be smaller, and a chunk too. It needs
+ * the layers' panels, and own_rows. */
+void brisk_set_schedule(struct brisk_work* work, int64_t m, int threads);
 
 /* Return a workspace, or NULL when memory is short. The caller fills in n_in, n_out, activation, parameters, dense_*,
  * n_b and the multipliers of n_layers layers, and has checked that no width or offset is negative. */
@@ -267,7 +282,8 @@ struct brisk_kernels {
     size_t size;                    /* bytes of an element */
     int vnni;                       /* the VNNI factor: 1, or 2 where products read pairs of bfloat16 */
     int panel;                      /* columns in a panel */
-    int rows;                       /* the rows of a chunk are a multiple of it */
+    int rows;                       /* the rows of a chunk, and threads' shares of its losses, are multiples of it */
+    int row_grain;                  /* threads' shares of its rows elsewhere are multiples of it */
     int64_t block;                  /* elements of a space's C; 0 where all is written in place */
     /* Set up the processor for a region, and restore it afterwards; or NULL. */
     void (*begin)(void);

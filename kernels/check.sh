@@ -84,18 +84,20 @@ build() {
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
-        for name in runtime/{cpu,epoch,layout,limits,pool,profile,tables} tests/{pool,train}_test; do
+        for name in runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables} tests/{pool,schedule,train}_test; do
             echo "$compile -c kernels/$name.c -o $folder/${name#*/}.o"
         done
         kernels_of "$compiler" "$folder" "$compile"
     } | together
     $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
-    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
+    $compile "$folder"/{schedule_test,layout,profile,schedule}.o -lm -o "$folder/schedule_test"
+    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,schedule,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
 }
 
 check_plain() {
     build plain "$CC" -O3
     plain/pool_test
+    plain/schedule_test
     plain/train_test
 }
 
@@ -118,6 +120,7 @@ check_address() (
     build address "$CC" -O2 $SANITIZERS $emulation
     export ASAN_OPTIONS=allocator_may_return_null=1
     address/pool_test
+    address/schedule_test
     address/train_test quick
 )
 
@@ -164,7 +167,7 @@ check_python() (
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
-        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,tables}; do
+        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables}; do
             echo "$compile $include -c kernels/$name.c -o objects/${name#*/}.o"
         done
         kernels_of "$CC" objects "$compile"

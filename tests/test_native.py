@@ -979,3 +979,26 @@ def test_activations_of_2_to_22_numbers_are_within_two_ulp(isa, output, exact):
         error = np.abs(got - wanted) / ulp
         assert error[tested & normal].max(initial=0) <= 2.0
         assert ((got == 0) | (error <= 1))[tested & ~normal].all()
+
+
+@needs_extension
+def test_the_schedule_is_explained(extension):
+    def lines(layers, batch_size, threads=2):
+        trainer = Trainer(layers, batch_size=batch_size, threads=threads, backend="native")
+        return trainer.explain(schedule=True).splitlines()
+
+    assert lines([2, 2, 1], 4, 1)[-1].endswith("; no layer is divided")
+    extension._force_threads(2)
+    table, shards = lines([784, 256, 256, 10], 512), lines([4, 16, 3], 1000)[-1]
+    start = next(i for i, line in enumerate(table) if line.startswith("schedule: "))
+    assert table[start] == "schedule: 2 threads; a batch of 512 rows in chunks of at most 512"
+    assert table[start + 1].split() == ["layer", "forward", "dX", "dW", "barriers"]
+    assert [line.split()[:4] for line in table[start + 2 :]] == [
+        ["1", "panels", "-", "panels"],
+        ["2", "panels", "panels", "panels"],
+        ["3", "rows", "panels", "inputs"],
+    ]
+    assert table[-1].endswith("before forward, after loss, after dX")
+    assert "in 8 shards" in shards
+    assert "barriers" in shards
+    assert "schedule:" not in Trainer([2, 2, 1], backend="native").explain()

@@ -29,6 +29,7 @@ const struct brisk_kernels BRISK_TABLE = {
     .vnni = VNNI,
     .panel = NR,
     .rows = LOSS_GRAIN,
+    .row_grain = ROW_GRAIN,
     .block = VNNI == 1 ? 0 : MC * NC_PANELS * NR,
 #if BRISK_TILES
     .begin = tiles_configure,

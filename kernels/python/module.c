@@ -181,6 +181,28 @@ static PyObject* describe(PyObject* self, PyObject* capsule) {
     return Py_BuildValue("(sin)", brisk_isa_names[work->kernels->isa], work->threads, (Py_ssize_t)work->size);
 }
 
+/* schedule(work) -> (threads, rows, shards, ((forward, dX, dW, wait), …)) */
+static PyObject* schedule(PyObject* self, PyObject* capsule) {
+    (void)self;
+    static const char* const names[] = {
+        [BRISK_BY_PANELS] = "panels", [BRISK_BY_ROWS] = "rows", [BRISK_BY_INPUTS] = "inputs"};
+    const struct workspace* space = PyCapsule_GetPointer(capsule, WORKSPACE);
+    if (space == NULL)
+        return NULL;
+    const struct brisk_work* work = space->work;
+    PyObject* layers = PyTuple_New((Py_ssize_t)work->plan.n_layers);
+    for (int64_t l = 0; layers != NULL && l < work->plan.n_layers; l++) {
+        const struct brisk_schedule* s = &work->layers[l].schedule;
+        PyObject* layer = Py_BuildValue("(zzzO)", names[s->forward], l > 0 ? names[s->dX] : NULL, names[s->dW],
+                                        s->wait ? Py_True : Py_False);
+        if (layer == NULL || PyTuple_SetItem(layers, (Py_ssize_t)l, layer) < 0)
+            Py_CLEAR(layers);
+    }
+    if (layers == NULL)
+        return NULL;
+    return Py_BuildValue("(iLLN)", work->threads, (long long)work->rows, (long long)work->n_shards, layers);
+}
+
 /* --- calls ------------------------------------------------------------------------------------------------------- */
 
 /* What a call over data has: a workspace, to itself alone, and the buffers of its arrays. */
@@ -516,6 +538,8 @@ static PyMethodDef methods[] = {
      "workspace_size($module, plan, dtype_size, isa, n, training, threads, /)\n--\n\n"
      "The bytes of such a workspace, which is not made; 0 where they are beyond counting."},
     {"describe", describe, METH_O, "describe($module, work, /)\n--\n\nA workspace's ISA, threads and bytes."},
+    {"schedule", schedule, METH_O,
+     "schedule($module, work, /)\n--\n\nThreads, rows of a chunk, shards, and (forward, dX, dW, wait) of each layer."},
     {"forward", forward, METH_VARARGS,
      "forward($module, work, params, X, rows, out, /)\n--\n\nAs in backends/contract.py."},
     {"gradient", gradient, METH_VARARGS,

@@ -29,8 +29,9 @@ enum {
     MAX_SHARDS = 64,          /* bounds the memory of partial gradients, and the threads that a small network can use */
     SHARDED_BYTES = 256 << 10 /* parameters up to which batches are sharded: they and a gradient fit into L2 */
 };
-/* Use one thread per so many FLOPs of a step: those of 7 µs, of 1.5 µs for each barrier, and of 0.1 ns for each byte of
- * weights that one thread moves and others read, in layers that are not divided by panels. */
+/* A thread is worth its start where it computes so many FLOPs in a step: those of 7 µs, and of 1.5 µs for each barrier,
+ * and of 0.1 ns for each byte of weights that one thread moves and others read, in layers whose outputs are not divided
+ * by panels. */
 static const double FLOPS_PER_THREAD = 1.5e6, FLOPS_PER_WAIT = 3e5, FLOPS_PER_BYTE = 20;
 
 static atomic_llong allocations_until_failure; /* 0: none fails */
@@ -131,52 +132,77 @@ static bool assign_offsets(struct brisk_work* work) {
     return true;
 }
 
-/* Decide how a batch is divided, and among how many threads. */
-static void divide(struct brisk_work* work, int threads) {
-    const struct brisk_plan* plan = &work->plan;
-    const int64_t batch = work->training && plan->batch_size > 0 ? smaller(plan->batch_size, work->n) : work->n;
-    double elements = 0, moved = 0;
-    for (int64_t l = 0; l < plan->n_layers; l++) {
-        const double weights = (double)work->layers[l].n_in * (double)work->layers[l].n_out;
-        elements += weights;
-        if (work->layers[l].panels % 2 != 0 || l + 1 == plan->n_layers) /* roughly those that parts.h divides by rows */
-            moved += weights * (double)work->kernels->size;
-    }
-    const double flops = 6 * elements * (double)batch;
+/* --- how a batch is divided -------------------------------------------------------------------------------------- */
 
+/* Weights of all layers, or only of those whose forward pass is divided by rows. */
+static double weights_of(const struct brisk_work* work, bool by_rows) {
+    double weights = 0;
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        if (!by_rows || layer->schedule.forward == BRISK_BY_ROWS)
+            weights += (double)layer->n_in * (double)layer->n_out;
+    }
+    return weights;
+}
+
+/* A small network's batches are divided into shards, as many as there are rows for. */
+static void choose_shards(struct brisk_work* work, int64_t batch) {
     work->n_shards = 1;
-    if (work->training && elements * (double)work->kernels->size <= (double)SHARDED_BYTES)
+    if (work->training && weights_of(work, false) * (double)work->kernels->size <= (double)SHARDED_BYTES)
         while (work->n_shards < MAX_SHARDS && batch >= 2 * work->n_shards * SHARD_ROWS)
             work->n_shards *= 2;
-    const bool shared = work->shared = work->training && work->n_shards == 1;
-    const int64_t shard = work->training ? divide_up(batch, work->n_shards) : batch;
-    const int64_t largest = shared ? LARGEST_CHUNK : SMALL_CHUNK;
-    const int64_t chunks = shard > 0 ? divide_up(shard, largest) : 1; /* of equal size */
-    work->rows = divide_up(divide_up(shard > 0 ? shard : 1, chunks), work->kernels->rows) * work->kernels->rows;
+    work->shared = work->training && work->n_shards == 1;
+}
 
-    const int64_t most = shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
-    const int64_t waits = shared ? 2 * plan->n_layers : 2;
-    const double overhead = (double)waits * FLOPS_PER_WAIT + (shared ? moved * FLOPS_PER_BYTE : 0);
-    const double worthwhile = flops / (FLOPS_PER_THREAD + overhead);
-    work->threads = (int)smaller(worthwhile < threads ? (int64_t)worthwhile : threads, most);
-    const int forced = atomic_load(&forced_threads);
-    if (forced > 0)
-        work->threads = forced;
-    if (work->threads < 1)
-        work->threads = 1;
+/* A batch, or a shard of so many rows, is computed in chunks of equal size. */
+static void choose_rows(struct brisk_work* work, int64_t shard) {
+    const int64_t largest = work->shared ? LARGEST_CHUNK : SMALL_CHUNK, grain = work->kernels->rows;
+    const int64_t chunks = shard > 0 ? divide_up(shard, largest) : 1;
+    work->rows = divide_up(divide_up(shard > 0 ? shard : 1, chunks), grain) * grain;
+}
 
+/* Set how far panels of activations and deltas lie apart, and what follows from it. */
+static void choose_strides(struct brisk_work* work) {
     /* Panels are not a multiple of 4096 bytes apart, where their rows would compete for one cache set. */
     const int64_t row = work->kernels->panel;
     work->panel_stride = work->rows * row;
     if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
         work->panel_stride += row;
     work->delta_panels = 1;
-    for (int64_t l = 0; l < plan->n_layers; l++)
+    for (int64_t l = 0; l < work->plan.n_layers; l++)
         if (work->layers[l].panels > work->delta_panels)
             work->delta_panels = work->layers[l].panels;
     work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)work->kernels->size <=
                      (double)OWN_ROWS;
 }
+
+/* Use as many of the threads as are each worth their start, and decide the schedule for them. */
+static void choose_threads(struct brisk_work* work, int64_t batch, int threads) {
+    const int64_t m = smaller(batch, work->rows), waits = work->shared ? 2 * work->plan.n_layers : 2;
+    const int64_t most = work->shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
+    const double flops = 6 * weights_of(work, false) * (double)batch;
+    const int forced = atomic_load(&forced_threads);
+    work->threads = forced > 0 ? forced : (int)smaller(threads, most);
+    if (work->threads < 1)
+        work->threads = 1;
+    for (;; work->threads--) {
+        brisk_set_schedule(work, m, work->threads);
+        const double moved = work->shared ? weights_of(work, true) * (double)work->kernels->size : 0;
+        const double each = FLOPS_PER_THREAD + (double)waits * FLOPS_PER_WAIT + moved * FLOPS_PER_BYTE;
+        if (work->threads == 1 || forced > 0 || flops >= each * work->threads)
+            return;
+    }
+}
+
+static void divide(struct brisk_work* work, int threads) {
+    const int64_t size = work->plan.batch_size, batch = work->training && size > 0 ? smaller(size, work->n) : work->n;
+    choose_shards(work, batch);
+    choose_rows(work, work->training ? divide_up(batch, work->n_shards) : batch);
+    choose_strides(work);
+    choose_threads(work, batch, threads);
+}
+
+/* --- where everything lies --------------------------------------------------------------------------------------- */
 
 /* Whether training saves f'(Z): where f' does not follow from A, or from an A that was rounded. */
 static bool saves_slope(const struct brisk_work* work, const struct brisk_layer* layer) {

@@ -3,7 +3,6 @@
 #ifndef BRISK_APPLY_TEMPLATE_H
 #define BRISK_APPLY_TEMPLATE_H
 
-#include "../runtime/profile.h"
 #include "weights_template.h"
 
 #include <math.h>
@@ -25,22 +24,16 @@ static int64_t biases_beside(const struct brisk_layer* layer, int64_t j, int64_t
     return k == 0 && j * NR < layer->b_size ? smaller(NR, layer->n_b - j * NR) : 0;
 }
 
-/* Reduce and apply one thread's share of the blocks and biases. */
-static void apply_shards(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
-                         const struct brisk_batch* batch) {
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part part = blocks_of(work, team, layer);
-        for (int64_t block = part.first; block < part.end; block++) {
-            const int64_t k = block / layer->panels, j = block % layer->panels;
-            reduce_shards(work, block_at(layer, j, k), block_rows(layer, k) * NR, space->block);
-            apply_block(work, l, j, k, space->block, batch);
-            if (biases_beside(layer, j, k) > 0) {
-                reduce_shards(work, layer->b + j * NR, NR, space->block);
-                apply_biases(work, l, layer->b + j * NR, NR, space->block, batch);
-            }
-        }
-        lap(work, space, l, BRISK_PHASE_UPDATE);
+/* Reduce the gradient of a block and of its biases, and apply it. */
+static void reduce_and_apply(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t block,
+                             const struct brisk_batch* batch) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const int64_t k = block / layer->panels, j = block % layer->panels;
+    reduce_shards(work, block_at(layer, j, k), block_rows(layer, k) * NR, space->block);
+    apply_block(work, l, j, k, space->block, batch);
+    if (biases_beside(layer, j, k) > 0) {
+        reduce_shards(work, layer->b + j * NR, NR, space->block);
+        apply_biases(work, l, layer->b + j * NR, NR, space->block, batch);
     }
 }
 
@@ -63,8 +56,9 @@ static double sum_squares(const real* g, int64_t rows, int64_t columns) {
 }
 
 /* Complete the gradient of a block and of its biases (reduce shards, add l2), and store its Σ g². */
-static void complete_block(const struct brisk_work* work, const struct brisk_layer* layer, int64_t j, int64_t k,
-                           const struct brisk_batch* batch) {
+static void complete_block(const struct brisk_work* work, int64_t l, int64_t block, const struct brisk_batch* batch) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const int64_t k = block / layer->panels, j = block % layer->panels;
     const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR, n_biases = biases_beside(layer, j, k);
     real *G = (real*)work->G + at, *b = (real*)work->G + layer->b + j * NR;
     const real* W = (const real*)work->P + at;
@@ -79,7 +73,7 @@ static void complete_block(const struct brisk_work* work, const struct brisk_lay
             reduce_shards(work, layer->b + j * NR, NR, b);
         sum += sum_squares(b, 1, n_biases);
     }
-    work->squares[layer->first_block + k * layer->panels + j] = sum;
+    work->squares[layer->first_block + block] = sum;
 }
 
 static void scale_elements(real* g, int64_t n, real factor) {
@@ -98,35 +92,20 @@ static real clip_factor(const struct brisk_work* work) {
     return (real)(norm > work->plan.clip_norm ? work->plan.clip_norm / norm : 1);
 }
 
-/* Clip the complete gradient in G, or in its shards, and apply it. */
-static void clip_and_apply(const struct brisk_work* work, const struct brisk_team* team,
-                           const struct brisk_batch* batch) {
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part part = blocks_of(work, team, layer);
-        for (int64_t block = part.first; block < part.end; block++)
-            complete_block(work, layer, block % layer->panels, block / layer->panels, batch);
-        lap_of(work, team, l, BRISK_PHASE_NORM);
-    }
-    wait_after(work, team, 0);
-    const real factor = clip_factor(work);
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        const struct part part = blocks_of(work, team, layer);
-        for (int64_t block = part.first; block < part.end; block++) {
-            const int64_t k = block / layer->panels, j = block % layer->panels, b = layer->b + j * NR;
-            real* G = (real*)work->G + block_at(layer, j, k);
-            if (factor != 1)
-                scale_elements(G, block_rows(layer, k) * NR, factor);
-            penalise_block(work, layer, j, k);
-            move_block(work, l, j, k, G, batch, 0);
-            if (biases_beside(layer, j, k) > 0) {
-                if (factor != 1)
-                    scale_elements((real*)work->G + b, NR, factor);
-                apply_biases(work, l, b, NR, (real*)work->G + b, batch);
-            }
-        }
-        lap_of(work, team, l, BRISK_PHASE_UPDATE);
+/* Clip the complete gradient of a block and of its biases, and apply it. */
+static void clip_block(const struct brisk_work* work, int64_t l, int64_t block, real factor,
+                       const struct brisk_batch* batch) {
+    const struct brisk_layer* layer = &work->layers[l];
+    const int64_t k = block / layer->panels, j = block % layer->panels, b = layer->b + j * NR;
+    real* G = (real*)work->G + block_at(layer, j, k);
+    if (factor != 1)
+        scale_elements(G, block_rows(layer, k) * NR, factor);
+    penalise_block(work, layer, j, k);
+    move_block(work, l, j, k, G, batch, 0);
+    if (biases_beside(layer, j, k) > 0) {
+        if (factor != 1)
+            scale_elements((real*)work->G + b, NR, factor);
+        apply_biases(work, l, b, NR, (real*)work->G + b, batch);
     }
 }
 

@@ -362,4 +362,16 @@ static double sum_losses(const struct brisk_space* space, int64_t m) {
     return sum;
 }
 
+/* The losses of the shards of a batch, or of the chunks of a call that trains nothing. */
+static void store_partial_loss(const struct brisk_work* work, int64_t p, double loss) {
+    work->partial_losses[p] = loss;
+}
+
+static double sum_partial_losses(const struct brisk_work* work, int64_t n) {
+    double sum = 0;
+    for (int64_t p = 0; p < n; p++)
+        sum += work->partial_losses[p];
+    return sum;
+}
+
 #endif

@@ -1,4 +1,6 @@
-/* One step: forward, loss, backward, update. It is either data-parallel or layer-parallel, as layout.c decides. */
+/* One step: forward, loss, backward, update. It is either data-parallel or layer-parallel, as layout.c decides, and in
+ * a layer-parallel step each layer is divided as schedule.c decides. tests/schedule_test.c checks that between two
+ * waits no thread reads or writes what another one writes. */
 #ifndef BRISK_STEP_TEMPLATE_H
 #define BRISK_STEP_TEMPLATE_H
 
@@ -9,6 +11,38 @@
 #include "forward_template.h"
 #include "loss_template.h"
 #include "weights_template.h"
+
+/* --- gradients that are complete only when all threads have added to G -------------------------------------------- */
+
+/* Reduce the shards' gradients, and apply the sum: one thread's share of the blocks. */
+static void apply_shards(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
+                         const struct brisk_batch* batch) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct part part = blocks_of(work, team, &work->layers[l]);
+        for (int64_t block = part.first; block < part.end; block++)
+            reduce_and_apply(work, space, l, block, batch);
+        lap(work, space, l, BRISK_PHASE_UPDATE);
+    }
+}
+
+/* Clip the complete gradient in G, or in its shards, and apply it. */
+static void clip_and_apply(const struct brisk_work* work, const struct brisk_team* team,
+                           const struct brisk_batch* batch) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct part part = blocks_of(work, team, &work->layers[l]);
+        for (int64_t block = part.first; block < part.end; block++)
+            complete_block(work, l, block, batch);
+        lap_of(work, team, l, BRISK_PHASE_NORM);
+    }
+    wait_after(work, team, 0);
+    const real factor = clip_factor(work);
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct part part = blocks_of(work, team, &work->layers[l]);
+        for (int64_t block = part.first; block < part.end; block++)
+            clip_block(work, l, block, factor, batch);
+        lap_of(work, team, l, BRISK_PHASE_UPDATE);
+    }
+}
 
 /* --- data parallel: each thread works alone on shards of the rows ------------------------------------------------ */
 
@@ -53,13 +87,12 @@ static double step_data_parallel(const struct brisk_work* work, const struct bri
     for (int64_t p = mine.first; p < mine.end; p++) {
         const int64_t first = with_gradient ? batch->m * p / shards : p * work->rows;
         const int64_t end = with_gradient ? batch->m * (p + 1) / shards : smaller(batch->m, first + work->rows);
-        work->partial_losses[p] = shard_step(work, space, data, batch, batch->rows + first, end - first,
-                                             with_gradient ? (real*)work->G + p * work->n_packed : NULL);
+        real* G = with_gradient ? (real*)work->G + p * work->n_packed : NULL;
+        const double loss = shard_step(work, space, data, batch, batch->rows + first, end - first, G);
+        store_partial_loss(work, p, loss);
     }
     wait_after(work, team, 0);
-    double loss = 0;
-    for (int64_t p = 0; p < shards; p++)
-        loss += work->partial_losses[p];
+    const double loss = sum_partial_losses(work, shards);
     if (clips(work, batch))
         clip_and_apply(work, team, batch);
     else if (with_gradient)
@@ -77,62 +110,34 @@ static double step_data_parallel(const struct brisk_work* work, const struct bri
 
 /* --- layer parallel: all threads work on one layer at a time ----------------------------------------------------- */
 
-/* The rows of a chunk that a thread has in the last layer, in units of LOSS_GRAIN, so that one thread adds up each
- * partial loss. */
-static struct part output_rows(const struct brisk_team* team, int64_t m) {
-    return rows_of(team, m, LOSS_GRAIN);
-}
-
-/* The rows that it gathers, and has in the hidden layers, where they may be divided more evenly. */
-static struct part hidden_rows(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
-    return work->plan.n_layers == 1 ? output_rows(team, m) : rows_of(team, m, ROW_GRAIN);
-}
-
-/* The rows that a thread will gather next: those of this batch's next chunk, or of the next batch's first one, of which
- * `left` rows are left. They are prefetched over so many calls, one for each micro-kernel of dW. */
-static struct next_batch next_batch_of(const struct brisk_work* work, const struct brisk_team* team,
-                                       const struct brisk_data* data, const int64_t* rows, int64_t left,
-                                       int64_t calls) {
-    const int64_t n = smaller(left, work->rows);
-    const struct part part = work->own_rows ? (struct part){0, n} : hidden_rows(work, team, n);
-    const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
-    return (struct next_batch){
-        .data = data,
-        .rows = rows + part.first,
-        .end = rows + part.end,
-        .lines = lines,
-        .per_call = (part.end - part.first) * lines / calls + 1,
-    };
-}
-
-/* How often a thread prefetches while it computes its share of dW of the lowest layer from m rows. */
-static int64_t prefetches_of_dW(const struct brisk_work* work, const struct brisk_team* team, int64_t m) {
-    const struct brisk_layer* layer = &work->layers[0];
-    const int64_t KC = kc_tn_of(work, m), runs = m > KC_TN_WHOLE ? (m + KC - 1) / KC : 1,
-                  reals = (KC + VNNI - 1) / VNNI;
-    const int64_t whole = layer->panels - 1, rest = layer->n_out - whole * NR;
-    const int64_t of_panels = whole * prefetches_of_block(NR, NR, reals) + prefetches_of_block(NR, rest, reals);
-    return (layer->panels_in * runs * of_panels + team->size - 1) / team->size;
-}
-
-/* Whether a layer's outputs, or, `below`, its inputs, are divided among threads by panels rather than by m rows. */
-static bool divides(const struct brisk_team* team, const struct brisk_layer* layer, bool below, int64_t m) {
-    const int64_t n = below ? layer->n_in : layer->n_out;
-    return by_panels(team, below ? layer->panels_in : layer->panels, (n + LANES - 1) / LANES, m, LOSS_GRAIN);
-}
-
 /* A thread's share of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
                          const struct grad_dest* dest) {
-    const struct brisk_layer* layer = &work->layers[l];
-    struct part panels = {0, layer->panels}, panels_in = {0, layer->panels_in};
-    if (divides(team, layer, false, m))
-        panels = part_of(team, layer->panels);
-    else
-        panels_in = part_of(team, layer->panels_in);
-    weights_layer(work, &work->spaces[team->rank], l, m, panels, panels_in, dest);
+    const struct share share = dW_share(team, &work->layers[l]);
+    weights_layer(work, &work->spaces[team->rank], l, m, share.panels, share.others, dest);
     if (profiled(work))
         lap_of(work, team, l, clips(work, dest->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
+}
+
+/* dW of the lowest layer, which prefetches the rows that the thread will gather next: those of this batch's next chunk,
+ * or of the next batch's first one, of which `left` rows are left. They are spread over the micro-kernels. */
+static void lowest_weights_part(const struct brisk_work* work, const struct brisk_team* team,
+                                const struct brisk_data* data, const int64_t* rows, int64_t m, int64_t left,
+                                struct grad_dest* dest) {
+    const struct part part = gather_part(work, team, smaller(left, work->rows));
+    const int64_t lines = (work->layers[0].n_in * (int64_t)sizeof(real) + 63) / 64;
+    struct next_batch next_batch = {
+        .data = data,
+        .rows = rows + m + part.first,
+        .end = rows + m + part.end,
+        .lines = lines,
+    };
+    if (left > 0) {
+        const int64_t calls = (prefetches_of_dW(work, m) + team->size - 1) / team->size;
+        next_batch.per_call = (part.end - part.first) * lines / calls + 1;
+        dest->next_batch = &next_batch;
+    }
+    weights_part(work, team, 0, m, dest);
 }
 
 /* Gather, forward and loss of one chunk of m rows; returns its un-normalised loss. */
@@ -140,84 +145,73 @@ static double forward_chunk(const struct brisk_work* work, const struct brisk_te
                             const int64_t* rows, int64_t m, double scale, const struct masks* masks) {
     const struct brisk_space* space = &work->spaces[team->rank];
     const int64_t last = work->plan.n_layers - 1;
-    const struct part own_rows = hidden_rows(work, team, m), outputs = output_rows(team, m);
-    /* A thread with a view of its own gathers all rows, because lines that another core has just written come slowly.
-     */
-    const struct part gathered = work->own_rows ? (struct part){0, m} : own_rows;
+    const struct part gathered = gather_part(work, team, m);
     gather(work, space, data, rows, gathered.first, gathered.end);
     lap(work, space, 0, BRISK_PHASE_GATHER);
-    if (!work->own_rows && last > 0 &&
-        divides(team, &work->layers[0], false, m)) /* else each needs its own rows only */
-        wait_after(work, team, 0);
-    for (int64_t l = 0; l < last; l++) {
+    for (int64_t l = 0; l <= last; l++) {
         const struct brisk_layer* layer = &work->layers[l];
-        if (divides(team, layer, false, m))
-            forward_layer(work, space, l, layer->activation, masks, part_of(team, layer->panels), (struct part){0, m});
-        else
-            forward_layer(work, space, l, layer->activation, masks, (struct part){0, layer->panels}, own_rows);
+        const struct share share = forward_share(team, layer, m);
+        if (layer->schedule.wait)
+            wait_after(work, team, l > 0 ? l - 1 : 0);
+        forward_layer(work, space, l, l < last ? layer->activation : loss_activation(work), masks, share.panels,
+                      share.others);
         lap(work, space, l, BRISK_PHASE_FORWARD);
-        wait_after(work, team, l);
     }
-    forward_layer(work, space, last, loss_activation(work), NULL, (struct part){0, work->layers[last].panels}, outputs);
-    lap(work, space, last, BRISK_PHASE_FORWARD);
+    const struct part outputs = forward_share(team, &work->layers[last], m).others;
     loss_rows(work, space, data, rows, outputs.first, outputs.end, scale);
     lap(work, space, last, BRISK_PHASE_LOSS);
     wait_after(work, team, last);
     return sum_losses(space, m);
 }
 
-/* Forward and backward through all layers. Between two waits each thread writes only what no other reads or writes. */
-static double step_layer_parallel(const struct brisk_work* work, const struct brisk_team* team,
-                                  const struct brisk_data* data, const struct brisk_batch* batch) {
+/* Backward, dW and update of one chunk of m rows, whose delta[L] is there, all but dW[1].
+ *
+ * Between the two waits of round l, threads write delta[l-1], W[l+1], WT[l+1] and b[l+1], and read delta[l],
+ * delta[l+1], A[l], A[l+1] and WT[l]. Three buffers keep the deltas apart, and WT[l+1] was last read in round l+1. */
+static void backward_chunk(const struct brisk_work* work, const struct brisk_team* team, int64_t m,
+                           const struct masks* masks, const struct grad_dest* dest) {
     const struct brisk_space* space = &work->spaces[team->rank];
     const int64_t last = work->plan.n_layers - 1;
+    for (int64_t l = last; l > 0; l--) {
+        const struct share share = dX_share(team, &work->layers[l], m);
+        backward_layer(work, space, l, masks, share.panels, share.others);
+        lap(work, space, l, BRISK_PHASE_DX);
+        if (l < last)
+            weights_part(work, team, l + 1, m, dest);
+        wait_after(work, team, l);
+    }
+    if (last > 0)
+        weights_part(work, team, 1, m, dest);
+}
+
+/* Forward and backward through all layers. */
+static double step_layer_parallel(const struct brisk_work* work, const struct brisk_team* team,
+                                  const struct brisk_data* data, const struct brisk_batch* batch) {
     const bool one_chunk = batch->m <= work->rows, clipped = clips(work, batch);
+    const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
+                       (work->splits == 1 || BRISK_TILES); /* vectors add up the splits of dW in memory */
     double loss = 0;
     for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
-        const int64_t m = smaller(work->rows, batch->m - start);
+        const int64_t m = smaller(work->rows, batch->m - start), left = batch->m - start - m;
         const int64_t* rows = batch->rows + start;
         const struct masks here = {batch->epoch, batch->place + start};
         const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
-        loss += forward_chunk(work, team, data, rows, m, batch->scale, masks);
-
-        const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
-                           (work->splits == 1 || BRISK_TILES); /* vectors add up the splits of dW in memory */
         struct grad_dest dest = {
             .fused_sgd = fused,
             .accumulate = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > KC_TN_WHOLE || clipped),
             .first = start == 0,
-            .last = start + m == batch->m && !clipped,
+            .last = left == 0 && !clipped,
             .G = work->G,
             .batch = batch,
         };
-        /* Between the two waits of round l, threads write delta[l-1], W[l+1], WT[l+1] and b[l+1], and read delta[l],
-         * delta[l+1], A[l], A[l+1] and WT[l]. Three buffers keep the deltas apart, and WT[l+1] was last read in round
-         * l+1. */
-        for (int64_t l = last; l > 0; l--) {
-            const struct brisk_layer* layer = &work->layers[l];
-            if (divides(team, layer, true, m))
-                backward_layer(work, space, l, masks, part_of(team, layer->panels_in), (struct part){0, m});
-            else
-                backward_layer(work, space, l, masks, (struct part){0, layer->panels_in}, hidden_rows(work, team, m));
-            lap(work, space, l, BRISK_PHASE_DX);
-            if (l < last)
-                weights_part(work, team, l + 1, m, &dest);
-            wait_after(work, team, l);
-        }
-        if (last > 0)
-            weights_part(work, team, 1, m, &dest);
-        const int64_t left = batch->m - start - m > 0 ? batch->m - start - m : batch->n_next;
-        struct next_batch next_batch;
-        if (left > 0) {
-            next_batch = next_batch_of(work, team, data, rows + m, left, prefetches_of_dW(work, team, m));
-            dest.next_batch = &next_batch;
-        }
-        weights_part(work, team, 0, m, &dest);
+        loss += forward_chunk(work, team, data, rows, m, batch->scale, masks);
+        backward_chunk(work, team, m, masks, &dest);
+        lowest_weights_part(work, team, data, rows, m, left > 0 ? left : batch->n_next, &dest);
         wait_after(work, team, 0);
     }
     if (clipped) {
         clip_and_apply(work, team, batch);
-        wait_after(work, team, last);
+        wait_after(work, team, work->plan.n_layers - 1);
     }
     return loss;
 }

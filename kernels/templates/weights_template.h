@@ -24,6 +24,16 @@ static int64_t kc_tn_of(const struct brisk_work* work, int64_t m) {
     return m > KC_TN_WHOLE ? kc_tn_block(work->splits) : m > 0 ? m : 1;
 }
 
+/* How often all threads together prefetch while they compute dW of the lowest layer from m rows. */
+static int64_t prefetches_of_dW(const struct brisk_work* work, int64_t m) {
+    const struct brisk_layer* layer = &work->layers[0];
+    const int64_t KC = kc_tn_of(work, m), runs = m > KC_TN_WHOLE ? (m + KC - 1) / KC : 1,
+                  reals = (KC + VNNI - 1) / VNNI;
+    const int64_t whole = layer->panels - 1, rest = layer->n_out - whole * NR;
+    const int64_t of_panels = whole * prefetches_of_block(NR, NR, reals) + prefetches_of_block(NR, rest, reals);
+    return layer->panels_in * runs * of_panels;
+}
+
 /* The destination of the gradient of a chunk of rows. `fused_sgd`: it moves W by plain gradient descent, from
  * registers; there is one chunk. `accumulate`: it is added up in G, and applied after the `last` chunk, or, if there is
  * no last, by apply_template.h. Neither: it is applied at once. */

@@ -8,6 +8,7 @@ import numpy as np
 
 from briskmlp._messages import describe_bytes
 from briskmlp.backends import dispatch
+from briskmlp.backends.explaining import schedule_lines
 from briskmlp.backends.threads import thread_limit
 from briskmlp.conversions import Conversions
 from briskmlp.data.examples import Data, check_data
@@ -138,8 +139,27 @@ class Predictor(Conversions):
         """
         return self._session.choice.isa
 
-    def explain(self) -> str:
-        """Return why this backend was chosen and the others were not, the threads, and the memory needed."""
+    def explain(self, *, schedule: bool = False) -> str:
+        """Return why this backend was chosen and the others were not, the threads, and the memory needed.
+
+        Parameters
+        ----------
+        schedule : bool
+            Also how the threads share a training step, on the native backend: for each layer, whether they divide the
+            panels (columns) or rows of the forward product and of dX, and the panels of the outputs or of the inputs
+            of dW; and where they wait for each other.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from briskmlp import Trainer
+        >>> text = Trainer([784, 256, 10], batch_size=64, backend="numpy").explain(schedule=True)
+        >>> print(text.splitlines()[-1])
+        schedule: numpy decides it in each call, and shows none
+        """
         session = self._session
         lines = [f"backend: {self.backend}" + (f" with {self.isa}" if self.isa else "")]
         reasons = dispatch.reasons(session.choice, session.plan, self.dtype)
@@ -149,4 +169,6 @@ class Predictor(Conversions):
         lines.append(f"threads: at most {thread_limit(self.threads)}")
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
         lines.append(f"memory: about {describe_bytes(session.memory())} while training, beside the data")
+        if schedule:
+            lines += schedule_lines(session.choice, session.plan, self.dtype, thread_limit(self.threads))
         return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -196,6 +196,31 @@ def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: s
     """Return how many bytes a workspace for training takes."""
     n_bytes: int = _load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(plan.precision), n, True, threads)
     return n_bytes
+
+
+class LayerSchedule(NamedTuple):
+    """What threads divide of a layer's products, the lowest having no dX, and whether they wait before its forward."""
+
+    forward: str
+    dX: str | None
+    dW: str
+    wait: bool
+
+
+class Schedule(NamedTuple):
+    """How training divides a batch: among so many threads, in chunks of so many rows, of so many shards."""
+
+    threads: int
+    rows: int
+    shards: int
+    layers: tuple[LayerSchedule, ...]
+
+
+def schedule(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> Schedule:
+    """Return the schedule of a workspace for training."""
+    work = workspace(plan, dtype, n, threads=threads, isa=isa)
+    used, rows, shards, layers = _load()[0].schedule(work)
+    return Schedule(used, rows, shards, tuple(LayerSchedule(*layer) for layer in layers))
 
 
 def forward(work: Workspace, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
