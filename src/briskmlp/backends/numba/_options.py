@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -86,6 +86,34 @@ def jit(function: Callable[..., Any]) -> Any:
 def inline(function: Callable[..., Any]) -> Any:
     """Return the function as a part of its callers, which are then compiled once: it saves 6 of 16 seconds."""
     return numba.njit(inline="always", **_OPTIONS)(function)
+
+
+def switch(functions: Sequence[Callable[..., Any]]) -> Any:
+    """Return a kernel that calls the function whose place is its first argument, with its other arguments.
+
+    Numba indexes no tuple of functions by a number known only at run time: this is the chain of branches, made from a
+    table, which LLVM turns into one jump. A number beyond the last counts as that.
+    """
+    *before, chosen = functions
+    for place in reversed(range(len(before))):
+        chosen = _branch(place, before[place], chosen, last=place == len(before) - 1)
+    return chosen
+
+
+def _branch(place: int, function: Any, otherwise: Any, *, last: bool) -> Any:
+    if last:
+
+        @numba.njit(forceinline=True, **_OPTIONS)
+        def choose(number: int, *arguments: Any) -> Any:
+            return function(*arguments) if number == place else otherwise(*arguments)
+
+    else:
+
+        @numba.njit(forceinline=True, **_OPTIONS)
+        def choose(number: int, *arguments: Any) -> Any:
+            return function(*arguments) if number == place else otherwise(number, *arguments)
+
+    return choose
 
 
 def entry(function: Callable[..., Any]) -> Any:

@@ -12,9 +12,8 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from briskmlp.backends.numba._options import jit
+from briskmlp.backends.numba._options import jit, switch
 from briskmlp.backends.numba.vector import absolute, copysign, fma, power_of_two, splat, where_less
-from briskmlp.plan import LEAKY_RELU, RELU, SIGMOID, TANH
 
 LOG2_E = 1.0 / math.log(2.0)
 # ln2 = high + low, where high has so few bits that n * high is exact
@@ -145,17 +144,74 @@ def tanh(z: Any) -> Any:
     return copysign(quotient(t, d, t - (d - two)), z)
 
 
+# --- the table: f(z, p, q), and the backward pass g · f'(Z) from g and A, with the parameters p and q of f -------------
+
+
 @jit
-def through(activation: int, slope: float, g: Any, A: Any) -> Any:
-    """Return g · f'(Z), with f' computed from A; softmax's f' is no product of elements and is left to the caller."""
-    one = splat(A, 1.0)
-    if activation == SIGMOID:
-        return g * (A * (one - A))
-    if activation == TANH:
-        return g * (one - A * A)
-    zero = splat(A, 0.0)
-    if activation == RELU:
-        return where_less(zero, A, g, zero)
-    if activation == LEAKY_RELU:
-        return where_less(zero, A, g, g * splat(A, slope))
+def _sigmoid(z: Any, p: float, q: float) -> Any:
+    return sigmoid(z)
+
+
+@jit
+def _sigmoid_backward(g: Any, A: Any, p: float, q: float) -> Any:
+    return g * (A * (splat(A, 1.0) - A))
+
+
+@jit
+def _tanh(z: Any, p: float, q: float) -> Any:
+    return tanh(z)
+
+
+@jit
+def _tanh_backward(g: Any, A: Any, p: float, q: float) -> Any:
+    return g * (splat(A, 1.0) - A * A)
+
+
+@jit
+def _relu(z: Any, p: float, q: float) -> Any:
+    return where_less(z, splat(z, 0.0), splat(z, 0.0), z)
+
+
+@jit
+def _relu_backward(g: Any, A: Any, p: float, q: float) -> Any:
+    return where_less(splat(A, 0.0), A, g, splat(A, 0.0))
+
+
+@jit
+def _identity(z: Any, p: float, q: float) -> Any:
+    return z
+
+
+@jit
+def _identity_backward(g: Any, A: Any, p: float, q: float) -> Any:
     return g
+
+
+@jit
+def _leaky_relu(z: Any, p: float, q: float) -> Any:
+    return where_less(splat(z, 0.0), z, z, z * splat(z, p))
+
+
+@jit
+def _leaky_relu_backward(g: Any, A: Any, p: float, q: float) -> Any:
+    return where_less(splat(A, 0.0), A, g, g * splat(A, p))
+
+
+@jit
+def _exp(z: Any, p: float, q: float) -> Any:
+    return exp_any(z)
+
+
+# By their codes, as in operations.activations. Softmax works on whole rows, and exp is an output whose delta needs no
+# f': the losses have both.
+_ROWS = (
+    (_sigmoid, _sigmoid_backward),
+    (_tanh, _tanh_backward),
+    (_relu, _relu_backward),
+    (_identity, _identity_backward),
+    (_identity, _identity_backward),
+    (_leaky_relu, _leaky_relu_backward),
+    (_exp, _identity_backward),
+)
+f = switch([row[0] for row in _ROWS])
+backward = switch([row[1] for row in _ROWS])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from briskmlp.backends.numba._options import jit
-from briskmlp.backends.numba.activations import through
+from briskmlp.backends.numba.activations import backward
 from briskmlp.backends.numba.dropout import where_kept
 from briskmlp.backends.numba.forward import add, blas, fill, up
 from briskmlp.backends.numba.layout import SMALL_CHUNK
@@ -70,7 +70,7 @@ def backward_layer(
 def multiply_slope(activation: int, slope: float, buffer: Any, d: int, a: int, size: int) -> None:
     """Write dA · f'(Z) in place of dA."""
     for i in range(0, size, width(buffer)):
-        store(buffer, d + i, through(activation, slope, load(buffer, d + i), load(buffer, a + i)))
+        store(buffer, d + i, backward(activation, load(buffer, d + i), load(buffer, a + i), slope, 0.0))
 
 
 @jit
@@ -80,7 +80,7 @@ def multiply_dropped_slope(activation: int, slope: float, buffer: Any, d: int, a
     kept, scale = splat(buffer, share), splat(buffer, 1.0 / share)
     for i in range(0, size, width(buffer)):
         A = load(buffer, a + i)
-        delta = through(activation, slope, load(buffer, d + i) * scale, A * kept)  # kept has 16 bits: no digit is lost
+        delta = backward(activation, load(buffer, d + i) * scale, A * kept, slope, 0.0)  # kept has 16 bits: no digit is lost
         store(buffer, d + i, where_kept(A, delta, zero))
 
 

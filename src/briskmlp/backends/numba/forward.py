@@ -15,13 +15,13 @@ import numpy as np
 from numba import carray
 
 from briskmlp.backends.numba._options import inline, jit
-from briskmlp.backends.numba.activations import exp, exp_any, sigmoid, tanh
+from briskmlp.backends.numba.activations import exp, f
 from briskmlp.backends.numba.dropout import drop
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.recording import lap
-from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, where_less, width
+from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, width
 from briskmlp.backends.recording import FORWARD, GATHER
-from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, EXP, LEAKY_RELU, RELU, SIGMOID, SOFTMAX, TANH
+from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, SOFTMAX
 
 
 @inline
@@ -119,21 +119,9 @@ def activate(activation: int, slope: float, A: Any, a: int, m: int, n_padded: in
         for i in range(m):
             softmax_row(A, a + i * n_padded, n)
         return
-    zero = splat(A, 0.0)
     for _ in range(m):
         for j in range(0, n_padded, lanes):
-            x = load(A, a + j)
-            if activation == SIGMOID:
-                x = sigmoid(x)
-            elif activation == TANH:
-                x = tanh(x)
-            elif activation == RELU:
-                x = where_less(x, zero, zero, x)
-            elif activation == LEAKY_RELU:
-                x = where_less(zero, x, x, x * splat(A, slope))
-            elif activation == EXP:
-                x = exp_any(x)
-            store(A, a + j, first(x, n - j, 0.0))
+            store(A, a + j, first(f(activation, load(A, a + j), slope, 0.0), n - j, 0.0))
         a += n_padded
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.numba._options import jit
-from briskmlp.backends.numba.activations import exp, exp_any, log1p, through
+from briskmlp.backends.numba.activations import backward, exp, exp_any, log1p
 from briskmlp.backends.numba.forward import activate, gather, softmax_row
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.vector import (
@@ -100,7 +100,7 @@ def errors(
             else:
                 g = w * (where_less(zero, error, one, zero) - where_less(error, zero, one, zero))
                 losses = fma(g, error, losses)
-            store(buffer, d + j, through(layer.activation, job.slope, g * by, A))
+            store(buffer, d + j, backward(layer.activation, g * by, A, job.slope, 0.0))
         a += n_padded
         d += n_padded
     return np.float64(total(losses))
