@@ -10,7 +10,7 @@ from briskmlp.backends.contract import Examples, Position, State, Steps
 from briskmlp.network import Network
 from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
 from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
-from briskmlp.operations.rules import Lowered
+from briskmlp.operations.rules import BY_CODE, Lowered
 from briskmlp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.plan import make_plan
 
@@ -227,9 +227,10 @@ def oracle_optimizer(optimizer, plan=None):
     if "beta1" in values:
         values["betas"] = values.pop("beta1"), values.pop("beta2")
     name = type(optimizer).__name__
-    if plan is not None and plan.lr_in_velocity:
+    rule = None if plan is None else BY_CODE[plan.rule].name
+    if rule == "velocity":
         name = "RatedSGD"
-    if plan is not None and plan.epsilon_hat:
+    if rule == "adam" and plan.hyper[3]:
         name = "RawAdam"
     return getattr(oracle, name)(**values)
 

@@ -95,13 +95,9 @@ MODULES = {
     ),
     "Softmax or Exp in a hidden layer": lambda: network(nn.Softmax(1)),
     "Softmax.dim=0., is not over the neurons": lambda: network(nn.Tanh(), nn.Softmax(0)),
-    r"layer 1, LeakyReLU\(negative_slope=-0\.1\), is not supported": lambda: network(
-        nn.LeakyReLU(-0.1)
-    ),
+    r"layer 1, LeakyReLU\(negative_slope=-0\.1\), is not supported": lambda: network(nn.LeakyReLU(-0.1)),
     r"layer 1, CELU\(alpha=-2\), is not supported: alpha": lambda: network(nn.CELU(-2)),
-    r"layer 1, Softplus\(beta=1\.0, threshold=1\), is not supported": lambda: network(
-        nn.Softplus(threshold=1)
-    ),
+    r"layer 1, Softplus\(beta=1\.0, threshold=1\), is not supported": lambda: network(nn.Softplus(threshold=1)),
     "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
     "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
     "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),

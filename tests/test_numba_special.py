@@ -6,7 +6,7 @@ import pytest
 from mpmath import mpf
 from numba import njit
 
-from briskmlp.backends.numba import special
+from briskmlp.backends.numba import activations
 from briskmlp.backends.numba.vector import lanes, load, pointer, splat, store, width
 
 
@@ -70,7 +70,7 @@ FUNCTIONS = {
     "hardswish": ((), lambda z: z * min(max(z + 3, 0), 6) / 6, 3.5),
 }
 KINKS = {"celu": (0,), "softplus": (10,), "hardtanh": (-1, 2), "relu6": (0, 6), "selu": (0,), "hardswish": (-3, 3)}
-APPLY = {name: over_arrays(getattr(special, name)) for name in FUNCTIONS}
+APPLY = {name: over_arrays(getattr(activations, name)) for name in FUNCTIONS}
 
 
 def sample(dtype):
@@ -116,7 +116,7 @@ def test_slopes_are_those_of_the_definition(dtype, name):
 
 
 def backward(name):
-    function = getattr(special, f"{name}_backward")
+    function = getattr(activations, f"{name}_backward")
 
     @njit(error_model="numpy")
     def from_one(A, *arguments):

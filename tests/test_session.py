@@ -80,7 +80,7 @@ def test_an_equal_plan_keeps_the_workspace(case, monkeypatch):
         made.append(1) or make(*args, **options)
     ))  # fmt: skip
     for epoch in range(3):
-        session.replace_plan(session.plan._replace(beta1=case.plan.beta1))
+        session.replace_plan(session.plan._replace(hyper=case.plan.hyper.copy()))
         run(session, epoch + 1)
     assert len(made) == 1
 

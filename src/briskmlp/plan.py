@@ -11,25 +11,21 @@ import numpy as np
 from briskmlp.network import Network
 from briskmlp.operations import Floats as Floats  # noqa: PLC0414 - its users' path
 from briskmlp.operations import Ints as Ints  # noqa: PLC0414
-from briskmlp.operations import activations, losses
+from briskmlp.operations import activations, losses, rules
 from briskmlp.operations.activations import MAX_PARAMETERS, chosen
 from briskmlp.operations.layers import BIASES
 from briskmlp.operations.losses import HUBER_THRESHOLD as HUBER_THRESHOLD  # noqa: PLC0414
 from briskmlp.operations.losses import check_loss
-from briskmlp.operations.rules import BY_CODE, Lowered, Optimizer, Rule
+from briskmlp.operations.rules import Lowered, Optimizer
 
 # those codes that other modules name; each is a position in its table
-SIGMOID, TANH, RELU, IDENTITY, SOFTMAX, LEAKY_RELU, EXP = range(7)
+SIGMOID, SOFTMAX, SOFTPLUS = (activations.CODES[name] for name in ("sigmoid", "softmax", "softplus"))
+RULE_SGD = rules.CODES["sgd"]
 MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(losses.LOSSES))
 BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(len(BIASES))
 DIVISOR_WEIGHT, DIVISOR_ROWS, DIVISOR_NOTHING = range(3)
 PRECISIONS = ("highest", "high", "bfloat16")
 HIGHEST, HIGH, BFLOAT16 = range(len(PRECISIONS))
-
-# of the C and Numba kernels, until they read the table of rules; of each the row that it is
-KERNEL_RULES = {"sgd": 0, "momentum": 1, "velocity": 1, "adam": 2, "rmsprop": 3}
-RULE_SGD, RULE_MOMENTUM, RULE_ADAM, RULE_RMSPROP = range(4)
-LEAK = activations.ACTIVATIONS["leaky_relu"].parameters["negative_slope"]
 
 
 class Plan(NamedTuple):
@@ -65,86 +61,6 @@ class Plan(NamedTuple):
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
-
-    # --- what the C and Numba kernels read, until they read the fields above ------------------------------------------
-
-    @property
-    def kernel_rule(self) -> int:
-        """Return RULE_SGD …, the number that the kernels have for this rule; above all of theirs if they lack it."""
-        return KERNEL_RULES.get(self._rule.name, len(KERNEL_RULES))
-
-    @property
-    def _rule(self) -> Rule:
-        return BY_CODE[self.rule]
-
-    def _hyper(self, name: str) -> float:
-        names = self._rule.hyper
-        return float(self.hyper[names.index(name)]) if name in names else 0.0
-
-    @property
-    def weight_offsets(self) -> Ints:
-        """(L,) where W[l] starts in the flat parameters."""
-        return np.ascontiguousarray(self.offsets[::2])
-
-    @property
-    def bias_offsets(self) -> Ints:
-        """(L,) where b[l] starts."""
-        return np.ascontiguousarray(self.offsets[1::2])
-
-    @property
-    def slope(self) -> float:
-        """Return that of the layers with leaky relu."""
-        slopes = self.activation_parameters[self.activations == LEAKY_RELU, 0]
-        return float(slopes[0]) if len(slopes) else LEAK
-
-    @property
-    def momentum(self) -> float:
-        """Return the momentum of SGD."""
-        return self._hyper("momentum")
-
-    @property
-    def nesterov(self) -> int:
-        """Return whether the momentum is Nesterov's."""
-        return int(self._hyper("nesterov"))
-
-    @property
-    def lr_in_velocity(self) -> int:
-        """Return whether the velocity holds the learning rate, v = momentum · v - lr · g, as in scikit-learn."""
-        return int(self._rule.name == "velocity")
-
-    @property
-    def beta1(self) -> float:
-        """Return Adam's."""
-        return self._hyper("beta1")
-
-    @property
-    def beta2(self) -> float:
-        """Return Adam's, or RMSprop's alpha."""
-        return self._hyper("beta2") or self._hyper("alpha")
-
-    @property
-    def epsilon(self) -> float:
-        """Return Adam's or RMSprop's."""
-        return self._hyper("epsilon")
-
-    @property
-    def epsilon_hat(self) -> int:
-        """Return whether epsilon is added before Adam's second correction, to √v itself, as in scikit-learn."""
-        return int(self._hyper("epsilon_hat"))
-
-    def beyond_kernels(self) -> str | None:
-        """Return what of this plan only the numpy backend has, or None."""
-        later = self.activations[self.activations > EXP]
-        slopes = self.activation_parameters[self.activations == LEAKY_RELU, 0]
-        if len(later):
-            return f"it has no activation {list(activations.ACTIVATIONS)[later[0]]!r}, which numpy has"
-        if len(np.unique(slopes)) > 1:
-            return "it has no different slopes of leaky_relu in one network, which numpy has"
-        if self._rule.name not in KERNEL_RULES:
-            return f"it has no update rule {self._rule.name!r}, which numpy has"
-        if self._hyper("dampening"):
-            return "it has no dampening, which numpy has"
-        return None
 
 
 def rule_fields(rule: str, hyper: Sequence[float], *, decoupled: bool = False) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
     if plan.precision != HIGHEST:
         return f"it has no precision {PRECISIONS[plan.precision]!r}, which native and numpy have"
-    return plan.beyond_kernels()
+    return None
 
 
 def workspace(
@@ -100,7 +100,7 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     _compile("update", params.dtype)
     job, layers = describe(plan, plan.layers.tolist())
     position.counts[2] += 1
-    call(epoch.update, job, layers, params, grad.copy(), state.slots, position.step, rate)
+    call(epoch.update, job, layers, params, grad.copy(), state.slots, state.scalars, position.step, rate)
 
 
 def train(work: Work, state: State, examples: Examples, steps: Steps) -> Divergence | None:
@@ -112,7 +112,7 @@ def train(work: Work, state: State, examples: Examples, steps: Steps) -> Diverge
     finite = call(
         epoch.train,
         *(work.job, work.layers, work.buffer, work.order_epoch, work.record),
-        *(state.parameters, state.slots, *_data(examples, state.parameters.dtype), order, given),
+        *(state.parameters, state.slots, state.scalars, *_data(examples, state.parameters.dtype), order, given),
         *(position.counts, position.sums, steps.rates, steps.max_steps, steps.losses),
     )
     return None if finite else Divergence(position.epoch, position.batch)
@@ -145,9 +145,9 @@ def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> No
     arguments = {
         "forward": (flat, flat, X, indices, array(number, 2)),
         "gradient": (flat, flat, *data, indices, types.float64, flat),
-        "update": (flat, flat, array(number, 2), types.int64, types.float64),
+        "update": (flat, flat, array(number, 2), floats, types.int64, types.float64),
         "train": (
-            *(flat, ints, ints if recorded else types.none, flat, array(number, 2)),
+            *(flat, ints, ints if recorded else types.none, flat, array(number, 2), floats),
             *(*data, indices, types.boolean),
             *(ints, floats, floats, types.int64, floats),
         ),

@@ -1,217 +1,417 @@
-"""The activations of one Vec, and their slopes; by polynomials: Numba has no vector math library.
+"""The activations of one Vec: f, and g f' from A where f' follows from A, or f and f' from Z; and their table.
 
-exp follows the classical reduction (Cody & Waite 1980): x = n ln2 + r with |r| <= ln2/2, and e^x = 2^n e^r; ln2 is
-split in two so that n ln2 is exact, and e^r - 1 is its Taylor polynomial, whose first left-out term is below 1/20 ulp.
+All follow PyTorch's definitions; NaN gives NaN. The polynomials are those of the C kernels' ``special_template.h``,
+which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign
+and log_sigmoid; 3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is
+its sigmoid's argument. The last three are a product of z and a number that may have become 0 where |f| is below 750
+times the smallest normal number. f' is at most 8 halves of an ulp of 1 off, of mish and gelu_tanh 16.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
 from numba.extending import overload
 
 from briskmlp.backends.numba._options import jit, switch
-from briskmlp.backends.numba.vector import absolute, copysign, fma, power_of_two, splat, where_less
+from briskmlp.backends.numba.vector import absolute, fma, power_of_two, splat, where_less
+from briskmlp.backends.numba.vector_math import constants, exp, exp_any, sigmoid, split, tanh
 
-LOG2_E = 1.0 / math.log(2.0)
-# ln2 = high + low, where high has so few bits that n * high is exact
-LN2_32 = (0.693145751953125, 1.428606765330187e-06)
-LN2_64 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
-SHIFT_32, SHIFT_64 = 1.5 * 2.0**23, 1.5 * 2.0**52  # adding it rounds to an integer, held in the lowest bits
-LOWEST_32, LOWEST_64 = -88.0, -709.1  # below, e^x is less than half the smallest normal number and becomes 0
-C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1.0 / math.factorial(k) for k in range(2, 14))
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # the normal distribution's at 0
+GELU_LINEAR, GELU_CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 2.0 * math.sqrt(2.0 / math.pi) * 0.044715
 
-
-def tail(r: Any) -> Any:
-    """Return (e^r - 1 - r) / r for |r| <= ln2/2."""
-
-
-@overload(tail, strict=False)
-def _tail(r: Any) -> Any:
-    if r.dtype == types.float32:
-
-        def degree7(r: Any) -> Any:
-            p = fma(splat(r, C7), r, splat(r, C6))
-            p = fma(p, r, splat(r, C5))
-            p = fma(p, r, splat(r, C4))
-            p = fma(p, r, splat(r, C3))
-            p = fma(p, r, splat(r, C2))
-            return p * r
-
-        return degree7
-
-    def degree13(r: Any) -> Any:
-        p = fma(splat(r, C13), r, splat(r, C12))
-        p = fma(p, r, splat(r, C11))
-        p = fma(p, r, splat(r, C10))
-        p = fma(p, r, splat(r, C9))
-        p = fma(p, r, splat(r, C8))
-        p = fma(p, r, splat(r, C7))
-        p = fma(p, r, splat(r, C6))
-        p = fma(p, r, splat(r, C5))
-        p = fma(p, r, splat(r, C4))
-        p = fma(p, r, splat(r, C3))
-        p = fma(p, r, splat(r, C2))
-        return p * r
-
-    return degree13
+# (log(1 + e) - e) / e² at e - 1/2 for 0 <= e <= 1: degrees 10 and 20; the relative errors are 2^-26.4 and 2^-55.6
+LOG1P_32 = (
+    -0.378139585, 0.179224983, -0.0932303816, 0.051082518, -0.0289423447, 0.0168091692, -0.00992555451, 0.00574743468,
+    -0.00345915719, 0.00287340186, -0.0017929622,
+)  # fmt: skip
+LOG1P_64 = (
+    -0.37813956756734246, 0.17922493693603628, -0.09323036636366457, 0.051083446105659895, -0.028943183165290567,
+    0.016788742469910405, -0.009909900705803932, 0.005929012351024574, -0.003585666840863402, 0.0021876319088432903,
+    -0.0013444924546214083, 0.0008315239635809687, -0.000516969111785484, 0.000322212682469908,
+    -0.0002019837940967801, 0.000130573111314153, -8.267675802608956e-05, 4.1357305823415546e-05,
+    -2.5790244113378233e-05, 3.59286575266934e-05, -2.327457835663412e-05,
+)  # fmt: skip
+# (x + offset) R(x) at x / (x + offset) - 1/2, where e^(-x²/2) R(x) is the normal distribution's upper tail:
+# degrees 9 and 22; the relative errors are 2^-27.5 and 2^-56.7
+NORMAL_TAIL_32 = (
+    0.744416075, -1.13112352, 1.26169984, -0.928421286, 0.278522066, 0.207718152, -0.203610524, -0.0632098516,
+    0.110471944, 0.0593039498,
+)  # fmt: skip
+NORMAL_TAIL_64 = (
+    0.7632305289702032, -1.2805155205052343, 1.7858100682227116, -2.0251343996076665, 1.782121545123608,
+    -1.0838824376794083, 0.2703112563387662, 0.22385031328258342, -0.23494310566292148, 0.0032671313356293996,
+    0.11473176566728964, -0.032630632572466935, -0.0583108186119711, 0.02613063817476316, 0.035111133956686344,
+    -0.01636963631345694, -0.024837733483507915, 0.008033249905612848, 0.01820981352305115, -0.001620525314040839,
+    -0.010555415710431707, -0.0012554511861598155, 0.002540339043839744,
+)  # fmt: skip
+NORMAL_32, NORMAL_64 = (13.2664, 3.5), (37.658, 4.5)  # that x, and the offset
 
 
-def constants(x: Any) -> Any:
-    """Return (shift, ln2 high, ln2 low, lowest) of x's dtype."""
+def log1p_term(y: Any) -> Any:
+    """Return (log(1 + e) - e) / e² for 0 <= e = y + 1/2 <= 1."""
 
 
-@overload(constants, strict=False)
-def _constants(x: Any) -> Any:
-    single = x.dtype == types.float32
-    values = (SHIFT_32, *LN2_32, LOWEST_32) if single else (SHIFT_64, *LN2_64, LOWEST_64)
+def normal_tail(s: Any) -> Any:
+    """Return (x + offset) R(x) for s = x / (x + offset) - 1/2."""
+
+
+def normal_constants(x: Any) -> Any:
+    """Return the x from which the tail is 0, and the offset."""
+
+
+def _polynomial(coefficients: tuple[float, ...]) -> Any:
+    last, others = coefficients[-1], coefficients[-2::-1]
+
+    def polynomial(x: Any) -> Any:
+        p = splat(x, last)
+        for c in others:
+            p = fma(p, x, splat(x, c))
+        return p
+
+    return polynomial
+
+
+@overload(log1p_term, strict=False)
+def _log1p_term(y: Any) -> Any:
+    return _polynomial(LOG1P_32 if y.dtype == types.float32 else LOG1P_64)
+
+
+@overload(normal_tail, strict=False)
+def _normal_tail(s: Any) -> Any:
+    return _polynomial(NORMAL_TAIL_32 if s.dtype == types.float32 else NORMAL_TAIL_64)
+
+
+@overload(normal_constants, strict=False)
+def _normal_constants(x: Any) -> Any:
+    values = NORMAL_32 if x.dtype == types.float32 else NORMAL_64
     return lambda x: values
 
 
 @jit
-def split(x: Any) -> Any:
-    """Return n, as ``power_of_two`` takes it, and e^r - 1, where x = n ln2 + r."""
-    shift, ln2_high, ln2_low, _ = constants(x)
-    shifted = fma(x, splat(x, LOG2_E), splat(x, shift))
-    n = shifted - splat(x, shift)
-    exact = fma(n, splat(x, -ln2_high), x)
-    r = fma(n, splat(x, -ln2_low), exact)
-    rest = fma(n, splat(x, -ln2_low), exact - r)  # what rounding r lost
-    return shifted, r + fma(tail(r), r, rest)
+def between(x: Any, low: float, high: float) -> Any:
+    """Return x, or the nearer of the bounds; NaN stays."""
+    x = where_less(x, splat(x, low), splat(x, low), x)
+    return where_less(splat(x, high), x, splat(x, high), x)
 
 
 @jit
-def exp(x: Any) -> Any:
-    """Return e^x for x <= 0."""
-    lowest = splat(x, constants(x)[3])
-    shifted, p = split(where_less(x, lowest, lowest, x))
+def expm1(x: Any) -> Any:
+    """Return e^x - 1 for x <= 0."""
+    shifted, p = split(between(x, constants(x)[3], 0.0))
     scale = power_of_two(shifted)
-    return fma(scale, p, scale)
+    return fma(scale, p, scale - splat(x, 1.0))
 
 
 @jit
-def exp_any(x: Any) -> Any:
-    """Return e^x for any x: where x > 0 as 2 (2^(n-1) e^r), since 2^n may be too large where e^x is not."""
-    zero, one, two, lowest = splat(x, 0.0), splat(x, 1.0), splat(x, 2.0), splat(x, constants(x)[3])
-    highest = one - lowest  # beyond the last number whose e^x is finite
-    x = where_less(x, lowest, lowest, where_less(highest, x, highest, x))
-    shifted, p = split(x)
-    scale = power_of_two(shifted - where_less(zero, x, one, zero))
-    return fma(scale, p, scale) * where_less(zero, x, two, one)
-
-
-@jit
-def quotient(x: Any, y: Any, y_low: Any) -> Any:
-    """Return x / (y + y_low) by one division and one correction, which costs a fifth and saves an ulp."""
-    inverse = splat(x, 1.0) / y
-    q = x * inverse
-    minus_q = splat(x, 0.0) - q
-    return fma(fma(minus_q, y_low, fma(minus_q, y, x)), inverse, q)
-
-
-@jit
-def log1p(x: Any) -> Any:
-    """Return log(1 + x) for 0 <= x <= 1, as 2 artanh(s) = 2 (s + s³/3 + s⁵/5 …) with s = x / (2 + x) <= 1/3."""
-    s = x / (x + splat(x, 2.0))
-    square = s * s
-    p = splat(x, 1.0 / 35.0)
-    for k in range(33, 0, -2):
-        p = fma(p, square, splat(x, 1.0 / k))
-    return (s + s) * p
-
-
-@jit
-def sigmoid(z: Any) -> Any:
-    """Return 1 / (1 + e^-z), as e / (1 + e) or 1 / (1 + e) with e = e^-|z|: never an overflow or a difference."""
-    zero, one = splat(z, 0.0), splat(z, 1.0)
-    e = exp(zero - absolute(z))
-    d = one + e
-    return quotient(where_less(z, zero, e, one), d, e - (d - one))
-
-
-@jit
-def tanh(z: Any) -> Any:
-    """Return tanh z = t / (t + 2) with t = e^(2|z|) - 1, which keeps all digits near 0."""
-    limit, one, two = splat(z, 20.0), splat(z, 1.0), splat(z, 2.0)  # tanh rounds to 1 from 9 (float32), 19.1 (float64)
-    x = absolute(z)
-    x = where_less(limit, x, limit, x)
-    shifted, p = split(x + x)
+def log1p_exp(z: Any) -> Any:
+    """Return log(1 + e^z) = max(z, 0) + log(1 + e) with e = e^-|z| = 2^n w, the last as 2^n (1 + (p + w e K(e)))."""
+    zero, half, one = splat(z, 0.0), splat(z, 0.5), splat(z, 1.0)
+    shifted, p = split(between(zero - absolute(z), constants(z)[3], 0.0))
     scale = power_of_two(shifted)
-    t = fma(scale, p, scale - one)
-    d = t + two
-    return copysign(quotient(t, d, t - (d - two)), z)
+    w = one + p
+    e = scale * w
+    above = where_less(z, zero, zero, z)
+    early = where_less(half, scale, above, zero)  # where n = 0: for one rounding less
+    late = where_less(half, scale, zero, above)
+    return fma(scale, one + fma(w * e, log1p_term(e - half), early + p), late)
 
 
-# --- the table: f(z, p, q), and the backward pass g · f'(Z) from g and A, with the parameters p and q of f -------------
+# --- f' follows from A: f, and g f' -----------------------------------------------------------------------------------
 
 
 @jit
-def _sigmoid(z: Any, p: float, q: float) -> Any:
-    return sigmoid(z)
-
-
-@jit
-def _sigmoid_backward(g: Any, A: Any, p: float, q: float) -> Any:
+def sigmoid_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
     return g * (A * (splat(A, 1.0) - A))
 
 
 @jit
-def _tanh(z: Any, p: float, q: float) -> Any:
-    return tanh(z)
-
-
-@jit
-def _tanh_backward(g: Any, A: Any, p: float, q: float) -> Any:
+def tanh_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
     return g * (splat(A, 1.0) - A * A)
 
 
 @jit
-def _relu(z: Any, p: float, q: float) -> Any:
+def relu(z: Any) -> Any:
+    """Return max(z, 0)."""
     return where_less(z, splat(z, 0.0), splat(z, 0.0), z)
 
 
 @jit
-def _relu_backward(g: Any, A: Any, p: float, q: float) -> Any:
+def relu_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
     return where_less(splat(A, 0.0), A, g, splat(A, 0.0))
 
 
 @jit
-def _identity(z: Any, p: float, q: float) -> Any:
+def identity(z: Any) -> Any:
+    """Return z."""
     return z
 
 
 @jit
-def _identity_backward(g: Any, A: Any, p: float, q: float) -> Any:
+def identity_backward(g: Any, A: Any) -> Any:
+    """Return g."""
     return g
 
 
 @jit
-def _leaky_relu(z: Any, p: float, q: float) -> Any:
-    return where_less(splat(z, 0.0), z, z, z * splat(z, p))
+def leaky_relu(z: Any, slope: float) -> Any:
+    """Return z above 0, slope z below."""
+    return where_less(splat(z, 0.0), z, z, z * splat(z, slope))
 
 
 @jit
-def _leaky_relu_backward(g: Any, A: Any, p: float, q: float) -> Any:
-    return where_less(splat(A, 0.0), A, g, g * splat(A, p))
+def leaky_relu_backward(g: Any, A: Any, slope: float) -> Any:
+    """Return g f'."""
+    return where_less(splat(A, 0.0), A, g, g * splat(A, slope))
 
 
 @jit
-def _exp(z: Any, p: float, q: float) -> Any:
-    return exp_any(z)
+def elu(z: Any, alpha: float) -> Any:
+    """Return alpha (e^z - 1) for z < 0, else z."""
+    return where_less(z, splat(z, 0.0), splat(z, alpha) * expm1(z), z)
 
 
-# By their codes, as in operations.activations. Softmax works on whole rows, and exp is an output whose delta needs no
-# f': the losses have both.
-_ROWS = (
-    (_sigmoid, _sigmoid_backward),
-    (_tanh, _tanh_backward),
-    (_relu, _relu_backward),
-    (_identity, _identity_backward),
-    (_identity, _identity_backward),
-    (_leaky_relu, _leaky_relu_backward),
-    (_exp, _identity_backward),
-)
-f = switch([row[0] for row in _ROWS])
-backward = switch([row[1] for row in _ROWS])
+@jit
+def elu_backward(g: Any, A: Any, alpha: float) -> Any:
+    """Return g f'."""
+    return where_less(splat(A, 0.0), A, g, g * (A + splat(A, alpha)))
+
+
+@jit
+def selu(z: Any) -> Any:
+    """Return elu with PyTorch's alpha, times its scale."""
+    below = splat(z, SELU_SCALE * SELU_ALPHA) * expm1(z)
+    return where_less(z, splat(z, 0.0), below, splat(z, SELU_SCALE) * z)
+
+
+@jit
+def selu_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
+    return g * where_less(splat(A, 0.0), A, splat(A, SELU_SCALE), A + splat(A, SELU_SCALE * SELU_ALPHA))
+
+
+@jit
+def celu(z: Any, alpha: float) -> Any:
+    """Return alpha (e^(z / alpha) - 1) for z < 0, else z."""
+    return where_less(z, splat(z, 0.0), splat(z, alpha) * expm1(z / splat(z, alpha)), z)
+
+
+@jit
+def celu_backward(g: Any, A: Any, alpha: float) -> Any:
+    """Return g f'."""
+    return where_less(splat(A, 0.0), A, g, g * (A / splat(A, alpha) + splat(A, 1.0)))
+
+
+@jit
+def softplus(z: Any, beta: float, threshold: float) -> Any:
+    """Return log(1 + e^(beta z)) / beta, and z where beta z is above the threshold."""
+    x = splat(z, beta) * z
+    return where_less(splat(z, threshold), x, z, log1p_exp(x) * (splat(z, 1.0) / splat(z, beta)))
+
+
+@jit
+def softplus_backward(g: Any, A: Any, beta: float, threshold: float) -> Any:
+    """Return g (1 - e^(-beta A)), and g above the largest A below the threshold."""
+    x = splat(A, beta) * A
+    return where_less(log1p_exp(splat(A, threshold)), x, g, (splat(A, 0.0) - g) * expm1(splat(A, 0.0) - x))
+
+
+@jit
+def softsign(z: Any) -> Any:
+    """Return z / (1 + |z|)."""
+    return z / (absolute(z) + splat(z, 1.0))
+
+
+@jit
+def softsign_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
+    root = splat(A, 1.0) - absolute(A)
+    return g * (root * root)
+
+
+@jit
+def hardtanh(z: Any, low: float, high: float) -> Any:
+    """Return z between low and high, and the nearer of these elsewhere."""
+    return between(z, low, high)
+
+
+@jit
+def hardtanh_backward(g: Any, A: Any, low: float, high: float) -> Any:
+    """Return g f'."""
+    zero = splat(A, 0.0)
+    return where_less(splat(A, low), A, where_less(A, splat(A, high), g, zero), zero)
+
+
+@jit
+def relu6(z: Any) -> Any:
+    """Return z between 0 and 6, and the nearer of these elsewhere."""
+    return between(z, 0.0, 6.0)
+
+
+@jit
+def relu6_backward(g: Any, A: Any) -> Any:
+    """Return g f'."""
+    return hardtanh_backward(g, A, 0.0, 6.0)
+
+
+@jit
+def log_sigmoid(z: Any) -> Any:
+    """Return -log(1 + e^-z)."""
+    return splat(z, 0.0) - log1p_exp(splat(z, 0.0) - z)
+
+
+@jit
+def log_sigmoid_backward(g: Any, A: Any) -> Any:
+    """Return g (1 - e^A)."""
+    return (splat(A, 0.0) - g) * expm1(A)
+
+
+# --- f' does not follow from A: f and f' ------------------------------------------------------------------------------
+
+
+@jit
+def gelu(z: Any) -> Any:
+    """Return z Phi(z) and Phi(z) + z phi(z), with the normal distribution and its density.
+
+    Both come from the upper tail e^(-x²/2) R(x) at x = |z|. What rounding x²/2 lost is made good to first order.
+    """
+    zero, half, one = splat(z, 0.0), splat(z, 0.5), splat(z, 1.0)
+    highest, offset = normal_constants(z)
+    x = between(absolute(z), 0.0, highest)
+    minus_square = (zero - half * x) * x
+    lost = fma(zero - half * x, x, zero - minus_square)
+    shifted, p = split(minus_square)
+    p = fma(lost, one + p, p)
+    scale = power_of_two(shifted)
+
+    inverse = one / (x + splat(z, offset))
+    R = normal_tail(fma(x, inverse, zero - half)) * inverse
+    Q = fma(R, p, R)
+    difference = fma(zero - x, splat(z, DENSITY), R)
+    G = scale * fma(difference, p, difference)
+    slope = where_less(z, zero, G, one - G)
+    return z * where_less(z, zero, Q, one - Q * scale) * where_less(z, zero, scale, one), slope
+
+
+@jit
+def logistic(z: Any) -> Any:
+    """Return sigmoid z, and 1 minus it, neither by a difference."""
+    zero, one = splat(z, 0.0), splat(z, 1.0)
+    e = exp(zero - absolute(z))
+    inverse = one / (one + e)
+    return where_less(z, zero, e, one) * inverse, where_less(z, zero, one, e) * inverse
+
+
+@jit
+def silu(z: Any) -> Any:
+    """Return z sigmoid(z), and f'."""
+    s, rest = logistic(z)
+    limit = constants(z)[3]
+    return z * s, fma(between(z, limit, -limit) * s, rest, s)
+
+
+@jit
+def gelu_tanh(z: Any) -> Any:
+    """Return z (1 + tanh u) / 2 = z sigmoid(2u) with 2u = 2 sqrt(2 / pi) (z + 0.044715 z³), and f'."""
+    x = between(z, -22.0, 22.0)  # beyond, the sigmoid is 0 or 1
+    linear, cubic = splat(z, GELU_LINEAR), splat(z, GELU_CUBIC) * (x * x)
+    s, rest = logistic(x * (linear + cubic))
+    return z * s, fma(x * fma(splat(z, 3.0), cubic, linear), s * rest, s)
+
+
+@jit
+def mish(z: Any) -> Any:
+    """Return z T, and f', where T = tanh(log(1 + e^z)) = ((1 + e^z)² - 1) / ((1 + e^z)² + 1).
+
+    In terms of e = e^-|z|, T is t / d with t = 2e + e² and d = t + 2 for z < 0, t = 2e + 1 and d = t + 2 e² else; T' is
+    4 h (1 + e) / d², where h is e for z < 0, else e².
+    """
+    zero, one, two = splat(z, 0.0), splat(z, 1.0), splat(z, 2.0)
+    e = exp(zero - absolute(z))
+    square = e * e
+    t = fma(two, e, where_less(z, zero, square, one))
+    inverse = one / fma(two, where_less(z, zero, one, square), t)
+    T = t * inverse
+    h = where_less(z, zero, e, square) * splat(z, 4.0)
+    return z * T, fma(z, h * (one + e) * (inverse * inverse), T)
+
+
+@jit
+def hardswish(z: Any) -> Any:
+    """Return z min(max(z + 3, 0), 6) / 6, and f'."""
+    zero, one, three = splat(z, 0.0), splat(z, 1.0), splat(z, 3.0)
+    x = where_less(z, zero - three, zero - three, z)
+    t = where_less(three, x, splat(z, 6.0), x + three)
+    inner = fma(z, splat(z, 1.0 / 3.0), splat(z, 0.5))
+    return x * (t * splat(z, 1.0 / 6.0)), where_less(z, three, where_less(zero - three, z, inner, zero), one)
+
+
+# --- the table: by their codes, as in operations.activations ---------------------------------------------------------
+
+
+def _f(function: Any) -> Any:
+    """Return f(z, p, q) of a function of z and the parameters that it has."""
+    count = len(inspect.signature(function.py_func).parameters)
+    fewer: dict[int, Callable[..., Any]] = {1: lambda z, p, q: function(z), 2: lambda z, p, q: function(z, p)}
+    return jit(fewer[count]) if count in fewer else function
+
+
+def _backward(function: Any) -> Any:
+    """Return g f' as a function of (g, A, p, q)."""
+    count = len(inspect.signature(function.py_func).parameters)
+    fewer: dict[int, Callable[..., Any]] = {
+        2: lambda g, A, p, q: function(g, A),
+        3: lambda g, A, p, q: function(g, A, p),
+    }
+    return jit(fewer[count]) if count in fewer else function
+
+
+def _only_f(function: Any) -> Any:
+    return jit(lambda z, p, q: function(z)[0])
+
+
+def _with_slope(function: Any) -> Any:
+    return jit(lambda z, p, q: function(z))
+
+
+# f and its backward pass. Softmax works on whole rows, and exp is an output whose delta needs no f': the losses have
+# both.
+FROM_A = (
+    (sigmoid, sigmoid_backward), (tanh, tanh_backward), (relu, relu_backward), (identity, identity_backward),
+    (identity, identity_backward), (leaky_relu, leaky_relu_backward), (exp_any, identity_backward),
+    (elu, elu_backward), (selu, selu_backward), (celu, celu_backward), (softplus, softplus_backward),
+    (softsign, softsign_backward), (hardtanh, hardtanh_backward), (relu6, relu6_backward),
+    (log_sigmoid, log_sigmoid_backward),
+)  # fmt: skip
+FROM_Z = (gelu, gelu_tanh, silu, mish, hardswish)  # f and f'
+FIRST_FROM_Z = len(FROM_A)
+
+# Whose f' jumps where A is constant: a multiple of A that is divided again need not be that constant.
+CLAMPED = [place for place, row in enumerate(FROM_A) if row[0] in (hardtanh, relu6)]
+
+
+def saves_slope(code: int, dropped: int) -> bool:
+    """Return whether training saves f'(Z): where it does not follow from A, or from what dropout leaves of A."""
+    return code >= len(FROM_A) or (code in CLAMPED and dropped > 0)
+
+
+f = switch([*(_f(row[0]) for row in FROM_A), *map(_only_f, FROM_Z)])
+backward = switch([_backward(row[1]) for row in FROM_A])
+_from_z = switch([_with_slope(function) for function in FROM_Z])
+
+
+@jit
+def with_slope(code: int, z: Any, p: float, q: float) -> Any:
+    """Return f(z) and f'(z): also of those whose f' follows from A, for an A that will not stay as it is."""
+    if code >= FIRST_FROM_Z:
+        return _from_z(code - FIRST_FROM_Z, z, p, q)
+    A = f(code, z, p, q)
+    return A, backward(code, splat(z, 1.0), A, p, q)

@@ -46,10 +46,12 @@ def backward_layer(
                 buffer, D, n_out, 1, buffer, layer.at_turned, n_in, buffer, job.at_zeros, 0,
                 buffer, below, n_in, up(m), n_in, layer.n_out,
             )  # fmt: skip
-        if dropped and layer.below_kept < 1.0:
-            multiply_dropped_slope(layer.below_activation, job.slope, buffer, below, A, m * n_in, layer.below_kept)
+        if layer.below_S >= 0:
+            multiply(buffer, below, layer.below_S, m * n_in)
+        elif dropped and layer.below_kept < 1.0:
+            backward_dropped(layer, buffer, below, A, m * n_in)
         else:
-            multiply_slope(layer.below_activation, job.slope, buffer, below, A, m * n_in)
+            backward_activation(layer, buffer, below, A, m * n_in)
         lap(record, l, DX)
     if rate == 0.0:
         add_bias(job.bias, G, b, buffer, D, m, n_out, 1.0, job.at_row)
@@ -67,20 +69,28 @@ def backward_layer(
 
 
 @jit
-def multiply_slope(activation: int, slope: float, buffer: Any, d: int, a: int, size: int) -> None:
-    """Write dA · f'(Z) in place of dA."""
+def multiply(buffer: Any, d: int, s: int, size: int) -> None:
+    """Write dA · f'(Z) in place of dA, where the slope f'(Z) was saved."""
     for i in range(0, size, width(buffer)):
-        store(buffer, d + i, backward(activation, load(buffer, d + i), load(buffer, a + i), slope, 0.0))
+        store(buffer, d + i, load(buffer, d + i) * load(buffer, s + i))
 
 
 @jit
-def multiply_dropped_slope(activation: int, slope: float, buffer: Any, d: int, a: int, size: int, share: float) -> None:
+def backward_activation(layer: Any, buffer: Any, d: int, a: int, size: int) -> None:
+    """Write dA · f'(Z) in place of dA, where f' follows from A."""
+    f, p, q = layer.below_activation, layer.below_p, layer.below_q
+    for i in range(0, size, width(buffer)):
+        store(buffer, d + i, backward(f, load(buffer, d + i), load(buffer, a + i), p, q))
+
+
+@jit
+def backward_dropped(layer: Any, buffer: Any, d: int, a: int, size: int) -> None:
     """Write dA / share · f'(Z) in place of dA, or 0 where A was dropped; else A is f(Z) / share."""
-    zero = splat(buffer, 0.0)
-    kept, scale = splat(buffer, share), splat(buffer, 1.0 / share)
+    f, p, q, zero = layer.below_activation, layer.below_p, layer.below_q, splat(buffer, 0.0)
+    kept, scale = splat(buffer, layer.below_kept), splat(buffer, 1.0 / layer.below_kept)
     for i in range(0, size, width(buffer)):
         A = load(buffer, a + i)
-        delta = backward(activation, load(buffer, d + i) * scale, A * kept, slope, 0.0)  # kept has 16 bits: no digit is lost
+        delta = backward(f, load(buffer, d + i) * scale, A * kept, p, q)  # kept has 16 bits: no digit is lost
         store(buffer, d + i, where_kept(A, delta, zero))
 
 

@@ -4,7 +4,8 @@ The unit u of the example at ``place`` in its epoch has a 16-bit number, and is 
 number u of the words of Philox with key (seed, epoch) and counter (block + 1, place, layer, 2), 16 to a block, lowest
 bits first. What is kept is multiplied by 65536 / (65536 - threshold).
 
-A dropped unit's A is -0, and no other's is: so the backward pass tells them apart, and draws nothing again.
+A dropped unit's A is -0, and no other's is: so the backward pass tells them apart, and draws nothing again. Where the
+slope f'(Z) is saved, it is multiplied by the scale, or by 0, and says it instead.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NUMBERS = 2.0**16  # so many different ones there are
 @jit
 def drop(job: Any, layer: Any, l: int, buffer: Any, m: int, epoch: int, place: int) -> None:
     """Drop units of A, (m, columns), the output of layer l; the first row is the example at ``place``."""
-    lanes, n, a = width(buffer), layer.columns, layer.at_Z
+    lanes, n, a, s = width(buffer), layer.columns, layer.at_Z, layer.at_S
     words = as_words(offset(buffer, job.at_row))
     zero, minus_zero = splat(buffer, 0.0), splat(buffer, -0.0)
     scale = splat(buffer, NUMBERS / (NUMBERS - layer.dropped))
@@ -37,6 +38,10 @@ def drop(job: Any, layer: Any, l: int, buffer: Any, m: int, epoch: int, place: i
         for j in range(0, n, lanes):
             kept = load(buffer, a + j) * scale + zero  # + 0 makes a -0 that is kept +0
             store(buffer, a + j, where_below(words, j, layer.dropped, minus_zero, kept))
+        if s >= 0:
+            for j in range(0, n, lanes):
+                store(buffer, s + j, where_below(words, j, layer.dropped, zero, load(buffer, s + j) * scale))
+            s += n
         a += n
 
 

@@ -17,7 +17,7 @@ from briskmlp.backends.numba.forward import forward_chunk
 from briskmlp.backends.numba.losses import loss_chunk
 from briskmlp.backends.numba.order import draw_order
 from briskmlp.backends.numba.recording import begin, end, lap
-from briskmlp.backends.numba.update import clip, update_layer
+from briskmlp.backends.numba.update import advance, clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.backends.recording import LOSS, NORM, PREPARE, UPDATE
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, RULE_SGD
@@ -54,15 +54,17 @@ def gradient(
 
 
 @entry
-def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, step: int, rate: float) -> None:
+def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, scalars: Any, step: int, rate: float) -> None:
     """Move dense parameters by one step; ``grad`` is used up."""
+    advance(job[0], step, scalars)
+    P, G, S = pointer(params), pointer(grad), pointer(state)
     for l in range(layers.size):
-        update_layer(job[0], layers[l], pointer(params), pointer(grad), pointer(state), params.size, step, rate)
+        update_layer(job[0], layers[l], P, G, S, scalars, params.size, step, rate)
 
 
 @entry
 def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
-    job: Any, layers: Any, buffer: Any, order_epoch: Any, record: Any, params: Any, state: Any,
+    job: Any, layers: Any, buffer: Any, order_epoch: Any, record: Any, params: Any, state: Any, scalars: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
     counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
 ) -> bool:  # fmt: skip
@@ -113,8 +115,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
                 if k.clip_norm < np.inf:
                     clip(G, k.n_parameters, k.clip_norm)
                     lap(record, layers.size, NORM)
+                advance(k, counts[2], scalars)
                 for l in range(layers.size):
-                    update_layer(k, layers[l], P, G, S, k.n_parameters, counts[2], rate)
+                    update_layer(k, layers[l], P, G, S, scalars, k.n_parameters, counts[2], rate)
                     lap(record, l, UPDATE)
             end(record)
             if k.report_rows:

@@ -15,11 +15,12 @@ import numpy as np
 from numba import carray
 
 from briskmlp.backends.numba._options import inline, jit
-from briskmlp.backends.numba.activations import exp, f
+from briskmlp.backends.numba.activations import f, with_slope
 from briskmlp.backends.numba.dropout import drop
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, width
+from briskmlp.backends.numba.vector_math import exp
 from briskmlp.backends.recording import FORWARD, GATHER
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, SOFTMAX
 
@@ -39,7 +40,7 @@ def forward_chunk(
         layer = layers[l]
         forward_layer(job, layer, buffer, P, m)
         if last or l < layers.size - 1:
-            activate(layer.activation, job.slope, buffer, layer.at_Z, m, layer.columns, layer.n_out)
+            activate(layer, buffer, m)
         if epoch >= 0 and layer.dropped > 0:
             drop(job, layer, l, buffer, m, epoch, place)
         lap(record, l, FORWARD)
@@ -112,16 +113,24 @@ def add(init: Any, z: int, z_i: int, S: Any, s: int, C: Any, c: int, m: int, n: 
 
 
 @jit
-def activate(activation: int, slope: float, A: Any, a: int, m: int, n_padded: int, n: int) -> None:
-    """Write f(Z) in place of Z; zeros where a row is padded."""
-    lanes = width(A)
-    if activation == SOFTMAX:
+def activate(layer: Any, A: Any, m: int) -> None:
+    """Write f(Z) in place of Z, and f'(Z) to the saved slope if there is one; zeros where a row is padded."""
+    a, s, n_padded, n, lanes = layer.at_Z, layer.at_S, layer.columns, layer.n_out, width(A)
+    if layer.activation == SOFTMAX:
         for i in range(m):
             softmax_row(A, a + i * n_padded, n)
         return
+    if s >= 0:
+        for _ in range(m):
+            for j in range(0, n_padded, lanes):
+                x, slope = with_slope(layer.activation, load(A, a + j), layer.p, layer.q)
+                store(A, a + j, first(x, n - j, 0.0))
+                store(A, s + j, first(slope, n - j, 0.0))
+            a, s = a + n_padded, s + n_padded
+        return
     for _ in range(m):
         for j in range(0, n_padded, lanes):
-            store(A, a + j, first(f(activation, load(A, a + j), slope, 0.0), n - j, 0.0))
+            store(A, a + j, first(f(layer.activation, load(A, a + j), layer.p, layer.q), n - j, 0.0))
         a += n_padded
 
 

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.contract import CACHE_LINE, LARGEST_CHUNK, aligned_zeros
+from briskmlp.backends.numba.activations import saves_slope
 from briskmlp.backends.numba.product import ROWS
 from briskmlp.backends.numba.vector import lanes
 from briskmlp.network import FloatArray
+from briskmlp.operations.rules import MAX_HYPER
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, Ints, Plan
 
 # Products of this many multiply-adds and more go to BLAS, which blocks for the caches and has threads. Below, the
@@ -29,23 +31,27 @@ SMALL_CHUNK = 128  # rows: the activations of a small network stay in L2
 
 def _record(**fields: str) -> np.dtype[Any]:
     """Return a record type: the words of each field name one number of the type that is its name."""
-    return np.dtype([(name, kind) for kind, names in fields.items() for name in names.split()])
+    kinds: dict[str, Any] = {"hyper": (np.float64, (MAX_HYPER,))}
+    return np.dtype([(name, kinds.get(kind, kind)) for kind, names in fields.items() for name in names.split()])
 
 
 JOB = _record(
-    # bias … seed, slope …: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing is padded.
-    int64="bias loss report_rows divisor batch_size rule n_slots nesterov lr_in_velocity epsilon_hat decoupled "
-    "shuffle seed chunk n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
-    float64="slope loss_scale report_scale huber clip_probability momentum beta1 beta2 epsilon clip_norm",
+    # bias … seed, loss_scale … hyper: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing
+    # is padded.
+    int64="bias loss report_rows divisor batch_size rule n_slots n_scalars decoupled shuffle seed chunk n_parameters "
+    "dense at_params at_grad at_state at_row at_zeros at_product",
+    float64="loss_scale report_scale huber clip_probability clip_norm",
+    hyper="hyper",
 )
 LAYER = _record(
     # n_in, n_out: true widths; rows, columns: padded. dense_W, dense_b, n_b: in the dense parameters; b_size: padded.
     # at_A (chunk, rows), at_Z and at_D (chunk, columns): the layer's input, output, and delta; at_below: delta's
     # product with W.T. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS. dropped: of 65536
-    # units of the output; below_kept: the share of the layer below's units that dropout keeps.
+    # units of the output; below_kept: the share of the layer below's units that dropout keeps. p, q: the parameters of
+    # the activation. at_S (chunk, columns): f'(Z) where training saves it, else -1. below_…: of the layer below.
     int64="n_in n_out rows columns activation below_activation dense_W dense_b n_b W b b_size "
-    "at_A at_Z at_D at_below at_turned blas dropped",
-    float64="rate_W rate_b decay_W decay_b l2 below_kept",
+    "at_A at_Z at_D at_S at_below below_S at_turned blas dropped",
+    float64="rate_W rate_b decay_W decay_b l2 below_kept p q below_p below_q",
 )
 
 
@@ -89,7 +95,10 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool, recor
     delta = [cursor.take(chunk * widest) for _ in range(2)]
     for l, layer in enumerate(layers):
         layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
+        if training and saves_slope(int(layer["activation"]), int(layer["dropped"])):
+            layer["at_S"] = cursor.take(chunk * widths[l + 1])
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
+    layers["below_S"][1:] = layers["at_S"][:-1]
     order = np.empty(n if training else 0, dtype=np.int64)
     return Work(job, layers, plan.l2[::2], aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
 
@@ -99,11 +108,14 @@ def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
     job, layers = np.zeros(1, JOB), np.zeros(len(plan.activations), LAYER)
     for name in JOB.names or ():
         if hasattr(Plan, name):
-            job[name] = plan.kernel_rule if name == "rule" else getattr(plan, name)
+            job[name] = getattr(plan, name)
     layers["n_in"], layers["n_out"] = plan.layers[:-1], plan.layers[1:]
     layers["rows"], layers["columns"] = widths[:-1], widths[1:]
     layers["activation"], layers["below_activation"][1:] = plan.activations, plan.activations[:-1]
-    layers["dense_W"], layers["dense_b"] = plan.weight_offsets, plan.bias_offsets
+    layers["p"], layers["q"] = plan.activation_parameters.T
+    layers["below_p"][1:], layers["below_q"][1:] = layers["p"][:-1], layers["q"][:-1]
+    layers["at_S"] = layers["below_S"] = -1
+    layers["dense_W"], layers["dense_b"] = plan.offsets[::2], plan.offsets[1::2]
     layers["n_b"] = _biases(plan.bias, layers["n_out"])
     layers["b_size"] = _biases(plan.bias, layers["columns"])
     layers["rate_W"], layers["rate_b"] = plan.rate_scale[::2], plan.rate_scale[1::2]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp.backends.numba._options import jit
-from briskmlp.backends.numba.activations import backward, exp, exp_any, log1p
+from briskmlp.backends.numba.activations import backward, softplus, softplus_backward
 from briskmlp.backends.numba.forward import activate, gather, softmax_row
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.vector import (
@@ -33,7 +33,10 @@ from briskmlp.backends.numba.vector import (
     where_less,
     width,
 )
-from briskmlp.plan import CROSS_ENTROPY, HUBER, MSE, POISSON, SIGMOID, SOFTMAX
+from briskmlp.backends.numba.vector_math import exp, exp_any, log1p
+from briskmlp.plan import CROSS_ENTROPY, HUBER, MSE, POISSON, SIGMOID, SOFTMAX, SOFTPLUS
+
+TINY = 2.0**-96  # below it softplus has lost no digit yet, in float32 too, and half of it is nothing beside beta
 
 
 @jit
@@ -50,12 +53,12 @@ def loss_chunk(
     if not labelled:
         gather(Y, n, rows, m, buffer, D, n, n_padded)
     if of_errors:
-        activate(layer.activation, job.slope, buffer, Z, m, n_padded, n)
+        activate(layer, buffer, m)
     loss_sum = 0.0
     if of_errors and layer.activation != SOFTMAX:
         for start in range(0, m, SMALL_CHUNK):  # so that float32 sums stay short
-            z, d, to = Z + start * n_padded, D + start * n_padded, min(m - start, SMALL_CHUNK)
-            loss_sum += errors(job, layer, buffer, z, d, weight, weighted, offset(rows, start), to, scale)
+            to = min(m - start, SMALL_CHUNK)
+            loss_sum += errors(job, layer, buffer, start, weight, weighted, offset(rows, start), to, scale)
         return job.loss_scale * loss_sum
     for i in range(m):
         z, d = Z + i * n_padded, D + i * n_padded
@@ -63,7 +66,11 @@ def loss_chunk(
         if of_errors:
             E = softmax_squared_error(buffer, z, d, n, w * scale)
         elif job.loss == POISSON:
-            E = poisson(buffer, z, d, n, w * scale)
+            E = (
+                softplus_poisson(layer, buffer, z, d, w * scale)
+                if layer.activation == SOFTPLUS
+                else poisson(buffer, z, d, n, w * scale)
+            )
         elif layer.activation == SIGMOID:
             E = sigmoid_cross_entropy(buffer, z, d, n, w * scale, job.clip_probability)
         elif labelled:
@@ -76,11 +83,12 @@ def loss_chunk(
 
 @jit
 def errors(
-    job: Any, layer: Any, buffer: Any, a: int, d: int, weight: Any, weighted: bool, rows: Any, m: int, scale: float
+    job: Any, layer: Any, buffer: Any, start: int, weight: Any, weighted: bool, rows: Any, m: int, scale: float
 ) -> Any:
-    """Write delta of m rows in place of Y, for the losses of A - Y alone; return Σ w E, both without the loss scale."""
+    """Write delta of m rows from ``start`` on in place of Y, for losses of A - Y; return Σ w E, unscaled."""
     lanes, n, n_padded = width(buffer), layer.n_out, layer.columns
-    factor = job.loss_scale * scale
+    a, d, s = layer.at_Z + start * n_padded, layer.at_D + start * n_padded, layer.at_S + start * n_padded
+    saved, factor = layer.at_S >= 0, job.loss_scale * scale
     zero, one, half = splat(buffer, 0.0), splat(buffer, 1.0), splat(buffer, 0.5)
     high, low = splat(buffer, job.huber), splat(buffer, -job.huber)
     losses, w, by = zero, one, splat(buffer, 2.0 * factor if job.loss == MSE else factor)
@@ -100,8 +108,12 @@ def errors(
             else:
                 g = w * (where_less(zero, error, one, zero) - where_less(error, zero, one, zero))
                 losses = fma(g, error, losses)
-            store(buffer, d + j, backward(layer.activation, g * by, A, job.slope, 0.0))
+            if saved:
+                store(buffer, d + j, g * by * load(buffer, s + j))
+            else:
+                store(buffer, d + j, backward(layer.activation, g * by, A, layer.p, layer.q))
         a += n_padded
+        s += n_padded
         d += n_padded
     return np.float64(total(losses))
 
@@ -206,6 +218,29 @@ def poisson(buffer: Any, z: int, d: int, n: int, factor: float) -> Any:
     for j in range(0, n, width(buffer)):
         delta = first(exp_any(load(buffer, z + j)) - load(buffer, d + j), n - j, 0.0)
         store(buffer, d + j, delta * splat(buffer, factor))
+    return losses
+
+
+@jit
+def softplus_poisson(layer: Any, buffer: Any, z: int, d: int, factor: float) -> Any:
+    """Write delta = factor · (f' - Y f'/A) of one row in place of Y; return Σ A - Y + Y log(Y/A), A = softplus(Z).
+
+    Where A underflows, log(beta A) is beta Z, and f'/A is beta.
+    """
+    n, beta, threshold, losses = layer.n_out, layer.p, layer.q, 0.0
+    for j in range(n):
+        Y, x = np.float64(buffer[d + j]), beta * np.float64(buffer[z + j])
+        A = max(x, 0.0) + np.log1p(np.exp(-abs(x))) if x <= threshold else x  # beta A
+        log = (np.log(A) if x > -40.0 else x) - np.log(beta)
+        if np.isinf(number(buffer, A)):
+            losses = np.inf
+        losses += A / beta - Y - Y * log + (Y * np.log(Y) if Y != 0.0 else 0.0)
+    tiny, one, by = splat(buffer, TINY), splat(buffer, 1.0), splat(buffer, factor)
+    for j in range(0, n, width(buffer)):
+        A = softplus(load(buffer, z + j), beta, threshold)
+        slope, above = softplus_backward(one, A, beta, threshold), where_less(tiny, A, A, one)
+        ratio = where_less(tiny, A, slope / above, splat(buffer, beta))
+        store(buffer, d + j, first((slope - load(buffer, d + j) * ratio) * by, n - j, 0.0))
     return losses
 
 
