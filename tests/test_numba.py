@@ -21,7 +21,7 @@ from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
 from briskmlp import plan
-from briskmlp.backends.numba import _options, activations, backward, dropout, layout, order, product
+from briskmlp.backends.numba import _options, vector_math, backward, dropout, layout, order, product
 from briskmlp.backends.numba.update import clip
 from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
 from briskmlp.optimizers import SGD
@@ -49,7 +49,7 @@ def over_arrays(function):
     return apply
 
 
-APPLY = {name: over_arrays(getattr(activations, name)) for name in ("sigmoid", "tanh", "exp", "exp_any", "log1p")}
+APPLY = {name: over_arrays(getattr(vector_math, name)) for name in ("sigmoid", "tanh", "exp", "exp_any", "log1p")}
 EXACT = {
     "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
     "tanh": np.tanh,
