@@ -413,7 +413,10 @@ def test_where_checkpoints_cannot_be(tmp_path, data, run):
             "--test-share: '1' is not a number >= 0 and < 1",
         ),
         (["train", "{data}", "--target", "kind", "--test-share", "0.999"], "leaves none to train on"),
-        (["train", "{data}", "--target", "kind", "--optimizer", "LBFGS"], "--optimizer: optimizer must be one of"),
+        (
+            ["train", "{data}", "--target", "kind", "--optimizer", "LBFGS"],
+            "optimizer is 'LBFGS', but must be one of",
+        ),
         (["train", "{data}", "--target", "kind", "--learning-rate", "-1"], "learning_rate is -1.0, but must be >= 0"),
         (["train", "{data}", "--target", "kind", "--task", "regression"], "line 2, column 'kind'"),
         (["train", "{data}", "--target", "kind", "--out", "{data}/no/model"], "in an existing folder"),

@@ -766,6 +766,7 @@ CASE = build([5, 9, 3], n=20, weighted=True, optimizer=Adam(0.1))
 LABELS = build([5, 9, 3], n=20, output="softmax", loss="cross_entropy", labels=True, optimizer=Adam(0.1))
 TRAIN = {
     "params": CASE.params, "slots": CASE.slots(), "counts": np.array([0, 0, 0]), "sums": np.zeros(2),
+    "scalars": np.zeros(0),
     "X": CASE.X, "Y": CASE.Y, "weight": CASE.weight,
     "rates": np.array([0.1]), "losses": np.zeros(1), "max_steps": 100, "order": None,
 }  # fmt: skip
@@ -774,7 +775,7 @@ TRAIN = {
 def train(extension, work, arguments):
     """Call the extension's train with TRAIN's arguments: the state's, the examples', the steps'."""
     values = tuple(arguments.values())
-    return extension.train(work, values[:4], values[4:7], values[7:])
+    return extension.train(work, values[:5], values[5:8], values[8:])
 
 
 REFUSED = [

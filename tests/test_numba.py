@@ -20,10 +20,10 @@ from build import build
 from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
-from briskmlp import plan
-from briskmlp.backends.numba import _options, vector_math, backward, dropout, layout, order, product
+from briskmlp.backends.numba import _options, backward, dropout, layout, order, product, vector_math
 from briskmlp.backends.numba.update import clip
 from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
+from briskmlp.operations.activations import CODES
 from briskmlp.optimizers import SGD
 
 KERNELS = Path(_options.__file__).parent
@@ -254,30 +254,32 @@ def drop(job, layer, layer_index, buffer, m, epoch, place):
 
 
 @njit
-def slopes(activation, slope, buffer, d, a, size, share):
-    backward.multiply_dropped_slope(activation, slope, pointer(buffer), d, a, size, share)
+def slopes(layer, buffer, d, a, size):
+    backward.backward_dropped(layer[0], pointer(buffer), d, a, size)
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.3, 0.9, 1 - 2**-16])
 def test_drop_and_its_slope(dtype, rate):
     """One number is dropped or multiplied as its 16-bit number says; the way back passes through the same factor."""
     vec = lanes(dtype)
-    for n_vecs, name in ((1, "SIGMOID"), (3, "TANH"), (5, "RELU"), (2, "IDENTITY"), (4, "LEAKY_RELU")):
+    for n_vecs, name in ((1, "sigmoid"), (3, "tanh"), (5, "relu"), (2, "identity"), (4, "leaky_relu")):
         n, m, rng = n_vecs * vec, 3, np.random.default_rng(0)
         Z = rng.normal(size=(m, n))
         Z[0, :4] = [0.0, -0.0, 2.0, -2.0]
-        f, slope = oracle.ACTIVATION[name.lower()]
+        f, slope = oracle.ACTIVATION[name]
         A, dA = f(Z).astype(dtype), rng.normal(size=(m, n)).astype(dtype)
         job, layer = np.zeros(1, layout.JOB), np.zeros(1, layout.LAYER)
         job["seed"], job["at_row"] = 5, 2 * m * n
-        layer["columns"], layer["dropped"] = n, min(round(rate * 65536), 65535)
+        layer["columns"], layer["dropped"], layer["at_S"] = n, min(round(rate * 65536), 65535), -1
+        layer["below_activation"], layer["below_p"] = CODES[name], oracle.LEAK
+        layer["below_kept"] = 1 - layer["dropped"] / 65536
         buffer = np.concatenate([A.ravel(), dA.ravel(), np.full(max(n, 64), np.nan)]).astype(dtype)
         drop(job, layer, 1, buffer, m, 4, 1000)
         M = oracle.dropout_mask(5, 4, range(1000, 1000 + m), 1, n, rate)
         got, eps = buffer[: m * n].reshape(m, n), np.finfo(dtype).eps
         np.testing.assert_allclose(got, A * M, rtol=2 * eps, atol=0)  # the factor is rounded, and the product
         np.testing.assert_array_equal((got == 0) & np.signbit(got), M == 0)  # -0 is what was dropped, and nothing else
-        slopes(getattr(plan, name), oracle.LEAK, buffer, m * n, 0, m * n, 1 - layer["dropped"][0] / 65536)
+        slopes(layer, buffer, m * n, 0, m * n)
         expected = dA.astype(float) * M * slope(Z, A.astype(float))
         # f' of an A that went to A·M and back, two roundings, and four more; f' and its derivative are at most 2
         np.testing.assert_allclose(
@@ -564,9 +566,9 @@ def test_a_kernel_without_a_cache_still_compiles(monkeypatch):
 def test_the_digest_follows_every_source(monkeypatch, tmp_path):
     for source in KERNELS.glob("*.py"):
         shutil.copy(source, tmp_path)
-    shutil.copy(plan.__file__, tmp_path / "plan.py")
     monkeypatch.setattr(_options, "__file__", str(tmp_path / "_options.py"))
-    monkeypatch.setattr(plan, "__file__", str(tmp_path / "plan.py"))
+    for module in _options.CONSTANTS:
+        monkeypatch.setattr(module, "__file__", shutil.copy(module.__file__, tmp_path / f"_{module.__name__}.py"))
     digests = {_options._digest()}
     for source in sorted(tmp_path.glob("*.py")):
         source.write_text(source.read_text() + "\n")

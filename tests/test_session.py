@@ -59,7 +59,9 @@ def test_it_trains_as_a_backend_does(case, backend, backend_name):
 
 def test_a_new_plan_needs_no_reset(case, backend_name):
     """Workspaces are of a plan: what is trained, and predicted, after a change is as with a session of the new plan."""
-    changed = case.plan._replace(beta1=0.5, divisor=DIVISOR_NOTHING, decay=np.full(4, 0.1))
+    hyper = case.plan.hyper.copy()
+    hyper[0] = 0.5  # beta1
+    changed = case.plan._replace(hyper=hyper, divisor=DIVISOR_NOTHING, decay=np.full(4, 0.1))
     session, fresh = begun(case, backend_name), begun(case, backend_name)
     for each in (session, fresh):
         run(each, 1)

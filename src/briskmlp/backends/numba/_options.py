@@ -21,18 +21,20 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from briskmlp import plan
 from briskmlp.backends import recording
+from briskmlp.operations import activations, losses, rules
 
 # No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
 # they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False, "fastmath": False}
+CONSTANTS = (plan, recording, activations, losses, rules)
 UNUSED = 30 * 86400.0  # seconds after which machine code of another version is removed
 
 
 def _digest() -> str:
     """Return a checksum of all kernels: Numba's own cache does not notice a change in a file that is called into."""
     digest = hashlib.sha256(numba.__version__.encode())
-    # and the constants of the last two, which kernels hold
-    for source in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__), Path(recording.__file__)):
+    constants = [Path(str(module.__file__)) for module in CONSTANTS]  # whose constants kernels hold
+    for source in (*sorted(Path(__file__).parent.glob("*.py")), *constants):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -382,36 +382,39 @@ def _with_slope(function: Any) -> Any:
     return jit(lambda z, p, q: function(z))
 
 
-# f and its backward pass. Softmax works on whole rows, and exp is an output whose delta needs no f': the losses have
-# both.
-FROM_A = (
+@jit
+def _nothing(z: Any, p: float, q: float) -> Any:
+    return z, z
+
+
+# In each row f and its backward pass; or f and f' in one, where backward reads the saved slope. Softmax works on whole
+# rows, and exp is an output whose delta needs no f': the losses have both.
+ROWS: tuple[tuple[Any, ...], ...] = (
     (sigmoid, sigmoid_backward), (tanh, tanh_backward), (relu, relu_backward), (identity, identity_backward),
     (identity, identity_backward), (leaky_relu, leaky_relu_backward), (exp_any, identity_backward),
     (elu, elu_backward), (selu, selu_backward), (celu, celu_backward), (softplus, softplus_backward),
     (softsign, softsign_backward), (hardtanh, hardtanh_backward), (relu6, relu6_backward),
-    (log_sigmoid, log_sigmoid_backward),
+    (log_sigmoid, log_sigmoid_backward), (gelu,), (gelu_tanh,), (silu,), (mish,), (hardswish,),
 )  # fmt: skip
-FROM_Z = (gelu, gelu_tanh, silu, mish, hardswish)  # f and f'
-FIRST_FROM_Z = len(FROM_A)
-
+SLOPED = sum(1 << code for code, row in enumerate(ROWS) if len(row) == 1)  # bits
 # Whose f' jumps where A is constant: a multiple of A that is divided again need not be that constant.
-CLAMPED = [place for place, row in enumerate(FROM_A) if row[0] in (hardtanh, relu6)]
+CLAMPED = [code for code, row in enumerate(ROWS) if row[0] in (hardtanh, relu6)]
 
 
 def saves_slope(code: int, dropped: int) -> bool:
     """Return whether training saves f'(Z): where it does not follow from A, or from what dropout leaves of A."""
-    return code >= len(FROM_A) or (code in CLAMPED and dropped > 0)
+    return bool(SLOPED >> code & 1) or (code in CLAMPED and dropped > 0)
 
 
-f = switch([*(_f(row[0]) for row in FROM_A), *map(_only_f, FROM_Z)])
-backward = switch([_backward(row[1]) for row in FROM_A])
-_from_z = switch([_with_slope(function) for function in FROM_Z])
+f = switch([_f(row[0]) if len(row) == 2 else _only_f(row[0]) for row in ROWS])
+backward = switch([_backward(row[1] if len(row) == 2 else identity_backward) for row in ROWS])
+_sloped = switch([_nothing if len(row) == 2 else _with_slope(row[0]) for row in ROWS])
 
 
 @jit
 def with_slope(code: int, z: Any, p: float, q: float) -> Any:
     """Return f(z) and f'(z): also of those whose f' follows from A, for an A that will not stay as it is."""
-    if code >= FIRST_FROM_Z:
-        return _from_z(code - FIRST_FROM_Z, z, p, q)
+    if SLOPED >> code & 1:
+        return _sloped(code, z, p, q)
     A = f(code, z, p, q)
     return A, backward(code, splat(z, 1.0), A, p, q)
