@@ -48,19 +48,21 @@ class Trainer(Predictor):
     ----------
     layers : sequence of int
         Widths from input to output, such as ``[784, 100, 10]``.
-    hidden : str or sequence of str
-        Activation of the hidden layers, ``"sigmoid" "tanh" "relu" "leaky_relu" "identity"``: one name, or one per
-        layer. leaky_relu is z above 0 and 0.01 z below.
-    output : str, optional
+    hidden : str, activation object, or sequence of these
+        Activation of the hidden layers, one or one per layer: ``"sigmoid" "tanh" "relu" "identity" "leaky_relu" "elu"
+        "selu" "celu" "softplus" "softsign" "hardtanh" "relu6" "log_sigmoid" "gelu" "gelu_tanh" "silu" "mish"
+        "hardswish"``, with PyTorch's definitions and defaults; or with parameters, `LeakyReLU`, `ELU`, `CELU`,
+        `Softplus` or `Hardtanh`, such as ``LeakyReLU(0.2)`` or its text ``"leaky_relu(0.2)"``.
+    output : str or activation object, optional
         As ``hidden``, or ``"softmax"``, or ``"exp"``. Default: with cross_entropy, softmax for two or more output
         neurons and sigmoid for one; with poisson, exp; with the others, as the last hidden layer.
     loss : {"mse", "cross_entropy", "poisson", "absolute_error", "huber"}
         E = 1/n Σ_examples Σ_outputs of: ``(A - Y)²`` for mse; ``-Y log A`` for cross_entropy with softmax,
         ``-Y log A - (1-Y) log(1-A)`` with sigmoid; ``A - Y + Y log(Y/A)``, half the deviance, for poisson, whose Y are
-        counts >= 0 and whose output is exp; ``|A - Y|`` for absolute_error; for huber ``(A - Y)²/2`` where
+        counts >= 0 and whose output is exp or softplus; ``|A - Y|`` for absolute_error; for huber ``(A - Y)²/2`` where
         ``|A - Y| <= 1``, and ``|A - Y| - 1/2`` beyond. PyTorch's MSELoss, L1Loss and HuberLoss also divide by n_out,
         and scikit-learn halves the mse: multiply the learning rate by 1/n_out or 1/2 to follow them.
-    optimizer : SGD, Adam, AdamW or RMSprop
+    optimizer : SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop
         With a learning rate, or a schedule of it by epochs.
     batch_size : int or None
         Clipped to the number of examples; None means all of them.

@@ -45,6 +45,10 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
         other than ``"highest"`` meets another dtype than float32.
     """
     check_choice("backend", requested, CHOICES)
+    if not plan.trained.all():
+        raise NotImplementedError(
+            "plan.trained has a 0, but no backend leaves tensors untrained yet; accepted: 1 for all"
+        )
     if plan.precision != HIGHEST and dtype != np.float32:
         precision = PRECISIONS[plan.precision]
         raise ValueError(f"precision={precision!r} needs dtype='float32', but dtype is {dtype.name!r}")
