@@ -13,7 +13,7 @@ A callback is any object with some of
   arrays of numbers. One that has stopped training should know so from its state and say True in ``on_fit_begin``, for
   the case that the process ends right then and is started again.
 
-``trainer`` has at least what `Fitted` says. A callback may also have
+``trainer`` has at least what ``Fitted`` in ``callbacks/base.py`` says. A callback may also have
 
 - ``every_epochs``: an integer; the kernels do not train past a multiple of it in one go,
 - ``check_record(names)``: before any weight moves, with the names of what is recorded of each epoch; raises an error,
