@@ -347,8 +347,9 @@ void brisk_forward(struct brisk_work* work, const void* params, const struct bri
 double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                       int64_t n_rows, double scale, bool with_penalty, void* grad);
 
+/* One step of dense parameters, of which the state's counts and sums are not moved. */
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
-                  void* params, const void* grad, void* state, double* scalars, int64_t step, double rate);
+                  const struct brisk_state* state, const void* grad, int64_t step, double rate);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
 /* On anything but BRISK_DONE the state is as it was, and where[] names epoch and batch. */

@@ -421,13 +421,15 @@ static PyObject* update(PyObject* self, PyObject* args) {
     struct brisk_buffers held = {0};
     const enum brisk_type type = size == sizeof(float) ? BRISK_FLOAT32 : BRISK_FLOAT64;
     const int64_t n = plan.n_parameters;
-    void* P = brisk_vector(&held, params, "params", type, n, BRISK_WRITE).data;
+    const struct brisk_state state = {
+        .params = brisk_vector(&held, params, "params", type, n, BRISK_WRITE).data,
+        .slots = brisk_matrix(&held, slots, "slots", type, plan.n_slots, n, BRISK_WRITE).data,
+        .scalars = take_scalars(&held, scalars, &plan),
+    };
     const void* G = brisk_vector(&held, grad, "grad", type, n, BRISK_READ).data;
-    void* S = brisk_matrix(&held, slots, "slots", type, plan.n_slots, n, BRISK_WRITE).data;
-    double* moved = take_scalars(&held, scalars, &plan);
     if (!held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        brisk_update(kernels, &plan, layers, P, G, S, moved, step, rate);
+        brisk_update(kernels, &plan, layers, &state, G, step, rate);
         Py_END_ALLOW_THREADS;
     }
     brisk_release(&held);

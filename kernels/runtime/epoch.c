@@ -160,10 +160,8 @@ struct update {
     const struct brisk_kernels* kernels;
     const struct brisk_plan* plan;
     const struct brisk_layer* layers;
-    void* params;
+    const struct brisk_state* state;
     const void* grad;
-    void* state;
-    double* scalars;
     int64_t step;
     double rate;
 };
@@ -171,13 +169,13 @@ struct update {
 static void update_region(void* arg, const struct brisk_team* team) {
     const struct update* call = arg;
     (void)team; /* one thread: the caller, with the kernels' floating-point state */
-    call->kernels->update(call->plan, call->layers, call->params, call->grad, call->state, call->scalars, call->step,
-                          call->rate);
+    call->kernels->update(call->plan, call->layers, call->state->params, call->grad, call->state->slots,
+                          call->state->scalars, call->step, call->rate);
 }
 
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
-                  void* params, const void* grad, void* state, double* scalars, int64_t step, double rate) {
-    struct update call = {kernels, plan, layers, params, grad, state, scalars, step, rate};
+                  const struct brisk_state* state, const void* grad, int64_t step, double rate) {
+    struct update call = {kernels, plan, layers, state, grad, step, rate};
     run(kernels, 1, update_region, &call);
 }
 
