@@ -51,7 +51,8 @@ EDITS = {
             """    Activation(
         name="hardsigmoid", formula="z / 6 + 1/2 between 0 and 1", f=lambda Z: np.clip(Z / 6 + 0.5, 0, 1),
         df=lambda A: _pick((A > 0) & (A < 1), 1 / 6, 0, A), kinks=lambda: (-3.0, 3.0), range=lambda: (0.0, 1.0),
-        torch=Torch("Hardsigmoid", ("hardsigmoid",)), onnx=(Node("HardSigmoid", attributes={"alpha": 1 / 6}),),
+        saves="exact_A", torch=Torch("Hardsigmoid", ("hardsigmoid",)),
+        onnx=(Node("HardSigmoid", attributes={"alpha": 1 / 6}),),
     ),
 """,
         )

@@ -1,17 +1,19 @@
 """What the estimators have beyond scikit-learn's."""
 
+import pickle
 import re
 import warnings
 
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import _multilayer_perceptron as stock
 from sklearn.utils.class_weight import compute_sample_weight
 
-from briskmlp import MLPClassifier, MLPRegressor, from_sklearn
+from briskmlp import ELU, LeakyReLU, MLPClassifier, MLPRegressor, from_sklearn
 from briskmlp.backends import dispatch, threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -127,6 +129,23 @@ def test_what_scikit_learn_lacks_takes_very_sparse_rows_too(solver):
 def test_what_scikit_learn_lacks_refuses_negative_weights():
     with pytest.raises(ValueError, match="sample_weight must be 0 or more"):
         MLPClassifier(**SMALL, activation="leaky_relu").fit(X, y, -np.ones(len(y)))
+
+
+GIVEN = ELU(0.3), ["elu(alpha=0.3)", "tanh()"], [LeakyReLU(0.2), "gelu"], "logistic()"
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=str)
+def test_activations_with_parameters(given, tmp_path):
+    """As objects and as text; and what is made of the estimator knows them."""
+    from briskmlp.plotting import NetworkDisplay
+
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40.0)
+    sizes = (4,) * (len(given) if isinstance(given, list) else 1)
+    estimator = clone(MLPRegressor(hidden_layer_sizes=sizes, activation=given, max_iter=3)).fit(X, y)
+    estimator.to_onnx(tmp_path / "model.onnx")
+    NetworkDisplay.from_estimator(estimator)
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.predict(X), estimator.predict(X))
 
 
 def test_bad_activations():

@@ -648,3 +648,21 @@ def test_accuracy_on_digits(name, isa, optimizer, request, monkeypatch):
     assert abs(means["bfloat16"] - means["float32"]) <= 0.005, means
     for precision in ("high", "highest"):
         assert abs(means[precision] - means["float32"]) <= 0.002, means
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("hidden", ["hardtanh", "hardtanh(-0.3, 0.7)", "relu6"])
+def test_saturated_units_pass_no_gradient_though_they_are_rounded(hidden, dropout):
+    """0.7 is rounded to less, and 6 / 0.7 · 0.7 need not be 6: f' is that of A before."""
+    rng, moved = np.random.default_rng(0), []
+    X, Y = 3 * rng.normal(size=(100, 40)), rng.normal(size=(100, 3))
+    for backend in ["numpy"] + ["native"] * (native.reason() is None):
+        trainer = Trainer(
+            [40, 64, 30, 3], hidden=hidden, output="identity", seed=3, backend=backend, precision="bfloat16",
+            dropout=dropout, batch_size=100,
+        )  # fmt: skip
+        before = trainer.parameters.copy()
+        trainer.fit(X, Y, epochs=1)
+        moved.append(trainer.parameters - before)
+    # sums in float32 in another order; a saturated unit's gradient would be a few per cent of it all
+    assert np.linalg.norm(moved[0] - moved[-1]) <= 1e-4 * np.linalg.norm(moved[0])

@@ -378,7 +378,7 @@ static bool fails(const struct brisk_work* work, const struct task* t, int size)
         interval = barriers[rank] = 0;
         for (int s = 0; s < STEPS; s++) {
             const int64_t m = s == 1 ? (t->batch + 1) / 2 : t->batch;
-            const struct brisk_batch batch = {.rows = rows, .m = m, .goal = t->goal, .n_next = 1};
+            struct brisk_batch batch = {.rows = rows, .m = m, .goal = t->goal, .n_next = 1};
             step(work, &team, &data, &batch);
         }
     }

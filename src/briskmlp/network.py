@@ -27,7 +27,7 @@ class Network:
     layers : sequence of int
         Widths from input to output, at least two: ``[784, 30, 10]`` has two layers of weights.
     hidden : str, activation object, or sequence of these
-        One for all hidden layers, or one for each: a name such as ``"relu"`` (``HIDDEN_ACTIVATIONS`` has them all), or an
+        One for all hidden layers, or one for each: a name such as ``"relu"`` (``HIDDEN_ACTIVATIONS`` has them all), an
         object with parameters such as ``LeakyReLU(0.2)``, or its text, ``"leaky_relu(0.2)"``.
     output : str or activation object
         As ``hidden``, or ``"softmax"``, or ``"exp"``.

@@ -105,7 +105,7 @@ class State:
     slots : ndarray, shape (n_slots, n_parameters)
         What the update rule keeps of each parameter.
     scalars : ndarray, shape (n_scalars,), float64
-        What it keeps beside; no rule has any so far.
+        What it keeps beside; NAdam's product of momenta.
     statistics : ndarray, shape (n_statistics,)
         What no gradient moves, such as a normalisation's means; no layer has any so far.
     position : Position

@@ -16,13 +16,11 @@ from briskmlp.data.arrays import in_place
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
 from briskmlp.network import Network
-from briskmlp.operations import activations as operations
+from briskmlp.operations.activations import of_estimator
 from briskmlp.optimizers import SGD, Adam
 from briskmlp.plan import Plan, make_plan, rule_fields
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
-_OURS = {operations.ACTIVATIONS[name].sklearn or name: name for name in operations.HIDDEN}  # by the names here
-HIDDEN_ACTIVATIONS = tuple(_OURS)
 _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many times as long for a number as a dense kernel
 
 
@@ -46,9 +44,8 @@ def lower(
         float32 or float64. scikit-learn clips probabilities at the precision of this dtype when it reports log-losses.
     """
     n_hidden = len(layers) - 2
-    hidden = _per_layer("activation", estimator.activation, n_hidden)
-    texts = [operations.check_activation("activation", activation, HIDDEN_ACTIVATIONS) for activation in hidden]
-    network = Network(layers, [_OURS.get(text, text) for text in texts], _OURS.get(output, output))
+    *hidden, last = of_estimator(estimator.activation, output, n_hidden)
+    network = Network(layers, hidden, last)
     plan = make_plan(
         network,
         loss=_loss(estimator.loss, output),

@@ -17,7 +17,6 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, validat
 from briskmlp.backends.threads import blas_threads
 from briskmlp.data.examples import Data
 from briskmlp.estimators.lowering import (
-    HIDDEN_ACTIVATIONS,
     data_of,
     is_sparse,
     left_to_scikit_learn,
@@ -28,7 +27,7 @@ from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
 from briskmlp.network import FloatArray
-from briskmlp.operations.activations import Parametrised
+from briskmlp.operations.activations import IN_ESTIMATORS, Parametrised
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -43,7 +42,7 @@ class _Named(StrOptions):  # type: ignore[misc] # scikit-learn ships no types
 
 # What the parameters may be that scikit-learn does not have, and activation, which may be more here.
 CONSTRAINTS = {
-    "activation": [_Named(set(HIDDEN_ACTIVATIONS)), Parametrised, list, tuple],
+    "activation": [_Named(set(IN_ESTIMATORS)), Parametrised, list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "initial_coefs": ["array-like", None],

@@ -287,7 +287,9 @@ class Activation:
     formula: str
     f: Callable[..., FloatArray]
     df: Callable[..., Any] | None  # None: each output depends on every Z, as softmax's
-    saves: str = "A"  # what df reads in backward; "slope": forward stores df(Z)
+    # What backward reads: "A", of which df is a function; "slope", df(Z), which forward stores; or "exact_A": A, but
+    # where it is not kept to the bit, as after dropout or in bfloat16, df(A), as f' jumps where A is constant.
+    saves: str = "A"
     hidden: bool = True  # whether it may stand at a hidden layer
     gain: str = "glorot"  # of the initial weights: glorot, he, or lecun with variance 1/n_in
     factor: float = 1.0  # by which the gain's bound is multiplied
@@ -369,15 +371,15 @@ _ROWS = (
         onnx=(Node("Softsign"),),
     ),
     Activation(
-        name="hardtanh", formula="z between min_val and max_val", kind=Hardtanh,
+        name="hardtanh", formula="z between min_val and max_val", kind=Hardtanh, saves="exact_A",
         f=np.clip, df=lambda A, low, high: (low < A) & (high > A),
         kinks=lambda low, high: (low, high), range=lambda low, high: (low, high),
         torch=Torch("Hardtanh", ("hardtanh",)), onnx=(Node("Clip", ("Z", "min_val", "max_val")),),
     ),
     Activation(
-        name="relu6", formula="z between 0 and 6", f=lambda Z: np.clip(Z, 0, 6), df=lambda A: (A > 0) & (A < 6),
-        gain="he", kinks=lambda: (0.0, 6.0), range=lambda: (0.0, 6.0), torch=Torch("ReLU6", ("relu6",)),
-        onnx=(Node("Clip", ("Z", 0.0, 6.0)),),
+        name="relu6", formula="z between 0 and 6", saves="exact_A", f=lambda Z: np.clip(Z, 0, 6),
+        df=lambda A: (A > 0) & (A < 6), gain="he", kinks=lambda: (0.0, 6.0), range=lambda: (0.0, 6.0),
+        torch=Torch("ReLU6", ("relu6",)), onnx=(Node("Clip", ("Z", 0.0, 6.0)),),
     ),
     Activation(
         name="log_sigmoid", formula="-log(1 + exp(-z))",
@@ -440,13 +442,15 @@ class Choice(NamedTuple):
 
     def slope(self, Z: FloatArray) -> FloatArray | None:
         """Return f'(Z) if forward saves it."""
-        return None if self.row.df is None or self.row.saves == "A" else np.asarray(self.row.df(Z, *self.values))
+        if self.row.df is None or self.row.saves == "A":
+            return None
+        return np.asarray(self.row.df(Z if self.row.saves == "slope" else self.f(Z), *self.values))
 
     def through(self, dA: FloatArray, saved: FloatArray) -> FloatArray:
         """Return dA * f'(Z); what is saved is A, or the slope."""
         if self.row.df is None:  # softmax: the product with its Jacobian
             return np.asarray(saved * (dA - (dA * saved).sum(axis=1, keepdims=True)))
-        return np.asarray(dA * (saved if self.row.saves == "slope" else self.row.df(saved, *self.values)))
+        return np.asarray(dA * (self.row.df(saved, *self.values) if self.row.saves == "A" else saved))
 
 
 _CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
@@ -480,7 +484,8 @@ def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACT
     if match is None:
         return check_choice(argument, value, names)
     name, inside = check_choice(argument, match[1], names), match[2]
-    parameters = ACTIVATIONS[name].parameters
+    kind = ACTIVATIONS[_FROM_SKLEARN.get(name, name)].kind
+    parameters = {} if kind is None else {field.name: field.default for field in fields(kind)}
     given: dict[str, float] = {}
     try:
         for place, part in enumerate(filter(None, map(str.strip, inside.split(",")))):
@@ -494,11 +499,43 @@ def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACT
         raise ValueError(
             f"{argument} is {value!r}, but {name} {takes if parameters else 'has no parameters'}"
         ) from None
-    kind = ACTIVATIONS[name].kind
     try:
         return name if kind is None else str(kind(**given))
     except ValueError as error:
-        raise ValueError(f"{argument} is {value!r}, but its {error}") from None
+        raise ValueError(f"{argument} is {value!r}: {error}") from None
+
+
+_FROM_SKLEARN = {row.sklearn: row.name for row in _ROWS if row.sklearn}
+IN_ESTIMATORS = tuple(row.sklearn or row.name for row in _ROWS if row.hidden)  # the hidden ones, by their names there
+
+
+def of_estimator(activation: Any, output: str, n_hidden: int) -> list[str]:
+    """Return the texts of the activations that an estimator's parameters name, the output's last.
+
+    Parameters
+    ----------
+    activation : str, activation object, or sequence of these
+        The estimator's parameter, with scikit-learn's names.
+    output : str
+        The estimator's ``out_activation_``.
+    n_hidden : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        There are other than ``n_hidden``, or one is none of these.
+
+    Examples
+    --------
+    >>> of_estimator(["logistic", ELU(0.3)], "softmax", 2)
+    ['sigmoid', 'elu(0.3)', 'softmax']
+    """
+    several = isinstance(activation, Sequence) and not isinstance(activation, str)
+    given = list(activation) if several else [activation] * n_hidden
+    if len(given) != n_hidden:
+        raise ValueError(f"activation has {len(given)} values, but hidden_layer_sizes has {n_hidden} layers")
+    texts = [*(check_activation("activation", each, IN_ESTIMATORS) for each in given), output]
+    return [_FROM_SKLEARN.get(text, text) for text in texts]
 
 
 @cache

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from briskmlp.network import FloatArray, Network
+from briskmlp.operations.activations import of_estimator
 from briskmlp.trainer import Trainer
-
-_SIGMOID = {"logistic": "sigmoid"}  # scikit-learn's name: ours
 
 
 def check_trainer(trainer: Any) -> Trainer:
@@ -40,9 +39,7 @@ def network_of(estimator: Any) -> tuple[Network, FloatArray]:
     """Return a fitted estimator's network and a flat copy of its parameters."""
     coefs, intercepts = fitted_attribute(estimator, "coefs_"), estimator.intercepts_
     widths = [len(coefs[0]), *(W.shape[1] for W in coefs)]
-    given = estimator.activation
-    names = [given] * (len(coefs) - 1) if isinstance(given, str) else given
-    output = estimator.out_activation_
-    network = Network(widths, [_SIGMOID.get(name, name) for name in names], _SIGMOID.get(output, output))
+    *hidden, output = of_estimator(estimator.activation, estimator.out_activation_, len(coefs) - 1)
+    network = Network(widths, hidden, output)
     parts = [part.ravel() for pair in zip(coefs, intercepts, strict=True) for part in pair]
     return network, np.concatenate(parts)

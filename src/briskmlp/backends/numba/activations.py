@@ -20,6 +20,7 @@ from numba.extending import overload
 from briskmlp.backends.numba._options import jit, switch
 from briskmlp.backends.numba.vector import absolute, fma, power_of_two, splat, where_less
 from briskmlp.backends.numba.vector_math import constants, exp, exp_any, sigmoid, split, tanh
+from briskmlp.operations.activations import BY_CODE
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # the normal distribution's at 0
@@ -397,13 +398,12 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     (log_sigmoid, log_sigmoid_backward), (gelu,), (gelu_tanh,), (silu,), (mish,), (hardswish,),
 )  # fmt: skip
 SLOPED = sum(1 << code for code, row in enumerate(ROWS) if len(row) == 1)  # bits
-# Whose f' jumps where A is constant: a multiple of A that is divided again need not be that constant.
-CLAMPED = [code for code, row in enumerate(ROWS) if row[0] in (hardtanh, relu6)]
 
 
 def saves_slope(code: int, dropped: int) -> bool:
     """Return whether training saves f'(Z): where it does not follow from A, or from what dropout leaves of A."""
-    return bool(SLOPED >> code & 1) or (code in CLAMPED and dropped > 0)
+    saves = BY_CODE[code].saves
+    return saves == "slope" or (saves == "exact_A" and dropped > 0)
 
 
 f = switch([_f(row[0]) if len(row) == 2 else _only_f(row[0]) for row in ROWS])

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import of_estimator
 from briskmlp.storage import checkpoint
 
-SKLEARN = {"logistic": "sigmoid"}  # its other names are ours
 TABLE = "table"  # where `briskmlp train` keeps in a configuration how columns become inputs
 BINARY, MULTICLASS, MULTILABEL, VALUES = "binary", "multiclass", "multilabel", "values"
 
@@ -77,10 +77,7 @@ def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
         raise ValueError(f"classes are given, but an {name} has its own")
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"model is an {name} that is not fitted; call its fit first")
-    hidden = estimator.activation
-    n_hidden = len(estimator.coefs_) - 1
-    names = [*([hidden] * n_hidden if isinstance(hidden, str) else hidden), estimator.out_activation_]
-    activations = [SKLEARN.get(activation, activation) for activation in names]
+    activations = of_estimator(estimator.activation, estimator.out_activation_, len(estimator.coefs_) - 1)
     read = Model(estimator.coefs_, estimator.intercepts_, activations, VALUES, flat=estimator.n_outputs_ == 1)
     if not hasattr(estimator, "classes_"):
         return read
