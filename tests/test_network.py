@@ -110,9 +110,9 @@ REFUSED = [
     (([3, 2, 1], "elu(beta=2)"), {}, ValueError, "hidden is 'elu(beta=2)', but elu takes alpha=1.0"),
     (([3, 2, 1], "elu(x)"), {}, ValueError, "hidden is 'elu(x)', but elu takes alpha=1.0"),
     (([3, 2, 1], "elu(alpha=1, alpha=2)"), {}, ValueError, "but elu takes alpha=1.0"),
-    (([3, 2, 1], "elu(-1)"), {}, ValueError, "hidden is 'elu(-1)', but its alpha is -1.0, but must be >= 0"),
-    (([3, 2, 1], "leaky_relu(nan)"), {}, ValueError, "its negative_slope is nan, but must be finite and >= 0"),
-    (([3, 1],), {"output": "hardtanh(2)"}, ValueError, "output is 'hardtanh(2)', but its max_val is 1.0"),
+    (([3, 2, 1], "elu(-1)"), {}, ValueError, "hidden is 'elu(-1)': alpha is -1.0, but must be >= 0"),
+    (([3, 2, 1], "leaky_relu(nan)"), {}, ValueError, "': negative_slope is nan, but must be finite and >= 0"),
+    (([3, 1],), {"output": "hardtanh(2)"}, ValueError, "output is 'hardtanh(2)': max_val is 1.0"),
 ]
 
 
