@@ -1,5 +1,5 @@
 /* The functions of one vector behind the activations from elu on: f, and g f' from A where f' follows from A, or f and
- * f' from Z. All follow PyTorch's definitions; NaN gives NaN. What vec_math_template.h says about subnormal numbers,
+ * f' from Z. All follow PyTorch's definitions; f of NaN is NaN. What vec_math_template.h says about subnormal numbers,
  * polynomials and fused multiply-adds holds here too. No f is further from the exact one than
  *
  *     2 ulp    expm1, log1p_exp, elu and celu with alpha 1, softplus with beta 1, softsign, log_sigmoid
@@ -10,7 +10,8 @@
  *     5 + 5 |v| ulp  gelu_tanh: silu, and for z < 0 the argument v of its sigmoid, which is rounded five times
  *
  * The last three are a product of z and a number that may have become 0 where |f| < 750 times the smallest normal
- * number. f' crosses 0; of gelu, silu and hardswish it is at most 8 u off, of mish and gelu_tanh 16 u. */
+ * number. With another beta, rounding beta z changes softplus below 0 by |beta z| u more. f' crosses 0; of gelu, silu
+ * and hardswish it is at most 8 u off, of mish and gelu_tanh 16 u. */
 #ifndef BRISK_SPECIAL_TEMPLATE_H
 #define BRISK_SPECIAL_TEMPLATE_H
 
@@ -18,6 +19,7 @@
 #include "vec_math_template.h"
 
 static const real SELU_SCALE = (real)1.0507009873554804934, SELU_ALPHA = (real)1.6732632423543772848;
+static const real LOG1P_C = (real)(91.0 / 128), LOG1P_LOG = (real)0.34117075740276712476; /* -log(LOG1P_C) */
 static const real DENSITY = (real)0.39894228040143267794; /* the normal distribution's at 0: 1 / sqrt(2 pi) */
 static const real GELU_LINEAR = (real)1.5957691216057307118, GELU_CUBIC = (real)0.071354816272600247; /* 2u / z */
 
@@ -29,14 +31,22 @@ static const real NORMAL_HIGHEST = 37.658; /* e^(-x^2 / 2) is less than the smal
 static const real NORMAL_SHIFT = 0x1.8p32; /* rounds to 2^-20, so that the square of the result is exact */
 static const real NORMAL_OFFSET = 4.5;
 
-/* K(e) = (log(1 + e) - e) / e^2 at e - 1/2 for 0 <= e <= 1: degree 20; the relative error is 2^-55.6. */
-static const real LOG1P[] = {-0.37813956756734247267,     0.17922493693603626895,      -0.093230366363664572009,
-                             0.051083446105659893286,     -0.02894318316529056795,     0.01678874246991040557,
-                             -0.0099099007058039319373,   0.0059290123510245742599,    -0.003585666840863401725,
-                             0.0021876319088432904113,    -0.0013444924546214082773,   0.0008315239635809686829,
-                             -0.0005169691117854840512,   0.00032221268246990799627,   -0.00020198379409678010572,
-                             0.00013057311131415298934,   -0.000082676758026089559504, 0.000041357305823415548035,
-                             -0.000025790244113378232836, 0.000035928657526693398875,  -0.000023274578356634122384};
+/* K(t) = (log(1 + t) - t) / t^2 for 0 <= t <= 0.422: degree 14; of log(1 + t) the relative error is 2^-56.9. */
+static const real LOG1P[] = {-0.5,
+                             0.33333333333331351594,
+                             -0.24999999999645794954,
+                             0.19999999974942187506,
+                             -0.16666665735239737119,
+                             0.14285693350354387627,
+                             -0.12499691259855725614,
+                             0.11107967113296239692,
+                             -0.099771554003523970115,
+                             0.089700118026348730373,
+                             -0.078618296390402676837,
+                             0.063296676915838898145,
+                             -0.042173863270800389481,
+                             0.019709336124397271068,
+                             -0.0046505392469424282099};
 
 /* (x + NORMAL_OFFSET) R(x) at x / (x + NORMAL_OFFSET) - 1/2, where e^(-x^2 / 2) R(x) is the normal distribution's upper
  * tail, for 0 <= x <= NORMAL_HIGHEST: degree 22; the relative error is 2^-56.7. */
@@ -53,10 +63,9 @@ static const real NORMAL_TAIL[] = {
 static const real LOGISTIC_HIGHEST = 40, GELU_TANH_HIGHEST = 12;
 static const real NORMAL_HIGHEST = 13.2664f, NORMAL_SHIFT = 0x1.8p15f, NORMAL_OFFSET = 3.5f;
 
-/* Degree 10; of log(1 + e) the relative error is 2^-26.4, as rounded here. */
-static const real LOG1P[] = {-0.378139585f,   0.179224983f,   -0.0932303816f,  0.051082518f,
-                             -0.0289423447f,  0.0168091692f,  -0.00992555451f, 0.00574743468f,
-                             -0.00345915719f, 0.00287340186f, -0.0017929622f};
+/* Degree 6; of log(1 + t) the relative error is 2^-27, as rounded here. */
+static const real LOG1P[] = {-0.5f,         0.333331043f, -0.249910756f, 0.198672963f,
+                             -0.156996969f, 0.104624264f, -0.0396775241f};
 
 /* Degree 9; the relative error is 2^-27.5. */
 static const real NORMAL_TAIL[] = {0.744416075f, -1.13112352f,  1.26169984f,    -0.928421286f, 0.278522066f,
@@ -66,22 +75,33 @@ static const real NORMAL_TAIL[] = {0.744416075f, -1.13112352f,  1.26169984f,    
 
 enum { LOG1P_LENGTH = sizeof LOG1P / sizeof *LOG1P, NORMAL_TAIL_LENGTH = sizeof NORMAL_TAIL / sizeof *NORMAL_TAIL };
 
+/* The same as polynomial, in groups of four terms from the third on: a long one takes little more than half as long. */
+INLINE vec long_polynomial(vec x, const real* c, int length) {
+    const vec x2 = x * x, x4 = x2 * x2;
+    int k = ((length - 3) & ~3) + 2;
+    vec p = polynomial(x, x2, c + k, length - k);
+    for (k -= 4; k >= 2; k -= 4)
+        p = vec_fma(p, x4, polynomial(x, x2, c + k, 4));
+    return vec_fma(p, x2, vec_fma(vec_splat(c[1]), x, vec_splat(c[0])));
+}
+
 /* Returns e^x - 1 for x <= 0, as -(1 - 2^n + 2^n g): 1 - 2^n is exact where its last bits count. */
 INLINE vec vec_expm1(vec x) {
     struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), true);
     return vec_fnma(e.scale, e.g, e.scale - vec_splat(1));
 }
 
-/* Returns log(1 + e^z) = max(z, 0) + log(1 + e), where e = e^-|z| = 2^n w with w = 1 - g, and log(1 + e) is
- * 2^n (1 + (w e K(e) - g)). Where n = 0, max(z, 0) is added before the 1, for one rounding less. */
+/* Returns log(1 + e^z) = max(z, 0) + log(1 + e) with e = e^-|z| = 2^n (1 - g). Where e is small, log(1 + e) is
+ * t + t^2 K(t) with t = e. Where it is large, log(1 / C) is added and t = C (1 + e) - 1, for which K has a third fewer
+ * terms; C has so few bits that C 2^n + C - 1 is exact. */
 INLINE vec vec_log1p_exp(vec z) {
-    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5);
-    const vec x = vec_min(vec_splat(LOWEST), vec_abs(z)), above = vec_max(zero, z);
-    const struct exponential p = exponential(x, vec_splat(SHIFT), false);
-    const vec w = one - p.g, e = p.scale * w, y = e - half;
-    const vec K = polynomial(y, y * y, LOG1P, LOG1P_LENGTH);
-    const vec early = vec_where_less(half, p.scale, above, zero), late = vec_where_less(half, p.scale, zero, above);
-    return vec_fma(p.scale, one + vec_fma(w * e, K, early - p.g), late);
+    const vec zero = vec_splat(0), one = vec_splat(1), near = vec_splat((real)0.8675); /* e = 0.42 */
+    const vec x = vec_min(vec_splat(LOWEST), vec_abs(z));
+    const struct exponential e = exponential(x, vec_splat(SHIFT), false);
+    const vec C = vec_splat(LOG1P_C) * e.scale, large = vec_fnma(C, e.g, C + vec_splat(LOG1P_C - 1));
+    const vec t = vec_where_less(x, near, large, e.scale * (one - e.g)), t2 = t * t;
+    const vec above = vec_max(zero, z) + vec_where_less(x, near, vec_splat(LOG1P_LOG), zero);
+    return vec_fma(polynomial(t, t2, LOG1P, LOG1P_LENGTH), t2, t) + above;
 }
 
 /* --- f' follows from A: f, and g f' --- */
@@ -119,8 +139,9 @@ INLINE vec vec_softplus(vec z, vec beta, vec threshold) {
 
 /* 1 - e^(-beta A), and 1 above the largest A below the threshold. */
 INLINE vec vec_softplus_backward(vec g, vec A, vec beta, vec threshold) {
-    const vec x = beta * A, highest = vec_log1p_exp(threshold);
-    return vec_where_less(highest, x, g, -g * vec_expm1(-x));
+    const vec x = beta * A, lowest = vec_splat(LOWEST), highest = vec_min(lowest, vec_log1p_exp(threshold));
+    const struct exponential e = exponential(vec_where_less(highest, x, lowest, x), vec_splat(SHIFT), true);
+    return g * vec_fma(e.scale, e.g, vec_splat(1) - e.scale);
 }
 
 INLINE vec vec_softsign(vec z) {
@@ -149,7 +170,7 @@ INLINE vec vec_relu6_backward(vec g, vec A) {
 }
 
 INLINE vec vec_log_sigmoid(vec z) {
-    return -vec_log1p_exp(-z);
+    return vec_splat(0) - vec_log1p_exp(-z); /* 0, not -0, for large z */
 }
 
 INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
@@ -177,7 +198,7 @@ INLINE vec vec_gelu(vec z, vec* slope) {
 
     const vec inverse = one / (x + vec_splat(NORMAL_OFFSET));
     const vec s = vec_fma(x, inverse, -half);
-    const vec R = polynomial(s, s * s, NORMAL_TAIL, NORMAL_TAIL_LENGTH) * inverse;
+    const vec R = long_polynomial(s, NORMAL_TAIL, NORMAL_TAIL_LENGTH) * inverse;
     const vec Q = vec_fnma(R, g, R), difference = vec_fnma(x, vec_splat(DENSITY), R);
     const vec G = scale * vec_fnma(difference, g, difference);
     *slope = vec_where_less(z, zero, G, one - G);
