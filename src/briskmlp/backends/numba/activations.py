@@ -1,6 +1,6 @@
 """The activations of one Vec: f, and g f' from A where f' follows from A, or f and f' from Z; and their table.
 
-All follow PyTorch's definitions; NaN gives NaN. The polynomials are those of the C kernels' ``special_template.h``,
+All follow PyTorch's definitions; f of NaN is NaN. The polynomials are those of the C kernels' ``special_template.h``,
 which derives how far a result may be from the exact one, in ulp: 2 for expm1, log1p_exp, elu, celu, softplus, softsign
 and log_sigmoid; 3.5 for selu and hardswish; 9 for gelu; 5 for silu; 7.5 for mish; 5 + 5 |v| for gelu_tanh, where v is
 its sigmoid's argument. The last three are a product of z and a number that may have become 0 where |f| is below 750
@@ -26,18 +26,26 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 DENSITY = 1.0 / math.sqrt(2.0 * math.pi)  # the normal distribution's at 0
 GELU_LINEAR, GELU_CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 2.0 * math.sqrt(2.0 / math.pi) * 0.044715
 
-# (log(1 + e) - e) / e² at e - 1/2 for 0 <= e <= 1: degrees 10 and 20; the relative errors are 2^-26.4 and 2^-55.6
-LOG1P_32 = (
-    -0.378139585, 0.179224983, -0.0932303816, 0.051082518, -0.0289423447, 0.0168091692, -0.00992555451, 0.00574743468,
-    -0.00345915719, 0.00287340186, -0.0017929622,
-)  # fmt: skip
+# (log(1 + t) - t) / t² for 0 <= t <= 0.422: degree 6 (of log(1 + t) the relative error is 2^-27) and 14 (2^-56.9)
+LOG1P_32 = (-0.5, 0.333331043, -0.249910756, 0.198672963, -0.156996969, 0.104624264, -0.0396775241)
 LOG1P_64 = (
-    -0.37813956756734246, 0.17922493693603628, -0.09323036636366457, 0.051083446105659895, -0.028943183165290567,
-    0.016788742469910405, -0.009909900705803932, 0.005929012351024574, -0.003585666840863402, 0.0021876319088432903,
-    -0.0013444924546214083, 0.0008315239635809687, -0.000516969111785484, 0.000322212682469908,
-    -0.0002019837940967801, 0.000130573111314153, -8.267675802608956e-05, 4.1357305823415546e-05,
-    -2.5790244113378233e-05, 3.59286575266934e-05, -2.327457835663412e-05,
-)  # fmt: skip
+    -0.5,
+    0.33333333333331351594,
+    -0.24999999999645794954,
+    0.19999999974942187506,
+    -0.16666665735239737119,
+    0.14285693350354387627,
+    -0.12499691259855725614,
+    0.11107967113296239692,
+    -0.099771554003523970115,
+    0.089700118026348730373,
+    -0.078618296390402676837,
+    0.063296676915838898145,
+    -0.042173863270800389481,
+    0.019709336124397271068,
+    -0.0046505392469424282099,
+)
+LOG1P_C = 91.0 / 128.0
 # (x + offset) R(x) at x / (x + offset) - 1/2, where e^(-x²/2) R(x) is the normal distribution's upper tail:
 # degrees 9 and 22; the relative errors are 2^-27.5 and 2^-56.7
 NORMAL_TAIL_32 = (
@@ -54,8 +62,8 @@ NORMAL_TAIL_64 = (
 NORMAL_32, NORMAL_64 = (13.2664, 3.5), (37.658, 4.5)  # that x, and the offset
 
 
-def log1p_term(y: Any) -> Any:
-    """Return (log(1 + e) - e) / e² for 0 <= e = y + 1/2 <= 1."""
+def log1p_term(t: Any) -> Any:
+    """Return (log(1 + t) - t) / t² for 0 <= t <= 0.422."""
 
 
 def normal_tail(s: Any) -> Any:
@@ -67,20 +75,31 @@ def normal_constants(x: Any) -> Any:
 
 
 def _polynomial(coefficients: tuple[float, ...]) -> Any:
-    last, others = coefficients[-1], coefficients[-2::-1]
+    """Return the polynomial, in groups of four terms: a long one takes a third of the time of Horner's rule."""
+    padded = coefficients + (0.0,) * (-len(coefficients) % 4)
+    groups = [padded[k : k + 4] for k in range(0, len(padded), 4)]
+    last, others = groups[-1], tuple(groups[-2::-1])
 
     def polynomial(x: Any) -> Any:
-        p = splat(x, last)
+        square = x * x
+        fourth = square * square
+        p = group(x, square, last)
         for c in others:
-            p = fma(p, x, splat(x, c))
+            p = fma(p, fourth, group(x, square, c))
         return p
 
     return polynomial
 
 
+@jit
+def group(x: Any, square: Any, c: Any) -> Any:
+    """Return c[0] + c[1] x + c[2] x² + c[3] x³."""
+    return fma(fma(splat(x, c[3]), x, splat(x, c[2])), square, fma(splat(x, c[1]), x, splat(x, c[0])))
+
+
 @overload(log1p_term, strict=False)
-def _log1p_term(y: Any) -> Any:
-    return _polynomial(LOG1P_32 if y.dtype == types.float32 else LOG1P_64)
+def _log1p_term(t: Any) -> Any:
+    return _polynomial(LOG1P_32 if t.dtype == types.float32 else LOG1P_64)
 
 
 @overload(normal_tail, strict=False)
@@ -111,16 +130,19 @@ def expm1(x: Any) -> Any:
 
 @jit
 def log1p_exp(z: Any) -> Any:
-    """Return log(1 + e^z) = max(z, 0) + log(1 + e) with e = e^-|z| = 2^n w, the last as 2^n (1 + (p + w e K(e)))."""
-    zero, half, one = splat(z, 0.0), splat(z, 0.5), splat(z, 1.0)
-    shifted, p = split(between(zero - absolute(z), constants(z)[3], 0.0))
+    """Return log(1 + e^z) = max(z, 0) + log(1 + e) with e = e^-|z|.
+
+    Where e is small, log(1 + e) is t + t² K(t) with t = e. Where it is large, log(1 / C) is added and t is
+    C (1 + e) - 1, for which K has a third fewer terms; C has so few bits that C 2^n + C - 1 is exact.
+    """
+    zero, near = splat(z, 0.0), splat(z, -0.8675)  # e = 0.42
+    x = between(zero - absolute(z), constants(z)[3], 0.0)
+    shifted, p = split(x)
     scale = power_of_two(shifted)
-    w = one + p
-    e = scale * w
-    above = where_less(z, zero, zero, z)
-    early = where_less(half, scale, above, zero)  # where n = 0: for one rounding less
-    late = where_less(half, scale, zero, above)
-    return fma(scale, one + fma(w * e, log1p_term(e - half), early + p), late)
+    C = splat(z, LOG1P_C) * scale
+    t = where_less(near, x, fma(C, p, C + splat(z, LOG1P_C - 1.0)), fma(scale, p, scale))
+    above = where_less(z, zero, zero, z) + where_less(near, x, splat(z, -math.log(LOG1P_C)), zero)
+    return fma(log1p_term(t), t * t, t) + above
 
 
 # --- f' follows from A: f, and g f' -----------------------------------------------------------------------------------
