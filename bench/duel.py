@@ -51,7 +51,7 @@ class Contestant:
         contender, _, isa = name.partition("@")
         forced = {"BRISKMLP_ISA": isa} if isa else {}
         self.checked: set[tuple[Workload, str]] = set()
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed on exit
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, as it lives as long as the process; closed on exit
         limits = dict.fromkeys(THREAD_LIMITS, str(threads)) | {"JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
             [python, str(Path(__file__).with_name("worker.py")), contender, str(threads)],

@@ -152,7 +152,7 @@ def test_tiles_that_the_operating_system_refuses_are_not_used(monkeypatch):
     assert dispatch.backends()["native"].startswith(message)
     monkeypatch.setattr(_native, "permits_tiles", lambda: True)
     assert dispatch.choose(PLAN, F32, "auto").isa == "amx"
-    with pytest.raises(ValueError, match="amx multiplies parts of float32 numbers, but dtype is 'float64'"):
+    with pytest.raises(ValueError, match="amx splits float32 numbers into bfloat16, but dtype is 'float64'"):
         dispatch.choose(PLAN, np.dtype("float64"), "auto")
 
 

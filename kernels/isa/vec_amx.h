@@ -2,10 +2,10 @@
  * its sums C are in 0 to 3, the two left operands in 4 and 5, and the two right ones in 6 and 7. Of the square, r × v
  * tiles are used.
  *
- * The left operand is row-major: a row has 32 neighbours along the summation. The right one has the VNNI layout: a row
- * has two neighbours along the summation of each of 16 columns. A product sums the first numbers of all pairs and the
- * second ones, each in their order, and adds both sums to C. It takes subnormal numbers for 0 and rounds to nearest,
- * whatever the processor's control register says.
+ * The left operand is row-major: a row has 32 consecutive elements of the summation. The right one has the VNNI layout:
+ * a row has two consecutive elements of the summation for each of 16 columns. A product sums the first numbers of all
+ * pairs and the second ones, each in their order, and adds both sums to C. It takes subnormal numbers for 0 and rounds
+ * to nearest, whatever the processor's control register says.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD and TDPBF16PS.
  */

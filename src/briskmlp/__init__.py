@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from briskmlp.history import History
     from briskmlp.network import Network
     from briskmlp.operations import activations, rules
-    from briskmlp.operations.activations import *  # noqa: F403
-    from briskmlp.operations.rules import *  # noqa: F403
+    from briskmlp.operations.activations import *  # noqa: F403, so that a new operation is exported by its own __all__
+    from briskmlp.operations.rules import *  # noqa: F403, as above
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
     from briskmlp.storage.checkpoint import CheckpointError
     from briskmlp.trainer import Gradient, Trainer

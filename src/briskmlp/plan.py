@@ -41,10 +41,10 @@ class Plan(NamedTuple):
     n_statistics: int  # numbers that training changes although no gradient moves them
     loss: int  # MSE … HUBER
     loss_scale: float  # multiplies the loss: 1 here, 1/2 in scikit-learn's squared error, 1/n_out in PyTorch's
-    report_scale: float  # multiplies the loss once more where it is told, not its gradient nor the l2 term
+    report_scale: float  # multiplies the loss once more where it is reported, not its gradient nor the l2 term
     report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
     huber: float  # where huber's parabola ends
-    clip_probability: float  # p > 0: cross-entropy is told from A in p … 1 - p, as in scikit-learn; 0: exactly
+    clip_probability: float  # p > 0: cross-entropy is reported from A in p … 1 - p, as in scikit-learn; 0: exactly
     divisor: int  # DIVISOR_WEIGHT …: of a batch's gradient, a sum over its rows: Σ weight, their number, or 1
     batch_size: int
     rule: int  # code of the table

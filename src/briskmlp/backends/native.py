@@ -119,7 +119,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     if plan.precision == HIGHEST and chosen in ROUNDING:
         return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"
     if dtype != np.float32 and chosen in UNITS:
-        return f"{chosen} multiplies parts of float32 numbers, but dtype is {dtype.name!r}"
+        return f"{chosen} splits float32 numbers into bfloat16, but dtype is {dtype.name!r}"
     return None
 
 

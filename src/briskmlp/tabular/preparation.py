@@ -21,7 +21,7 @@ Place = Callable[[int], str]  # from a row of a table to where it is: "data.csv,
 
 @dataclass(frozen=True)
 class Feature:
-    """How one column is turned into numbers: what training rows have taught about it.
+    """How one column becomes numbers, by what the training rows show.
 
     Parameters
     ----------

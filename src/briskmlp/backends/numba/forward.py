@@ -3,7 +3,7 @@
 Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1…L
 
 A[0] is gathered from the user's rows. All A[l] lie in the workspace, (chunk, padded width), of which the first m rows
-are in use and the pads are zero. Loops: layers, then the product's tiles; the activation passes over Z while it is in
+are in use and the padding is zero. Loops: layers, then the product's tiles; the activation passes over Z while it is in
 cache and writes A in its place. The last layer's Z is left to the loss unless ``last``.
 """
 
@@ -48,7 +48,7 @@ def forward_chunk(
 
 @jit
 def gather(X: Any, step: int, rows: Any, m: int, A: Any, a: int, n: int, n_padded: int) -> None:
-    """Copy rows of X to the workspace, one after the other; the pads are zero already."""
+    """Copy rows of X to the workspace, one after the other; the padding is zero already."""
     lanes = width(A)
     whole = n - n % lanes
     for i in range(m):
@@ -90,15 +90,15 @@ def up(m: int) -> int:
 
 @jit
 def blas(
-    A: Any, a: int, a_rows: int, a_columns: int, a_turned: bool,
-    B: Any, b: int, b_rows: int, b_columns: int, b_turned: bool, C: Any, c: int,
+    A: Any, a: int, a_rows: int, a_columns: int, a_transposed: bool,
+    B: Any, b: int, b_rows: int, b_columns: int, b_transposed: bool, C: Any, c: int,
 ) -> None:  # fmt: skip
-    """Write C = A @ B by BLAS; a turned operand is the transpose of what lies there, (rows, columns)."""
+    """Write C = A @ B by BLAS; a transposed operand is stored as (rows, columns) before the transpose."""
     left = carray(offset(A, a), (a_rows, a_columns))
     right = carray(offset(B, b), (b_rows, b_columns))
-    if a_turned:
+    if a_transposed:
         np.dot(left.T, right, carray(offset(C, c), (a_columns, b_columns)))
-    elif b_turned:
+    elif b_transposed:
         np.dot(left, right.T, carray(offset(C, c), (a_rows, b_rows)))
     else:
         np.dot(left, right, carray(offset(C, c), (a_rows, b_columns)))

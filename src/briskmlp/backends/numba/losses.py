@@ -137,7 +137,7 @@ def softmax_squared_error(buffer: Any, a: int, d: int, n: int, factor: float) ->
 
 
 @jit
-def told_of(A: Any, least: float) -> Any:
+def minus_log_clipped(A: Any, least: float) -> Any:
     """Return -log A, clipped as scikit-learn does."""
     a: Any = np.float64(A)
     if a < least:
@@ -148,18 +148,18 @@ def told_of(A: Any, least: float) -> Any:
 
 
 @jit
-def told_of_both(A: Any, Y: Any, least: float) -> Any:
+def bce_clipped(A: Any, Y: Any, least: float) -> Any:
     """Return -Y log A - (1-Y) log(1-A), clipped as scikit-learn does."""
     y = np.float64(Y)
-    E = y * told_of(A, least) if y != 0.0 else 0.0
-    return E + (1.0 - y) * told_of(1.0 - np.float64(A), least) if y != 1.0 else E
+    E = y * minus_log_clipped(A, least) if y != 0.0 else 0.0
+    return E + (1.0 - y) * minus_log_clipped(1.0 - np.float64(A), least) if y != 1.0 else E
 
 
 @jit
 def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, least: float) -> Any:
     """Write delta = factor · (A - Y) of one row in place of Y; return Σ softplus(Z) - Y Z."""
     zero, one = splat(buffer, 0.0), splat(buffer, 1.0)
-    losses, told = zero, 0.0
+    losses, reported = zero, 0.0
     for j in range(0, n, width(buffer)):
         Z, Y = load(buffer, z + j), load(buffer, d + j)
         e = exp(zero - absolute(Z))
@@ -169,9 +169,9 @@ def sigmoid_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, le
         if least > 0.0:
             store(buffer, z + j, A)
             for k in range(j, min(j + width(buffer), n)):
-                told += told_of_both(buffer[z + k], buffer[d + k], least)
+                reported += bce_clipped(buffer[z + k], buffer[d + k], least)
         store(buffer, d + j, first((A - Y) * splat(buffer, factor), n - j, 0.0))
-    return told if least > 0.0 else np.float64(total(losses))
+    return reported if least > 0.0 else np.float64(total(losses))
 
 
 @jit
@@ -181,7 +181,7 @@ def softmax_cross_entropy_label(buffer: Any, z: int, d: int, label: int, n: int,
     highest, log_sum = softmax_row(buffer, z, n)
     scale_row(buffer, z, d, n, factor)
     buffer[d + label] -= number(buffer, factor)
-    return told_of(buffer[z + label], least) if least > 0.0 else log_sum - (taken - highest)
+    return minus_log_clipped(buffer[z + label], least) if least > 0.0 else log_sum - (taken - highest)
 
 
 @jit
@@ -194,15 +194,15 @@ def softmax_cross_entropy(buffer: Any, z: int, d: int, n: int, factor: float, le
         taken += Y * np.float64(buffer[z + j])
     highest, log_sum = softmax_row(buffer, z, n)
     if least > 0.0:
-        told = 0.0
+        reported = 0.0
         for j in range(n):
-            told += np.float64(buffer[d + j]) * told_of(buffer[z + j], least)
+            reported += np.float64(buffer[d + j]) * minus_log_clipped(buffer[z + j], least)
     else:
-        told = log_sum * share - (taken - highest * share)
+        reported = log_sum * share - (taken - highest * share)
     for j in range(0, n, width(buffer)):
         delta = (load(buffer, z + j) - load(buffer, d + j)) * splat(buffer, factor)
         store(buffer, d + j, first(delta, n - j, 0.0))
-    return told
+    return reported
 
 
 @jit
