@@ -54,7 +54,7 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"dropout": np.array("a")}, TypeError, "dropout must be a number"),
     ({"dropout": b"ab"}, TypeError, "dropout must be a number, got b'ab'"),
     ({"dropout": None}, TypeError, "dropout must be a number, got None"),
-    ({"dropout": [0.1, 0.2]}, ValueError, "dropout has 2 rates, but layers has 1 hidden layer"),
+    ({"dropout": [0.1, 0.2]}, ValueError, "dropout has 2 rates, but the network has 1 hidden layer"),
     ({"dropout": [1.5]}, ValueError, r"dropout\[0\] is 1.5, but must be >= 0 and < 1"),
     ({"dropout": [True]}, TypeError, r"dropout\[0\] must be a number, got True"),
     ({"clip_norm": 0}, ValueError, "clip_norm is 0, but must be > 0"),

@@ -26,5 +26,5 @@ def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     if isinstance(dropout, (str, bytes)) or not isinstance(dropout, (Sequence, np.ndarray)) or np.ndim(dropout) == 0:
         return (check_fraction("dropout", dropout),) * n_hidden
     if len(dropout) != n_hidden:
-        raise ValueError(f"dropout has {len(dropout)} rates, but layers has {n_hidden} hidden layers")
+        raise ValueError(f"dropout has {len(dropout)} rates, but the network has {n_hidden} hidden layers")
     return tuple(check_fraction(f"dropout[{layer}]", rate) for layer, rate in enumerate(dropout))

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     if not command or command[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    from briskmlp.estimators.patch import patch_sklearn
+    from briskmlp.estimators import patch_sklearn
 
     patch_sklearn()
     sys.argv = command

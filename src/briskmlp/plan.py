@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from briskmlp.operations.activations import MAX_PARAMETERS, chosen
 from briskmlp.operations.layers import BIASES
 from briskmlp.operations.losses import HUBER_THRESHOLD as HUBER_THRESHOLD  # noqa: PLC0414
 from briskmlp.operations.losses import check_loss
-from briskmlp.operations.rules import Lowered, Optimizer
+from briskmlp.operations.rules import Optimizer
 
 # those codes that other modules name; each is a position in its table
 SIGMOID, SOFTMAX, SOFTPLUS = (activations.CODES[name] for name in ("sigmoid", "softmax", "softplus"))
@@ -61,11 +61,6 @@ class Plan(NamedTuple):
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
-
-
-def rule_fields(rule: str, hyper: Sequence[float], *, decoupled: bool = False) -> dict[str, Any]:
-    """Return the Plan's fields of a row of the table of rules, with its hyperparameters in the row's order."""
-    return Lowered(rule, tuple(map(float, hyper)), decoupled).plan_fields()
 
 
 def make_plan(

@@ -358,7 +358,7 @@ def drive(
     session: Session,
     until: int,
     rates: Callable[[int, int], Floats],
-    on_epochs: Callable[[Completed], bool],
+    on_epochs: Callable[[Completed], bool | None],
     *,
     orders: Callable[[int], Ints] | None = None,
     next_stop: Callable[[int], int] | None = None,

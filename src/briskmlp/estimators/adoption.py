@@ -1,10 +1,12 @@
-"""Conversion of scikit-learn's estimators to briskmlp's and back, fitted or not."""
+"""Conversion of scikit-learn's estimators to briskmlp's and back, and replacement of its classes by briskmlp's."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
+import sklearn.neural_network
 from sklearn.neural_network import _multilayer_perceptron as stock
 
 from briskmlp.estimators.classifier import MLPClassifier
@@ -12,7 +14,7 @@ from briskmlp.estimators.lowering import ACTIVATIONS
 from briskmlp.estimators.perceptron import PASSING
 from briskmlp.estimators.regressor import MLPRegressor
 
-_PAIRS = ((MLPClassifier, stock.MLPClassifier), (MLPRegressor, stock.MLPRegressor))
+_STOCK = {MLPClassifier: stock.MLPClassifier, MLPRegressor: stock.MLPRegressor}
 
 
 def from_sklearn(estimator: Any) -> Any:
@@ -35,14 +37,12 @@ def from_sklearn(estimator: Any) -> Any:
 
     Examples
     --------
-    >>> from sklearn.neural_network import _multilayer_perceptron as stock
+    >>> import sklearn.neural_network
+    from sklearn.neural_network import _multilayer_perceptron as stock
     >>> from_sklearn(stock.MLPRegressor(alpha=0.5))
     MLPRegressor(alpha=0.5)
     """
-    for own, theirs in _PAIRS:
-        if isinstance(estimator, theirs):
-            return _with_state(own, estimator)
-    raise _not_ours(estimator)
+    return _with_state(_class_for(estimator, {theirs: own for own, theirs in _STOCK.items()}), estimator)
 
 
 def to_sklearn(estimator: Any) -> Any:
@@ -71,9 +71,7 @@ def to_sklearn(estimator: Any) -> Any:
     >>> type(to_sklearn(MLPRegressor(alpha=0.5, dropout=0.2))) is stock.MLPRegressor
     True
     """
-    theirs = next((theirs for own, theirs in _PAIRS if isinstance(estimator, own)), None)
-    if theirs is None:
-        raise _not_ours(estimator)
+    theirs = _class_for(estimator, _STOCK)
     if estimator.activation not in ACTIVATIONS:
         raise ValueError(f"scikit-learn has no activation {estimator.activation!r}; it has {', '.join(ACTIVATIONS)}")
     if estimator.loss in ("absolute_error", "huber"):
@@ -82,12 +80,38 @@ def to_sklearn(estimator: Any) -> Any:
     return _with_state(theirs, estimator, leave_out=extras)
 
 
-def _with_state(cls: Any, estimator: Any, leave_out: Any = ()) -> Any:
+def _class_for(estimator: Any, classes: dict[Any, Any]) -> Any:
+    for cls, other in classes.items():
+        if isinstance(estimator, cls):
+            return other
+    raise TypeError(f"estimator must be an MLPClassifier or MLPRegressor, got {type(estimator).__name__}")
+
+
+def _with_state(cls: Any, estimator: Any, leave_out: Iterable[str] = ()) -> Any:
     twin = cls()
     state = {name: value for name, value in vars(estimator).items() if name not in {*PASSING, *leave_out}}
     twin.__dict__.update(copy.deepcopy(state))
     return twin
 
 
-def _not_ours(estimator: Any) -> TypeError:
-    return TypeError(f"estimator must be an MLPClassifier or MLPRegressor, got {type(estimator).__name__}")
+def patch_sklearn() -> None:
+    """Replace ``sklearn.neural_network.MLPClassifier`` and ``MLPRegressor`` by this library's classes.
+
+    Names imported before the patch still refer to scikit-learn's classes. Patching twice has no further effect.
+
+    Examples
+    --------
+    >>> patch_sklearn()
+    >>> from sklearn.neural_network import MLPClassifier as Patched
+    >>> Patched.__module__
+    'briskmlp.estimators.classifier'
+    >>> unpatch_sklearn()
+    """
+    for own in _STOCK:
+        setattr(sklearn.neural_network, own.__name__, own)
+
+
+def unpatch_sklearn() -> None:
+    """Restore scikit-learn's classes; without a patch, do nothing."""
+    for own, theirs in _STOCK.items():
+        setattr(sklearn.neural_network, own.__name__, theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,38 +13,18 @@ from briskmlp.estimators.model import Model
 from briskmlp.plan import Ints
 from briskmlp.session import Completed, drive
 
-Backpropagation = Callable[[Any, Any, Any], tuple[float, list[Any], list[Any]]]
 
-
+@dataclass
 class Epochs:
-    """Trains a model epoch by epoch, each in an order of rows that the caller gives.
+    """Trains a model epoch by epoch, each in an order of rows that the caller gives."""
 
-    Parameters
-    ----------
-    model : Model
-    data : Data or None
-        What kernels read; None leaves all epochs to scikit-learn's backpropagation.
-    rows : (X, y, sample_weight)
-        What scikit-learn reads.
-    batch_size : int
-    backpropagate : callable
-        scikit-learn's: a batch of ``rows`` → its loss, and the gradients of ``coefs_`` and of ``intercepts_``.
-    must : bool
-        Whether scikit-learn's cannot replace the kernels.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        data: Data | None,
-        rows: tuple[Any, Any, Any],
-        batch_size: int,
-        backpropagate: Backpropagation,
-        *,
-        must: bool,
-    ) -> None:
-        self.model, self.data, self.rows, self.batch_size = model, data, rows, batch_size
-        self.backpropagate, self.must = backpropagate, must
+    model: Model
+    data: Data | None  # what kernels read; None leaves all epochs to scikit-learn's backpropagation
+    rows: tuple[Any, Any, Any]  # X, y and sample_weight: what scikit-learn reads
+    batch_size: int
+    # scikit-learn's: a batch of ``rows`` → its loss, and the gradients of ``coefs_`` and of ``intercepts_``
+    backpropagate: Callable[[Any, Any, Any], tuple[float, list[Any], list[Any]]]
+    must: bool  # whether scikit-learn's cannot replace the kernels
 
     def begin(self, epochs_done: int, steps_done: int) -> None:
         """Prepare for training; the counts are those from earlier calls of ``fit``."""
@@ -72,14 +53,10 @@ class Epochs:
             return self._without_kernels(order, rate)
 
     def _with_kernels(self, order: Ints, rate: float) -> np.float64:
-        session, losses = self.model.session, []
-
-        def keep(completed: Completed) -> bool:
-            losses.append(completed.losses[0])
-            return True
-
-        drive(session, session.position.epoch + 1, lambda *_: np.array([rate]), keep, orders=lambda _: order)
-        return np.float64(losses[0])
+        session, completed = self.model.session, list[Completed]()
+        until = session.position.epoch + 1
+        drive(session, until, lambda *_: np.array([rate]), completed.append, orders=lambda _: order)
+        return np.float64(completed[0].losses[0])
 
     def _without_kernels(self, order: Ints, rate: float) -> np.float64:
         """Go on from the session's position with scikit-learn's gradients; the updates are the kernels'."""

@@ -11,14 +11,14 @@ from scipy.sparse import issparse
 from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-from briskmlp._messages import check_number
+from briskmlp.arguments import check_dropout
 from briskmlp.data.arrays import in_place
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
 from briskmlp.network import Network
 from briskmlp.operations.activations import of_estimator
-from briskmlp.optimizers import SGD, Adam
-from briskmlp.plan import Plan, make_plan, rule_fields
+from briskmlp.operations.rules import SGD, Lowered
+from briskmlp.plan import Plan, make_plan
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
 _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many times as long for a number as a dense kernel
@@ -27,21 +27,11 @@ _SPARSE_FACTOR = 32  # SciPy's product of sparse rows takes about this many time
 def lower(
     estimator: Any, layers: Sequence[int], output: str, optimizer: Any, seed: int, dtype: np.dtype[Any]
 ) -> tuple[Network, Plan]:
-    """Lower an estimator to a network and a plan.
+    """Lower an estimator, whose network has these ``layers``, to a network and a plan.
 
-    Parameters
-    ----------
-    estimator : MLPClassifier or MLPRegressor
-    layers : sequence of int
-        Widths from input to output.
-    output : str
-        scikit-learn's name of the output activation.
-    optimizer : SGDOptimizer, AdamOptimizer or None
-        None for predictions and gradients only.
-    seed : int
-        Seed of the dropout masks.
-    dtype : dtype
-        float32 or float64. scikit-learn clips probabilities at the precision of this dtype when it reports log-losses.
+    ``output`` is scikit-learn's name of the output activation. ``optimizer`` is scikit-learn's, or None for predictions
+    and gradients only; ``seed`` is that of the dropout masks. Reported log-losses clip probabilities at the precision
+    of ``dtype``, as in scikit-learn.
     """
     n_hidden = len(layers) - 2
     *hidden, last = of_estimator(estimator.activation, output, n_hidden)
@@ -49,19 +39,19 @@ def lower(
     plan = make_plan(
         network,
         loss=_loss(estimator.loss, output),
-        optimizer=_rule(optimizer),
+        optimizer=SGD(1.0),  # replaced by the rule's fields
         batch_size=0,  # known when training begins
         l2=float(estimator.alpha),
         shuffle=False,
         seed=seed,
-        dropout=[_rate(rate) for rate in _per_layer("dropout", estimator.dropout, n_hidden)],
+        dropout=check_dropout(estimator.dropout, n_hidden),
         clip_norm=math.inf if estimator.clip_norm is None else estimator.clip_norm,
     )
     return network, plan._replace(
         report_rows=1,
         clip_probability=float(np.finfo(dtype).eps),
         **_loss_scales(estimator.loss, layers[-1]),
-        **_hyperparameters(optimizer),
+        **_rule(optimizer).plan_fields(),
     )
 
 
@@ -94,9 +84,8 @@ def inputs_of(X: Any, dtype: np.dtype[Any]) -> Inputs:
     """Return validated rows as kernels read them; sparse rows become dense a bounded number at a time."""
     if issparse(X):
         return Inputs(X.tocsr().astype(dtype, copy=False), X.shape[1], dtype, None)
-    array = in_place(X, X.shape[1], dtype)
-    if array is None:
-        array = np.ascontiguousarray(X, dtype=dtype)
+    in_memory = in_place(X, X.shape[1], dtype)
+    array = np.ascontiguousarray(X, dtype=dtype) if in_memory is None else in_memory
     return Inputs(array, X.shape[1], dtype, array)
 
 
@@ -122,43 +111,18 @@ def _loss(loss: str, output: str) -> str:
     return "mse" if loss == "squared_error" else loss
 
 
-def _rate(rate: Any) -> float:
-    number = check_number("dropout", rate, low=0.0)
-    if number >= 1:
-        raise ValueError(f"dropout is {number:g}, but must be below 1")
-    return number
-
-
-def _per_layer(name: str, value: Any, n_hidden: int) -> list[Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return [value] * n_hidden
-    if len(value) != n_hidden:
-        raise ValueError(f"{name} has {len(value)} values, but hidden_layer_sizes has {n_hidden} layers")
-    return list(value)
-
-
-def _rule(optimizer: Any) -> SGD | Adam:
-    """Return the kind of rule; its numbers are set by ``_hyperparameters``."""
+def _rule(optimizer: Any) -> Lowered:
     if isinstance(optimizer, AdamOptimizer):
-        return Adam()
-    return SGD(1.0, momentum=0.5) if optimizer is not None and optimizer.momentum else SGD(1.0)
-
-
-def _hyperparameters(optimizer: Any) -> dict[str, Any]:
-    if isinstance(optimizer, AdamOptimizer):
-        return rule_fields("adam", (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, 1))
+        return Lowered("adam", (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, 1))
     if isinstance(optimizer, SGDOptimizer) and optimizer.momentum:
-        return rule_fields("velocity", (optimizer.momentum, optimizer.nesterov))
-    return {}
+        return Lowered("velocity", (optimizer.momentum, optimizer.nesterov))
+    return Lowered("sgd")
 
 
 def _loss_scales(loss: str, n_out: int) -> dict[str, Any]:
-    """Return the factors of the loss in training and in reports.
-
-    The gradient is that of half the squared error summed over outputs. Some versions of scikit-learn report the mean
-    over outputs; a call of their loss function tells which.
-    """
+    """Return the factors of the loss in training and in reports."""
     if loss != "squared_error":
         return {}
+    # the gradient is that of half the squared error summed over outputs, but some versions report the mean over outputs
     reported = float(LOSS_FUNCTIONS[loss](np.ones((1, n_out)), np.zeros((1, n_out))))
     return {"loss_scale": 0.5, "report_scale": reported / (0.5 * n_out)}

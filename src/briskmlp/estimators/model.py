@@ -10,25 +10,15 @@ import numpy as np
 
 from briskmlp.estimators.lowering import inputs_of, lower
 from briskmlp.network import FloatArray, Network
-from briskmlp.plan import Plan
 from briskmlp.session import Session
 
 _STATE = {"SGDOptimizer": ("velocities",), "AdamOptimizer": ("ms", "vs")}
 
 
 class Model:
-    """A session, and views of its parameters in scikit-learn's order.
+    """A session, and ``coefs`` and ``intercepts``: views of its parameters in scikit-learn's order."""
 
-    Attributes
-    ----------
-    session : Session
-    activation : str or list of str
-        The estimator's for which this is the model.
-    coefs, intercepts : tuple of ndarray
-        Views of the session's parameters, (n_in, n_out) and (n_out,) of each layer.
-    """
-
-    activation: Any = None
+    activation: Any = None  # the estimator's for which this is the model
 
     def __init__(self, network: Network, session: Session) -> None:
         self.network, self.session = network, session
@@ -47,7 +37,12 @@ class Model:
         new, dtype = dtype is not None, dtype or (coefs[0].dtype if coefs[0].dtype == np.float32 else np.dtype(float))
         network, plan = lower(estimator, layers, output, optimizer, seed, dtype)
         model: Model | None = vars(estimator).get("_model")
-        if new or model is None or not model.fits(network, plan, dtype) or not model.has(estimator):
+        if (
+            new
+            or model is None
+            or (model.network, model.session.plan.rule, model.session.dtype) != (network, plan.rule, dtype)
+            or not model.has(estimator)
+        ):
             model = cls(network, Session(plan, dtype))
         model.session.replace_plan(plan)
         model.session.threads = estimator.n_threads
@@ -55,11 +50,6 @@ class Model:
         model.take(estimator.coefs_, estimator.intercepts_)
         model._take_state(optimizer)
         return model
-
-    def fits(self, network: Network, plan: Plan, dtype: np.dtype[Any]) -> bool:
-        """Return whether the session can train by this plan."""
-        old = self.session
-        return (network, plan.rule, plan.n_slots, dtype) == (self.network, old.plan.rule, old.plan.n_slots, old.dtype)
 
     def has(self, estimator: Any) -> bool:
         """Return whether the estimator's parameters are this model's, not arrays that were assigned since."""
@@ -81,13 +71,6 @@ class Model:
                 if own.ctypes.data != np.asarray(given).ctypes.data:
                     own[...] = given
             setattr(optimizer, name, views)
-
-    def variant(self, estimator: Any, output: str, dtype: np.dtype[Any]) -> Model:
-        """Return a model for predictions with the same parameters, another output activation and maybe dtype."""
-        network, plan = lower(estimator, self.network.layers, output, None, 0, dtype)
-        session = Session(plan, dtype, threads=estimator.n_threads)
-        session.parameters[...] = self.session.parameters
-        return Model(network, session)
 
     def predict(self, X: Any) -> FloatArray:
         """Return the outputs (n, n_out) for validated rows."""

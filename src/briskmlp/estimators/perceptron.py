@@ -16,13 +16,7 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, validat
 
 from briskmlp.backends.threads import blas_threads
 from briskmlp.data.examples import Data
-from briskmlp.estimators.lowering import (
-    data_of,
-    is_sparse,
-    left_to_scikit_learn,
-    needs_kernels,
-    other_layers,
-)
+from briskmlp.estimators.lowering import data_of, is_sparse, left_to_scikit_learn, needs_kernels, other_layers
 from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
@@ -58,6 +52,13 @@ PASSING = ("_model", "_validation_data", "_batch")  # attributes that no copy ha
 
 class Perceptron(StochasticSolver):
     """Base class of MLPClassifier and MLPRegressor; it precedes scikit-learn's class in their bases."""
+
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Store the arguments of ``__init__`` under their names."""
+        super().__init__()  # for parameters that later versions of scikit-learn may add
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
 
     # --- fit ---------------------------------------------------------------------------------------------------------
 
@@ -159,6 +160,20 @@ class Perceptron(StochasticSolver):
 
     # --- predictions -------------------------------------------------------------------------------------------------
 
+    def predict(self, X: Any) -> Any:
+        """Predict the class of each row of X, or its targets in regression.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_outputs)
+        """
+        self._check_is_fitted()
+        return self._predict(X)
+
     def _check_is_fitted(self) -> None:
         if "_model" not in vars(self):  # with one it is, and scikit-learn takes long to say so
             check_is_fitted(self)
@@ -179,7 +194,8 @@ class Perceptron(StochasticSolver):
             A: FloatArray = super()._forward_pass_fast(X, check_input=False)
             return A
         if output is not None or dtype != model.session.dtype:
-            model = model.variant(self, output or self.out_activation_, dtype if dtype in _FLOATS else _FLOATS[1])
+            dtype = dtype if dtype in _FLOATS else _FLOATS[1]
+            model = Model.of(self, output or self.out_activation_, dtype=dtype)
         return model.predict(X)
 
     def _is_plain(self, X: Any) -> bool:

@@ -71,86 +71,13 @@ class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scik
     }
 
     def __init__(
-        self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: Any = "adam",
-        alpha: Any = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
-        learning_rate_init: Any = 0.001,
-        power_t: Any = 0.5,
-        max_iter: Any = 200,
-        shuffle: Any = True,
-        random_state: Any = None,
-        tol: Any = 1e-4,
-        verbose: Any = False,
-        warm_start: Any = False,
-        momentum: Any = 0.9,
-        nesterovs_momentum: Any = True,
-        early_stopping: Any = False,
-        validation_fraction: Any = 0.1,
-        beta_1: Any = 0.9,
-        beta_2: Any = 0.999,
-        epsilon: Any = 1e-8,
-        n_iter_no_change: Any = 10,
-        max_fun: Any = 15000,
-        dropout: Any = 0.0,
-        clip_norm: Any = None,
-        initial_coefs: Any = None,
-        initial_intercepts: Any = None,
-        dtype: Any = None,
-        n_threads: Any = None,
-        callbacks: Any = None,
-        progress: Any = False,
-    ) -> None:
-        super().__init__(
-            loss=loss,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-        )
-        self.dropout = dropout
-        self.clip_norm = clip_norm
-        self.initial_coefs = initial_coefs
-        self.initial_intercepts = initial_intercepts
-        self.dtype = dtype
-        self.n_threads = n_threads
-        self.callbacks = callbacks
-        self.progress = progress
-
-    def predict(self, X: Any) -> Any:
-        """Predict the targets of each row of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        """
-        self._check_is_fitted()
-        return self._predict(X)
+        self, loss: Any = "squared_error", hidden_layer_sizes: Any = (100,), activation: Any = "relu", *,
+        solver: Any = "adam", alpha: Any = 0.0001, batch_size: Any = "auto", learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001, power_t: Any = 0.5, max_iter: Any = 200, shuffle: Any = True,
+        random_state: Any = None, tol: Any = 1e-4, verbose: Any = False, warm_start: Any = False, momentum: Any = 0.9,
+        nesterovs_momentum: Any = True, early_stopping: Any = False, validation_fraction: Any = 0.1, beta_1: Any = 0.9,
+        beta_2: Any = 0.999, epsilon: Any = 1e-8, n_iter_no_change: Any = 10, max_fun: Any = 15000,
+        dropout: Any = 0.0, clip_norm: Any = None, initial_coefs: Any = None, initial_intercepts: Any = None,
+        dtype: Any = None, n_threads: Any = None, callbacks: Any = None, progress: Any = False,
+    ) -> None:  # fmt: skip
+        self._store(locals())

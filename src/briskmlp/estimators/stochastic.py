@@ -16,7 +16,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from briskmlp.data.examples import Data
+from briskmlp.data.examples import Data, check_validation
 from briskmlp.estimators.epochs import Epochs
 from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels, other_layers
 from briskmlp.estimators.model import Model
@@ -35,18 +35,8 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
     _best_intercepts: Any
     _no_improvement_count: int
 
-    def _fit_stochastic(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        activations: list[Any],
-        deltas: list[Any],
-        coef_grads: list[Any],
-        intercept_grads: list[Any],
-        layer_units: list[int],
-        incremental: bool,
-    ) -> None:
+    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, activations: Any, *rest: Any) -> None:
+        *buffers, layer_units, incremental = rest
         if len(self.coefs_) != len(layer_units) - 1:  # other widths alone go unheeded, as in scikit-learn
             raise other_layers(self.coefs_, layer_units)
         if not incremental or not hasattr(self, "_optimizer"):
@@ -58,12 +48,11 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         weight = self._weights(y, sample_weight, incremental)
         validation = self._validation(X.dtype)
         rows, held_out = self._split(X, y, weight, validation)
-        n = len(rows)
-        batch_size = self._clipped_batch_size(n)
+        batch_size = self._clipped_batch_size(len(rows))
 
         def backpropagate(X: Any, y: Any, weight: Any) -> Any:
             activations[0] = X
-            return self._backprop(X, y, weight, activations, deltas, coef_grads, intercept_grads)
+            return self._backprop(X, y, weight, activations, *buffers)
 
         model = self._bind(self._optimizer)
         output, dtype = self.out_activation_, model.session.dtype
@@ -141,17 +130,10 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         return f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:d} consecutive epochs."
 
     def _new_optimizer(self) -> Any:
-        parameters = self.coefs_ + self.intercepts_
+        common = self.coefs_ + self.intercepts_, self.learning_rate_init
         if self.solver == "adam":
-            return AdamOptimizer(parameters, self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
-        return SGDOptimizer(
-            parameters,
-            self.learning_rate_init,
-            self.learning_rate,
-            self.momentum,
-            self.nesterovs_momentum,
-            self.power_t,
-        )
+            return AdamOptimizer(*common, self.beta_1, self.beta_2, self.epsilon)
+        return SGDOptimizer(*common, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t)
 
     def _count_steps(self, model: Model) -> None:
         """Tell Adam's holder of state how many steps the kernels have made."""
@@ -196,14 +178,12 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
 
     def _validation(self, dtype: Any) -> tuple[Any, Any, Any, Any] | None:
         """Return X, targets, weight and y of the user's validation data, if there are any."""
-        given = vars(self).get("_validation_data")
-        if given is None:
+        if (given := vars(self).get("_validation_data")) is None:
             return None
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+        X, y, weight = check_validation(given)
         checks = {"accept_sparse": ["csr", "csc"], "multi_output": True, "dtype": dtype, "reset": False}
-        X, y = validate_data(self, *given[:2], y_numeric=not is_classifier(self), **checks)
-        weight = _check_sample_weight(given[2], X) if len(given) == 3 else None
+        X, y = validate_data(self, X, y, y_numeric=not is_classifier(self), **checks)
+        weight = None if weight is None else _check_sample_weight(weight, X)
         if is_classifier(self):
             if len(unknown := np.setdiff1d(unique_labels(y), self.classes_)):
                 raise ValueError(f"validation_data has classes {unknown}, which y does not have")
