@@ -255,7 +255,7 @@ def test_losses(message):
 
 
 LOGITS = {
-    "BCELoss, but the module ends in identity; accepted: one that ends in Sigmoid": (nn.BCELoss(), Y.sigmoid()),
+    "BCELoss, but the module ends in identity; accepted: one that ends in sigmoid": (nn.BCELoss(), Y.sigmoid()),
     "label_smoothing=0.1": (nn.CrossEntropyLoss(label_smoothing=0.1), LABELS),
     "ignore_index=0": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
     "Y has label -100 at row 0": (nn.CrossEntropyLoss(), torch.full((23,), -100)),

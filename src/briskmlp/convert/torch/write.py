@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,7 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
     dtype = getattr(torch, parameters.dtype.name)
     layers: list[nn.Module] = []
     rates = [*(dropout or [0.0] * (network.n_layers - 1)), 0.0]
-    for l, (name, rate) in enumerate(zip(network.activations, rates, strict=True)):
-        n_in, n_out = network.layers[l : l + 2]
+    for (n_in, n_out), name, rate in zip(pairwise(network.layers), network.activations, rates, strict=True):
         # PyTorch's own initial weights would be drawn from, and move, the user's random state.
         with_bias = network.bias != "none"
         layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out, with_bias, dtype=dtype))  # type: ignore[no-untyped-call] # PyTorch's
@@ -87,11 +87,10 @@ def state_dict(network: Network, parameters: FloatArray) -> dict[str, Tensor]:
     {'0.weight': (2, 3), '0.bias': (2,)}
     """
     state = {}
-    for position, view in enumerate(views(network, parameters)):
-        l, kind = position // 2, ("weight", "bias")[position % 2]
-        if view.numel():
-            shape = (network.layers[l + 1],) if kind == "bias" else view.shape
-            state[f"{2 * l}.{kind}"] = view.expand(shape).clone(memory_format=torch.contiguous_format)
+    for tensor, view in zip(network.tensors, views(network, parameters), strict=True):
+        if tensor.size:
+            shape = (network.layers[tensor.layer + 1],) if tensor.kind == "bias" else view.shape
+            state[tensor.name] = view.expand(shape).clone(memory_format=torch.contiguous_format)
     return state
 
 
@@ -126,18 +125,14 @@ def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str
         missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
         raise ValueError(f"state has no {missing} and unknown {unknown}; accepted: {list(expected)}")
     loaded = np.empty_like(parameters)
-    with torch.no_grad():
-        for position, view in enumerate(views(network, loaded)):
-            if not view.numel():
-                continue
-            name = f"{2 * (position // 2)}.{('weight', 'bias')[position % 2]}"
-            tensor = torch.as_tensor(state[name])
-            if tensor.shape not in (expected[name].shape, view.shape):  # (1,) of a shared bias in a checkpoint
-                wanted = tuple(expected[name].shape)
-                raise ValueError(f"state's {name} has shape {tuple(tensor.shape)}, but must have {wanted}")
-            if view.shape != tensor.shape and not bool((tensor == tensor[0]).all()):
-                raise ValueError(f"state's {name} has different numbers, but the network's layers have one bias each")
-            view.copy_(tensor[: len(view)] if tensor.ndim == 1 else tensor)
+    parts = dict(zip((tensor.name for tensor in network.tensors), views(network, loaded), strict=True))
+    for name, wanted in expected.items():
+        view, tensor = parts[name], torch.as_tensor(state[name]).detach()
+        if tensor.shape not in (wanted.shape, view.shape):  # (1,) of a shared bias in a checkpoint
+            raise ValueError(f"state's {name} has shape {tuple(tensor.shape)}, but must have {tuple(wanted.shape)}")
+        if view.shape != tensor.shape and not bool((tensor == tensor[0]).all()):
+            raise ValueError(f"state's {name} has different numbers, but the network's layers have one bias each")
+        view.copy_(tensor[: len(view)])
     if not np.isfinite(loaded).all():
         raise ValueError("state has NaN or infinity, or numbers that overflow the parameters' dtype")
     np.copyto(parameters, loaded)

@@ -16,8 +16,7 @@ from briskmlp.data.inputs import check_inputs
 from briskmlp.history import History
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
-from briskmlp.interop.torch.run import Run
-from briskmlp.interop.torch.sampler import Sampler
+from briskmlp.interop.torch.run import Run, Sampler
 from briskmlp.network import MAX_SIZE
 
 
@@ -54,7 +53,7 @@ def fit(
     Parameters
     ----------
     module : nn.Module
-        An nn.Sequential, nested ones too, of Linear, Sigmoid, Tanh, ReLU, LeakyReLU, Softmax, Flatten, Identity and
+        An nn.Sequential, nested ones too, of Linear, activations (all that `Trainer` has), Flatten, Identity and
         Dropout, on the CPU, in float32 or float64. Dropout in evaluation mode does nothing; in training mode its
         masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate is rounded to
         1/65536.
@@ -63,8 +62,8 @@ def fit(
         reduction "mean" or "sum". The weight of CrossEntropyLoss is that of classes; of the others it must be
         the same for all outputs. A pos_weight needs one output.
     optimizer : torch.optim.Optimizer
-        SGD, Adam, AdamW or RMSprop (this without momentum) of exactly the module's parameters. Groups may differ in
-        lr and weight_decay. Gradients end as after ``optimizer.zero_grad()``.
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters. Groups
+        may differ in lr and weight_decay. Gradients end as after ``optimizer.zero_grad()``.
     X : Tensor or array_like, shape (n, n_in), or (n, …) where the module begins with Flatten
     Y : Tensor or array_like
         Of the outputs' shape, (n, n_out); for CrossEntropyLoss also labels (n,).
@@ -119,7 +118,10 @@ def fit(
     dense = read_module(module, training=True)
     _check_trainable(dense)
     rules.check(optimizer, dense)
-    _check_scheduler(scheduler, optimizer)
+    if not isinstance(scheduler, optim.lr_scheduler.LRScheduler | None):
+        raise TypeError(f"scheduler is a {type(scheduler).__name__}; accepted: a torch.optim.lr_scheduler.LRScheduler")
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError("scheduler is of another optimizer")
     _check_readable(X, "X")
     _check_readable(Y, "Y")
     shape = tuple(np.shape(X))
@@ -128,31 +130,20 @@ def fit(
     inputs = check_inputs(X, dense.network.n_in, dense.dtype)
     task = loss.lower(loss_fn, dense, Y, inputs.n)
     sampler = Sampler(order, shuffle, generator, inputs.n, batch_size, drop_last)
-    sampler.check(epochs)
-    run = Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler)
-    return run.train(epochs, scheduler)
+    if sampler.orders is not None and len(sampler.orders) != epochs:
+        raise ValueError(f"order has {len(sampler.orders)} epochs, but epochs is {epochs}")
+    return Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler).train(epochs, scheduler)
 
 
 def _check_trainable(dense: Dense) -> None:
     check_no_hooks(nn.modules.module, "torch.nn")
-    for name, tensor in zip(dense.names, dense.tensors, strict=True):
-        if tensor is None:
-            continue
+    for name, tensor in dense.present:
         if not tensor.requires_grad:
             raise ValueError(f"{name} has requires_grad=False, which is not supported")
         if tensor.is_inference():
             raise ValueError(f"{name} was made in torch.inference_mode, and cannot be written to; accepted: a clone")
         if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
             raise ValueError(f"{name} has hooks, which would not be called; remove them")
-
-
-def _check_scheduler(scheduler: Any, optimizer: optim.Optimizer) -> None:
-    if scheduler is None:
-        return
-    if not isinstance(scheduler, optim.lr_scheduler.LRScheduler):
-        raise TypeError(f"scheduler is a {type(scheduler).__name__}; accepted: a torch.optim.lr_scheduler.LRScheduler")
-    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
-        raise ValueError("scheduler is of another optimizer")
 
 
 def _check_readable(array: Any, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from briskmlp.convert.torch.read import Dense, check_no_hooks
 from briskmlp.data.inputs import check_targets
@@ -28,118 +28,85 @@ NAMES: dict[type[nn.Module], str] = {
     nn.BCEWithLogitsLoss: "cross_entropy",
     nn.CrossEntropyLoss: "cross_entropy",
 }
+# these apply the output's activation themselves
+OF_LOGITS: dict[type[nn.Module], str] = {nn.BCEWithLogitsLoss: "sigmoid", nn.CrossEntropyLoss: "softmax"}
 
 
 class Task(NamedTuple):
     """A loss and its targets, as kernels read them."""
 
     loss: str
-    output: str  # of the network: the activation that PyTorch has in the loss is ours
-    scale: float
-    threshold: float  # Huber's
-    divisor: int  # DIVISOR_WEIGHT …
+    output: str  # activation of the network, also where PyTorch applies it in the loss
     Y: Any  # (n, n_out) of the dtype, or int64 labels (n,)
-    weight: FloatArray | None  # (n,)
+    weight: FloatArray | None = None  # (n,)
+    scale: float = 1.0
+    threshold: float = HUBER_THRESHOLD
+    divisor: int = DIVISOR_WEIGHT
 
 
 def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
-    """Lower ``loss_fn`` with the ``n`` rows Y.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The kernels do not support it; the message names what.
-    """
-    kind = type(loss_fn)
+    """Lower ``loss_fn`` with the ``n`` rows Y; raise an error that names what the kernels do not support."""
+    kind, output, n_out = type(loss_fn), dense.network.output, dense.network.n_out
     if kind not in NAMES:
         accepted = ", ".join(loss.__name__ for loss in NAMES)
         raise TypeError(f"loss_fn is {loss_fn!r}, which is not supported; accepted: {accepted}")
     check_no_hooks(loss_fn, "loss_fn")
     if loss_fn.reduction not in ("mean", "sum"):
         raise ValueError(f"loss_fn has reduction={loss_fn.reduction!r}; accepted: 'mean', 'sum'")
-    output, n_out = dense.network.output, dense.network.n_out
-    if isinstance(loss_fn, nn.CrossEntropyLoss):
-        _require(output == "identity", kind, "one that ends in a Linear, as its outputs are logits", output)
-        return _classes(loss_fn, Y, n, n_out, dense.dtype)
-    if kind is nn.BCEWithLogitsLoss:
-        _require(output == "identity", kind, "one that ends in a Linear, as its outputs are logits", output)
-        output = "sigmoid"
-    elif kind is nn.BCELoss:
-        _require(output == "sigmoid", kind, "one that ends in Sigmoid", output)
-    else:
-        outputs = OUTPUTS[NAMES[kind]]
-        _require(chosen(output).row.name in outputs, kind, f"one that ends in {', '.join(outputs)}", output)
-    if tuple(np.shape(Y)) != (n, n_out):
-        raise ValueError(f"Y has shape {tuple(np.shape(Y))}, but must have the shape of the outputs, {(n, n_out)}")
-    mean = loss_fn.reduction == "mean"
-    task = Task(
-        NAMES[kind],
-        output,
-        _one_weight(loss_fn) / (n_out if mean else 1),
-        float(getattr(loss_fn, "delta", HUBER_THRESHOLD)),
-        DIVISOR_WEIGHT if mean else DIVISOR_NOTHING,
-        check_targets(Y, n, n_out, None, dense.dtype, domain="each" if NAMES[kind] == "cross_entropy" else None),
-        None,
-    )
-    positive = getattr(loss_fn, "pos_weight", None)
-    return task if positive is None else _positive(task, positive, n_out, DIVISOR_ROWS if mean else DIVISOR_NOTHING)
+    outputs = ["identity"] if kind in OF_LOGITS else ["sigmoid"] if kind is nn.BCELoss else OUTPUTS[NAMES[kind]]
+    if chosen(output).row.name not in outputs:
+        last = "a Linear, as its outputs are logits" if kind in OF_LOGITS else ", ".join(outputs)
+        came = f"loss_fn is {kind.__name__}, but the module ends in {output}"
+        raise ValueError(f"{came}; accepted: one that ends in {last}")
+    lowered = _classes if kind is nn.CrossEntropyLoss else _elementwise
+    task = lowered(loss_fn, Task(NAMES[kind], OF_LOGITS.get(kind, output), Y), n, n_out, dense.dtype)
+    return task if loss_fn.reduction == "mean" else task._replace(divisor=DIVISOR_NOTHING)
 
 
-def _require(fits: bool, kind: type[nn.Module], wanted: str, output: str) -> None:
-    if not fits:
-        raise ValueError(f"loss_fn is {kind.__name__}, but the module ends in {output}; accepted: {wanted}")
-
-
-def _one_weight(loss_fn: nn.Module) -> float:
-    """Return the single value of an elementwise loss's ``weight``."""
-    weight = getattr(loss_fn, "weight", None)
-    if weight is None:
-        return 1.0
-    numbers = np.unique(_numbers(weight, "weight"))
-    if len(numbers) != 1:
+def _elementwise(loss_fn: nn.Module, task: Task, n: int, n_out: int, dtype: np.dtype[Any]) -> Task:
+    if (shape := tuple(np.shape(task.Y))) != (n, n_out):
+        raise ValueError(f"Y has shape {shape}, but must have the shape of the outputs, {(n, n_out)}")
+    Y = check_targets(task.Y, n, n_out, None, dtype, domain="each" if task.loss == "cross_entropy" else None)
+    weights, positive = np.unique(_numbers(loss_fn, "weight")), _numbers(loss_fn, "pos_weight")
+    if len(weights) != 1:
         raise ValueError("loss_fn has a weight that differs between outputs, which is not supported")
-    return float(numbers[0])
-
-
-def _positive(task: Task, positive: Tensor, n_out: int, divisor: int) -> Task:
-    """Lower pos_weight p to weights s = p Y + 1 - Y and targets p Y / s: s times the plain loss is the same."""
-    numbers = _numbers(positive, "pos_weight")
-    if (numbers == 1).all():
+    scale = float(weights[0]) / (n_out if loss_fn.reduction == "mean" else 1)
+    task = task._replace(Y=Y, scale=scale, threshold=float(getattr(loss_fn, "delta", HUBER_THRESHOLD)))
+    if (positive == 1).all():
         return task
-    if n_out != 1 or numbers.size != 1:
+    if n_out != 1 or positive.size != 1:
         raise ValueError(f"loss_fn has a pos_weight, which is not supported with {n_out} outputs; accepted: with 1")
-    p, Y = float(numbers.ravel()[0]), task.Y
+    # With s = p Y + 1 - Y, the loss of weight p is s times that without it, of targets p Y / s.
+    p = float(positive.ravel()[0])
     s = p * Y + (1 - Y)
-    return task._replace(Y=_divide(p * Y, s), weight=_weights(s[:, 0]), divisor=divisor)
+    return task._replace(Y=_divide(p * Y, s), weight=_weights(s[:, 0]), divisor=DIVISOR_ROWS)
 
 
-def _classes(loss_fn: nn.CrossEntropyLoss, Y: Any, n: int, n_out: int, dtype: np.dtype[Any]) -> Task:
-    if loss_fn.label_smoothing:
-        raise ValueError(f"loss_fn has label_smoothing={loss_fn.label_smoothing}, which is not supported")
-    if loss_fn.ignore_index != -100:
-        raise ValueError(f"loss_fn has ignore_index={loss_fn.ignore_index}, which is not supported")
+def _classes(loss_fn: Any, task: Task, n: int, n_out: int, dtype: np.dtype[Any]) -> Task:
+    for option, default in (("label_smoothing", 0.0), ("ignore_index", -100)):
+        if (value := getattr(loss_fn, option)) != default:
+            raise ValueError(f"loss_fn has {option}={value}, which is not supported")
     if n_out < 2:
         raise ValueError("loss_fn is CrossEntropyLoss, but the module has 1 output; accepted: 2 or more")
-    if np.ndim(Y) not in (1, 2):
-        raise ValueError(f"Y has shape {tuple(np.shape(Y))}; accepted: labels ({n},) or probabilities {(n, n_out)}")
-    targets = check_targets(Y, n, n_out, n_out, dtype, domain="each")
-    weight: Any = None if loss_fn.weight is None else _numbers(loss_fn.weight, "weight").astype(dtype)
-    mean = loss_fn.reduction == "mean"
-    task = Task(
-        "cross_entropy", "softmax", 1.0, HUBER_THRESHOLD, DIVISOR_WEIGHT if mean else DIVISOR_NOTHING, targets, None
-    )
+    if np.ndim(task.Y) not in (1, 2):
+        shape = tuple(np.shape(task.Y))
+        raise ValueError(f"Y has shape {shape}; accepted: labels ({n},) or probabilities {(n, n_out)}")
+    targets = check_targets(task.Y, n, n_out, n_out, dtype, domain="each")
+    weight: Any = None if loss_fn.weight is None else _numbers(loss_fn, "weight").astype(dtype)
     if targets.ndim == 1:
-        return task if weight is None else task._replace(weight=_weights(weight[targets]))
+        return task._replace(Y=targets, weight=None if weight is None else _weights(weight[targets]))
     # -Σ w Y log A is s times the same without w, of Y' = w Y / s, whose rows sum to 1 as the kernels' formula needs.
     weighted = targets if weight is None else targets * weight
     s = weighted.sum(axis=1, dtype=np.float64, keepdims=True)
     if (abs(s - 1) <= n_out * np.finfo(dtype).eps).all():
         return task._replace(Y=weighted)
-    divisor = DIVISOR_ROWS if mean else DIVISOR_NOTHING
-    return task._replace(Y=_divide(weighted, s), weight=_weights(s[:, 0].astype(dtype)), divisor=divisor)
+    return task._replace(Y=_divide(weighted, s), weight=_weights(s[:, 0].astype(dtype)), divisor=DIVISOR_ROWS)
 
 
-def _numbers(weight: Tensor, name: str) -> FloatArray:
+def _numbers(loss_fn: nn.Module, name: str) -> FloatArray:
+    """Return one of the loss's weights, by default a single 1."""
+    if (weight := getattr(loss_fn, name, None)) is None:
+        return np.ones(1)
     numbers: FloatArray = weight.detach().to("cpu", torch.float64).numpy()
     if not (np.isfinite(numbers) & (numbers >= 0)).all():
         raise ValueError(f"loss_fn has a {name} below 0 or not finite, which is not supported")

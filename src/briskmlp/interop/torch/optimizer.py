@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, optim
 
 from briskmlp.backends.contract import State
-from briskmlp.convert.torch.read import Dense, check_no_hooks, views
-from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Lowered, Optimizer, hyperparameters_of
+from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Optimizer, hyperparameters_of
 from briskmlp.plan import Plan
 
 REFUSED = ("maximize", "differentiable", "capturable")
@@ -19,21 +19,15 @@ CLASSES: dict[type[optim.Optimizer], type[Optimizer]] = {getattr(optim, name): c
 
 
 def check(optimizer: optim.Optimizer, dense: Dense) -> None:
-    """Raise an error for an optimizer that kernels do not support, or whose parameters are not exactly the module's.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The message names what is not supported.
-    """
+    """Raise an error for an optimizer that kernels do not support, or whose parameters are not exactly the module's."""
     if type(optimizer) not in CLASSES:
         accepted = ", ".join(OPTIMIZERS)
         raise TypeError(f"optimizer is a {type(optimizer).__name__}, which is not supported; accepted: {accepted}")
     check_no_hooks(optimizer, "optimizer")
     check_no_hooks(sys.modules[optim.Optimizer.__module__], "torch.optim")  # those of all optimizers
     held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-    for name, tensor in zip(dense.names, dense.tensors, strict=True):
-        if tensor is not None and id(tensor) not in held:
+    for name, tensor in dense.present:
+        if id(tensor) not in held:
             raise ValueError(f"optimizer does not have the module's {name}; accepted: one of all its parameters")
         held.discard(id(tensor))
     if held:
@@ -41,18 +35,11 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
 
 
 def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], float]:
-    """Return the Plan's fields for the optimizer's current options, and the largest learning rate of its groups.
-
-    Raises
-    ------
-    ValueError
-        An option is not supported, or the groups differ in more than learning rate and weight decay.
-    """
+    """Return the Plan's fields for the optimizer's current options, and the largest learning rate of its groups."""
     groups = optimizer.param_groups
     for group in groups:
-        for option in REFUSED:
-            if group.get(option):
-                raise ValueError(f"optimizer has {option}={group[option]!r}, which is not supported")
+        if refused := [option for option in REFUSED if group.get(option)]:
+            raise ValueError(f"optimizer has {refused[0]}={group[refused[0]]!r}, which is not supported")
         _check_tensors(group, dense)
     options = [_options(optimizer, group) for group in groups]
     for other in options[1:]:
@@ -65,7 +52,11 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
     rate = float(rates[abs(rates).argmax()])
     scale = rates / rate if rate else np.ones_like(rates)
     decay = np.array([float(group["weight_decay"]) for group in of])
-    return {**_lowered(optimizer, options[0]).plan_fields(), "rate_scale": scale, "decay": decay}, rate
+    # PyTorch has checked the options, and takes some that our class refuses, such as epsilon 0
+    unchecked = object.__new__(CLASSES[type(optimizer)])
+    vars(unchecked).update(options[0])
+    lowered = unchecked.lowered()._replace(decoupled=options[0]["decoupled"])
+    return {**lowered.plan_fields(), "rate_scale": scale, "decay": decay}, rate
 
 
 def _check_tensors(group: dict[str, Any], dense: Dense) -> None:
@@ -89,58 +80,42 @@ def _options(optimizer: optim.Optimizer, group: dict[str, Any]) -> dict[str, Any
     return shared | {"decoupled": bool(group.get("decoupled_weight_decay", isinstance(optimizer, optim.AdamW)))}
 
 
-def _lowered(optimizer: optim.Optimizer, options: dict[str, Any]) -> Lowered:
-    """Return the rule of these options, which PyTorch has checked: it takes some that we do not, such as epsilon 0."""
-    cls = CLASSES[type(optimizer)]
-    unchecked = object.__new__(cls)
-    vars(unchecked).update(options)
-    return cls.lowered(unchecked)._replace(decoupled=options["decoupled"])
-
-
 def note_steps(optimizer: optim.Optimizer) -> None:
     """Record that the optimizer has made steps; otherwise, schedulers warn that it has made none."""
     vars(optimizer)["_opt_called"] = True
 
 
 def steps(optimizer: optim.Optimizer, dense: Dense) -> list[int]:
-    """Return the step count in each tensor's state; 0 if it has no state, or the optimizer counts no steps.
+    """Return the step count of each tensor present; 0 if it has no state, or the optimizer counts no steps.
 
     SGD counts none, but its first step is another one with dampening: there, a momentum buffer stands for a step.
     """
-    states = [{} if tensor is None else optimizer.state.get(tensor, {}) for tensor in dense.tensors]
+    states = [optimizer.state.get(tensor, {}) for _, tensor in dense.present]
     if isinstance(optimizer, optim.SGD):
         return [int(state.get("momentum_buffer") is not None) for state in states]
     return [int(state.get("step", 0)) for state in states]
 
 
 def read_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: State) -> int:
-    """Write the optimizer's state to the slots and scalars of ``state``; return its step count.
-
-    Raises
-    ------
-    ValueError
-        The tensors have different step counts, where these matter, or a state has another dtype or shape.
-    """
+    """Write the optimizer's state to the slots and scalars of ``state``; return its step count."""
     row, slots, scalars = BY_CODE[plan.rule], state.slots, state.scalars
-    seen = {count for count, tensor in zip(steps(optimizer, dense), dense.tensors, strict=True) if tensor is not None}
+    seen = set(steps(optimizer, dense))
     matters = row.counts_steps and (row.name != "momentum" or plan.hyper[1] != 0.0)
     if matters and len(seen) > 1:
         raise ValueError(f"optimizer's parameters have seen {sorted(seen)} steps; accepted: as many for each")
     row.fill(slots, scalars, plan.hyper)
-    with torch.no_grad():
-        for slot, name in zip(slots, row.slots, strict=True):
-            for view, tensor, label in zip(views(dense.network, slot), dense.tensors, dense.names, strict=True):
-                saved = None if tensor is None else optimizer.state.get(tensor, {}).get(name)
-                if saved is None or tensor is None:
-                    continue
-                if (saved.shape, saved.dtype, saved.device) != (tensor.shape, tensor.dtype, tensor.device):
-                    raise ValueError(f"optimizer's {name} of {label} has another shape, dtype or device than it")
-                if saved.is_inference():
-                    raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
-                view.copy_(saved)
+    for slot, name in zip(slots, row.slots, strict=True):
+        for label, tensor, view in dense.pairs(slot):
+            saved = optimizer.state.get(tensor, {}).get(name)
+            if saved is None:
+                continue
+            if (saved.shape, saved.dtype, saved.device) != (tensor.shape, tensor.dtype, tensor.device):
+                raise ValueError(f"optimizer's {name} of {label} has another shape, dtype or device than it")
+            if saved.is_inference():
+                raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
+            view.copy_(saved.detach())
     for place, name in enumerate(row.scalars):
-        states = [optimizer.state.get(tensor, {}) for tensor in dense.tensors if tensor is not None]
-        values = {float(of.get(name, scalars[place])) for of in states}
+        values = {float(optimizer.state.get(tensor, {}).get(name, scalars[place])) for _, tensor in dense.present}
         if len(values) > 1:
             raise ValueError(f"optimizer's parameters have different {name}: {sorted(values)}; accepted: one for all")
         scalars[place] = values.pop()
@@ -151,26 +126,21 @@ def write_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: Sta
     """Write slots and scalars to the optimizer, whose tensors had ``seen`` steps before these ``made``."""
     row = BY_CODE[plan.rule]
     for slot, name in zip(state.slots, row.slots, strict=True):
-        for view, tensor in zip(views(dense.network, slot), dense.tensors, strict=True):
-            if tensor is None:
-                continue
+        for _, tensor, view in dense.pairs(slot):
             of = optimizer.state[tensor]
             if of.get(name) is None:
                 of[name] = torch.empty_like(tensor, memory_format=torch.preserve_format)
             of[name].copy_(view)
-    for tensor, count in zip(dense.tensors, seen, strict=True):
-        if tensor is None or isinstance(optimizer, optim.SGD):
-            continue
+    if isinstance(optimizer, optim.SGD):
+        return
+    for (_, tensor), count in zip(dense.present, seen, strict=True):
         for name, value in [("step", count + made), *zip(row.scalars, state.scalars, strict=True)]:
             _set_scalar(optimizer, tensor, name, float(value))
 
 
 def _set_scalar(optimizer: optim.Optimizer, tensor: Tensor, name: str, value: float) -> None:
     of = optimizer.state[tensor]
-    if isinstance(of.get(name), Tensor):
-        of[name].fill_(value)
-        return
-    fused = optimizer.param_groups[0].get("fused")
-    # as torch.optim makes it: float64 only where that is the default dtype
-    double = torch.get_default_dtype() == torch.float64 and not fused
-    of[name] = torch.tensor(value, dtype=torch.float64 if double else torch.float32)
+    if not isinstance(of.get(name), Tensor):  # as torch.optim makes it: float64 only where that is the default dtype
+        double = torch.get_default_dtype() == torch.float64 and not optimizer.param_groups[0].get("fused")
+        of[name] = torch.empty((), dtype=torch.float64 if double else torch.float32)
+    of[name].fill_(value)

@@ -1,4 +1,4 @@
-"""The run of ``fit``: a module's numbers in a session, trained there, and written back."""
+"""The run of ``fit``: a module's parameters and an optimizer's state in a session, trained, and written back."""
 
 from __future__ import annotations
 
@@ -8,41 +8,29 @@ import numpy as np
 import torch
 from torch import optim
 
-from briskmlp.convert.torch.read import Dense, copy_in, views
+from briskmlp.convert.torch.read import Dense, copy_in
 from briskmlp.data.examples import Data
 from briskmlp.history import History
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
-from briskmlp.interop.torch.sampler import Sampler
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
-from briskmlp.plan import DIVISOR_WEIGHT, make_plan
-from briskmlp.session import Completed, Session, drive
+from briskmlp.plan import DIVISOR_WEIGHT, Ints, make_plan
+from briskmlp.session import Session, drive
 
 
 class Run:
-    """A module's numbers in a session, and back."""
+    """A module's parameters in a session, and written back."""
 
     def __init__(self, dense: Dense, optimizer: optim.Optimizer, task: loss.Task, data: Data, sampler: Sampler) -> None:
         self.dense, self.optimizer, self.data, self.sampler = dense, optimizer, data, sampler
         self.fields, self.rate = rules.lower(optimizer, dense)
         network = Network(dense.network.layers, dense.network.hidden, task.output, dense.network.bias)
-        plan = make_plan(
-            network,
-            loss=task.loss,
-            optimizer=SGD(1.0),  # replaced by the fields
-            batch_size=sampler.batch_size,
-            l2=0.0,
-            shuffle=False,
-            seed=int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0,
-            dropout=dense.dropout,
-        )
-        reported: dict[str, Any] = {
-            "loss_scale": task.scale,
-            "divisor": task.divisor,
-            "report_rows": int(task.divisor != DIVISOR_WEIGHT),
-        }
-        plan = plan._replace(huber=task.threshold, **reported, **self.fields)
+        seed = int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0
+        # the rule is replaced by the fields, the batch size when training begins
+        plan = make_plan(network, loss=task.loss, optimizer=SGD(1.0), batch_size=0, seed=seed, dropout=dense.dropout)
+        plan = plan._replace(huber=task.threshold, loss_scale=task.scale, divisor=task.divisor, **self.fields)
+        plan = plan._replace(report_rows=int(task.divisor != DIVISOR_WEIGHT))
         self.session = Session(plan, dense.dtype)
         copy_in(dense, self.session.parameters)
         self.seen = rules.steps(optimizer, dense)
@@ -64,23 +52,20 @@ class Run:
         return self.history
 
     def _train(self, epochs: int, scheduler: Any) -> None:
-        orders = None if self.sampler.built_in else self.sampler.order
-        if scheduler is None:
-            drive(self.session, epochs, self._rates, self._record, orders=orders)
-            return
         plateau = isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau)
-        for epoch in range(epochs):
-            self._follow()
-            drive(self.session, epoch + 1, self._rates, self._record, orders=orders)
-            rules.note_steps(self.optimizer)
-            scheduler.step(*([self.history.loss[-1]] if plateau else []))
-
-    def _rates(self, first: int, last: int) -> Any:
-        return np.full(last - first, self.rate)
-
-    def _record(self, completed: Completed) -> bool:
-        self.history.extend(completed.columns())
-        return False
+        for until in [epochs] if scheduler is None else range(1, epochs + 1):
+            if scheduler is not None:
+                self._follow()
+            drive(
+                self.session,
+                until,
+                lambda first, last: np.full(last - first, self.rate),
+                lambda completed: self.history.extend(completed.columns()),
+                orders=None if self.sampler.built_in else self.sampler.order,
+            )
+            if scheduler is not None:
+                rules.note_steps(self.optimizer)
+                scheduler.step(*([self.history.loss[-1]] if plateau else []))
 
     def _follow(self) -> None:
         """Bring the plan up to date with the optimizer, which a scheduler may have changed."""
@@ -95,13 +80,49 @@ class Run:
     def _write(self) -> None:
         """Write what was learned to the module and the optimizer; as often as one likes."""
         session = self.session
-        made = session.position.step - self.start
-        if not made:
+        if not (made := session.position.step - self.start):
             return
         with torch.no_grad():
-            for view, tensor in zip(views(self.dense.network, session.parameters), self.dense.tensors, strict=True):
-                if tensor is not None:
-                    tensor.copy_(view)
-                    tensor.grad = None
+            for _, tensor, view in self.dense.pairs(session.parameters):
+                tensor.copy_(view)
+                tensor.grad = None
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
+
+
+class Sampler:
+    """The rows that each epoch of a PyTorch loop visits, in an order that is given or drawn, and in which batches."""
+
+    def __init__(
+        self, order: Any, shuffle: bool, generator: torch.Generator | None, n: int, batch_size: int, drop_last: bool
+    ) -> None:
+        if order is not None and shuffle:
+            raise ValueError("order is given and shuffle is True; accepted: one of them")
+        if generator is not None and not shuffle:
+            raise ValueError("generator is given, but shuffle is False: it would not be used")
+        self.shuffle, self.generator, self.n = shuffle, generator, n
+        self.orders = None if order is None else [_indices(rows, epoch, n) for epoch, rows in enumerate(order)]
+        lengths = {n} if self.orders is None else set(map(len, self.orders))
+        self.dropped = batch_size if drop_last else 1  # only multiples of it are visited
+        if min(lengths, default=1) < self.dropped:
+            raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
+        self.batch_size = min(batch_size, n)
+        self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
+
+    def order(self, epoch: int) -> Ints:
+        """Return the rows of an epoch."""
+        if self.shuffle:
+            rows: Ints = torch.randperm(self.n, generator=self.generator).numpy()
+        else:
+            rows = np.arange(self.n, dtype=np.int64) if self.orders is None else self.orders[epoch]
+        return rows[: len(rows) - len(rows) % self.dropped]
+
+
+def _indices(rows: Any, epoch: int, n: int) -> Ints:
+    indices = np.asarray(rows)
+    if indices.ndim != 1 or not 0 < len(indices) <= n or indices.dtype.kind not in "iu":
+        came = f"{indices.dtype} of shape {indices.shape}"
+        raise ValueError(f"order[{epoch}] is {came}; accepted: integers, (m,) with m from 1 to {n}")
+    if indices.min() < 0 or indices.max() >= n:
+        raise ValueError(f"order[{epoch}] has {indices.min()} to {indices.max()}; accepted: 0 to {n - 1}")
+    return np.require(indices, np.int64, ["C", "A"])
