@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from briskmlp.convert.onnx.model import BINARY, MULTILABEL, VALUES, Model
+from briskmlp.convert.onnx.model import Model
 from briskmlp.network import FloatArray
 from briskmlp.operations.activations import chosen
 
@@ -18,13 +19,19 @@ N = "N"  # the number of rows, free
 def build(model: Model) -> Any:
     """Return an onnx.ModelProto."""
     graph = Graph()
-    X = graph.add_input("X", (N, len(model.weights[0]))) if model.columns is None else _prepare(graph, model)
-    _finish(graph, model, _layers(graph, model, X))
+    A = graph.add_input("X", (N, len(model.weights[0]))) if model.columns is None else _prepare(graph, model.columns)
+    for W, b, activation in zip(model.weights, model.biases, model.activations, strict=True):
+        tensors = [graph.constant("W", _float32(W))]
+        if b.size:
+            tensors.append(graph.constant("b", np.broadcast_to(_float32(b), W.shape[1:])))
+        A = _activate(graph, activation, graph.add("Gemm", A, *tensors))
+    finish = _finish_values if model.classes is None and not model.multilabel else _finish_classifier
+    finish(graph, model, A, model.weights[-1].shape[1])
     return graph.proto()
 
 
 class Graph:
-    """A graph in the making; it names what is between inputs and outputs."""
+    """A graph being built; it names what is between inputs and outputs."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -53,9 +60,13 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
+    def squeeze(self, value: str) -> str:
+        """Add a node that makes (N,) of (N, 1); return the name of its output."""
+        return self.add("Squeeze", value, self.constant("axis", np.array([1], np.int64)))
+
     def add_output(self, name: str, value: str, shape: tuple[Any, ...], dtype: int) -> None:
-        """Make the output of a node, under a name of the user's, one of the graph's."""
-        while name in self.inputs:  # a column has this name
+        """Make a node's output one of the graph's, under this name, or with underscores where a column has it."""
+        while name in self.inputs:
             name += "_"
         for node in self.nodes:
             for names in (node.input, node.output):
@@ -75,15 +86,13 @@ class Graph:
         return helper.make_model(graph, producer_name="briskmlp", opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def _prepare(graph: Graph, model: Model) -> str:
-    """Add an input for each column, and what makes the network's inputs of them, in float64 as training did."""
-    assert model.columns is not None  # noqa: S101 - for the type checker
-    features, parts = model.columns["features"], []
-    for feature in features:
-        text = feature["categories"] is not None
-        graph.add_input(feature["name"], (N, 1), TensorProto.STRING if text else TensorProto.DOUBLE)
-    axis = graph.constant("axis", np.array([1], dtype=np.int64))
-    for feature in features:
+def _prepare(graph: Graph, columns: Mapping[str, Any]) -> str:
+    """Add an input for each column, and the nodes that compute the network's inputs, in float64 as training did."""
+    for feature in columns["features"]:
+        dtype = TensorProto.DOUBLE if feature["categories"] is None else TensorProto.STRING
+        graph.add_input(feature["name"], (N, 1), dtype)
+    parts = []
+    for feature in columns["features"]:
         name, categories = feature["name"], feature["categories"]
         if categories is None:
             centred = graph.add("Sub", name, graph.constant("mean", np.float64(feature["mean"])))
@@ -91,18 +100,8 @@ def _prepare(graph: Graph, model: Model) -> str:
             parts.append(graph.add("Cast", scaled, to=TensorProto.FLOAT))
         else:
             encoder: dict[str, Any] = {"domain": "ai.onnx.ml", "cats_strings": list(categories), "zeros": 1}
-            parts.append(graph.add("Squeeze", graph.add("OneHotEncoder", name, **encoder), axis))
+            parts.append(graph.squeeze(graph.add("OneHotEncoder", name, **encoder)))
     return graph.add("Concat", *parts, axis=1)
-
-
-def _layers(graph: Graph, model: Model, A: str) -> str:
-    for W, b, activation in zip(model.weights, model.biases, model.activations, strict=True):
-        tensors = [graph.constant("W", _float32(W))]
-        if b.size:
-            tensors.append(graph.constant("b", np.broadcast_to(_float32(b), W.shape[1:])))
-        A = graph.add("Gemm", A, *tensors)
-        A = _activate(graph, activation, A)
-    return A
 
 
 def _activate(graph: Graph, activation: str, Z: str) -> str:
@@ -124,43 +123,37 @@ def _activate(graph: Graph, activation: str, Z: str) -> str:
     return made[-1] if made else Z
 
 
-def _finish(graph: Graph, model: Model, A: str) -> None:
-    """Add what makes the outputs of the last activations."""
-    n_out = model.weights[-1].shape[1]
-    if model.task == VALUES:
-        _finish_values(graph, model, A, n_out)
-        return
-    if model.task == MULTILABEL:
-        label = graph.add("Cast", _above_half(graph, A), to=TensorProto.INT64)
-        graph.add_output("label", label, (N, n_out), TensorProto.INT64)
-        graph.add_output("probabilities", A, (N, n_out), TensorProto.FLOAT)
-        return
-    if model.task == BINARY:
-        index = graph.add("Squeeze", _above_half(graph, A), graph.constant("axis", np.array([1], np.int64)))
-        index = graph.add("Cast", index, to=TensorProto.INT64)
-        A = graph.add("Concat", graph.add("Sub", graph.constant("one", np.float32(1)), A), A, axis=1)
-    else:
-        index = graph.add("ArgMax", A, axis=1, keepdims=0)
-    classes = _classes(model.classes)
-    label = graph.add("Gather", graph.constant("classes", classes), index)
-    graph.add_output("label", label, (N,), helper.np_dtype_to_tensor_dtype(classes.dtype))
-    graph.add_output("probabilities", A, (N, max(n_out, 2)), TensorProto.FLOAT)
-
-
 def _above_half(graph: Graph, A: str) -> str:
     return graph.add("Greater", A, graph.constant("half", np.float32(0.5)))
 
 
+def _finish_classifier(graph: Graph, model: Model, A: str, n_out: int) -> None:
+    """Add the classes and their probabilities."""
+    if model.multilabel:
+        label = graph.add("Cast", _above_half(graph, A), to=TensorProto.INT64)
+        graph.add_output("label", label, (N, n_out), TensorProto.INT64)
+    else:
+        if n_out < len(model.classes):
+            index = graph.add("Cast", graph.squeeze(_above_half(graph, A)), to=TensorProto.INT64)
+            A = graph.add("Concat", graph.add("Sub", graph.constant("one", np.float32(1)), A), A, axis=1)
+        else:
+            index = graph.add("ArgMax", A, axis=1, keepdims=0)
+        classes = _classes(model.classes)
+        label = graph.add("Gather", graph.constant("classes", classes), index)
+        graph.add_output("label", label, (N,), helper.np_dtype_to_tensor_dtype(classes.dtype))
+    graph.add_output("probabilities", A, (N, n_out if model.multilabel else len(model.classes)), TensorProto.FLOAT)
+
+
 def _finish_values(graph: Graph, model: Model, A: str, n_out: int) -> None:
-    dtype, shape = TensorProto.FLOAT, (N, n_out)
+    """Add the prediction, in a table in the target's own units."""
+    dtype = TensorProto.FLOAT
     if model.columns is not None:
         target, dtype = model.columns["target"], TensorProto.DOUBLE
         A = graph.add("Cast", A, to=dtype)
         A = graph.add("Mul", A, graph.constant("scale", np.float64(target["scale"])))
         A = graph.add("Add", A, graph.constant("mean", np.float64(target["mean"])))
-    if model.flat and n_out == 1:
-        A = graph.add("Squeeze", A, graph.constant("axis", np.array([1], np.int64)))
-    graph.add_output("prediction", A, (N,) if model.flat and n_out == 1 else shape, dtype)
+    flat = model.flat and n_out == 1
+    graph.add_output("prediction", graph.squeeze(A) if flat else A, (N,) if flat else (N, n_out), dtype)
 
 
 def _classes(classes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an ONNX file is made of, taken from a Trainer, an estimator or a file."""
+"""What an ONNX file contains, taken from a Trainer, an estimator or a file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from briskmlp.network import FloatArray
 from briskmlp.operations.activations import of_estimator
 from briskmlp.storage import checkpoint
 
-TABLE = "table"  # where `briskmlp train` keeps in a configuration how columns become inputs
-BINARY, MULTICLASS, MULTILABEL, VALUES = "binary", "multiclass", "multilabel", "values"
-
 
 class Model(NamedTuple):
-    """What a file is made of."""
+    """What a file contains."""
 
     weights: Sequence[FloatArray]  # (n_in, n_out)
     biases: Sequence[FloatArray]  # (n_out,), (1,) or (0,)
     activations: Sequence[str]
-    task: str  # BINARY …
-    classes: Any = None
-    flat: bool = False  # VALUES of one target are (N,)
+    classes: Any = None  # None: it predicts numbers, or is multilabel
+    multilabel: bool = False  # each output is a class of its own
+    flat: bool = False  # one target's numbers are (N,)
     columns: Mapping[str, Any] | None = None  # how the columns of a table become inputs
 
 
@@ -30,8 +27,7 @@ def read_model(model: Any, classes: Sequence[Any] | None) -> Model:
     """Return what `to_onnx` is given as a `Model`."""
     if isinstance(model, (str, os.PathLike)):
         stored = checkpoint.read(model)
-        columns = stored.config.get(TABLE)
-        if columns is not None:
+        if (columns := stored.config.get("table")) is not None:  # written by `briskmlp train`
             return _read_table(stored.network, stored.parameters, columns, classes)
         return _read_network(stored.network, stored.parameters, str(stored.config.get("loss")), classes)
     if hasattr(model, "network") and hasattr(model, "parameters"):
@@ -42,17 +38,17 @@ def read_model(model: Any, classes: Sequence[Any] | None) -> Model:
 
 
 def _read_network(network: Any, parameters: FloatArray, loss: str, classes: Sequence[Any] | None) -> Model:
-    read = Model(network.weights(parameters), network.biases(parameters), network.activations, VALUES)
+    read = Model(network.weights(parameters), network.biases(parameters), network.activations)
     n_out = network.n_out
     if classes is not None:
         if len(classes) != max(n_out, 2) or len(set(classes)) != len(classes):
             raise ValueError(f"classes are {list(classes)}; accepted: {max(n_out, 2)} different ones")
-        return read._replace(task=MULTICLASS if n_out > 1 else BINARY, classes=classes)
+        return read._replace(classes=classes)
     if loss != "cross_entropy":
         return read
     if network.output == "sigmoid" and n_out > 1:
-        return read._replace(task=MULTILABEL)
-    return read._replace(task=MULTICLASS if n_out > 1 else BINARY, classes=range(max(n_out, 2)))
+        return read._replace(multilabel=True)
+    return read._replace(classes=range(max(n_out, 2)))
 
 
 def _read_table(network: Any, parameters: FloatArray, columns: Any, classes: Sequence[Any] | None) -> Model:
@@ -68,7 +64,7 @@ def _read_table(network: Any, parameters: FloatArray, columns: Any, classes: Seq
         raise ValueError(f"the model's preparation of columns is damaged: {error!r}") from None
     if (n_in, n_out) != (network.n_in, network.n_out):
         raise ValueError("the model is damaged: its columns do not fit its network")
-    return read if names is None else read._replace(task=MULTICLASS, classes=names)
+    return read._replace(classes=names)
 
 
 def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
@@ -78,13 +74,11 @@ def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"model is an {name} that is not fitted; call its fit first")
     activations = of_estimator(estimator.activation, estimator.out_activation_, len(estimator.coefs_) - 1)
-    read = Model(estimator.coefs_, estimator.intercepts_, activations, VALUES, flat=estimator.n_outputs_ == 1)
+    read = Model(estimator.coefs_, estimator.intercepts_, activations, flat=estimator.n_outputs_ == 1)
     if not hasattr(estimator, "classes_"):
         return read
-    if activations[-1] == "softmax":
-        return read._replace(task=MULTICLASS, classes=estimator.classes_)
-    if estimator.n_outputs_ > 1:
-        return read._replace(task=MULTILABEL)
-    if len(estimator.classes_) != 2:
+    if estimator.n_outputs_ > 1 and activations[-1] != "softmax":
+        return read._replace(multilabel=True)
+    if len(estimator.classes_) < 2:
         raise ValueError(f"model is an {name} of {len(estimator.classes_)} class; accepted: 2 or more")
-    return read._replace(task=BINARY, classes=estimator.classes_)
+    return read._replace(classes=estimator.classes_)
