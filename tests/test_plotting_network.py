@@ -176,7 +176,7 @@ def test_errors_of_what_is_drawn():
         NetworkDisplay.from_trainer(MLPClassifier())
     with pytest.raises(ValueError, match="estimator is not fitted"):
         NetworkDisplay.from_estimator(MLPClassifier())
-    with pytest.raises(ValueError, match=r"parameters has shape \(4,\), but this network's have \(3,\)"):
+    with pytest.raises(ValueError, match=r"parameters has shape \(4,\), but this network's have shape \(3,\)"):
         NetworkDisplay(Network([2, 1]), np.zeros(4))
     with pytest.raises(ValueError, match="parameters has numbers that are not finite"):
         NetworkDisplay(Network([2, 1]), np.full(3, np.nan))

@@ -1,84 +1,42 @@
-"""The diagrams that textbooks draw, as Mermaid text: GitHub, Jupyter and most wikis turn it into a picture.
+"""Network diagrams as in textbooks, as Mermaid text, which GitHub, Jupyter and most wikis render as a picture.
 
-Which neurons of a wide layer are drawn, and what neurons and layers are called, `briskmlp.plotting` has from here.
+Which neurons of a wide layer are drawn, and the names of neurons and layers are also those of `briskmlp.plotting`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-MAX_DRAWN = 6  # a wider layer is drawn as its first three neurons, an ellipsis and its last
+from briskmlp.operations import FloatArray
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+MAX_DRAWN = 6  # a wider layer is drawn as its first three neurons, an ellipsis and its last
 Column = list[int | None]  # the neurons of a layer that are drawn; None is the ellipsis
 
 
-class Network(Protocol):
-    """What is drawn of a `briskmlp.network.Network`."""
+class _Drawn(Protocol):
+    """What is drawn of a `briskmlp.network.Network`, which is above this module."""
 
     @property
-    def layers(self) -> Sequence[int]:
-        """Widths from input to output."""
-        ...
-
+    def layers(self) -> Sequence[int]: ...
     @property
-    def activations(self) -> Sequence[str]:
-        """One per layer of weights."""
-        ...
-
+    def activations(self) -> Sequence[str]: ...
     @property
-    def bias(self) -> str:
-        """The kind of bias."""
-        ...
-
+    def bias(self) -> str: ...
     @property
-    def n_layers(self) -> int:
-        """Layers of weights."""
-        ...
-
-    @property
-    def n_in(self) -> int:
-        """Width of the input."""
-        ...
-
-    @property
-    def n_parameters(self) -> int:
-        """Length of the flat parameters."""
-        ...
-
-    def weights(self, parameters: FloatArray, /) -> Sequence[FloatArray]:
-        """Return views of each layer's weights, (n_in, n_out)."""
-        ...
-
-    def biases(self, parameters: FloatArray, /) -> Sequence[FloatArray]:
-        """Return views of each layer's biases."""
-        ...
+    def n_parameters(self) -> int: ...
+    def weights(self, parameters: FloatArray, /) -> Sequence[FloatArray]: ...
+    def biases(self, parameters: FloatArray, /) -> Sequence[FloatArray]: ...
 
 
-def mermaid(network: Network, kind: str = "network", parameters: FloatArray | None = None) -> str:
-    """Return a network, or one neuron of it, as Mermaid ``graph LR`` text.
+def mermaid(network: _Drawn, kind: str = "network", parameters: FloatArray | None = None) -> str:
+    """Return a network, or one neuron of it, as Mermaid ``graph LR`` text, without a final newline.
 
-    Parameters
-    ----------
-    network : Network
-    kind : {"network", "neuron"}
-        All layers, with a node Bk for the biases of layer k; or the first neuron of the first layer, with its
-        weighted sum z and its activation a.
-    parameters : ndarray, shape (n_parameters,), optional
-        Writes weights and biases, to four digits, on the arrows.
-
-    Returns
-    -------
-    str
-        Lines without a final newline. Dotted arrows belong to neurons that an ellipsis stands for.
-
-    Raises
-    ------
-    ValueError
-        If ``parameters`` has another shape.
+    Of a network, all layers, with a node Bk for the biases of layer k; of a neuron, the first of the first layer, with
+    its weighted sum z and its activation a. ``parameters``, (n_parameters,), are written on the arrows, to four digits.
+    Dotted arrows belong to neurons that an ellipsis stands for.
 
     Examples
     --------
@@ -91,17 +49,21 @@ def mermaid(network: Network, kind: str = "network", parameters: FloatArray | No
         sum(("Σ")) -->|"z"| f["sigmoid(z)"]
         f --> a(("a"))
     """
-    if parameters is not None and np.shape(parameters) != (network.n_parameters,):
-        raise ValueError(
-            f"parameters has shape {np.shape(parameters)}, but this network's have shape ({network.n_parameters},)"
-        )
+    if parameters is not None:
+        check_parameters(network, parameters)
     lines = _neuron(network, parameters) if kind == "neuron" else _network(network, parameters)
     return "\n".join(["graph LR", *(f"    {line}" for line in lines)])
 
 
-def _network(network: Network, parameters: FloatArray | None) -> Iterator[str]:
+def check_parameters(network: _Drawn, parameters: FloatArray) -> None:
+    """Raise an error for flat parameters of another shape than the network's."""
+    if (shape := np.shape(parameters)) != (wanted := (network.n_parameters,)):
+        raise ValueError(f"parameters has shape {shape}, but this network's have shape {wanted}")
+
+
+def _network(network: _Drawn, parameters: FloatArray | None) -> Iterator[str]:
     names = layer_names(network)
-    columns = [_column(width) for width in network.layers]
+    columns = [elide(width, MAX_DRAWN, first=3, last=1) for width in network.layers]
 
     for layer, (name, column) in enumerate(zip(names, columns, strict=True)):
         title, *rest = layer_title(network, layer)
@@ -109,7 +71,7 @@ def _network(network: Network, parameters: FloatArray | None) -> Iterator[str]:
         yield from (f"    {_circle(name, neuron)}" for neuron in column)
         yield "end"
 
-    for layer in range(network.n_layers):
+    for layer in range(len(columns) - 1):
         bias = f"B{layer + 1}"
         if network.bias != "none":
             yield f'{bias}["{bias}"]'
@@ -122,8 +84,8 @@ def _network(network: Network, parameters: FloatArray | None) -> Iterator[str]:
                 yield _arrow(bias, target_id, _bias(network, parameters, layer, target), elided=target is None)
 
 
-def _neuron(network: Network, parameters: FloatArray | None) -> Iterator[str]:
-    for source in _column(network.n_in):
+def _neuron(network: _Drawn, parameters: FloatArray | None) -> Iterator[str]:
+    for source in elide(network.layers[0], MAX_DRAWN, first=3, last=1):
         weight = "" if source is None else f"× {_weight(network, parameters, 0, source, 0) or f'w{source + 1}'}"
         yield _arrow(_circle("x", source), "sum", weight, elided=source is None)
     if network.bias != "none":
@@ -132,16 +94,16 @@ def _neuron(network: Network, parameters: FloatArray | None) -> Iterator[str]:
     yield _arrow("f", 'a(("a"))')
 
 
-def layer_names(network: Network) -> list[str]:
+def layer_names(network: _Drawn) -> list[str]:
     """Return what the neurons of each layer are called, before their number: x, h or h1_, h2_ …, o."""
-    last = network.n_layers
+    last = len(network.layers) - 1
     return ["x", *("h" if last == 2 else f"h{layer}_" for layer in range(1, last)), "o"]
 
 
-def layer_title(network: Network, layer: int) -> list[str]:
+def layer_title(network: _Drawn, layer: int) -> list[str]:
     """Return what a layer is, its width, and its activation, if it has one."""
     width = network.layers[layer]
-    title = {0: "input layer", network.n_layers: "output layer"}.get(layer, f"hidden layer {layer}")
+    title = {0: "input layer", len(network.layers) - 1: "output layer"}.get(layer, f"hidden layer {layer}")
     return [title, f"{width} neuron{'s' * (width > 1)}", *network.activations[layer - 1 : layer]]
 
 
@@ -154,10 +116,6 @@ def elide(width: int, most: int, first: int, last: int) -> Column:
     [0, 1, None, 98, 99]
     """
     return list(range(width)) if width <= most else [*range(first), None, *range(width - last, width)]
-
-
-def _column(width: int) -> Column:
-    return elide(width, MAX_DRAWN, first=3, last=1)
 
 
 def _id(name: str, neuron: int | None) -> str:
@@ -174,13 +132,13 @@ def _arrow(source: str, target: str, label: str = "", *, elided: bool = False) -
     return f"{source} {'-.->' if elided else '-->'}{text} {target}"
 
 
-def _weight(network: Network, parameters: FloatArray | None, layer: int, source: int | None, target: int | None) -> str:
+def _weight(network: _Drawn, parameters: FloatArray | None, layer: int, source: int | None, target: int | None) -> str:
     if parameters is None or source is None or target is None:
         return ""
     return f"{network.weights(parameters)[layer][source, target]:.4g}"
 
 
-def _bias(network: Network, parameters: FloatArray | None, layer: int, target: int | None) -> str:
+def _bias(network: _Drawn, parameters: FloatArray | None, layer: int, target: int | None) -> str:
     if parameters is None or target is None:
         return ""
     return f"{network.biases(parameters)[layer][target if network.bias == 'neuron' else 0]:.4g}"

@@ -26,27 +26,16 @@ Line = tuple[Place, Place, float]  # from, to, weight
 
 
 class Layout:
-    """The positions of a network's neurons: one column per layer, centred at height 0.
-
-    Attributes
-    ----------
-    columns : list of dict
-        For each layer, the position of each neuron drawn; the key None is the ellipsis.
-    gap : float
-        Distance between layers.
-    top : float
-        Height of the highest neuron.
-    bar_x : float
-        Left edge of the colour bar, set by `fit`.
-    """
+    """The positions of a network's neurons: one column per layer, centred at height 0."""
 
     def __init__(self, network: Network, max_neurons: int) -> None:
         self.network = network
-        first, last = max_neurons // 2, (max_neurons - 1) // 2
-        drawn = [elide(width, max_neurons, first, last) for width in network.layers]
+        drawn = [elide(width, max_neurons, max_neurons // 2, (max_neurons - 1) // 2) for width in network.layers]
         tallest = max(map(len, drawn))
-        self.top = (tallest - 1) / 2
-        self.gap = max(3.0, 0.35 * tallest)  # 3: the titles need that; more, or lines would be steep
+        self.top = (tallest - 1) / 2  # height of the highest neuron
+        self.gap = max(3.0, 0.35 * tallest)  # between layers; 3: the titles need that; more, or lines would be steep
+        self.bar_x = 0.0  # left edge of the colour bar, set by `fit`
+        # for each layer, the position of each neuron drawn; the key None is the ellipsis
         self.columns: list[dict[int | None, Place]] = [
             {neuron: (layer * self.gap, (len(column) - 1) / 2 - row) for row, neuron in enumerate(column)}
             for layer, column in enumerate(drawn)
@@ -56,10 +45,6 @@ class Layout:
         """Yield the layer, index and position of each neuron drawn."""
         for layer, column in enumerate(self.columns):
             yield from ((layer, neuron, place) for neuron, place in column.items() if neuron is not None)
-
-    def ellipses(self) -> list[Place]:
-        """Return the positions of the ellipses."""
-        return [column[None] for column in self.columns if None in column]
 
     def bias_place(self, layer: int) -> Place:
         """Return the position of a layer's bias node, above the inputs of the layer."""
@@ -77,22 +62,17 @@ class Layout:
             if self.network.bias == "layer":
                 yield self.bias_place(layer), end, float(b[0])
 
-    def size(self) -> Place:
-        """Return the width and height without texts."""
-        width = self.gap * self.network.n_layers + 2 * RADIUS
-        if self.network.bias == "neuron":
-            width += 0.6 + BAR
-        return width, 2 * self.top + RADIUS + 0.75 + (1.4 if self.network.bias == "layer" else 0.0)
-
     def fit(self, ax: Axes, room: Place | None, titles: list[Text], inputs: list[Text], outputs: list[Text]) -> float:
-        """Scale the diagram so that all texts fit in the axes.
+        """Scale the diagram so that all texts fit in the axes; return the number of points per unit.
 
         ``room`` is the width and height of the axes in points, or None for a new figure, which becomes as large as
-        needed. Returns the number of points per unit.
+        needed.
         """
         figure: Any = ax.figure
         to_points = 72 / figure.dpi
-        width, height = self.size()
+        bias = self.network.bias
+        width = self.gap * self.network.n_layers + 2 * RADIUS + (0.6 + BAR if bias == "neuron" else 0.0)
+        height = 2 * self.top + RADIUS + 0.75 + (1.4 if bias == "layer" else 0.0)
         scale, legend = POINTS, 3 * FONT
         for _ in range(2):  # texts shrink with the diagram
             for text in titles + inputs + outputs:
@@ -101,7 +81,7 @@ class Layout:
             wide = [max((extent.width * to_points for extent in group), default=0.0) for group in extents]
             below = max(extent.height * to_points for extent in extents[0])
             left, right = max(wide[0] / 2, wide[1]), max(wide[0] / 2, wide[2])
-            bar = BAR_TEXT if self.network.bias == "neuron" else 0.0
+            bar = BAR_TEXT if bias == "neuron" else 0.0
             if room is not None:
                 across, along = (room[0] - left - right - bar) / width, (room[1] - below - legend) / height
                 scale = max(1.0, min(across, along, POINTS))

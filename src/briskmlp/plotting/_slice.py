@@ -19,29 +19,12 @@ _COPIED = ("loss", "optimizer", "l2", "clip_norm", "dtype", "precision", "seed",
 
 
 class Slice:
-    """A copy of a Trainer with a new optimizer state and one step per epoch.
-
-    Parameters
-    ----------
-    trainer : Trainer
-    X, Y : array_like
-    first, second : (layer, i, j)
-        The two weights.
-    """
+    """A copy of a Trainer in which two weights change, with a new optimizer state and one step per epoch."""
 
     def __init__(self, trainer: Trainer, X: Any, Y: Any, first: Weight, second: Weight) -> None:
-        network = trainer.network
-        arguments = {name: getattr(trainer, name) for name in _COPIED}
-        self.copy = Trainer(
-            network.layers,
-            hidden=network.hidden,
-            output=network.output,
-            bias=network.bias,
-            initializer=trainer.parameters,
-            batch_size=None,
-            shuffle=False,
-            **arguments,
-        )
+        copied = {name: getattr(trainer, name) for name in _COPIED}
+        copied |= {name: getattr(trainer.network, name) for name in ("layers", "hidden", "output", "bias")}
+        self.copy = Trainer(**copied, initializer=trainer.parameters, batch_size=None, shuffle=False)
         self.X, self.Y, self.two = X, Y, (first, second)
         self.kept = self.copy.parameters.copy()
 
@@ -97,9 +80,8 @@ def check_weights(trainer: Trainer, weights: Any) -> tuple[Weight, Weight]:
     shapes = [W.shape for W in trainer.weights]
     for layer, i, j in (first, second):
         check_integer("the layer of weights", layer, low=0, high=len(shapes) - 1)
-        n_in, n_out = shapes[layer]
-        check_integer(f"the i of weights, in layer {layer},", i, low=0, high=n_in - 1)
-        check_integer(f"the j of weights, in layer {layer},", j, low=0, high=n_out - 1)
+        for name, index, size in zip("ij", (i, j), shapes[layer], strict=True):
+            check_integer(f"the {name} of weights, in layer {layer},", index, low=0, high=size - 1)
     if first == second:
         raise ValueError(f"weights has {first} twice, but must be two different weights")
     return first, second

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from briskmlp.plotting._figures import axes
-from briskmlp.plotting._models import check_trainer
+from briskmlp.plotting._figures import axes, check_trainer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from briskmlp._messages import check_integer
-from briskmlp.plotting._figures import VERMILLION, axes, pyplot
-from briskmlp.plotting._models import check_trainer
+from briskmlp.plotting._figures import NEGATIVE, Display, check_trainer, pyplot
 from briskmlp.plotting._slice import Floats, Pair, Slice, Weight, around, check_limits, check_pair, check_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colorbar import Colorbar
-    from matplotlib.contour import QuadContourSet
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 
-class DescentDisplay:
+class DescentDisplay(Display):
     """Plot of the loss over two of the weights, and of training steps on it.
 
     Make it with `from_trainer`.
@@ -46,8 +41,7 @@ class DescentDisplay:
         The filled contours.
     path_ : Line2D
     colorbar_ : Colorbar
-    ax_ : Axes
-    figure_ : Figure
+    ax_, figure_ : Axes, Figure
 
     Examples
     --------
@@ -59,14 +53,8 @@ class DescentDisplay:
     ([[2.0, 1.0], [1.8, 0.6], [1.62, 0.36]], [4.0, 2.34, 1.571])
     """
 
-    contours_: QuadContourSet
-    path_: Line2D
-    colorbar_: Colorbar
-    ax_: Axes
-    figure_: Figure
-
     def __init__(
-        self, x: Floats, y: Floats, surface: Floats, path: Floats, losses: Floats, labels: tuple[str, str]
+        self, x: Floats, y: Floats, surface: Floats, path: Floats, losses: Floats, labels: Sequence[str]
     ) -> None:
         self.x, self.y, self.surface, self.path, self.losses = map(np.asarray, (x, y, surface, path, losses))
         self.labels = labels
@@ -87,13 +75,13 @@ class DescentDisplay:
         n_points: int = 41,
         ax: Axes | None = None,
         **kwargs: Any,
-    ) -> DescentDisplay:
+    ) -> Self:
         """Compute the surface and the path, and plot them.
 
         Only the two weights are trained; all other parameters keep their values in ``trainer``. The path therefore
         lies on the surface, unlike the projection of a path on which all weights are trained. It is computed by a new
         Trainer with the same optimizer and learning rate, one step on all rows per epoch and no dropout. ``trainer``
-        is not changed.
+        is not changed. The losses are training losses, which include the l2 term.
 
         Parameters
         ----------
@@ -109,14 +97,8 @@ class DescentDisplay:
             Range of each weight on the surface. Default: the path and the trainer's weights, with a margin.
         n_points : int, >= 2
             Number of values of each weight; the surface needs ``n_points²`` evaluations of the loss on X and Y.
-        ax : Axes, optional
-        **kwargs
+        ax, kwargs
             Passed to `plot`.
-
-        Returns
-        -------
-        DescentDisplay
-            Its losses are training losses, which include the l2 term.
 
         Raises
         ------
@@ -137,13 +119,13 @@ class DescentDisplay:
         x, y = np.linspace(*x_range, n_points), np.linspace(*y_range, n_points)
         surface = np.array([[part.loss(u, v) for u in x] for v in y])
         losses = np.array([part.loss(u, v) for u, v in path])
-        names = tuple(f"weights[{layer}][{i}, {j}]" for layer, i, j in (first, second))
-        return cls(x, y, surface, path, losses, (names[0], names[1])).plot(ax, **kwargs)
+        labels = [f"weights[{layer}][{i}, {j}]" for layer, i, j in (first, second)]
+        return cls(x, y, surface, path, losses, labels).plot(ax, **kwargs)
 
     def plot(
         self, ax: Axes | None = None, *, levels: int | Sequence[float] = 15, cmap: Any = "cividis", **kwargs: Any
-    ) -> DescentDisplay:
-        """Plot the contours and the steps.
+    ) -> Self:
+        """Plot the contours and the steps; return the display.
 
         Parameters
         ----------
@@ -155,16 +137,10 @@ class DescentDisplay:
             Colours of the surface.
         **kwargs
             Passed to ``Axes.plot`` for the path: ``color``, ``marker`` …
-
-        Returns
-        -------
-        DescentDisplay
-            Itself.
         """
         from matplotlib.colors import BoundaryNorm
 
-        self.ax_ = ax = axes(ax, (6.4, 5.0))
-        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
+        ax = self._new_axes(ax, (6.4, 5.0))
         surface = np.ma.masked_invalid(self.surface)  # exp may have overflowed
         chosen = np.asarray(levels) if isinstance(levels, Sequence | np.ndarray) else _levels(surface, levels)
         norm = BoundaryNorm(chosen.tolist(), 256)  # a colour of its own for each
@@ -179,7 +155,7 @@ class DescentDisplay:
         for marker, size, name, at in ends:
             label = f"{name}: {self.losses[at]:.3g}"
             x, y = self.path[at]
-            ax.plot(x, y, marker, markersize=size, color=VERMILLION, markeredgecolor="white", label=label, zorder=3)
+            ax.plot(x, y, marker, markersize=size, color=NEGATIVE, markeredgecolor="white", label=label, zorder=3)
         ax.set(xlabel=self.labels[0], ylabel=self.labels[1])
         ax.legend(title="loss")
         return self

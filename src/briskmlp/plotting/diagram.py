@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
-from briskmlp.diagram import layer_names, layer_title
+from briskmlp.diagram import check_parameters, layer_names, layer_title
 from briskmlp.network import FloatArray, Network
-from briskmlp.plotting._figures import NEGATIVE, POSITIVE, axes
+from briskmlp.plotting._figures import NEGATIVE, POSITIVE, Display, check_finite, check_trainer, network_of
 from briskmlp.plotting._layout import BAR, FONT, POINTS, RADIUS, Layout, Line, room_in
-from briskmlp.plotting._models import check_finite, check_trainer, network_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import LineCollection
     from matplotlib.colorbar import Colorbar
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Circle, Rectangle
     from matplotlib.text import Text
 
 DASHES = (2.0, 1.0)  # of negative numbers, in widths of the line
 
 
-class NetworkDisplay:
+class NetworkDisplay(Display):
     """A diagram of neurons and weights.
 
     Make it with `from_trainer` or `from_estimator`. Positive weights are blue, negative weights orange and dashed. The
@@ -51,8 +48,7 @@ class NetworkDisplay:
         For each layer of weights, the lines from neuron to neuron and from the bias node, thin ones first.
     colorbar_ : Colorbar or None
         Colour bar of the biases.
-    ax_ : Axes
-    figure_ : Figure
+    ax_, figure_ : Axes, Figure
 
     Examples
     --------
@@ -62,23 +58,13 @@ class NetworkDisplay:
     [0, 1, 782, 783]
     """
 
-    nodes_: dict[tuple[int, int], Circle]
-    bias_nodes_: dict[int, Rectangle]
-    edges_: list[LineCollection]
-    colorbar_: Colorbar | None
-    ax_: Axes
-    figure_: Figure
-
     def __init__(self, network: Network, parameters: FloatArray) -> None:
         self.network, self.parameters = network, np.asarray(parameters)
-        if self.parameters.shape != (network.n_parameters,):
-            raise ValueError(
-                f"parameters has shape {self.parameters.shape}, but this network's have ({network.n_parameters},)"
-            )
+        check_parameters(network, self.parameters)
         check_finite("parameters", self.parameters)
 
     @classmethod
-    def from_trainer(cls, trainer: Any, *, ax: Axes | None = None, **kwargs: Any) -> NetworkDisplay:
+    def from_trainer(cls, trainer: Any, *, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Plot a Trainer's network with its current parameters; ``**kwargs`` are passed to `plot`.
 
         Raises
@@ -89,13 +75,10 @@ class NetworkDisplay:
         return cls(check_trainer(trainer).network, trainer.parameters.copy()).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Axes | None = None, **kwargs: Any) -> NetworkDisplay:
-        """Plot a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's; see `from_trainer`.
+    def from_estimator(cls, estimator: Any, *, ax: Axes | None = None, **kwargs: Any) -> Self:
+        """Plot a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
 
-        Raises
-        ------
-        TypeError, ValueError
-            ``estimator`` is not one of these, or is not fitted.
+        Parameters and errors are those of `from_trainer`; an estimator that is not fitted also raises an error.
         """
         return cls(*network_of(estimator)).plot(ax, **kwargs)
 
@@ -107,8 +90,8 @@ class NetworkDisplay:
         max_linewidth: float = 3.0,
         input_labels: Sequence[str] | None = None,
         output_labels: Sequence[str] | None = None,
-    ) -> NetworkDisplay:
-        """Draw the diagram.
+    ) -> Self:
+        """Draw the diagram; return the display.
 
         Parameters
         ----------
@@ -120,24 +103,20 @@ class NetworkDisplay:
             in its own figure, lines are thinner.
         input_labels, output_labels : sequence of str, optional
             Names of the inputs and outputs.
-
-        Returns
-        -------
-        NetworkDisplay
-            Itself.
         """
         network = self.network
-        _check_labels("input_labels", input_labels, network.n_in)
-        _check_labels("output_labels", output_labels, network.n_out)
+        for side, labels, n in (("input", input_labels, network.n_in), ("output", output_labels, network.n_out)):
+            if labels is not None and len(labels) != n:
+                raise ValueError(f"{side}_labels has {len(labels)} names, but the network has {n} of these")
         check_number("max_linewidth", max_linewidth, low=0.0)
         layout = Layout(network, check_integer("max_neurons", max_neurons, low=3))
         lines = [list(layout.lines(layer, self.parameters)) for layer in range(network.n_layers)]
         largest = [max(abs(w) for *_, w in layer) for layer in lines]
 
-        given, self.ax_ = ax, (ax := axes(ax))
-        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
+        given, ax = ax, self._new_axes(ax)
         room = None if given is None else room_in(ax)
-        inputs, outputs = _write_labels(ax, layout, input_labels, output_labels)
+        inputs = _write_labels(ax, layout, 0, input_labels, -1)
+        outputs = _write_labels(ax, layout, network.n_layers, output_labels, 1)
         scale = layout.fit(ax, room, _write_titles(ax, layout, largest), inputs, outputs)
         max_linewidth *= scale / POINTS
         self.edges_ = [_draw_lines(ax, layer, w, max_linewidth) for layer, w in zip(lines, largest, strict=True)]
@@ -157,7 +136,9 @@ class NetworkDisplay:
         largest = max((float(np.abs(b).max()) for b in biases if b.size), default=0.0) or 1.0
         colors = LinearSegmentedColormap.from_list("bias", [NEGATIVE, "white", POSITIVE])
         shades = ScalarMappable(Normalize(-largest, largest), colors)
-        self.nodes_, self.bias_nodes_, self.colorbar_ = {}, {}, None
+        self.nodes_: dict[tuple[int, int], Circle] = {}
+        self.bias_nodes_: dict[int, Rectangle] = {}
+        self.colorbar_: Colorbar | None = None
         style: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
         for layer, neuron, place in layout.neurons():
             node = self.nodes_[layer, neuron] = Circle(place, RADIUS, **style)
@@ -166,7 +147,7 @@ class NetworkDisplay:
                 node.set_facecolor(shades.to_rgba(bias)[0])
                 node.set_linestyle((0, DASHES) if bias < 0 else "-")
             ax.add_patch(node)
-        for x, y in layout.ellipses():
+        for x, y in (column[None] for column in layout.columns if None in column):
             for dy in (-0.22, 0.0, 0.22):
                 ax.add_patch(Circle((x, y + dy), 0.05, color="black", zorder=3))
         if network.bias == "layer":
@@ -198,22 +179,16 @@ class NetworkDisplay:
             self.ax_.text(x, y, f"$B_{{{layer + 1}}}$", **style)
 
 
-def _check_labels(argument: str, labels: Sequence[str] | None, n: int) -> None:
-    if labels is not None and len(labels) != n:
-        raise ValueError(f"{argument} has {len(labels)} names, but the network has {n} of these")
-
-
-def _write_labels(
-    ax: Axes, layout: Layout, input_labels: Sequence[str] | None, output_labels: Sequence[str] | None
-) -> tuple[list[Text], list[Text]]:
-    """Write the names of the inputs and outputs beside them."""
-    inputs, outputs = [], []
-    for layer, neuron, (x, y) in layout.neurons():
-        if layer == 0 and input_labels is not None:
-            inputs.append(ax.text(x - RADIUS - 0.15, y, input_labels[neuron], ha="right", va="center"))
-        if layer == layout.network.n_layers and output_labels is not None:
-            outputs.append(ax.text(x + RADIUS + 0.15, y, output_labels[neuron], ha="left", va="center"))
-    return inputs, outputs
+def _write_labels(ax: Axes, layout: Layout, layer: int, labels: Sequence[str] | None, side: int) -> list[Text]:
+    """Write the names of a layer's neurons to the left (side -1) or right (1) of them."""
+    if labels is None:
+        return []
+    align, places = {-1: "right", 1: "left"}[side], layout.columns[layer].items()
+    return [
+        ax.text(x + side * (RADIUS + 0.15), y, labels[neuron], ha=align, va="center")
+        for neuron, (x, y) in places
+        if neuron is not None
+    ]
 
 
 def _write_titles(ax: Axes, layout: Layout, largest: list[float]) -> list[Text]:
@@ -231,18 +206,13 @@ def _draw_lines(ax: Axes, lines: list[Line], largest: float, max_linewidth: floa
     from matplotlib.colors import to_rgba
 
     lines = sorted(lines, key=lambda line: abs(line[2]))
-    shares = [abs(w) / (largest or 1.0) for *_, w in lines]
-    widths = [max_linewidth * share for share in shares]
-    drawn = LineCollection(
-        [(start, end) for start, end, _ in lines],
-        linewidths=widths,
-        colors=[
-            to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.25 + 0.75 * share)
-            for (*_, w), share in zip(lines, shares, strict=True)
-        ],
-        linestyles=[_dashes(width) if w < 0 else "-" for (*_, w), width in zip(lines, widths, strict=True)],
-        zorder=2,
-    )
+    looks = []
+    for *_, w in lines:
+        share = abs(w) / (largest or 1.0)
+        width, color = max_linewidth * share, to_rgba(NEGATIVE if w < 0 else POSITIVE, 0.25 + 0.75 * share)
+        looks.append((width, color, _dashes(width) if w < 0 else "-"))
+    widths, colors, styles = map(list, zip(*looks, strict=True))
+    drawn = LineCollection([line[:2] for line in lines], linewidths=widths, colors=colors, linestyles=styles, zorder=2)
     ax.add_collection(drawn, autolim=False)
     return drawn
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
 from briskmlp.network import FloatArray
-from briskmlp.plotting._figures import axes
-from briskmlp.plotting._models import check_finite, check_trainer, fitted_attribute
+from briskmlp.plotting._figures import Display, check_finite, check_trainer, fitted_attribute
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colorbar import Colorbar
-    from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 GAP = 1  # pixels between two images
 
 
-class WeightImagesDisplay:
+class WeightImagesDisplay(Display):
     """The weights into each neuron of the first layer as an image, all on one scale, side by side.
 
     Make it with `from_trainer` or `from_estimator`.
@@ -33,12 +29,12 @@ class WeightImagesDisplay:
 
     Attributes
     ----------
-    images : ndarray, shape (n_neurons, height, width)
+    images
+        As given.
     image_ : AxesImage
         The images of all neurons drawn, row by row, with masked gaps of 1 pixel between them.
     colorbar_ : Colorbar or None
-    ax_ : Axes
-    figure_ : Figure
+    ax_, figure_ : Axes, Figure
 
     Examples
     --------
@@ -49,11 +45,6 @@ class WeightImagesDisplay:
     ((4, 2, 3), (5, 7))
     """
 
-    image_: AxesImage
-    colorbar_: Colorbar | None
-    ax_: Axes
-    figure_: Figure
-
     def __init__(self, images: FloatArray) -> None:
         self.images = np.asarray(images)
         if self.images.ndim != 3 or 0 in self.images.shape:
@@ -61,9 +52,7 @@ class WeightImagesDisplay:
         check_finite("images", self.images)
 
     @classmethod
-    def from_trainer(
-        cls, trainer: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any
-    ) -> WeightImagesDisplay:
+    def from_trainer(cls, trainer: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Plot the current ``trainer.weights[0]``.
 
         Parameters
@@ -71,8 +60,7 @@ class WeightImagesDisplay:
         trainer : Trainer
         shape : (int, int)
             Height and width of the images in X; their product is the number of inputs.
-        ax : Axes, optional
-        **kwargs
+        ax, kwargs
             Passed to `plot`.
 
         Raises
@@ -83,9 +71,7 @@ class WeightImagesDisplay:
         return cls(_as_images(check_trainer(trainer).weights[0], shape)).plot(ax, **kwargs)
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any
-    ) -> WeightImagesDisplay:
+    def from_estimator(cls, estimator: Any, shape: Sequence[int], *, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Plot ``coefs_[0]`` of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
 
         Parameters and errors are those of `from_trainer`; an estimator that is not fitted also raises an error.
@@ -101,8 +87,8 @@ class WeightImagesDisplay:
         cmap: Any = "gray",
         vmax: float | None = None,
         colorbar: bool = True,
-    ) -> WeightImagesDisplay:
-        """Plot the images.
+    ) -> Self:
+        """Plot the images; return the display.
 
         Parameters
         ----------
@@ -116,11 +102,6 @@ class WeightImagesDisplay:
         vmax : float, optional
             The colours range from -vmax to vmax. Default: the largest ``|w|``.
         colorbar : bool
-
-        Returns
-        -------
-        WeightImagesDisplay
-            Itself.
         """
         images = self.images[: check_integer("max_images", max_images, low=1)]
         n, height, width = images.shape
@@ -128,19 +109,17 @@ class WeightImagesDisplay:
         columns = min(n, check_integer("columns", default if columns is None else columns, low=1))
         mosaic = _mosaic(images, columns)
         size = 6.0 / max(mosaic.shape)  # inches per pixel
-        self.ax_ = ax = axes(ax, (mosaic.shape[1] * size + 1.0 * colorbar, mosaic.shape[0] * size + 0.4))
-        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
-        if vmax is None:
-            vmax = float(np.abs(images).max()) or 1.0
+        ax = self._new_axes(ax, (mosaic.shape[1] * size + 1.0 * colorbar, mosaic.shape[0] * size + 0.4))
+        vmax = float(np.abs(images).max()) or 1.0 if vmax is None else vmax
         largest = check_number("vmax", vmax, low=0.0, open_low=True)
         self.image_ = ax.imshow(mosaic, cmap=cmap, vmin=-largest, vmax=largest, interpolation="nearest")
         ax.set_axis_off()
         shown = f"{n} of {len(self.images)}" if n < len(self.images) else f"{n}"
         ax.set_title(f"weights into {shown} neuron{'s' * (len(self.images) > 1)} of the first layer", fontsize="medium")
-        self.colorbar_ = None
-        if colorbar:
-            extend = "both" if np.abs(images).max() > largest else "neither"
-            self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label="weight", extend=extend, shrink=0.8)
+        extend = "both" if np.abs(images).max() > largest else "neither"
+        self.colorbar_ = (
+            self.figure_.colorbar(self.image_, ax=ax, label="weight", extend=extend, shrink=0.8) if colorbar else None
+        )
         return self
 
 
@@ -150,9 +129,8 @@ def _as_images(W: FloatArray, shape: Sequence[int]) -> FloatArray:
         raise ValueError(f"shape is {shape!r}, but must be (height, width)")
     height, width = (check_integer(f"shape[{axis}]", size, low=1) for axis, size in enumerate(shape))
     if height * width != len(W):
-        raise ValueError(
-            f"shape is ({height}, {width}), which has {height * width} pixels, but the network's input has {len(W)}"
-        )
+        came = f"({height}, {width}), which has {height * width} pixels"
+        raise ValueError(f"shape is {came}, but the network's input has {len(W)}")
     return np.array(W.T).reshape(-1, height, width)
 
 
@@ -160,8 +138,7 @@ def _mosaic(images: FloatArray, columns: int) -> Any:
     """Return a masked array with the images row by row, with gaps between them."""
     n, height, width = images.shape
     rows = -(-n // columns)
-    tiles = np.full((rows * columns, height + GAP, width + GAP), np.nan, dtype=images.dtype)
-    tiles[:n, :height, :width] = images
+    tiles = np.pad(images, ((0, rows * columns - n), (0, GAP), (0, GAP)), constant_values=np.nan)
     tiles = tiles.reshape(rows, columns, height + GAP, width + GAP).swapaxes(1, 2)
     whole = tiles.reshape(rows * (height + GAP), columns * (width + GAP))
     return np.ma.masked_invalid(whole[:-GAP, :-GAP])

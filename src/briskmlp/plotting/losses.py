@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from briskmlp.history import History
-from briskmlp.plotting._figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, axes
-from briskmlp.plotting._models import fitted_attribute
+from briskmlp.plotting._figures import COLORS, Display, fitted_attribute
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLORS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 MARKERS = ("", "o", "s", "^", "D", "v")  # tell the runs on one axes apart in grey
 VALIDATION = "val_"
 _SHOWN = ("loss", "val_loss")
 
 
-class LossCurveDisplay:
+class LossCurveDisplay(Display):
     """Curves of the loss, or of other recorded values, over the epochs.
 
     Make it with `from_history` or `from_estimator`. Several displays on the same axes differ in colour and marker.
@@ -41,8 +38,7 @@ class LossCurveDisplay:
     epochs : ndarray, shape (n_epochs,)
     lines_ : dict of str to Line2D
         The line of each curve.
-    ax_ : Axes
-    figure_ : Figure
+    ax_, figure_ : Axes, Figure
 
     Examples
     --------
@@ -52,10 +48,6 @@ class LossCurveDisplay:
     >>> display.lines_["loss"].get_ydata().tolist() == history.loss
     True
     """
-
-    lines_: dict[str, Line2D]
-    ax_: Axes
-    figure_: Figure
 
     def __init__(self, curves: Mapping[str, Sequence[float]], epochs: Sequence[int] | None = None) -> None:
         self.curves = {name: np.asarray(values, dtype=np.float64) for name, values in curves.items()}
@@ -70,7 +62,7 @@ class LossCurveDisplay:
     @classmethod
     def from_history(
         cls, history: History, *, names: Sequence[str] | None = None, ax: Axes | None = None, **kwargs: Any
-    ) -> LossCurveDisplay:
+    ) -> Self:
         """Plot the history that ``Trainer.fit`` returned.
 
         Parameters
@@ -79,8 +71,7 @@ class LossCurveDisplay:
             The history of a second ``fit``, plotted on the same ``ax``, begins where the first one ended.
         names : sequence of str, optional
             Curves to plot, such as ``["accuracy", "val_accuracy"]``. Default: loss, and val_loss if recorded.
-        ax : Axes, optional
-        **kwargs
+        ax, kwargs
             Passed to `plot`.
 
         Raises
@@ -93,14 +84,13 @@ class LossCurveDisplay:
             raise TypeError(f"history must be what Trainer.fit returns, a History, got {type(history).__name__}")
         if not len(history):
             raise ValueError("history has no epochs, but a picture needs at least 1")
-        if names is None:
-            names = [name for name in _SHOWN if name in history.records[0]]
+        names = names or [name for name in _SHOWN if name in history.records[0]]
         return cls({name: history[name] for name in names}, history["epoch"]).plot(ax, **kwargs)  # type: ignore[arg-type] # epochs are int
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, *, names: Sequence[str] | None = None, ax: Axes | None = None, **kwargs: Any
-    ) -> LossCurveDisplay:
+    ) -> Self:
         """Plot the curves of a fitted MLPClassifier or MLPRegressor, this library's or scikit-learn's.
 
         Parameters
@@ -110,8 +100,7 @@ class LossCurveDisplay:
             Some of ``"loss"`` (``loss_curve_``), ``"val_loss"`` (``validation_loss_curve_``, if ``fit`` was given
             validation data) and ``"val_score"`` (``validation_scores_``, with ``early_stopping=True``). Default: the
             losses available.
-        ax : Axes, optional
-        **kwargs
+        ax, kwargs
             Passed to `plot`.
 
         Raises
@@ -121,19 +110,15 @@ class LossCurveDisplay:
         """
         _check_names(names)
         fitted_attribute(estimator, "loss_curve_", ", as solver='lbfgs' records no epochs")
-        found = {
-            "loss": estimator.loss_curve_,
-            "val_loss": getattr(estimator, "validation_loss_curve_", None),
-            "val_score": getattr(estimator, "validation_scores_", None),
-        }
-        found = {name: values for name, values in found.items() if values}
+        kept = {"loss": "loss_curve_", "val_loss": "validation_loss_curve_", "val_score": "validation_scores_"}
+        found = {name: values for name, own in kept.items() if (values := getattr(estimator, own, None))}
         for name in names or ():
             if name not in found:
                 raise ValueError(f"names has {name!r}, but this estimator has recorded {', '.join(found)}")
         return cls({name: found[name] for name in names or _SHOWN if name in found}).plot(ax, **kwargs)
 
-    def plot(self, ax: Axes | None = None, *, label: str | None = None, **kwargs: Any) -> LossCurveDisplay:
-        """Plot the curves.
+    def plot(self, ax: Axes | None = None, *, label: str | None = None, **kwargs: Any) -> Self:
+        """Plot the curves; return the display.
 
         Parameters
         ----------
@@ -142,14 +127,8 @@ class LossCurveDisplay:
             Name of the run in the legend.
         **kwargs
             Passed to ``Axes.plot`` for all curves: ``color``, ``linewidth`` …
-
-        Returns
-        -------
-        LossCurveDisplay
-            Itself.
         """
-        self.ax_ = ax = axes(ax)
-        self.figure_ = ax.figure  # type: ignore[assignment] # or a SubFigure
+        ax = self._new_axes(ax)
         runs = len({line.get_gid() or line for line in ax.get_lines()})
         n_epochs = len(self.epochs)
         style = {
@@ -159,7 +138,7 @@ class LossCurveDisplay:
             "markersize": 5,
             "gid": f"run{runs}",
         }
-        self.lines_ = {}
+        self.lines_: dict[str, Line2D] = {}
         for name, values in self.curves.items():
             validation = name.startswith(VALIDATION)
             data = "validation" if validation else "training"
