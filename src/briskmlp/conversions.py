@@ -1,4 +1,4 @@
-"""What a Trainer has to do with other formats: PyTorch's modules and state dicts, and ONNX files."""
+"""Conversion of a Trainer from and to other formats: PyTorch's modules and state dicts, and ONNX files."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from os import PathLike
 from typing import Any, Self
 
 from briskmlp.network import FloatArray, Network
+from briskmlp.session import Session
 
 
 class Conversions:
-    """The members of `Trainer` that convert it: they use its constructor, network, parameters and dropout rates alone.
-
-    Packages are imported when they are needed.
-    """
+    """The members of `Trainer` that convert it; they use its constructor, network, parameters and dropout alone."""
 
     network: Network
     dropout: tuple[float, ...]
+    _session: Session
 
     def __init__(self, layers: Sequence[int], **arguments: Any) -> None:
         raise NotImplementedError
 
     @property
     def parameters(self) -> FloatArray:
-        """All weights and biases, W1 b1 W2 b2 …, flat."""
-        raise NotImplementedError
+        """All weights and biases, W1 b1 W2 b2 …, flat: (n_parameters,), writable."""
+        return self._session.parameters
 
     @classmethod
     def from_torch(cls, module: Any, **arguments: Any) -> Self:

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = "usage: python -m briskmlp.patch (script.py | -m module) [argument …]"
-
 
 def main(arguments: Sequence[str]) -> int:
     """Patch scikit-learn, and run a script or module as ``__main__`` with the arguments after it."""
     by_name = arguments[:1] == ["-m"]
     command = list(arguments[by_name:])
     if not command or command[0] in ("-h", "--help"):
-        print(USAGE)
+        print("usage: python -m briskmlp.patch (script.py | -m module) [argument …]")
         return 0 if command else 2
     from briskmlp.estimators import patch_sklearn
 

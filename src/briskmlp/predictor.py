@@ -15,7 +15,6 @@ from briskmlp.data.examples import Data, check_data
 from briskmlp.data.inputs import check_inputs
 from briskmlp.gradient import Gradient
 from briskmlp.network import FloatArray
-from briskmlp.session import Session
 
 
 class Predictor(Conversions):
@@ -24,7 +23,6 @@ class Predictor(Conversions):
     loss: str
     dtype: np.dtype[Any]
     threads: int | None
-    _session: Session
 
     def predict(self, X: Any, out: Any = None) -> FloatArray:
         """Return the last activations, shape (n, n_out), computed in bounded chunks.
@@ -99,11 +97,6 @@ class Predictor(Conversions):
         return check_data((self.network, self.loss, self.dtype), X, Y, sample_weight, prefix)
 
     # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def parameters(self) -> FloatArray:
-        """All weights and biases, W1 b1 W2 b2 …, flat: (n_parameters,), writable."""
-        return self._session.parameters
 
     @property
     def weights(self) -> list[FloatArray]:

@@ -37,8 +37,7 @@ def from_sklearn(estimator: Any) -> Any:
 
     Examples
     --------
-    >>> import sklearn.neural_network
-    from sklearn.neural_network import _multilayer_perceptron as stock
+    >>> from sklearn.neural_network import _multilayer_perceptron as stock
     >>> from_sklearn(stock.MLPRegressor(alpha=0.5))
     MLPRegressor(alpha=0.5)
     """
@@ -90,7 +89,7 @@ def _class_for(estimator: Any, classes: dict[Any, Any]) -> Any:
 def _with_state(cls: Any, estimator: Any, leave_out: Iterable[str] = ()) -> Any:
     twin = cls()
     state = {name: value for name, value in vars(estimator).items() if name not in {*PASSING, *leave_out}}
-    twin.__dict__.update(copy.deepcopy(state))
+    vars(twin).update(copy.deepcopy(state))
     return twin
 
 

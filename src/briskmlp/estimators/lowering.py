@@ -42,7 +42,6 @@ def lower(
         optimizer=SGD(1.0),  # replaced by the rule's fields
         batch_size=0,  # known when training begins
         l2=float(estimator.alpha),
-        shuffle=False,
         seed=seed,
         dropout=check_dropout(estimator.dropout, n_hidden),
         clip_norm=math.inf if estimator.clip_norm is None else estimator.clip_norm,

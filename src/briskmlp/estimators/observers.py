@@ -27,14 +27,6 @@ __all__ = ["CallbackSupportMixin", "fit_task", "managed", "observers"]
 Logs = dict[str, float]
 
 
-def functions(callbacks: Any) -> list[Callable[[Any, int, Logs], Any]]:
-    """Return callbacks as a list of functions."""
-    listed = [] if callbacks is None else [callbacks] if callable(callbacks) else callbacks
-    if not isinstance(listed, (list, tuple)) or not all(map(callable, listed)):
-        raise TypeError(f"callbacks must be a function (estimator, epoch, logs) or a list of them, got {callbacks!r}")
-    return list(listed)
-
-
 @contextmanager
 def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterator[Callable[[], bool]]:
     """Notify scikit-learn's callbacks, if any, of the beginning and end of ``fit``.
@@ -51,7 +43,7 @@ def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterat
     context.call_on_fit_task_begin(**shown)
 
     def trained() -> dict[str, Any]:
-        """Return a function that copies the estimator as if training stopped here."""
+        """Return copies of the attributes, as if training stopped here."""
         copies = {name: [np.array(own) for own in getattr(estimator, name)] for name in ("coefs_", "intercepts_")}
         return {**copies, "loss_curve_": list(estimator.loss_curve_)}
 
@@ -66,11 +58,11 @@ def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterat
 
 @contextmanager
 def observers(estimator: Any, tell: Callable[[], bool]) -> Iterator[Callable[[Logs], bool]]:
-    """Return a function to call after each epoch, which returns whether an observer asks to stop.
-
-    ``tell`` is the function that `fit_task` yields.
-    """
-    listening = functions(estimator.callbacks)
+    """Yield a function to call after each epoch, which returns whether an observer, or `fit_task`'s ``tell``, stops."""
+    callbacks = estimator.callbacks
+    listening = [] if callbacks is None else [callbacks] if callable(callbacks) else callbacks
+    if not all(map(callable, listening)):
+        raise TypeError(f"callbacks must be a function (estimator, epoch, logs) or a list of them, got {callbacks!r}")
     with progress_callback(estimator.progress, estimator.max_iter) as bar:
         if bar is not None:
             bar.on_fit_begin(estimator)

@@ -15,8 +15,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from briskmlp.backends.threads import blas_threads
-from briskmlp.data.examples import Data
-from briskmlp.estimators.lowering import data_of, is_sparse, left_to_scikit_learn, needs_kernels, other_layers
+from briskmlp.estimators.lowering import (
+    data_of,
+    inputs_of,
+    is_sparse,
+    left_to_scikit_learn,
+    needs_kernels,
+    other_layers,
+)
 from briskmlp.estimators.model import Model
 from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
@@ -114,13 +120,9 @@ class Perceptron(StochasticSolver):
         layer_units = buffers[-1]
         if [np.shape(coef) for coef in self.coefs_] != list(pairwise(layer_units)):
             raise other_layers(self.coefs_, layer_units)
-        epochs_need = {
-            "dropout": self.dropout if np.any(self.dropout) else None,
-            "clip_norm": self.clip_norm,
-            "callbacks": self.callbacks,
-            "validation_data": vars(self).get("_validation_data"),
-        }
-        if given := [name for name, value in epochs_need.items() if value is not None]:
+        epochs_need = {name: vars(self).get(name) for name in ("clip_norm", "callbacks", "_validation_data")}
+        epochs_need["dropout"] = self.dropout if np.any(self.dropout) else None
+        if given := [name.strip("_") for name, value in epochs_need.items() if value is not None]:
             raise ValueError(f"{given[0]} needs solver 'sgd' or 'adam'; 'lbfgs' has no epochs")
         weight = self._weights(y, sample_weight)
         try:
@@ -134,24 +136,18 @@ class Perceptron(StochasticSolver):
             self.__dict__.pop("_batch", None)
         self._bind()
 
-    def _prepare(self, X: Any, y: Any, weight: Any) -> tuple[Any, Model | None, Data | None]:
+    def _prepare(self, X: Any, y: Any, weight: Any) -> Any:
         """Return the arguments of the loss and gradient; the model is None where scikit-learn computes them."""
         if left_to_scikit_learn(self, X, weight):
             return X, None, None
-        double = np.dtype(np.float64)  # SciPy's, and so scikit-learn's, for float32 too
-        model = Model.of(self, self.out_activation_, dtype=double)
-        return X, model, data_of(X, y, weight, self.out_activation_, double)
+        output, double = self.out_activation_, np.dtype(np.float64)  # SciPy's, and so scikit-learn's, for float32 too
+        return X, Model.of(self, output, dtype=double), data_of(X, y, weight, output, double)
 
-    def _loss_grad_lbfgs(
-        self, packed_coef_inter: Any, X: Any, y: Any, sample_weight: Any, *buffers: Any
-    ) -> tuple[float, FloatArray]:
+    def _loss_grad_lbfgs(self, packed_coef_inter: Any, X: Any, y: Any, sample_weight: Any, *buffers: Any) -> Any:
         batch = vars(self).get("_batch")
         _, model, data = batch if batch is not None and batch[0] is X else self._prepare(X, y, sample_weight)
-        if model is None or data is None:
-            loss_and_gradient: tuple[float, FloatArray] = super()._loss_grad_lbfgs(
-                packed_coef_inter, X, y, sample_weight, *buffers
-            )
-            return loss_and_gradient
+        if model is None:
+            return super()._loss_grad_lbfgs(packed_coef_inter, X, y, sample_weight, *buffers)
         self._unpack(packed_coef_inter)
         model.take(self.coefs_, self.intercepts_)
         loss, flat = model.session.gradient(data)
@@ -196,7 +192,7 @@ class Perceptron(StochasticSolver):
         if output is not None or dtype != model.session.dtype:
             dtype = dtype if dtype in _FLOATS else _FLOATS[1]
             model = Model.of(self, output or self.out_activation_, dtype=dtype)
-        return model.predict(X)
+        return model.session.predict(inputs_of(X, model.session.dtype))
 
     def _is_plain(self, X: Any) -> bool:
         """Return whether scikit-learn's validation would return X unchanged."""

@@ -17,9 +17,8 @@ from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from briskmlp.data.examples import Data, check_validation
-from briskmlp.estimators.epochs import Epochs
 from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels, other_layers
-from briskmlp.estimators.model import Model
+from briskmlp.estimators.model import Epochs, Model
 from briskmlp.estimators.observers import CallbackSupportMixin, fit_task, observers
 from briskmlp.plan import Ints
 
@@ -29,10 +28,6 @@ FROM_SCIKIT_LEARN = 3  # stacklevel: warnings name scikit-learn's _fit, as its o
 class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type: ignore[misc] # scikit-learn has no types
     """``_fit_stochastic`` with its order of random numbers, schedules, stopping and messages as in scikit-learn."""
 
-    coefs_: Any
-    intercepts_: Any
-    _best_coefs: Any
-    _best_intercepts: Any
     _no_improvement_count: int
 
     def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, activations: Any, *rest: Any) -> None:
@@ -70,8 +65,9 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             self._count_steps(model)
         if self.early_stopping:
             model.take(self._best_coefs, self._best_intercepts)
-            self.coefs_, self.intercepts_ = list(model.coefs), list(model.intercepts)
-            self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_  # one list, as in scikit-learn
+            coefs, intercepts = list(model.coefs), list(model.intercepts)
+            best = {"_best_coefs": coefs, "_best_intercepts": intercepts}  # the same lists, as in scikit-learn
+            self.__dict__.update(best, coefs_=coefs, intercepts_=intercepts)
 
     def _run(
         self, epochs: Epochs, rows: Ints, held_out: Any, watched: Data | None, after_epoch: Any, incremental: bool
@@ -136,7 +132,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         return SGDOptimizer(*common, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t)
 
     def _count_steps(self, model: Model) -> None:
-        """Tell Adam's holder of state how many steps the kernels have made."""
+        """Tell scikit-learn's Adam how many steps the kernels have made."""
         optimizer, step = self._optimizer, model.session.position.step
         if isinstance(optimizer, AdamOptimizer) and step > optimizer.t:
             optimizer.t = step
@@ -159,8 +155,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         if not self.early_stopping:
             return everything, (None, None, None)
         if validation is not None:
-            X_val, _, weight_val, labels = validation
-            return everything, (X_val, labels, weight_val)
+            return everything, (validation[0], validation[3], validation[2])
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
         rows, held_out = train_test_split(
             everything, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
