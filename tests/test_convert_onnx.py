@@ -17,7 +17,7 @@ from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import _multilayer_perceptron as stock
 
-from briskmlp import Trainer, cli
+from briskmlp import Network, Trainer, cli
 from briskmlp.convert.onnx import to_onnx
 from briskmlp.storage import checkpoint
 
@@ -109,11 +109,23 @@ def test_classes_of_a_trainer(run, n_out, classes, loss):
     np.testing.assert_allclose(outputs["probabilities"][:, -n_out:], A, atol=1e-6)  # some 10 u of numbers up to 1
 
 
-@pytest.mark.parametrize(("output", "n_out"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 3)])
-def test_every_constant_is_used(tmp_path, n_out, output):  # onnxruntime warns of others
-    to_onnx(Trainer([4, 6, n_out], output=output, loss="cross_entropy", seed=0), tmp_path / "model.onnx")
-    graph = onnx.load(tmp_path / "model.onnx").graph
+def assert_every_constant_is_used(path):  # onnxruntime warns of others
+    graph = onnx.load(path).graph
     assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
+@pytest.mark.parametrize(("output", "n_out"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 3)])
+def test_every_constant_is_used(tmp_path, n_out, output):
+    to_onnx(Trainer([4, 6, n_out], output=output, loss="cross_entropy", seed=0), tmp_path / "model.onnx")
+    assert_every_constant_is_used(tmp_path / "model.onnx")
+
+
+def test_every_constant_of_a_table_without_texts_is_used(tmp_path):
+    column, network = {"categories": None, "mean": 1.0, "scale": 2.0}, Network([2, 1])
+    table = {"features": [{"name": name, **column} for name in "ab"], "target": column}
+    checkpoint.write(tmp_path / "model", network, np.zeros(3), {"table": table})
+    to_onnx(tmp_path / "model", tmp_path / "model.onnx")
+    assert_every_constant_is_used(tmp_path / "model.onnx")
 
 
 def test_the_tie_of_shared_biases_is_lost(tmp_path):
