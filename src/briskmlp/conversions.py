@@ -27,12 +27,12 @@ class Conversions:
 
     @classmethod
     def from_torch(cls, module: Any, **arguments: Any) -> Self:
-        """Return a Trainer of the network that a PyTorch module is, with a copy of its numbers and dropout rates.
+        """Convert a PyTorch module to a Trainer with a copy of its parameters and dropout rates.
 
         Parameters
         ----------
         module : torch.nn.Module
-            See `briskmlp.convert.torch.from_torch`; what is not supported is refused by name.
+            See `briskmlp.convert.torch.from_torch`; an error names the layer that is not supported.
         **arguments
             Of the constructor, other than layers, hidden, bias and initializer. ``loss="cross_entropy"`` adds softmax
             or sigmoid to a module that ends in a Linear, as PyTorch's losses of logits do.

@@ -1,7 +1,7 @@
-"""ONNX files from networks. Importing this package imports ONNX (extra ``onnx``).
+"""Conversion of networks to ONNX files. Importing this package imports ONNX (extra ``onnx``).
 
-Operators of opset 17: a layer is ``Gemm`` and its activation, ``Y = f(X W + b)``. Numbers are float32, whatever the
-network was trained in. Class names and the columns of a table are in the file, too.
+A layer, ``Y = f(X W + b)``, is ``Gemm`` and its activation, in operators of opset 17. Parameters are float32, even of
+networks trained in float64. The file also has the names of classes and the columns of a table.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     Parameters
     ----------
     model : Trainer, MLPClassifier, MLPRegressor, str or path-like
-        A path is that of a file that ``briskmlp train`` or ``Trainer.save`` wrote.
+        A path names a file written by ``briskmlp train`` or ``Trainer.save``.
     path : str or path-like
-        Replaced if it exists, whole or not at all.
+        An existing file is replaced, atomically.
     classes : sequence of int or of str, optional
         Of a Trainer: the names of its outputs, or of 0 and 1 where it has one output. Trained with cross_entropy, it
         has the classes 0, 1, … if none are given. Estimators and models of ``briskmlp train`` have their own.
@@ -40,7 +40,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     Raises
     ------
     TypeError, ValueError
-        ``model`` is none of these or is not fitted, ``classes`` do not fit, or the numbers are too many or too large.
+        ``model`` is none of these or is not fitted, ``classes`` do not fit, or parameters are too many or too large.
     OSError
         The file cannot be written.
 
@@ -55,7 +55,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str], *, classes: Sequence[Any] 
     (N, n_classes) of 0 and 1. Outputs of others: ``prediction``, as predict returns; of a model of ``briskmlp train``,
     double (N,), in the target's own units.
 
-    A bias shared by a layer becomes one per neuron, all alike: the tie is lost. Dropout has no part in predictions.
+    A bias shared by a layer becomes an equal bias for each neuron. Predictions are without dropout.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""PyTorch modules from networks and back. Importing this package imports PyTorch (extra ``torch``).
+"""Conversion of networks to PyTorch modules and back. Importing this package imports PyTorch (extra ``torch``).
 
-PyTorch keeps a layer's weights as (n_out, n_in), the transpose of ours. ``Linear`` l of what `to_torch` makes has index
-2l, whatever the activations are, so that ``"{2l}.weight"`` is always its name.
+PyTorch stores a layer's weights as (n_out, n_in), the transpose of ours. In what `to_torch` returns, ``Linear`` l has
+index 2l for all activations, so its weight is always named ``"{2l}.weight"``.
 
 Examples
 --------

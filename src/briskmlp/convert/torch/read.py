@@ -1,4 +1,4 @@
-"""What a PyTorch module consists of, if it is a dense network."""
+"""Reading a PyTorch module that is a dense network."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def _overlaps_itself(tensor: Tensor) -> bool:
 
 
 def views(network: Network, flat: FloatArray) -> list[Tensor]:
-    """Return tensors W1 b1 W2 b2 … in PyTorch's shapes that are views of a flat buffer; no bias is of size 0."""
+    """Return tensors W1 b1 W2 b2 … in PyTorch's shapes that are views of a flat buffer; a missing bias has size 0."""
     return [torch.from_numpy(view).t() for view in network.views(flat)]
 
 
@@ -215,7 +215,7 @@ def copy_in(dense: Dense, flat: FloatArray) -> None:
 
 
 def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
-    """Return the network that a module is, a copy of its parameters, and its dropout rates.
+    """Convert a module to a network, a copy of its parameters, and its dropout rates.
 
     Parameters
     ----------

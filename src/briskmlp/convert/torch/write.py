@@ -23,10 +23,10 @@ def to_torch(network: Network, parameters: FloatArray, dropout: Sequence[float] 
     ----------
     network : Network
     parameters : ndarray, shape (n_parameters,), float32 or float64
-        ``Linear`` l has index 2l and these numbers. A bias shared by a layer becomes one per neuron, all alike: the
-        tie is lost.
+        Those of ``Linear`` l, which has index 2l. A bias shared by a layer becomes an equal bias for each neuron; it is
+        shared no longer.
     dropout : sequence of float, optional
-        One rate for each hidden layer: its activation, at index 2l+1, becomes ``Sequential(activation, Dropout)``.
+        One rate per hidden layer. With dropout, its activation, at index 2l+1, is ``Sequential(activation, Dropout)``.
 
     Returns
     -------
@@ -103,14 +103,14 @@ def load_state_dict(network: Network, parameters: FloatArray, state: Mapping[str
     parameters : ndarray, shape (n_parameters,)
         Written to, if everything fits.
     state : mapping of str to Tensor or ndarray
-        With the names and shapes of `state_dict`, or what ``safetensors.torch.load_file`` reads of a checkpoint: what
-        the optimizer and callbacks keep there is left out.
+        With the names and shapes of `state_dict`, or what ``safetensors.torch.load_file`` reads from a checkpoint; the
+        state of the optimizer and of callbacks is ignored.
 
     Raises
     ------
     ValueError
-        A name is missing or unknown, a shape differs, a number is not finite, or the biases of a layer that shares
-        one differ; nothing is written then.
+        A name is missing or unknown, a shape differs, a value is not finite, or the biases of a layer that shares one
+        differ; nothing is written.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The work of a PyTorch training loop, by briskmlp's kernels."""
+"""fit: a PyTorch training loop, run by briskmlp's kernels."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def fit(
                 optimizer.step()
             scheduler.step()
 
-    The module's own tensors and the optimizer's own state end as this loop leaves them, to rounding, on every way out:
-    PyTorch can take over at any point, and hand over again. They are copied in and out once per call, which takes about
-    as long as a few steps.
+    The module's own tensors and the optimizer's own state end as this loop leaves them, to rounding, even when ``fit``
+    raises: you can switch between PyTorch and ``fit`` at any point. They are copied in and out once per call, which
+    takes about as long as a few steps.
 
     Parameters
     ----------
     module : nn.Module
-        An nn.Sequential, nested ones too, of Linear, activations (all that `Trainer` has), Flatten, Identity and
+        An nn.Sequential, nested ones too, of Linear, activations (all that ``Trainer`` has), Flatten, Identity and
         Dropout, on the CPU, in float32 or float64. Dropout in evaluation mode does nothing; in training mode its
         masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate is rounded to
         1/65536.
@@ -90,7 +90,7 @@ def fit(
     TypeError, ValueError
         Something is not supported or does not fit; the message names it, and nothing has changed.
     FloatingPointError
-        Training diverged; everything is as some batches before, of which the message tells the place.
+        Training diverged; everything is as it was some batches before, at the place that the message names.
     KeyboardInterrupt
         On Ctrl-C, between two batches.
 
