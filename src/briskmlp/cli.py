@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from briskmlp._console import Result, abandon_stdout, note, write
+from briskmlp._messages import check_choice
 
 # Repeated here so that they are checked before anything is imported or read; tests hold them to the library's lists.
 BACKENDS = ("auto", "native", "numba", "numpy")
@@ -24,9 +26,7 @@ PROFILE_COLUMNS = (
     "layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound",
 )  # fmt: skip
 
-ACTIVATION_HELP = "any hidden activation of Trainer, such as tanh, gelu or leaky_relu(0.2); default: %(default)s"
-OPTIMIZER_HELP = "any optimizer of briskmlp, such as SGD, Adam or RMSprop; default: %(default)s"
-
+DEFAULT = "default: %(default)s"
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
@@ -50,22 +50,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if result is not None:  # argparse may have failed before it saw --json
             write(json.dumps(result.report) + "\n" if "--json" in arguments else result.text)
     except KeyboardInterrupt:
-        abandon_stdout()
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        abandon_stdout()
-        return BROKEN_PIPE
+        code = BROKEN_PIPE
     except OSError as error:
-        abandon_stdout()
         note(f"briskmlp: error: cannot write the output: {error.strerror}")
-        return 2
+        code = 2
+    else:
+        return code
+    abandon_stdout()
     return code
 
 
 def _run(arguments: list[str]) -> tuple[int, Result | None]:
     """Parse the arguments and run the command; turn what fails into an exit code and one line on stderr."""
     try:
-        return 0, _call(_parser().parse_args(arguments))
+        args = _parser().parse_args(arguments)
+        # The command is imported now, so that --help and wrong arguments are answered at once.
+        return 0, pkgutil.resolve_name(f"briskmlp.{args.function}")(args)
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0), None
     except BrokenPipeError:
@@ -81,31 +83,6 @@ def _run(arguments: list[str]) -> tuple[int, Result | None]:
     message = " ".join(message.split())
     note(f"briskmlp: {message}" if code == INTERRUPTED else f"briskmlp: error: {message}")
     return code, Result({"error": message}, "")
-
-
-def _call(args: argparse.Namespace) -> Result:
-    """Run the command; what it needs is imported now, so that --help and wrong arguments are answered at once."""
-    match args.command:
-        case "demo":
-            from briskmlp.commands.demo import demo
-
-            return demo(args)
-        case "train":
-            from briskmlp.tabular import train
-
-            return train(args)
-        case "predict":
-            from briskmlp.tabular import predict
-
-            return predict(args)
-        case "profile":
-            from briskmlp.commands.profile import profile
-
-            return profile(args)
-        case _:
-            from briskmlp.commands.info import info
-
-            return info()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -129,42 +106,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = _add_command(commands, "demo", "train on scikit-learn's digits, and compare with scikit-learn")
-    demo.add_argument("--epochs", type=_integer(1), default=30, help="default: %(default)s")
-    demo.add_argument("--seed", type=_integer(0), default=0, help="default: %(default)s")
-    _add_machine(demo)
+    def command(function: str, text: str) -> Any:
+        # Abbreviated options would break when an option is added, and --js would not be seen as --json.
+        name, about = function.split(":")[1], f"{text[0].upper()}{text[1:]}."
+        added = commands.add_parser(name, help=text, description=about, allow_abbrev=False)
+        added.add_argument("--json", action="store_true", help="print one JSON object to stdout and nothing else")
+        added.set_defaults(function=function)
+        return added
 
-    train = _add_command(commands, "train", "train on CSV, Parquet, NPZ or NPY files")
-    _add_data(train)
-    _add_training(train)
-    _add_machine(train)
-
-    predict = _add_command(commands, "predict", "predict the rows of files with a trained model")
+    demo = command("commands.demo:demo", "train on scikit-learn's digits, and compare with scikit-learn")
+    demo.add_argument("--epochs", type=_integer(1), default=30, help=DEFAULT)
+    demo.add_argument("--seed", type=_integer(0), default=0, help=DEFAULT)
+    train = command("tabular:train", "train on CSV, Parquet, NPZ or NPY files")
+    _add_train(train)
+    predict = command("tabular:predict", "predict the rows of files with a trained model")
     predict.add_argument("model", type=Path, help="what `briskmlp train --out` wrote")
     predict.add_argument(
         "data", type=Path, nargs="+", help="as for `train`; columns are found by name, others are ignored"
     )
     predict.add_argument("--out", type=Path, metavar="FILE", help="write the predictions here as CSV, not to stdout")
-    _add_machine(predict)
-
-    profile = _add_command(commands, "profile", "profile the training of a network on random data")
+    profile = command("commands.profile:profile", "profile the training of a network on random data")
     _add_profile(profile)
-    _add_machine(profile)
-
-    _add_command(commands, "info", "show versions, backends, instruction sets and threads")
+    for user in (demo, train, predict, profile):
+        add = user.add_argument_group("machine").add_argument
+        add("--backend", choices=BACKENDS, default="auto", help=DEFAULT)
+        add("--threads", type=_integer(1), help="an upper bound; default: what the machine allows")
+    command("commands.info:info", "show versions, backends, instruction sets and threads")
     return parser
 
 
-def _add_command(commands: Any, name: str, text: str) -> Any:
-    # Abbreviated options would break when an option is added, and --js would not be seen as --json.
-    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="print one JSON object to stdout and nothing else")
-    return parser
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument(
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("data").add_argument
+    add(
         "data",
         type=Path,
         nargs="+",
@@ -172,96 +145,57 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="CSV (also .csv.gz) with a header row and , ; or tab between cells; .parquet; .npz with arrays X and y; "
         "several of these with the same columns; or one or more .npy, which may be larger than memory",
     )
-    group.add_argument(
+    add(
         "--target",
         metavar="COLUMN",
         help="name or index (from 0) of the target; .npz: an array, default y; .npy: an index, default -1, the last "
         "column, or one more .npy file, with the target of all rows",
     )
-    group.add_argument("--ignore", type=_names, default=[], metavar="COLUMNS", help="columns to leave out: id,name")
-    group.add_argument(
-        "--text", type=_names, default=[], metavar="COLUMNS", help="numbers that are categories: zip,year"
-    )
-    group.add_argument(
-        "--task",
-        choices=("classification", "regression"),
-        help="default: regression if the target's values are numbers, else classification",
-    )
-    group.add_argument(
-        "--test-share", type=_share, default=0.2, metavar="SHARE", help="rows held out for the score; default: 0.2"
-    )
-    group.add_argument(
-        "--validation-share",
-        type=_share,
-        metavar="SHARE",
-        help="of the other rows, watched while training on the rest; default: 0.1 with --early-stopping, else 0",
-    )
-    group.add_argument("--out", type=Path, metavar="FILE", help="write the model here, such as model.safetensors")
-    group.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the losses of each epoch there, such as loss.png (Matplotlib)"
-    )
-    group.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end"
-    )
-    group.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint of the same command, if there is one"
-    )
+    add("--ignore", type=_names, default=[], metavar="COLUMNS", help="columns to leave out: id,name")
+    add("--text", type=_names, default=[], metavar="COLUMNS", help="numbers that are categories: zip,year")
+    task = "default: regression if the target's values are numbers, else classification"
+    add("--task", choices=("classification", "regression"), help=task)
+    add("--test-share", type=_share, default=0.2, metavar="SHARE", help="rows held out for the score; default: 0.2")
+    watched = "of the other rows, watched while training on the rest; default: 0.1 with --early-stopping, else 0"
+    add("--validation-share", type=_share, metavar="SHARE", help=watched)
+    add("--out", type=Path, metavar="FILE", help="write the model here, such as model.safetensors")
+    add("--plot", type=Path, metavar="FILE", help="draw the losses of each epoch there, such as loss.png (Matplotlib)")
+    add("--checkpoint", type=Path, metavar="DIR", help="keep a checkpoint there, written every 30 s and at the end")
+    add("--resume", action="store_true", help="go on from the checkpoint of the same command, if there is one")
 
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--hidden", type=_widths, default=[100], metavar="WIDTHS", help="such as 100,50, or none; default: 100"
-    )
-    group.add_argument("--activation", type=_activation, default="relu", metavar="NAME", help=ACTIVATION_HELP)
-    group.add_argument("--epochs", type=_integer(1), default=100, help="default: %(default)s")
-    group.add_argument(
-        "--early-stopping",
-        type=_integer(1),
-        nargs="?",
-        const=10,
-        metavar="PATIENCE",
-        help="stop after so many epochs (default: 10) without a lower loss on the validation rows, and keep the best",
-    )
-    group.add_argument("--batch-size", type=_integer(1), default=32, help="default: %(default)s")
-    group.add_argument("--optimizer", type=_optimizer, default="Adam", metavar="NAME", help=OPTIMIZER_HELP)
-    group.add_argument("--learning-rate", type=float, metavar="RATE", help="default: the optimizer's")
-    group.add_argument("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
-    group.add_argument(
-        "--precision", choices=PRECISIONS, default="highest", help="of products in float32; default: %(default)s"
-    )
-    group.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="show a bar on stderr; default: on a terminal; never with --json",
-    )
+    add = parser.add_argument_group("training").add_argument
+    add("--hidden", type=_widths, default=[100], metavar="WIDTHS", help="such as 100,50, or none; default: 100")
+    add("--epochs", type=_integer(1), default=100, help=DEFAULT)
+    patience = "stop after so many epochs (default: 10) without a lower loss on the validation rows, and keep the best"
+    add("--early-stopping", type=_integer(1), nargs="?", const=10, metavar="PATIENCE", help=patience)
+    add("--batch-size", type=_integer(1), default=32, help=DEFAULT)
+    add("--learning-rate", type=float, metavar="RATE", help="default: the optimizer's")
+    add("--seed", type=_integer(0), default=0, help="of the split and the training; default: 0")
+    _add_network(add, "Adam")
+    shown = "show a bar on stderr; default: on a terminal; never with --json"
+    add("--progress", action=argparse.BooleanOptionalAction, help=shown)
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--layers", type=_widths, metavar="WIDTHS", help="from input to output, such as 4096,4096,4096,1000"
-    )
-    group.add_argument("--batch", type=_integer(1), default=128, metavar="ROWS", help="default: %(default)s")
-    group.add_argument("--steps", type=_integer(1), help="default: as many as take about two seconds")
-    group.add_argument("--activation", type=_activation, default="relu", metavar="NAME", help=ACTIVATION_HELP)
-    group.add_argument("--optimizer", type=_optimizer, default="SGD", metavar="NAME", help=OPTIMIZER_HELP)
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
-    group.add_argument("--precision", choices=PRECISIONS, default="highest", help="default: %(default)s")
-    group = parser.add_argument_group("output")
-    group.add_argument("--sort-by", choices=PROFILE_COLUMNS, default="layer", help="default: %(default)s")
-    group.add_argument("--trace", type=Path, metavar="FILE", help="write a trace for https://ui.perfetto.dev here")
-    group.add_argument("--plot", type=Path, metavar="FILE", help="write a picture here, such as profile.png")
-    group.add_argument(
-        "--calibrate", action="store_true", help="measure this machine's limits again; with --layers or without"
-    )
+    add = parser.add_argument_group("training").add_argument
+    add("--layers", type=_widths, metavar="WIDTHS", help="from input to output, such as 4096,4096,4096,1000")
+    add("--batch", type=_integer(1), default=128, metavar="ROWS", help=DEFAULT)
+    add("--steps", type=_integer(1), help="default: as many as take about two seconds")
+    _add_network(add, "SGD")
+    add = parser.add_argument_group("output").add_argument
+    add("--sort-by", choices=PROFILE_COLUMNS, default="layer", help=DEFAULT)
+    add("--trace", type=Path, metavar="FILE", help="write a trace for https://ui.perfetto.dev here")
+    add("--plot", type=Path, metavar="FILE", help="write a picture here, such as profile.png")
+    add("--calibrate", action="store_true", help="measure this machine's limits again; with --layers or without")
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine")
-    group.add_argument("--backend", choices=BACKENDS, default="auto", help="default: %(default)s")
-    group.add_argument("--threads", type=_integer(1), help="an upper bound; default: what the machine allows")
+def _add_network(add: Callable[..., Any], optimizer: str) -> None:
+    activations = f"any hidden activation of Trainer, such as tanh, gelu or leaky_relu(0.2); {DEFAULT}"
+    add("--activation", type=_listed("activation"), default="relu", metavar="NAME", help=activations)
+    optimizers = f"any optimizer of briskmlp, such as SGD, Adam or RMSprop; {DEFAULT}"
+    add("--optimizer", type=_listed("optimizer"), default=optimizer, metavar="NAME", help=optimizers)
+    add("--dtype", choices=DTYPES, default="float32", help=DEFAULT)
+    add("--precision", choices=PRECISIONS, default="highest", help=f"of products in float32; {DEFAULT}")
 
 
 def _integer(low: int) -> Callable[[str], int]:
@@ -273,23 +207,21 @@ def _integer(low: int) -> Callable[[str], int]:
     return parse
 
 
-def _activation(text: str) -> str:
-    from briskmlp.operations.activations import HIDDEN, check_activation
+def _listed(argument: str) -> Callable[[str], str]:
+    """Return what checks the name of an activation or optimizer by its table, which is imported only when needed."""
 
-    try:
-        return check_activation("activation", text, HIDDEN)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    def parse(text: str) -> str:
+        from briskmlp.operations.activations import HIDDEN, check_activation
+        from briskmlp.operations.rules import OPTIMIZERS
 
+        try:
+            if argument == "activation":
+                return check_activation(argument, text, HIDDEN)
+            return check_choice(argument, text, list(OPTIMIZERS))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _optimizer(text: str) -> str:
-    from briskmlp._messages import check_choice
-    from briskmlp.operations.rules import OPTIMIZERS
-
-    try:
-        return check_choice("optimizer", text, list(OPTIMIZERS))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return parse
 
 
 def _share(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import statistics
 import warnings
@@ -34,18 +33,11 @@ def demo(args: Namespace) -> Result:
     held_out = np.arange(len(X)) % 5 == 0
     work = X[~held_out], y[~held_out]
     threads = thread_limit(args.threads)
+    chosen = {"optimizer": Adam(1e-3), "seed": args.seed, "backend": args.backend, "threads": threads}
 
     def train(epochs: int) -> tuple[float, Trainer, History]:
         start = perf_counter()
-        trainer = Trainer(
-            [64, 100, 10],
-            hidden="relu",
-            loss="cross_entropy",
-            optimizer=Adam(1e-3),
-            seed=args.seed,
-            backend=args.backend,
-            threads=threads,
-        )
+        trainer = Trainer([64, 100, 10], hidden="relu", loss="cross_entropy", **chosen)
         history = trainer.fit(*work, epochs=epochs, progress=False)
         return perf_counter() - start, trainer, history
 
@@ -85,15 +77,8 @@ def demo(args: Namespace) -> Result:
 
 
 def _train_rival(X: NDArray[Any], y: NDArray[Any], epochs: int, seed: int, threads: int) -> tuple[float, Any]:
-    rival = MLPClassifier(
-        (100,),
-        alpha=0.0,
-        batch_size=32,
-        learning_rate_init=1e-3,
-        max_iter=epochs,
-        n_iter_no_change=epochs + 1,  # it would stop early otherwise
-        random_state=seed % 2**32,
-    )
+    rival = MLPClassifier((100,), alpha=0.0, batch_size=32, learning_rate_init=1e-3, random_state=seed % 2**32)
+    rival.set_params(max_iter=epochs, n_iter_no_change=epochs + 1)  # it would stop early otherwise
     with warnings.catch_warnings(), blas_threads(threads):
         warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs are meant to be run
         start = perf_counter()
@@ -147,19 +132,13 @@ def plot(values: Sequence[float], width: int = 72, blocks: bool = True, height: 
     """
     room = max(width - 8, 1)
     if len(values) > room:
-        edges = [len(values) * i // room for i in range(room + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
-    top = max(values)
+        values = [float(part.mean()) for part in np.array_split(np.array(values), room)]
+    top, marks = max(values), BLOCKS if blocks else " #"
     stretch = max(1, min(room // len(values), 4))
     lines = []
     for line in reversed(range(height)):
         label = f"{top:.3g}" if line == height - 1 else "0" if line == 0 else ""
-        cells = "".join(_block(value / (top or 1) * height - line, blocks) * stretch for value in values)
+        filled = np.clip(np.array(values) / (top or 1) * height - line, 0, 1)  # the part of the line's height
+        cells = "".join(marks[int(part * (len(marks) - 1) + 0.5)] * stretch for part in filled)
         lines.append(f"{label:>6} |{cells}".rstrip())
     return "\n".join(lines)
-
-
-def _block(part: float, blocks: bool) -> str:
-    """Return the character of a column that fills this part of a line."""
-    part = min(max(part, 0.0), 1.0)
-    return BLOCKS[round(part * 8)] if blocks else " #"[part >= 0.5]

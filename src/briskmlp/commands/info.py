@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from briskmlp._console import Result
 
 
-def info() -> Result:
+def info(_: Namespace) -> Result:
     """Report versions, backends with reasons, instruction sets, threads and the environment's overrides."""
     from briskmlp.backends import dispatch, native
     from briskmlp.backends.threads import thread_limit

@@ -27,18 +27,9 @@ def profile(args: Namespace) -> Result:
     check_plot(args.plot)
     check_writable("--trace", args.trace)
     check_apart({"--plot": args.plot, "--trace": args.trace})
-    trainer = Trainer(
-        args.layers,
-        hidden=args.activation,
-        loss="cross_entropy",
-        optimizer=OPTIMIZERS[args.optimizer](1e-3),
-        batch_size=args.batch,
-        dtype=args.dtype,
-        precision=args.precision,
-        seed=0,
-        backend=args.backend,
-        threads=args.threads,
-    )
+    chosen = {name: getattr(args, name) for name in ("dtype", "precision", "backend", "threads")}
+    chosen |= {"hidden": args.activation, "optimizer": OPTIMIZERS[args.optimizer](1e-3), "batch_size": args.batch}
+    trainer = Trainer(args.layers, loss="cross_entropy", seed=0, **chosen)
     rng = np.random.default_rng(0)
     X = rng.random((args.batch, trainer.network.n_in), dtype=np.dtype(args.dtype))
     Y = rng.integers(max(2, trainer.network.n_out), size=args.batch)
@@ -49,8 +40,7 @@ def profile(args: Namespace) -> Result:
         p.clear()
         trainer.fit(X, Y, epochs=1, progress=False)
         steps = args.steps or max(3, min(10**6, int(SECONDS / p.seconds)))
-        if p.every > 1:
-            steps = max(steps, 3 * p.every)  # so that some are recorded
+        steps = max(steps, 3 * p.every if p.every > 1 else 0)  # so that some are recorded
         p.clear()
         note(f"profiling {steps} step{'s' * (steps > 1)} of {args.batch} rows")
         trainer.fit(X, Y, epochs=steps, progress=False)
