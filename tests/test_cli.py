@@ -18,7 +18,6 @@ from briskmlp.arguments import DTYPES
 from briskmlp.backends import dispatch
 from briskmlp.random import sample_order
 from briskmlp.session import Session
-from briskmlp.tabular import resuming
 from briskmlp.tabular.training import SPLIT_STREAM
 
 COLOURS = ("red", "green", "blue")
@@ -255,7 +254,7 @@ def test_choices_are_the_librarys():
 @pytest.fixture
 def often(monkeypatch):
     """Checkpoints after each batch or so."""
-    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("briskmlp.tabular.training.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
 
 

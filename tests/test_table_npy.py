@@ -37,7 +37,7 @@ def _held(request, monkeypatch):
 @pytest.fixture(params=["all at once", "row by row"])
 def _chunks(request, monkeypatch):
     if request.param == "row by row":
-        monkeypatch.setattr(npy, "CHUNK_BYTES", 1)
+        monkeypatch.setattr("briskmlp.data.arrays.CHUNK_BYTES", 1)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def dense(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> 
     array = in_place(source, width, dtype)
     if array is None or not array.flags.c_contiguous:
         return convert(source, width, dtype, name)
-    for rows in chunks(source, width, dtype):
+    for rows in chunks(len(source), width):
         check_finite(array[rows], source, rows, name)
     return array
 
@@ -134,7 +134,7 @@ def dense(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> 
 def convert(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     """Return a copy, finite rows (n, width)."""
     array = np.empty((len(source), width), dtype)
-    for rows in chunks(source, width, dtype):
+    for rows in chunks(len(source), width):
         cast(source[rows], array[rows])
         check_finite(array[rows], source, rows, name)
     return array
@@ -146,10 +146,10 @@ def cast(source: NDArray[Any], out: NDArray[Any]) -> None:
         np.copyto(out.reshape(source.shape), source, casting="unsafe")
 
 
-def chunks(source: NDArray[Any], width: int, dtype: np.dtype[Any]) -> Iterator[slice]:
-    """Cut the rows into slices that may be held in memory."""
-    step = max(1, CHUNK_BYTES // (width * max(source.itemsize, dtype.itemsize)))
-    return (slice(start, start + step) for start in range(0, len(source), step))
+def chunks(n: int, width: int) -> Iterator[slice]:
+    """Cut n rows into slices that may be held in memory as float64."""
+    step = max(1, CHUNK_BYTES // (8 * width))
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def check_finite(chunk: NDArray[Any], source: NDArray[Any], rows: slice, name: str) -> None:

@@ -99,7 +99,7 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
         return Inputs(source, n_in, dtype, arrays.convert(source, n_in, dtype, name))
     inputs = Inputs(source, n_in, dtype, array)
     if source.dtype.kind == "f":  # integers are finite in either dtype: no need to read the file
-        for rows in arrays.chunks(source, n_in, dtype):
+        for rows in arrays.chunks(len(source), n_in):
             arrays.check_finite(inputs.take(rows), source, rows, name)
     return inputs
 
@@ -242,7 +242,7 @@ def _check_labels(labels: NDArray[Any], n_labels: int, name: str) -> NDArray[np.
 
 def _check_domain(targets: NDArray[Any], domain: str, name: str) -> None:
     high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
-    for rows in arrays.chunks(targets, targets.shape[1], targets.dtype):
+    for rows in arrays.chunks(*targets.shape):
         chunk = targets[rows]
         if (bad := (chunk < 0) | (chunk > high)).any():
             row, column = divmod(int(bad.argmax()), chunk.shape[1])

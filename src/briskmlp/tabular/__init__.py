@@ -1,6 +1,6 @@
-"""``briskmlp train`` and ``briskmlp predict``: from a table to a model that knows its columns, and back.
+"""``briskmlp train`` and ``briskmlp predict``: models of the tables in files.
 
-A model file is a checkpoint whose configuration also keeps how columns become numbers.
+A model file is a checkpoint whose configuration also has the `Preparation`, which turns columns into numbers.
 """
 
 from briskmlp.tabular.prediction import predict

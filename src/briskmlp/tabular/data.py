@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +15,30 @@ from briskmlp.tabular import reading as table
 from briskmlp.tabular.preparation import Preparation
 from briskmlp.tabular.reading import Column, Part
 from briskmlp.tabular.reading.columns import as_kind, target_array
-from briskmlp.tabular.reading.npy import Mapped, open_array
-
-Rows = NDArray[np.int64] | slice
-
-
-class Data(Protocol):
-    """Rows, and for training their target."""
-
-    n: int
-    target: str
-    y: Column
-
-    def fit(self, rows: NDArray[np.int64]) -> Preparation:
-        """Learn from some rows how all become numbers."""
-        ...
-
-    def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
-        """Return what gives X for some rows, as a Trainer takes it."""
-        ...
-
-    def place(self, row: int) -> str:
-        """Return where a row is, for a message."""
-        ...
+from briskmlp.tabular.reading.npy import Mapped, Rows, open_array
 
 
 class TableData:
-    """The rows of CSV, NPZ or Parquet files, one after the other."""
+    """The rows of CSV, NPZ or Parquet files, one file after the other, and for training their target."""
 
     def __init__(self, parts: Sequence[Part], target: str) -> None:
-        self._columns, self.n, self.target = table.join(parts), sum(part.n for part in parts), target
+        self._columns = parts[0].columns
+        if len(parts) > 1:
+            self._columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in self._columns}
         self._places = [(part.n, part._replace(columns={})) for part in parts]  # the rows are held once
+        self.n, self.target = sum(part.n for part in parts), target
         self.y = self._columns.get(target, np.empty(0))
 
     def fit(self, rows: NDArray[np.int64]) -> Preparation:
-        """Learn from some rows how all become numbers."""
+        """Learn from some rows how the columns become numbers."""
         return Preparation.fit(self._columns, self.target, rows)
 
     def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
-        """Return what gives X for some rows: of all, which are converted now."""
-        X = preparation.inputs(self._columns, dtype, self.place)
-        return lambda rows: X[rows]
+        """Convert all rows, and return the function from rows to their X."""
+        return preparation.inputs(self._columns, dtype, self.place).__getitem__
 
     def place(self, row: int) -> str:
-        """Return where a row is, for a message."""
+        """Return the file and line of a row, for a message."""
         for n, part in self._places:
             if row < n:
                 return part.place(row)
@@ -67,24 +47,23 @@ class TableData:
 
 
 class MappedData:
-    """The rows of NPY files, one after the other."""
+    """The rows of NPY files, one file after the other, and for training their target."""
 
     def __init__(self, mapped: Mapped, features: Sequence[str], target: str, y: Column) -> None:
         self._mapped, self.n, self.target, self.y = mapped, mapped.n, target, y
-        chosen = set(features)
-        self._features = np.array([j for j, name in enumerate(mapped.names) if name in chosen])
+        self._features = np.flatnonzero(np.isin(mapped.names, features))
+        self.place = mapped.place
 
     def fit(self, rows: NDArray[np.int64]) -> Preparation:
-        """Learn from some rows how all become numbers."""
+        """Learn from some rows how the columns become numbers."""
         return Preparation.fit_mapped(self._mapped, self._features, self.target, self.y, rows)
 
     def inputs(self, preparation: Preparation, dtype: str) -> Callable[[Rows], Any]:
-        """Return what gives X for some rows: read when a batch needs them."""
+        """Return the function from rows to their X, which is read when a batch needs it."""
         return lambda rows: preparation.mapped_inputs(self._mapped, np.arange(self.n)[rows], dtype)
 
-    def place(self, row: int) -> str:
-        """Return where a row is, for a message."""
-        return self._mapped.place(row)
+
+Data = TableData | MappedData
 
 
 def read_training(args: Namespace) -> Data:
@@ -92,8 +71,7 @@ def read_training(args: Namespace) -> Data:
     table.check_given_once(args.data)
     if _is_npy(args.data):
         return _read_npy(args)
-    npz = all(path.suffix.lower() == ".npz" for path in args.data)
-    if args.target is None and not npz:
+    if args.target is None and any(path.suffix.lower() != ".npz" for path in args.data):
         raise ValueError("--target is missing: the name or index of the column to predict")
     wanted = args.target or "y"
     parts = table.read_all(args.data, lambda names: _choose(names, wanted, args), wanted, same=True)
@@ -111,8 +89,8 @@ def read_prediction(paths: Sequence[Path], preparation: Preparation) -> Data:
 
 
 def _is_npy(paths: Sequence[Path]) -> bool:
-    npy, others = ([path for path in paths if (path.suffix.lower() == ".npy") is wanted] for wanted in (True, False))
-    if npy and others:
+    npy = [path for path in paths if path.suffix.lower() == ".npy"]
+    if npy and (others := [path for path in paths if path not in npy]):
         raise ValueError(f"{npy[0]} is an NPY file and {others[0]} is not; accepted: only NPY files, or none")
     return bool(npy)
 

@@ -1,12 +1,11 @@
-"""``briskmlp predict``: the rows of files, as CSV."""
+"""``briskmlp predict``: the predictions for the rows of files, as CSV."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from argparse import Namespace
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from briskmlp._console import Result, check_apart, check_writable
 from briskmlp.storage import checkpoint
 from briskmlp.storage.files import written
 from briskmlp.tabular.data import read_prediction
-from briskmlp.tabular.preparation import Preparation
+from briskmlp.tabular.preparation import PREPARATION, Preparation
 from briskmlp.tabular.reporting import labels_of
-from briskmlp.tabular.resuming import PREPARATION
 from briskmlp.trainer import Trainer
 
 CHUNK_ROWS = 10_000  # held as text at a time, which takes many times as much memory as numbers
@@ -46,35 +44,24 @@ def predict(args: Namespace) -> Result:
     report: dict[str, Any] = {"target": preparation.target.name, "rows": len(A)}
     if args.out is not None:
         with written(args.out) as file:
-            for part in _parts(preparation, A):
-                file.write(part.encode())
+            _write_csv(codecs.getwriter("utf-8")(file), preparation, A)
         return Result(report | {"out": str(args.out)}, f"wrote {len(A)} predictions to {args.out}\n")
     if not args.json:
-        return Result(report, "".join(_parts(preparation, A)))
-    rows = [row for part in _rows(preparation, A) for row in part]
-    values: dict[str, Any] = {"predictions": [row[0] for row in rows]}
-    if classes := preparation.classes:
-        values |= {"classes": classes, "probabilities": [list(map(float, row[1:])) for row in rows]}
-    else:
-        values["predictions"] = list(map(float, values["predictions"]))
-    return Result(report | values, "")
+        _write_csv(text := io.StringIO(), preparation, A)
+        return Result(report, text.getvalue())
+    if (classes := preparation.classes) is None:
+        return Result(report | {"predictions": preparation.original_units(A).tolist()}, "")
+    probabilities = A.astype(str).astype(float).tolist()  # of the digits that a float32 has
+    report |= {"predictions": labels_of(A, classes).tolist(), "classes": classes, "probabilities": probabilities}
+    return Result(report, "")
 
 
-def _parts(preparation: Preparation, A: NDArray[Any]) -> Iterator[str]:
-    """Yield CSV, some rows at a time."""
-    header = ["prediction", *(f"probability_{name}" for name in preparation.classes or ())]
-    for rows in chain([[header]], _rows(preparation, A)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        yield text.getvalue()
-
-
-def _rows(preparation: Preparation, A: NDArray[Any]) -> Iterator[list[list[str]]]:
-    """Yield rows some at a time, each cell as the shortest text that gives back the same float32."""
+def _write_csv(file: Any, preparation: Preparation, A: NDArray[Any]) -> None:
+    """Write the rows, each cell as the shortest text that gives back the same float32."""
+    classes, writer = preparation.classes, csv.writer(file, lineterminator="\n")
+    writer.writerow(["prediction", *(f"probability_{name}" for name in classes or ())])
     for start in range(0, len(A), CHUNK_ROWS):
         part = A[start : start + CHUNK_ROWS]
-        if classes := preparation.classes:
-            labels, probabilities = labels_of(part, classes).tolist(), part.astype(str).tolist()
-            yield [[label, *row] for label, row in zip(labels, probabilities, strict=True)]
-        else:
-            yield preparation.original_units(part).astype(str)[:, None].tolist()
+        values = preparation.original_units(part) if classes is None else part
+        cells = values.astype(str).reshape(len(part), -1)
+        writer.writerows((cells if classes is None else np.column_stack([labels_of(part, classes), cells])).tolist())

@@ -1,9 +1,9 @@
-"""How the columns of a table become the numbers that a network reads: standardised numbers, one-hot text."""
+"""The preparation of a table for a network: numbers are standardised, text is one-hot encoded."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from briskmlp.tabular.reading import NUMBER, TEXT, Column, Table, listed
 from briskmlp.tabular.reading.npy import Mapped, MappedInputs
 
+PREPARATION = "table"  # the key of the preparation in a model's configuration
 MAX_CATEGORIES = 100  # of a text column; more are names or identifiers, from which nothing general is learnt
 MAX_CLASSES = 1000
 
@@ -21,31 +22,16 @@ Place = Callable[[int], str]  # from a row of a table to where it is: "data.csv,
 
 @dataclass(frozen=True)
 class Feature:
-    """How one column becomes numbers, by what the training rows show.
-
-    Parameters
-    ----------
-    name : str
-    mean, scale : float
-        A number x becomes ``(x - mean) / scale``.
-    categories : tuple of str, optional
-        Given for a text column: it becomes one column of 0 and 1 for each; an unknown text becomes zeros.
-    """
+    """How one column becomes numbers, learned from the training rows."""
 
     name: str
-    mean: float = 0.0
+    mean: float = 0.0  # a number x becomes (x - mean) / scale
     scale: float = 1.0
-    categories: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None  # text becomes a column of 0 and 1 for each; an unknown text, zeros
 
     @classmethod
     def fit(cls, name: str, column: Column, most: int = MAX_CATEGORIES) -> Feature:
-        """Learn the mean and standard deviation, or the categories, of a column of training rows.
-
-        Raises
-        ------
-        ValueError
-            There are more than ``most`` categories, or the numbers are too large to be squared.
-        """
+        """Learn the mean and standard deviation, or the categories, of which ``most`` are accepted."""
         if column.dtype == object:
             categories = sorted(set(column.tolist()))
             if len(categories) > most:
@@ -72,11 +58,11 @@ class Feature:
 
     @property
     def width(self) -> int:
-        """How many columns of numbers this column becomes."""
+        """Number of columns of X that this column becomes."""
         return 1 if self.categories is None else len(self.categories)
 
     def encode(self, column: Column, out: NDArray[Any], place: Place = "row {}".format) -> None:
-        """Write the numbers of a column to ``out``, shape (n, width); an error says at which place of the data."""
+        """Write the numbers of a column to ``out``, shape (n, width); ``place`` tells errors where a row is."""
         if self.categories is not None:
             out[:] = column[:, None] == np.array(self.categories, dtype=object)
             return
@@ -84,14 +70,13 @@ class Feature:
             out[:, 0] = (column - self.mean) / self.scale
         if not (finite := np.isfinite(out[:, 0])).all():
             row = int(finite.argmin())
-            raise ValueError(
-                f"{place(row)}, column {self.name!r}: {column[row]:g} is too far from the training rows' mean"
-            )
+            value = f"{place(row)}, column {self.name!r}: {column[row]:g}"
+            raise ValueError(f"{value} is too far from the training rows' mean")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a table becomes X and Y: stored with a model, so that new rows are treated as the training rows were."""
+    """How a table becomes X and Y; stored with a model, so that new rows are converted as the training rows were."""
 
     features: tuple[Feature, ...]
     target: Feature
@@ -99,22 +84,17 @@ class Preparation:
     @classmethod
     def fit(cls, table: Table, target: str, rows: NDArray[np.int64]) -> Preparation:
         """Learn from the training rows alone; only the classes are those of all rows."""
-        features = [Feature.fit(name, column[rows]) for name, column in table.items() if name != target]
-        return cls._with_target(features, target, table[target], rows)
+        features = tuple(Feature.fit(name, column[rows]) for name, column in table.items() if name != target)
+        return cls(features, _fit_target(target, table[target], rows))
 
     @classmethod
     def fit_mapped(
         cls, mapped: Mapped, columns: NDArray[np.int64], target: str, y: Column, rows: NDArray[np.int64]
     ) -> Preparation:
         """Learn the same from some columns of files, and a target that is in memory."""
-        names = mapped.names
-        moments = mapped.moments(rows, columns)
-        features = map(Feature.from_moments, (names[j] for j in columns), *moments)
-        return cls._with_target(features, target, y, rows)
-
-    @classmethod
-    def _with_target(cls, features: Iterable[Feature], name: str, y: Column, rows: NDArray[np.int64]) -> Preparation:
-        return cls(tuple(features), Feature.fit(name, y if y.dtype == object else y[rows], MAX_CLASSES))
+        names = [mapped.names[j] for j in columns]
+        features = tuple(map(Feature.from_moments, names, *mapped.moments(rows, columns)))
+        return cls(features, _fit_target(target, y, rows))
 
     @property
     def n_in(self) -> int:
@@ -140,12 +120,10 @@ class Preparation:
 
     def inputs(self, table: Table, dtype: str, place: Place = "row {}".format) -> NDArray[Any]:
         """Return X, shape (n, n_in), of this dtype."""
-        n = len(table[self.features[0].name])
-        X = np.empty((n, self.n_in), dtype=dtype)
-        start = 0
-        for feature in self.features:
-            feature.encode(table[feature.name], X[:, start : start + feature.width], place)
-            start += feature.width
+        X = np.empty((len(table[self.features[0].name]), self.n_in), dtype=dtype)
+        ends = np.cumsum([feature.width for feature in self.features])
+        for feature, columns in zip(self.features, np.split(X, ends[:-1], axis=1), strict=True):
+            feature.encode(table[feature.name], columns, place)
         return X
 
     def mapped_inputs(self, mapped: Mapped, rows: NDArray[np.int64], dtype: str) -> MappedInputs:
@@ -165,10 +143,9 @@ class Preparation:
         return Y
 
     def original_units(self, Y: NDArray[Any]) -> NDArray[np.float64]:
-        """Return predictions (n, 1) of a standardised target as (n,) in the target's own units.
+        """Return predictions (n, 1) of a standardised target as float64 (n,) in the target's own units.
 
-        In float64, because a float32 holds few digits of a small difference from a large mean; without the digits
-        that a float32 prediction cannot tell.
+        A float32 would hold few digits of a small difference from a large mean; those it cannot tell are rounded off.
         """
         values = Y[:, 0].astype(np.float64) * self.target.scale + self.target.mean
         if Y.dtype != np.float32:
@@ -181,13 +158,7 @@ class Preparation:
 
     @classmethod
     def from_json(cls, data: Any) -> Preparation:
-        """Undo `to_json`.
-
-        Raises
-        ------
-        ValueError
-            This is not what `to_json` returns.
-        """
+        """Undo `to_json`; raise a ValueError for anything else."""
         try:
             features = tuple(map(_feature, data["features"]))
             if not features:
@@ -195,6 +166,10 @@ class Preparation:
             return cls(features, _feature(data["target"]))
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"the model's preparation of columns is damaged: {error!r}") from None
+
+
+def _fit_target(name: str, y: Column, rows: NDArray[np.int64]) -> Feature:
+    return Feature.fit(name, y if y.dtype == object else y[rows], MAX_CLASSES)
 
 
 def _feature(data: Any) -> Feature:

@@ -1,4 +1,4 @@
-"""What a training says: its score on held-out rows, its report, its curve."""
+"""The results of ``briskmlp train``: the score on held-out rows, the report as text, and the plot of the losses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from briskmlp._console import note, save_figure
 from briskmlp.history import History
-from briskmlp.tabular import reading as table
 from briskmlp.tabular.preparation import Preparation
+from briskmlp.tabular.reading import NUMBER, TEXT
 from briskmlp.trainer import Trainer
 
 
@@ -43,7 +43,7 @@ def score(trainer: Trainer, preparation: Preparation, X: Any, target: NDArray[An
 
 
 def finite(value: float) -> float | None:
-    """Return what JSON has: no NaN and no infinity."""
+    """Return a finite number as it is, and None for NaN and infinity, which JSON lacks."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -54,11 +54,11 @@ def labels_of(A: NDArray[Any], classes: Sequence[str]) -> NDArray[Any]:
 
 
 def describe(preparation: Preparation) -> str:
-    """Return what the columns are, in a line."""
+    """Return the kinds of the columns and of the target, in a line."""
     kinds = [feature.kind for feature in preparation.features]
     goal = f"{len(preparation.classes)} classes" if preparation.classes else "a number"
     return (
-        f"columns: {kinds.count(table.NUMBER)} of numbers, {kinds.count(table.TEXT)} of text; "
+        f"columns: {kinds.count(NUMBER)} of numbers, {kinds.count(TEXT)} of text; "
         f"inputs: {preparation.n_in}; target: {preparation.target.name!r}, {goal}"
     )
 
@@ -67,11 +67,11 @@ def training_text(report: dict[str, Any]) -> str:
     """Return the report for people."""
     unit = "" if report["classes"] else " (squared error of the standardised target)"
     lines = [f"loss      {report['loss']:.4g} in the last epoch{unit}"] if report["loss"] is not None else []
+    rows = f"on {report['validation_rows']} validation rows"
     if report["best_epoch"] is not None:
-        rows = f"{report['validation_rows']} validation rows"
-        lines.append(f"best      {report['validation_loss']:.4g} on {rows}, in epoch {report['best_epoch']}: kept")
+        lines.append(f"best      {report['validation_loss']:.4g} {rows}, in epoch {report['best_epoch']}: kept")
     elif report["validation_loss"] is not None:
-        lines.append(f"valid.    {report['validation_loss']:.4g} on {report['validation_rows']} validation rows")
+        lines.append(f"valid.    {report['validation_loss']:.4g} {rows}")
     if report["test_rows"]:
         scores = {"accuracy": "accuracy"} if report["classes"] else {"R2": "r2", "mae": "mae"}
         for label, name in {"": "test_loss", **scores}.items():
@@ -79,12 +79,7 @@ def training_text(report: dict[str, Any]) -> str:
             told = "undefined" if value is None else f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
             lines.append(f"{label:<9} {told} on {report['test_rows']} held-out rows")
     epochs = report["epochs"] - report["epochs_resumed"]
-    lines += [
-        f"time      {report['seconds']:.2f} s for {epochs} epochs, first loading of kernels included",
-        f"model     {report['model'] or 'not kept; --out FILE writes it'}",
-    ]
-    if report["checkpoint"]:
-        lines.append(f"resumable {report['checkpoint']}")
-    if report["plot"]:
-        lines.append(f"curves    {report['plot']}")
-    return "\n".join(lines) + "\n"
+    lines.append(f"time      {report['seconds']:.2f} s for {epochs} epochs, first loading of kernels included")
+    lines.append(f"model     {report['model'] or 'not kept; --out FILE writes it'}")
+    kept = {"resumable": report["checkpoint"], "curves": report["plot"]}
+    return "\n".join([*lines, *(f"{label:<9} {path}" for label, path in kept.items() if path)]) + "\n"

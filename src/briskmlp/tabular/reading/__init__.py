@@ -10,68 +10,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from briskmlp.tabular.reading import csv, npz, parquet
 from briskmlp.tabular.reading.columns import NUMBER, TEXT, Choose, Column, Part, Table, find_column, listed
 
-__all__ = [
-    "NUMBER",
-    "TEXT",
-    "Choose",
-    "Column",
-    "Part",
-    "Table",
-    "check_given_once",
-    "find_column",
-    "join",
-    "listed",
-    "read",
-    "read_all",
-]
+__all__ = ["NUMBER", "TEXT", "Column", "Part", "Table", "check_given_once", "find_column", "listed", "read", "read_all"]
 
 
 def read(path: Path, choose: Choose, target: str | None = None) -> Part:
-    """Read some columns of a CSV, NPZ or Parquet file.
+    """Read those columns of a CSV, NPZ or Parquet file that ``choose`` returns, given the names of all.
 
-    Parameters
-    ----------
-    path : Path
-    choose : callable
-        Is given the names of all columns and returns those to read, with their kinds.
-    target : str, optional
-        The array of an NPZ file that is the target, and therefore not X.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    ValueError
-        Its content is not a table, or a cell is empty or not of its column's kind: with file, line or row, and column.
+    ``target`` is the array of an NPZ file that is the target, and therefore not X. An OSError says that the file cannot
+    be read; a ValueError that it is no table, or at which line or row and column a cell is empty or not of its kind.
     """
-    match path.suffix.lower():
-        case ".npz":
-            return npz.read(path, choose, target)
-        case ".parquet" | ".pq":
-            return parquet.read(path, choose)
-        case _:
-            return csv.read(path, choose)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return npz.read(path, choose, target)
+    if suffix in (".parquet", ".pq"):
+        return parquet.read(path, choose)
+    return csv.read(path, choose)
 
 
 def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *, same: bool = False) -> list[Part]:
-    """Read several files as one table; the first decides which columns are numbers.
+    """Read several files as `read` does; the first decides which columns are numbers.
 
-    Parameters
-    ----------
-    paths, choose, target
-        As in `read`; ``choose`` is asked for each file.
-    same : bool
-        Every file must have the columns of the first, in any order, and no others.
-
-    Raises
-    ------
-    OSError, ValueError
-        As in `read`; or a file has other columns.
+    With ``same`` every file must have the columns of the first, in any order, and no others.
     """
     parts: list[Part] = []
     first: list[str] = []
@@ -103,13 +65,6 @@ def check_given_once(paths: Sequence[Path]) -> None:
             also = "" if seen[real] == path else f", also as {seen[real]}"
             raise ValueError(f"{path} is given twice{also}: rows to score on would be among those trained on")
         seen[real] = path
-
-
-def join(parts: Sequence[Part]) -> Table:
-    """Return the rows of all parts as one table."""
-    if len(parts) == 1:
-        return parts[0].columns
-    return {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
 
 
 def _difference(path: Path, names: Sequence[str], first: Path, wanted: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""What all readers share: the kinds of columns, their names, and what a file gives."""
+"""Shared by the readers of all formats: the kinds of columns, their names, and the rows of one file."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ Choose = Callable[[list[str]], dict[str, str | None]]
 
 
 class Part(NamedTuple):
-    """What was read of one file."""
+    """The columns read from one file."""
 
     path: Path
     columns: Table
@@ -47,9 +48,8 @@ def find_column(names: Sequence[str], wanted: str, option: str) -> str:
     try:
         return names[int(wanted)]
     except (ValueError, IndexError):
-        raise ValueError(
-            f"{option} is {wanted!r}, but the columns are {listed(names)}, or their index from 0"
-        ) from None
+        accepted = f"the columns are {listed(names)}, or their index from 0"
+        raise ValueError(f"{option} is {wanted!r}, but {accepted}") from None
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
@@ -66,11 +66,8 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 def check_distinct(where: object, names: Sequence[str]) -> None:
     """Refuse columns of the same name."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{where}: two columns are called {name!r}; names must differ")
-        seen.add(name)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{where}: two columns are called {repeated[0]!r}; names must differ")
 
 
 def as_kind(path: Path, name: str, column: Column, kind: str | None) -> Column:

@@ -25,10 +25,8 @@ def read(path: Path, choose: Choose) -> Part:
         with _open(path) as file:
             return _read(path, file, choose)
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise ValueError(
-            f"{path}{_undecodable_line(path)}: byte 0x{byte:02x} is not UTF-8; accepted: UTF-8 text"
-        ) from None
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise ValueError(f"{path}{_undecodable_line(path)}: {byte} is not UTF-8; accepted: UTF-8 text") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from None
 
@@ -51,10 +49,8 @@ def _read(path: Path, file: TextIO, choose: Choose) -> Part:
     begins: list[Column] = []
     while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
         for number, row in chunk:
-            if len(row) != len(names):
-                raise ValueError(
-                    f"{path}, line {number}: the row's length is {len(row)}, but the header's {len(names)}"
-                )
+            if (length := len(row)) != len(names):
+                raise ValueError(f"{path}, line {number}: the row's length is {length}, but the header's {len(names)}")
         begins.append(np.array([number for number, _ in chunk], dtype=np.int64))
         by_name = dict(zip(names, zip(*(row for _, row in chunk), strict=True), strict=True))
         for name, columns in parts.items():

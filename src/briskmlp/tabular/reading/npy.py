@@ -1,4 +1,4 @@
-"""NPY files: the rows of arrays (n,) or (n, …), which may be larger than memory: they are read when needed.
+"""NPY files: the rows of arrays (n,) or (n, …), which may be larger than memory and are read when needed.
 
 The columns are called ``X[0]``, ``X[1]``, …, in C order of what follows the first axis.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp.data.arrays import CHUNK_BYTES
+from briskmlp.data.arrays import chunks
 from briskmlp.data.inputs import Inputs
 from briskmlp.tabular.reading.columns import Column, target_array
 
 HELD_BYTES = 256 * 2**20  # what becomes no larger than this is converted once, not whenever a batch needs it
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64] | slice
+Index = NDArray[np.int64]
+Rows = Index | slice
 
 
 class Moments(NamedTuple):
-    """What some rows tell of each column; all (columns,)."""
+    """Statistics of each column over some rows; all (columns,)."""
 
     low: Floats
     high: Floats
@@ -35,20 +35,7 @@ class Moments(NamedTuple):
 
 
 class Mapped:
-    """The arrays of NPY files, the rows of one file after those of the file before it.
-
-    Attributes
-    ----------
-    n, width : int
-        Rows of all files, and columns of each when flattened.
-
-    Raises
-    ------
-    OSError
-        A file cannot be read.
-    ValueError
-        It is no NPY file of numbers, or has not as many columns as the first.
-    """
+    """The arrays of NPY files, one after the other: n rows in all, of ``width`` columns when flattened."""
 
     def __init__(self, *paths: Path) -> None:
         self.paths = paths
@@ -60,10 +47,8 @@ class Mapped:
             if array.dtype.kind not in "buif":
                 raise ValueError(f"{path} has dtype {array.dtype}; accepted: bool, integers or floats")
             if math.prod(array.shape[1:]) != self.width:
-                raise ValueError(
-                    f"{path} has shape {array.shape}, but {paths[0]} has {first}; "
-                    "files given together must have the same number of columns"
-                )
+                rule = "files given together must have the same number of columns"
+                raise ValueError(f"{path} has shape {array.shape}, but {paths[0]} has {first}; {rule}")
         self._starts = np.cumsum([0, *map(len, self._arrays)], dtype=np.int64)  # the first row of each file, and n
         self.n = int(self._starts[-1])
 
@@ -77,10 +62,9 @@ class Mapped:
         file = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"{self.paths[file]}, row {row - self._starts[file]} (from 0)"
 
-    def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
+    def take(self, rows: Index, columns: Index) -> Floats:
         """Return some rows (k, columns) as float64."""
-        whole = len(columns) == self.width and (columns == np.arange(self.width)).all()
-        chosen = slice(None) if whole else columns
+        chosen = slice(None) if np.array_equal(columns, np.arange(self.width)) else columns
         if len(self._arrays) == 1:
             return np.array(self._read(0, rows)[:, chosen], dtype=np.float64)
         out = np.empty((len(rows), len(columns)))
@@ -95,17 +79,17 @@ class Mapped:
         """Return one column (n,), of the files' dtype but in the machine's byte order."""
         columns = []
         for file, (path, array) in enumerate(zip(self.paths, self._arrays, strict=True)):
-            column = np.concatenate([self._read(file, rows)[:, j] for rows in self._chunks(len(array))])
+            column = np.concatenate([self._read(file, rows)[:, j] for rows in chunks(len(array), self.width)])
             native = column.astype(column.dtype.newbyteorder("="))
             columns.append(target_array(path, f"X[{j}]", native, len(array)))
         return np.concatenate(columns)
 
-    def moments(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Moments:
+    def moments(self, rows: Index, columns: Index) -> Moments:
         """Return the moments of some rows, read once; Chan, Golub and LeVeque 1979 merge those of chunks."""
         low, high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
         n, mean, squares = 0, np.zeros(len(columns)), np.zeros(len(columns))
         with np.errstate(over="ignore", invalid="ignore"):
-            for chunk in self._chunks(len(rows)):
+            for chunk in chunks(len(rows), self.width):
                 # Columns, each in one piece of memory: their sums are pairwise, whatever the layout of the files.
                 values = np.asfortranarray(self.take(rows[chunk], columns))
                 self.check_finite(values, np.isfinite(values), rows[chunk], columns)
@@ -117,7 +101,7 @@ class Mapped:
                 n += new
             return Moments(low, high, mean, np.sqrt(squares / n))
 
-    def check_finite(self, values: Floats, good: Any, rows: Any, columns: NDArray[np.int64]) -> None:
+    def check_finite(self, values: Floats, good: Any, rows: Any, columns: Index) -> None:
         """Name the first of some values (k, columns) that is not good."""
         if good.all():
             return
@@ -127,21 +111,14 @@ class Mapped:
         raise ValueError(f"{self.place(rows[row])}, column 'X[{columns[j]}]': {value:g} is {why}")
 
     def _read(self, file: int, rows: Rows) -> NDArray[Any]:
-        self._check_whole(file)
-        values = np.asarray(self._arrays[file][rows])
-        return values.reshape(len(values), self.width)
-
-    def _check_whole(self, file: int) -> None:
-        """Raise an error where a file has been cut: to read what it no longer has would kill the process (SIGBUS)."""
+        """Read rows, after a check that the file has not been cut: reading past its end would be a SIGBUS."""
         path, found = self.paths[file], self._found[file]
         with suppress(FileNotFoundError):  # one that was removed, or replaced by another, stays readable
             now = path.stat()
             if now.st_ino == found.st_ino and now.st_size < found.st_size:
                 raise ValueError(f"{path} had {found.st_size} bytes and now has {now.st_size}: it was cut while in use")
-
-    def _chunks(self, n: int) -> Iterator[slice]:
-        step = max(1, CHUNK_BYTES // (8 * self.width))
-        return (slice(start, start + step) for start in range(0, n, step))
+        values = np.asarray(self._arrays[file][rows])
+        return values.reshape(len(values), self.width)
 
 
 class MappedInputs(Inputs):
@@ -150,13 +127,7 @@ class MappedInputs(Inputs):
     __slots__ = ("_columns", "_mapped", "_mean", "_rows", "_scale")
 
     def __init__(
-        self,
-        mapped: Mapped,
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        mean: Floats,
-        scale: Floats,
-        dtype: np.dtype[Any],
+        self, mapped: Mapped, rows: Index, columns: Index, mean: Floats, scale: Floats, dtype: np.dtype[Any]
     ) -> None:
         super().__init__(rows, len(columns), dtype, None)
         self._mapped, self._rows, self._columns, self._mean, self._scale = mapped, rows, columns, mean, scale

@@ -71,28 +71,19 @@ def _kind(path: Path, field: Any, wanted: str | None) -> str:
 
 def _values(path: Path, name: str, column: Any, kind: str, first: int) -> Column:
     """Return the values of one batch, whose first row is this one."""
-    if hasattr(column, "dictionary_decode"):
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if column.null_count:
         bad, came = int(column.is_null().to_numpy(zero_copy_only=False).argmax()), "null"
-    elif kind == TEXT and not _is_floating(column):
+    elif kind == TEXT and not types.is_floating(column.type):
         return as_text(column.to_pylist())
     else:
-        numbers: Column = _numbers(column).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        values = column.cast("float64") if types.is_decimal(column.type) else column
+        numbers: Column = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         if (finite := np.isfinite(numbers)).all():
             return numbers if kind == NUMBER else as_text(column.to_pylist())
         bad, came = int(finite.argmin()), str(numbers[finite.argmin()])
     wanted = "a finite number" if kind == NUMBER else "a value"
     raise ValueError(f"{path}, row {first + bad} (from 0), column {name!r} is {came}; every row needs {wanted}")
-
-
-def _numbers(column: Any) -> Any:
-    from pyarrow import types
-
-    return column.cast("float64") if types.is_decimal(column.type) else column
-
-
-def _is_floating(column: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_floating(column.type))
