@@ -99,19 +99,15 @@ def _path() -> Path | None:
 
 def _read(path: Path) -> dict[str, list[float]]:
     """Return the cached limits; entries that are not three positive numbers are dropped, and measured again."""
-    try:
+
+    def valid(rates: Any) -> bool:
+        numbers = isinstance(rates, list) and len(rates) == 3 and {*map(type, rates)} == {float}
+        return numbers and all(0 < rate < math.inf for rate in rates)
+
+    with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: rates for key, rates in kept.items() if _are_rates(rates)} if isinstance(kept, dict) else {}
-
-
-def _are_rates(rates: Any) -> bool:
-    return (
-        isinstance(rates, list)
-        and len(rates) == 3
-        and all(type(rate) is float and math.isfinite(rate) and rate > 0 for rate in rates)
-    )
+        return {key: rates for key, rates in kept.items() if valid(rates)} if isinstance(kept, dict) else {}
+    return {}
 
 
 def _write(path: Path, kept: dict[str, list[float]]) -> None:

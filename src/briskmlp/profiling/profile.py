@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from briskmlp._messages import check_choice, describe_bytes
@@ -19,9 +20,21 @@ from briskmlp.session import Session
 from briskmlp.storage.files import written
 
 MILLISECOND = 10**6  # in which a clock's rate is found to 0.1 %
-COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
-_ATTRIBUTES = {"time": "seconds"}  # of a Row, where it has another name
-_HEADINGS = ("layer", "phase", "calls", "time ms", "share", "GFLOP/s", "bytes", "FLOP/byte", "of roofline", "bound by")
+# The columns of the table: what sorts them, their heading, and the cell of a row, with a dash for a missing value.
+_CELLS: dict[str, tuple[str, str, Callable[[Row], str]]] = {
+    "layer": ("layer", "layer", lambda row: str(row.layer or "all")),
+    "phase": ("phase", "phase", lambda row: row.phase),
+    "calls": ("calls", "calls", lambda row: str(row.calls)),
+    "time": ("seconds", "time ms", lambda row: f"{row.seconds * 1e3:.3f}"),
+    "share": ("share", "share", lambda row: f"{row.share:.1%}"),
+    "gflops": ("gflops", "GFLOP/s", lambda row: f"{row.gflops:.1f}" if row.flops else "-"),
+    "bytes": ("bytes", "bytes", lambda row: describe_bytes(round(row.bytes)) if row.bytes else "-"),
+    "intensity": ("intensity", "FLOP/byte", lambda row: f"{row.intensity:.1f}" if row.flops else "-"),
+    "roofline": ("roofline", "of roofline", lambda row: "-" if row.roofline is None else f"{row.roofline:.0%}"),
+    "bound": ("bound", "bound by", lambda row: row.bound or "-"),
+}
+COLUMNS = tuple(_CELLS)
+_TEXTS = ("phase", "bound")  # aligned left, and sorted in ascending order
 MODELLED = (
     "FLOPs are those of the products alone. Bytes are modelled, not measured: each phase reads its operands and\n"
     "writes its results once. Where that would be faster than memory, they were in cache."
@@ -147,14 +160,12 @@ class Profile:
         """The machine's limits, for the instruction set, dtype and threads of the training; None if not known."""
         if self._machine is None and self.sampled:
             try:
-                self._machine = limits(self.isa or native.isa(), self.dtype, self._peak_threads())
+                # On other backends, BLAS uses the Trainer's threads.
+                threads = self.threads if self.backend == "native" else thread_limit(self._session.threads)
+                self._machine = limits(self.isa or native.isa(), self.dtype, threads)
             except RuntimeError as error:
                 self._why = str(error)
         return self._machine
-
-    def _peak_threads(self) -> int:
-        """Return the number of threads for the peak; on other backends, BLAS uses the Trainer's threads."""
-        return self.threads if self.backend == "native" else thread_limit(self._session.threads)
 
     # --- shown -------------------------------------------------------------------------------------------------------
 
@@ -173,24 +184,22 @@ class Profile:
             missing = f": only one in {self.every} is; train more" if self.steps else ""
             return "\n".join([*lines, f"of {self.steps} steps none was recorded{missing}"])
         if sort_by != "layer":
-            attribute = _ATTRIBUTES.get(sort_by, sort_by)
-            texts = sort_by in ("phase", "bound")
+            attribute, texts = _CELLS[sort_by][0], sort_by in _TEXTS
             rows.sort(key=lambda row: getattr(row, attribute) or ("" if texts else 0), reverse=not texts)
-        cells = [_HEADINGS, *(_cells(row) for row in rows)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
-        for row in cells:
-            aligned = [text.ljust(w) if column in (1, 9) else text.rjust(w) for column, (text, w) in
-                       enumerate(zip(row, widths, strict=True))]  # fmt: skip
-            lines.append("  ".join(aligned).rstrip())
+        columns = []
+        for name, (_, heading, cell) in _CELLS.items():
+            cells = [heading, *map(cell, rows)]
+            width = max(map(len, cells))
+            columns.append([text.ljust(width) if name in _TEXTS else text.rjust(width) for text in cells])
+        lines += ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
         lines += ["", self._sums(rows)]
         if machine is None:
             lines.append(f"no roofline: {self._why}")
         else:
             lines.append(f"this machine: {machine.describe()}")
             if any(row.bound == "compute" and (row.roofline or 0) > 1.05 for row in rows):
-                lines.append(
-                    "these limits are too low, the machine was busy: measure again with briskmlp profile --calibrate"
-                )
+                again = "measure again with briskmlp profile --calibrate"
+                lines.append(f"these limits are too low, the machine was busy: {again}")
         if self.backend != "native":
             lines.append(f"the {self.backend} backend's BLAS does not say how long its threads wait for each other")
         return "\n".join([*lines, MODELLED])
@@ -218,13 +227,10 @@ class Profile:
     def to_json(self) -> str:
         """Return the profile as a JSON object: ``rows``, ``machine`` and the totals of ``table``."""
         machine = self.machine
+        same = ("backend", "isa", "dtype", "threads", "steps", "sampled", "every", "seconds", "step_seconds")
         report = {
             "layers": self._plan.layers.tolist(),
-            **{
-                name: getattr(self, name)
-                for name in ("backend", "isa", "dtype", "threads", "steps", "sampled", "every")
-            },
-            **{name: getattr(self, name) for name in ("seconds", "step_seconds")},
+            **{name: getattr(self, name) for name in same},
             "machine": None if machine is None else {**machine._asdict(), "bandwidth": machine.bandwidth},
             "modelled": ["flops", "bytes", "gflops", "intensity", "roofline", "bound"],
             "rows": [{**row._asdict(), "gflops": row.gflops, "intensity": row.intensity} for row in self.rows],
@@ -258,19 +264,3 @@ class Profile:
             Matplotlib is not installed.
         """
         return draw(self.rows, self.machine, self._title())
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    """Return the cells of a row as text, with a dash for missing values."""
-    return (
-        str(row.layer or "all"),
-        row.phase,
-        str(row.calls),
-        f"{row.seconds * 1e3:.3f}",
-        f"{row.share:.1%}",
-        f"{row.gflops:.1f}" if row.flops else "-",
-        describe_bytes(round(row.bytes)) if row.bytes else "-",
-        f"{row.intensity:.1f}" if row.flops else "-",
-        "-" if row.roofline is None else f"{row.roofline:.0%}",
-        row.bound or "-",
-    )

@@ -56,24 +56,14 @@ def make_rows(
     all_seconds = record["ticks"].sum() / workers * scale / ticks_per_second
     products = {HIGHEST: 6 if isa == "amx" else 1, HIGH: 3, BFLOAT16: 1}[plan.precision]
     n_rows, rows = float(record[0]["rows"]), []
-    for layer, phase in zip(*np.nonzero(calls), strict=True):
+    for layer, phase in np.argwhere(calls).tolist():
+        number = None if layer == len(plan.activations) else layer + 1
         seconds = float(ticks[layer, phase] / workers * scale / ticks_per_second)
-        flops, n_bytes = model(plan, int(layer), int(phase), n_rows, steps, itemsize)
+        flops, n_bytes = model(plan, layer, phase, n_rows, steps, itemsize)
         flops *= products
-        roofline, bound = _judge(int(phase), seconds, flops, n_bytes, machine)
-        rows.append(
-            Row(
-                layer=None if layer == len(plan.activations) else int(layer) + 1,
-                phase=PHASES[phase],
-                calls=round(calls[layer, phase] * scale),
-                seconds=seconds,
-                share=seconds / all_seconds,
-                flops=flops,
-                bytes=n_bytes,
-                roofline=roofline,
-                bound=bound,
-            )
-        )
+        judged = _judge(phase, seconds, flops, n_bytes, machine)
+        n_calls, share = round(calls[layer, phase] * scale), seconds / all_seconds
+        rows.append(Row(number, PHASES[phase], n_calls, seconds, share, flops, n_bytes, *judged))
     return rows
 
 
@@ -81,8 +71,7 @@ def model(plan: Plan, layer: int, phase: int, rows: float, steps: int, itemsize:
     """Return the FLOPs and bytes of a number of steps and rows; ``layer`` L is the whole network."""
     n_layers = len(plan.activations)
     if layer == n_layers:
-        parts = [_numbers(plan, l, phase, rows, steps) for l in range(n_layers)]
-        return 0.0, itemsize * sum(parts)
+        return 0.0, itemsize * sum(_numbers(plan, l, phase, rows, steps) for l in range(n_layers))
     multiplies = phase in (FORWARD, DX, DW, DW_UPDATE)
     flops = 2.0 * rows * float(plan.layers[layer] * plan.layers[layer + 1]) if multiplies else 0.0
     return flops, itemsize * _numbers(plan, layer, phase, rows, steps)
