@@ -413,13 +413,14 @@ class Trainer(Predictor):
         """
         with self._undisturbed():
             described, state = {**self.configuration, **(config or {})}, self._session.training_state()
+            slots, scalars = configuration.state_names(self.optimizer)
             checkpoint.write(
                 path,
                 self.network,
                 state.state.parameters,
                 described,
-                slots=dict(zip(configuration.slot_names(self.optimizer), state.state.slots, strict=True)),
-                training=Training.of(state, self.backend, self.isa, configuration.scalar_names(self.optimizer)),
+                slots=dict(zip(slots, state.state.slots, strict=True)),
+                training=Training.of(state, self.backend, self.isa, scalars),
                 callbacks=states_of(callbacks) or (self._pending.callbacks if self._pending else []),
             )
 
@@ -466,8 +467,7 @@ class Trainer(Predictor):
         if (training := stored.training) is None:  # a model alone
             return trainer
         try:
-            names = configuration.slot_names(trainer.optimizer), configuration.scalar_names(trainer.optimizer)
-            state = stored.state(*names)
+            state = stored.state(*configuration.state_names(trainer.optimizer))
         except CheckpointError as error:
             raise CheckpointError(f"{file}: {trainer.optimizer!r} {error}") from None
         trainer._session.restore(state)

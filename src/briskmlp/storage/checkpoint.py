@@ -96,30 +96,12 @@ def write(
     training: Training | None = None,
     callbacks: Sequence[CallbackState] = (),
 ) -> None:
-    """Write a checkpoint. A crash at any moment leaves the old file or the new one, whole.
+    """Write a checkpoint, which replaces what is at ``path`` as `tensors.write` does: whole or, with an OSError, not.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Replaced if it exists; a symbolic link is followed.
-    network : Network
-    parameters : ndarray, shape (n_parameters,), float32 or float64
-    config : dict
-        Strict JSON: tuples come back as lists, NaN and infinity are refused.
-    slots : mapping of str to ndarray, shape (n_parameters,), of the parameters' dtype, optional
-        The optimizer's state.
-    training : Training, optional
-    callbacks : sequence of (str, dict)
-        The states are of JSON values, NumPy's and infinite numbers, and arrays of numbers, which are tensors.
-
-    Raises
-    ------
-    ValueError
-        If an array does not fit the network or is not finite, or ``config`` is not JSON.
-    TypeError
-        If the state of a callback has something else; the message names it.
-    OSError
-        If the file cannot be written.
+    ``parameters`` and the optimizer's ``slots`` are (n_parameters,), float32 or float64, all of the same dtype; a
+    ValueError says that one does not fit the network or is not finite, or that ``config`` is not strict JSON: tuples
+    come back as lists, NaN and infinity are refused. The states of callbacks are of JSON values, NumPy's and infinite
+    numbers, and arrays of numbers, which are tensors; a TypeError names what is something else.
 
     Examples
     --------
@@ -134,19 +116,16 @@ def write(
     slots = dict(slots or {})
     for name, values in {"parameters": parameters, **slots}.items():
         _check_flat(name, values, network, parameters.dtype)
-    arrays: dict[str, Any] = {}
-    for tensor, values in zip(network.tensors, network.views(parameters), strict=True):
-        if tensor.size:
-            arrays[tensor.name] = values.T
+    named = zip(network.tensors, network.views(parameters), strict=True)
+    arrays: dict[str, Any] = {tensor.name: values.T for tensor, values in named if tensor.size}
     arrays |= {OPTIMIZER + name: values for name, values in slots.items()}
     described: dict[str, Any] = {
         "network": {name: getattr(network, name) for name in ("layers", "hidden", "output", "bias")},
         "trainer": config,
     }
     if training is not None:
-        described["training"] = training._asdict()
-        if not training.scalars:
-            del described["training"]["scalars"]
+        kept = training._asdict().items()
+        described["training"] = {name: value for name, value in kept if name != "scalars" or value}
     if callbacks:
         described["callbacks"] = [_describe_callback(i, *callback, arrays) for i, callback in enumerate(callbacks)]
     try:
@@ -160,13 +139,8 @@ def read(path: str | os.PathLike[str]) -> Stored:
     """Read a checkpoint of this or an older version.
 
     Needs no memory beyond what is returned, one layer and the header, and none before all sizes are found to be right.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is damaged, is no checkpoint, is of a newer version, or its weights have NaN or infinity.
-    OSError
-        If there is no such file, or it cannot be read.
+    A CheckpointError says that the file is damaged, no checkpoint, of a newer version, or has NaN or infinity in its
+    weights; an OSError that it cannot be read.
     """
     with tensors.opened(path) as file:
         network, config = _parse_metadata(file)
@@ -184,21 +158,13 @@ def read(path: str | os.PathLike[str]) -> Stored:
             stored.slots = {name.removeprefix(OPTIMIZER): _finite(file, name) for name in names}
         stored.callbacks = _parse_callbacks(file, config.get("callbacks", []))
         return stored
-    raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
 
 
 def read_position(path: str | os.PathLike[str]) -> tuple[Network, int]:
-    """Return the network of a checkpoint and the steps of its training, 0 if it has none; no weights are read.
-
-    Raises
-    ------
-    CheckpointError, OSError
-        As those of `read`.
-    """
+    """Return the network of a checkpoint and the steps of its training, 0 if it has none; raise what `read` does."""
     with tensors.opened(path) as file:
         network, config = _parse_metadata(file)
         return network, _parse_training(config["training"]).step if "training" in config else 0
-    raise AssertionError  # pragma: no cover - opened() returns or raises, which mypy cannot see
 
 
 def _check_flat(name: str, values: FloatArray, network: Network, dtype: np.dtype[Any]) -> None:

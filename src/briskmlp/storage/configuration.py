@@ -42,26 +42,16 @@ def restore(described: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"the file's configuration is not usable: {error!r}") from error
 
 
-def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
-    """Return PyTorch's names of the numbers of state that each parameter has, in the order of the state's rows.
+def state_names(optimizer: Optimizer) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return PyTorch's names of the state: of each parameter's, in the order of its rows, and of the whole network's.
 
     Examples
     --------
-    >>> slot_names(OPTIMIZERS["Adam"]())
-    ('exp_avg', 'exp_avg_sq')
+    >>> state_names(OPTIMIZERS["NAdam"]())
+    (('exp_avg', 'exp_avg_sq'), ('mu_product',))
     """
-    return RULES[optimizer.lowered().rule].slots
-
-
-def scalar_names(optimizer: Optimizer) -> tuple[str, ...]:
-    """Return PyTorch's names of the numbers of state that the whole network has.
-
-    Examples
-    --------
-    >>> scalar_names(OPTIMIZERS["NAdam"]())
-    ('mu_product',)
-    """
-    return RULES[optimizer.lowered().rule].scalars
+    rule = RULES[optimizer.lowered().rule]
+    return rule.slots, rule.scalars
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:

@@ -48,20 +48,9 @@ class Entry(NamedTuple):
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write a file. Whatever happens meanwhile, at ``path`` is then the old file or the new one, whole.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Replaced if it exists, with its permissions; a symbolic link is followed.
-    tensors : mapping of str to ndarray
-        Of a dtype in `DTYPES`, any layout; one is copied at a time, if it is not contiguous.
-    metadata : mapping of str to str
-
-    Raises
-    ------
-    ValueError
-        A dtype cannot be written, or the header is larger than what would be read.
-    OSError
-        The file cannot be written, as on a full disk; an old one is still there.
+    An old file is replaced, with its permissions; a symbolic link is followed. Tensors have a dtype in `DTYPES` and any
+    layout; one is copied at a time, if it is not contiguous. A ValueError says that a dtype cannot be written or that
+    the header is larger than what would be read; an OSError that the file cannot be written, as on a full disk.
 
     Examples
     --------
@@ -97,11 +86,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
 class Reader:
     """An open file whose header is checked: each tensor has a known dtype, and its bytes are there.
 
-    Attributes
-    ----------
-    metadata : object
-        As the header has it; to be checked.
-    tensors : dict of str to Entry
+    The metadata is as the header has it, and still to be checked.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -123,15 +108,10 @@ class Reader:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
-    """Open a file to read tensors; give errors of what is found in it the name of the file.
+    """Open a file to read tensors, and give each CheckpointError that is raised meanwhile the name of the file.
 
-    Raises
-    ------
-    CheckpointError
-        The file is damaged or is none of this kind, or a pipe or device, which might never answer; also for one that
-        is raised while it is open.
-    OSError
-        There is no such file, or it cannot be read.
+    One is raised for a file that is damaged or none of this kind, and for a pipe or device, which might never answer;
+    an OSError where there is no file or it cannot be read.
     """
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that of a directory is an OSError
@@ -151,7 +131,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
 def shortened(reason: object) -> str:
     """Return a text for a message, of bounded length."""
     text = str(reason)
-    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "…"
+    return text[:MAX_REASON] + "…" * (len(text) > MAX_REASON)
 
 
 def require(condition: bool, message: str) -> None:
@@ -184,10 +164,8 @@ def _no_constant(name: str) -> None:
 def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """Return the header, and where the data start."""
     require(size >= 8, f"{size} bytes are too few for a safetensors file")
-    length = int.from_bytes(file.read(8), "little")
-    require(
-        length <= size - 8, f"the header should have {length} bytes, but the file has only {size - 8} after its length"
-    )
+    length, left = int.from_bytes(file.read(8), "little"), size - 8
+    require(length <= left, f"the header should have {length} bytes, but the file has only {left} after its length")
     require(length <= MAX_HEADER, f"the header has {length} bytes, but at most {MAX_HEADER} are allowed")
     return parse_json(file.read(length), "the header"), 8 + length
 
@@ -196,9 +174,9 @@ def _check_layout(tensors: dict[str, Any], n_bytes: int) -> None:
     """Check that the tensors cover the data without gap or overlap, as the format demands."""
     ranges = []
     for name, entry in tensors.items():
-        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not isinstance(offsets, list) or len(offsets) != 2 or any(type(offset) is not int for offset in offsets):
-            raise CheckpointError(f"tensor {name!r} has no valid data_offsets")
+        offsets: Any = entry.get("data_offsets") if isinstance(entry, dict) else None
+        valid = isinstance(offsets, list) and [*map(type, offsets)] == [int, int]
+        require(valid, f"tensor {name!r} has no valid data_offsets")
         ranges.append((*offsets, name))
     end = 0
     for begin, stop, name in sorted(ranges):
@@ -209,19 +187,18 @@ def _check_layout(tensors: dict[str, Any], n_bytes: int) -> None:
 
 def _entry(name: str, entry: dict[str, Any], start: int) -> Entry:
     """Check that a tensor's shape fits its bytes, which are known to be in the file."""
-    code, shape = entry.get("dtype"), entry.get("shape")
+    code, shape = entry.get("dtype"), entry.get("shape", ())
     begin, stop = entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
         raise CheckpointError(f"tensor {name!r} has dtype {code!r}, not one of {', '.join(DTYPES)}")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_DIMENSIONS
-        or any(type(length) is not int or not 0 <= length < 2**63 for length in shape)  # or their product takes hours
-    ):
-        raise CheckpointError(f"tensor {name!r} has no valid shape")
     size = DTYPES[code].itemsize
-    # NumPy counts the bytes without a length of 0, too
-    require(math.prod(filter(None, shape)) * size < 2**63, f"tensor {name!r} has no valid shape")
+    valid = (
+        isinstance(shape, list)
+        and len(shape) <= MAX_DIMENSIONS
+        and all(type(length) is int and 0 <= length < 2**63 for length in shape)  # or their product takes hours
+        and math.prod(filter(None, shape)) * size < 2**63  # NumPy counts the bytes without a length of 0, too
+    )
+    require(valid, f"tensor {name!r} has no valid shape")
     n_bytes = math.prod(shape) * size
     require(stop - begin == n_bytes, f"tensor {name!r} has {stop - begin} bytes, but its shape needs {n_bytes}")
     return Entry(code, tuple(shape), start + begin)
