@@ -15,25 +15,20 @@ class Fitted(Protocol):
     @property
     def network(self) -> Network:
         """The architecture."""
-        ...
 
     @property
     def parameters(self) -> FloatArray:
         """All weights and biases, (n_parameters,), writable."""
-        ...
 
     @property
     def epoch(self) -> int:
         """Epochs completed."""
-        ...
 
     @property
     def step(self) -> int:
         """Steps made."""
-        ...
 
     def save(
         self, path: str | PathLike[str], *, callbacks: Iterable[Any] = (), config: dict[str, Any] | None = None
     ) -> None:
         """Write a checkpoint, with the states of these callbacks."""
-        ...

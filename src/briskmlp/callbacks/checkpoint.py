@@ -68,9 +68,8 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"path must be that of a file, got {path!r}")
         if every_epochs is not None and every_seconds is not None:
-            raise ValueError(
-                f"every_epochs is {every_epochs} and every_seconds {every_seconds}, but one alone is accepted"
-            )
+            came = f"every_epochs is {every_epochs} and every_seconds {every_seconds}"
+            raise ValueError(f"{came}, but one alone is accepted")
         self.config: dict[str, Any] = {}  # what each file holds beside the trainer's own
         self.path = os.fspath(Path(path).absolute())  # a callback may change the directory
         self.every_epochs, self.every_seconds = None, None

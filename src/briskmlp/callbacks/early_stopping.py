@@ -63,11 +63,6 @@ class EarlyStopping:
     (2.0, 2)
     """
 
-    best: float | None
-    best_epoch: int
-    wait: int
-    _best_parameters: FloatArray | None
-
     def __init__(
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
@@ -80,6 +75,11 @@ class EarlyStopping:
         self._loaded = False
         self._reset()
 
+    def _reset(self) -> None:
+        self.best: float | None = None
+        self.best_epoch, self.wait = 0, 0
+        self._best_parameters: FloatArray | None = None
+
     def on_fit_begin(self, trainer: Fitted) -> bool:
         """Start afresh, unless a state has just been loaded; return True if that state has stopped training."""
         if not self._loaded:  # which stays until something is trained: another callback may fail
@@ -87,12 +87,8 @@ class EarlyStopping:
         self.check_state(trainer)
         if self.wait < self.patience:
             return False
-        warnings.warn(
-            f"EarlyStopping had stopped this training {self.wait} epochs after the best, {self.best_epoch}, so nothing "
-            "is trained; a larger patience trains on",
-            UserWarning,
-            stacklevel=4,
-        )
+        stopped = f"EarlyStopping had stopped this training {self.wait} epochs after the best, {self.best_epoch}"
+        warnings.warn(f"{stopped}, so nothing is trained; a larger patience trains on", UserWarning, stacklevel=4)
         return True
 
     def check_state(self, trainer: Fitted) -> None:
@@ -105,10 +101,8 @@ class EarlyStopping:
         stored = self._best_parameters
         if stored is not None and stored.shape != trainer.parameters.shape:
             self._loaded = False
-            raise ValueError(
-                f"EarlyStopping's state has best_parameters of shape {stored.shape}, "
-                f"but the trainer's parameters have shape {trainer.parameters.shape}"
-            )
+            found = f"EarlyStopping's state has best_parameters of shape {stored.shape}"
+            raise ValueError(f"{found}, but the trainer's parameters have shape {trainer.parameters.shape}")
 
     def check_record(self, names: Sequence[str]) -> None:
         """Refuse a ``monitor`` that no record will have.
@@ -169,10 +163,6 @@ class EarlyStopping:
         self.best_epoch, self.wait = int(state["best_epoch"]), int(state["wait"])
         self._best_parameters = None if stored is None else np.array(stored)
         self._loaded = True
-
-    def _reset(self) -> None:
-        self.best, self.best_epoch, self.wait = None, 0, 0
-        self._best_parameters = None
 
     def _improves(self, value: float) -> bool:
         if self.best is None:

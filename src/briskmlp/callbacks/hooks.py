@@ -55,9 +55,8 @@ class Callbacks:
             _check_hooks(position, callback)
             first = next(i for i, other in enumerate(self.callbacks) if other is callback)
             if first != position:  # it would count each epoch twice
-                raise ValueError(
-                    f"callbacks[{position}] is callbacks[{first}], {callback!r}; accepted: each object once"
-                )
+                twice = f"callbacks[{position}] is callbacks[{first}], {callback!r}"
+                raise ValueError(f"{twice}; accepted: each object once")
             if recorded is not None and hasattr(callback, "check_record"):
                 callback.check_record(recorded)
         self.callbacks.sort(key=lambda callback: hasattr(callback, "keep_states_of"))
@@ -86,9 +85,9 @@ class Callbacks:
         """Give the k-th callback of each class the k-th state of this class; return the classes of those left over."""
         left = list(states)
         for callback in self.callbacks:
-            kinds = [kind for kind, _ in left]
-            if type(callback).__name__ in kinds and hasattr(callback, "load_state_dict"):
-                callback.load_state_dict(left.pop(kinds.index(type(callback).__name__))[1])
+            kinds, name = [kind for kind, _ in left], type(callback).__name__
+            if name in kinds and hasattr(callback, "load_state_dict"):
+                callback.load_state_dict(left.pop(kinds.index(name))[1])
                 if hasattr(callback, "check_state"):
                     callback.check_state(trainer)
         return [kind for kind, _ in left]

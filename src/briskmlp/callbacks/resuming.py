@@ -24,18 +24,13 @@ class Pending(NamedTuple):
             unclaimed = hooks.load_states(self.callbacks, trainer)
         except Exception as error:
             raise CheckpointError(f"{self.path}: the state of a callback is not usable: {shortened(error)}") from error
+        told = []
         if unclaimed:
-            warnings.warn(
-                f"{self.path} holds the state of {shortened(', '.join(unclaimed))}, but this fit has no such callback "
-                "with load_state_dict: it goes on without",
-                UserWarning,
-                stacklevel=3,
-            )
+            left = f"holds the state of {shortened(', '.join(unclaimed))}, but this fit has no such callback"
+            told.append(f"{left} with load_state_dict: it goes on without")
         if self.trained_on is not None and self.trained_on != now:
             before, after = (" with ".join(filter(None, place)) for place in (self.trained_on, now))
-            warnings.warn(
-                f"{self.path} was trained on the backend {before} and goes on on {after}: the last bits may differ "
-                "from those of a run that was never cut",
-                UserWarning,
-                stacklevel=3,
-            )
+            moved = f"was trained on the backend {before} and goes on on {after}"
+            told.append(f"{moved}: the last bits may differ from those of a run that was never cut")
+        for text in told:
+            warnings.warn(f"{self.path} {text}", UserWarning, stacklevel=3)

@@ -24,12 +24,7 @@ _UNREADABLE = (AttributeError, BufferError, OverflowError, RuntimeError, TypeErr
 def read(X: Any, name: str) -> NDArray[Any]:
     """Return an ndarray of real numbers of any dtype, with at least one dimension; not a copy, where possible.
 
-    Raises
-    ------
-    TypeError
-        X does not hold real numbers: None, text, dates, objects, complex, ragged, masked values.
-    ValueError
-        X is a single number.
+    Anything else is a TypeError: None, text, dates, objects, complex, ragged, masked values; a number, a ValueError.
     """
     if X is None:
         raise TypeError(f"{name} is None; accepted: an array of {NUMBERS}")
@@ -41,9 +36,8 @@ def read(X: Any, name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.from_dlpack(X) if only_dlpack else np.asarray(X)
     except _UNREADABLE as error:
         reason = "its rows differ in length" if "inhomogeneous" in str(error) else error
-        raise TypeError(
-            f"{name} is a {type(X).__name__} that NumPy cannot read: {reason}; accepted: an array of {NUMBERS}"
-        ) from error
+        came = f"{name} is a {type(X).__name__} that NumPy cannot read: {reason}"
+        raise TypeError(f"{came}; accepted: an array of {NUMBERS}") from error
     if array.dtype.kind == "O" and hasattr(X, "iloc"):
         array = _read_pandas(X, name)
     if array.dtype.kind not in "buif":
@@ -74,12 +68,7 @@ def is_sparse(X: object) -> bool:
 def read_sparse(X: Any, dtype: np.dtype[Any], name: str) -> Any:
     """Return a sparse X as SciPy's CSR of ``dtype``, its values finite and each entry stored once.
 
-    Raises
-    ------
-    TypeError
-        X does not hold real numbers.
-    ValueError
-        X is not two-dimensional, or a value is NaN or infinite, or overflows ``dtype``.
+    X must hold real numbers (TypeError) and be two-dimensional, finite and within ``dtype`` (ValueError).
     """
     if X.dtype.kind not in "buif":
         raise TypeError(f"{name} has dtype {X.dtype}; accepted: {NUMBERS}")
@@ -160,6 +149,14 @@ def check_finite(chunk: NDArray[Any], source: NDArray[Any], rows: slice, name: s
     value = source[rows.start + row].reshape(-1)[column]
     where = f"row {rows.start + row}" + (f", column {column}" if source.ndim > 1 else "")
     raise _not_finite(value, where, chunk.dtype, name)
+
+
+def refuse(bad: NDArray[np.bool_], values: NDArray[Any], name: str, rule: str, start: int = 0) -> None:
+    """Raise a ValueError for the first of some values (n,) or (n, width) that is bad; they begin at row ``start``."""
+    if bad.any():
+        place = np.unravel_index(int(bad.argmax()), bad.shape)
+        where = f"row {start + place[0]}" + "".join(f", column {column}" for column in place[1:])
+        raise ValueError(f"{name} has {values[place]} at {where}; {rule}")
 
 
 def _not_finite(value: Any, where: str, dtype: np.dtype[Any], name: str) -> ValueError:

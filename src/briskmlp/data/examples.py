@@ -37,14 +37,9 @@ class Data(NamedTuple):
 def check_data(
     task: tuple[Network, str, np.dtype[Any]], X: Any, Y: Any, sample_weight: Any = None, prefix: str = ""
 ) -> Data:
-    """Return a user's arrays as what a network, a loss and a dtype take, or raise one clear error.
+    """Return a user's arrays as what a task (network, loss and dtype) takes, or raise one clear error.
 
-    Parameters
-    ----------
-    task : (Network, str, dtype)
-    X, Y, sample_weight : array_like
-    prefix : str
-        Of their names in messages.
+    Messages have the prefix before the names of the arrays.
     """
     network, loss, dtype = task
     n_labels, domain = target_rules(loss, network)
@@ -55,10 +50,9 @@ def check_data(
 
 def check_validation(validation_data: Any) -> tuple[Any, Any, Any]:
     """Return ``validation_data`` as (X, Y, sample_weight)."""
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-        came = type(validation_data).__name__
-        if isinstance(validation_data, (tuple, list)):
-            came += f" of {len(validation_data)}"
+    sequence = isinstance(validation_data, (tuple, list))
+    if not sequence or len(validation_data) not in (2, 3):
+        came = type(validation_data).__name__ + (f" of {len(validation_data)}" if sequence else "")
         raise TypeError(f"validation_data must be (X, Y) or (X, Y, sample_weight), got a {came}")
-    X, Y, *weight = validation_data
-    return X, Y, weight[0] if weight else None
+    X, Y, weight = (*validation_data, None)[:3]
+    return X, Y, weight

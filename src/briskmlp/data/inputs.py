@@ -18,15 +18,10 @@ from briskmlp.data import arrays
 
 
 class Inputs:
-    """The rows of X as the kernels read them; made by `check_inputs`.
+    """The n rows (examples) of X as the kernels read them; made by `check_inputs`.
 
-    Attributes
-    ----------
-    n : int
-        Number of rows (examples).
-    array : ndarray (n, n_in) or None
-        Of the dtype asked for, native, aligned, unit stride along columns, any stride along rows;
-        maybe read-only, maybe the user's own memory. None when rows must be staged with `take`.
+    ``array`` is (n, n_in) of the dtype asked for, native, aligned, unit stride along columns, any stride along rows;
+    maybe read-only, maybe the user's own memory. It is None when rows must be staged with `take`.
     """
 
     __slots__ = ("_dtype", "_n_in", "_source", "array", "n")
@@ -57,26 +52,13 @@ class Inputs:
 
 
 def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
-    """Check X and lay out its rows for the kernels, without a copy where possible.
+    """Check X and lay out its rows for the kernels, without a copy where possible; errors call it ``name``.
 
-    Parameters
-    ----------
-    X : array_like, data frame, DLPack tensor or scipy.sparse matrix; or Inputs of this width and dtype
-        Shape (n, n_in); or (n,) when n_in is 1; or (n, …), which is flattened to (n, n_in).
-        Any real dtype, byte order and layout. It is never written to.
-    n_in : int
-        Neurons of the network's first layer.
-    dtype : dtype
-        float32 or float64, what the kernels compute in.
-    name : str
-        What errors call X.
-
-    Raises
-    ------
-    TypeError
-        X does not hold real numbers: None, text, dates, objects, complex, ragged, masked values.
-    ValueError
-        X is empty or has another width, or a value is NaN or infinite, or overflows `dtype`.
+    X is an array_like, data frame, DLPack tensor or scipy.sparse matrix of shape (n, n_in), (n,) when n_in is 1, or
+    (n, …), which is flattened; of any real dtype, byte order and layout; it is never written to. Or it is `Inputs` of
+    this width and ``dtype``, float32 or float64, what the kernels compute in. A TypeError says that it does not hold
+    real numbers: None, text, dates, objects, complex, ragged, masked values; a ValueError that it is empty or has
+    another width, or that a value is NaN or infinite, or overflows ``dtype``.
 
     Examples
     --------
@@ -116,31 +98,11 @@ def check_targets(
 ) -> NDArray[Any]:
     """Check Y and return dense targets (n, n_out) of `dtype`, or labels (n,) of int64; C-contiguous.
 
-    Parameters
-    ----------
-    Y : array_like
-        Dense targets, (n, n_out) or (n, …) of as many values; or labels, see `n_labels`.
-    n : int
-        Rows of X.
-    n_out : int
-        Neurons of the network's last layer.
-    n_labels : int or None
-        When given and n_out > 1, a Y of integer or bool dtype and shape (n,) or (n, 1) is labels
-        0 … n_labels-1. None: no labels.
-    dtype : dtype
-        float32 or float64, of dense targets.
-    name : str
-        What errors call Y.
-    domain : {None, "counts", "each", "rows"}
-        Dense targets may be any finite values; or each must be 0 or more; or each must lie in [0, 1]; or also
-        each row must sum to 1 within 1e-3 (float16 keeps 2**-11).
-
-    Raises
-    ------
-    TypeError
-        Y does not hold real numbers.
-    ValueError
-        Y has other rows or columns than it must, or a label or value is out of range.
+    Dense targets are (n, n_out), or (n, …) of as many values, and their ``domain`` is any finite values (None), each 0
+    or more ("counts"), each in [0, 1] ("each"), or also each row with the sum 1 ("rows"), within 1e-3, as float16 keeps
+    2**-11. Where ``n_labels`` is given and n_out > 1, a Y of integer or bool dtype and shape (n,) or (n, 1) is labels
+    0 … n_labels-1. A TypeError says that Y does not hold real numbers; a ValueError that it has other rows or columns
+    than it must, or that a label or value is out of range.
 
     Examples
     --------
@@ -154,8 +116,8 @@ def check_targets(
     _check_rows(source, n, name)
     if n_out > 1 and source.shape[1:] in ((), (1,)):
         if source.dtype.kind not in "bui" or n_labels is None:
-            wanted = "" if n_labels else 'output="softmax"' if domain == "each" else 'loss="cross_entropy"'
-            raise _not_labels(source, n_out, wanted, name)
+            needed = [] if n_labels else ['output="softmax"' if domain == "each" else 'loss="cross_entropy"']
+            raise _not_labels(source, n_out, needed, name)
         return _check_labels(source.reshape(n), n_labels, name)
     _check_shape(source.shape, n_out, name, "last")
     targets = arrays.dense(source, n_out, dtype, name)
@@ -167,12 +129,8 @@ def check_targets(
 def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "sample_weight") -> NDArray[Any] | None:
     """Check the weights of the examples and return them as (n,) of `dtype`; None stays None.
 
-    Raises
-    ------
-    TypeError
-        They are not real numbers.
-    ValueError
-        Their shape is not (n,), or one is negative or not finite, or their sum is not positive.
+    A TypeError says that they are not real numbers; a ValueError that their shape is not (n,), that one is negative or
+    not finite, or that their sum is not positive.
 
     Examples
     --------
@@ -186,9 +144,7 @@ def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "samp
     if source.ndim != 1:
         raise ValueError(f"{name} has shape {source.shape}; accepted: ({n},), one weight per row")
     weights = arrays.dense(source, 1, dtype, name)[:, 0]
-    if (negative := weights < 0).any():
-        row = int(negative.argmax())
-        raise ValueError(f"{name} has {weights[row]} at row {row}; weights must be 0 or more")
+    arrays.refuse(weights < 0, weights, name, "weights must be 0 or more")
     total = float(weights.sum(dtype=np.longdouble))
     if not 0 < total < math.inf:
         raise ValueError(f"{name} sums to {total:g}; accepted: a positive, finite sum")
@@ -209,27 +165,20 @@ def _check_shape(shape: tuple[int, ...], width: int, name: str, layer: str) -> N
     if 0 in shape:
         raise ValueError(f"{name} is empty, of shape {shape}; accepted: (n, {width}) with n >= 1")
     columns = math.prod(shape[1:])
-    if columns == width:
-        return
-    came = _count(columns, "column") + (f" (shape {shape})" if len(shape) != 2 else "")
-    single_row = layer == "first" and shape == (width,)
-    raise ValueError(
-        f"{name} has {came}, but the network's {layer} layer has {_count(width, 'neuron')}"
-        + (f"; a single row is {name}.reshape(1, -1)" if single_row else "")
-    )
+    if columns != width:
+        came = _count(columns, "column") + (f" (shape {shape})" if len(shape) != 2 else "")
+        hint = f"; a single row is {name}.reshape(1, -1)" if layer == "first" and shape == (width,) else ""
+        raise ValueError(f"{name} has {came}, but the network's {layer} layer has {_count(width, 'neuron')}{hint}")
 
 
-def _not_labels(source: NDArray[Any], n_out: int, wanted: str, name: str) -> ValueError:
-    """Return the error for one value per row where the last layer has several neurons; labels need ``wanted``."""
-    advice = [wanted] if wanted else []
-    if source.dtype.kind == "f":
-        advice.append("an integer dtype")
+def _not_labels(source: NDArray[Any], n_out: int, needed: list[str], name: str) -> ValueError:
+    """Return the error for one value per row where the last layer has several neurons; labels need what is given."""
+    needed += ["an integer dtype"] * (source.dtype.kind == "f")
     with np.errstate(all="ignore"):
         like_labels = bool((source == np.floor(source)).all())
-    return ValueError(
-        f"{name} has 1 column (shape {source.shape}), but the network's last layer has {n_out} neurons"
-        + (f"; class labels need {' and '.join(advice)}" if like_labels else "")
-    )
+    hint = f"; class labels need {' and '.join(needed)}" if like_labels else ""
+    came = f"{name} has 1 column (shape {source.shape})"
+    return ValueError(f"{came}, but the network's last layer has {n_out} neurons{hint}")
 
 
 def _check_labels(labels: NDArray[Any], n_labels: int, name: str) -> NDArray[np.int64]:
@@ -244,12 +193,8 @@ def _check_domain(targets: NDArray[Any], domain: str, name: str) -> None:
     high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
     for rows in arrays.chunks(*targets.shape):
         chunk = targets[rows]
-        if (bad := (chunk < 0) | (chunk > high)).any():
-            row, column = divmod(int(bad.argmax()), chunk.shape[1])
-            raise ValueError(
-                f"{name} has {chunk[row, column]} at row {rows.start + row}, column {column}; "
-                f"targets of this loss must be {accepted}"
-            )
+        bad = (chunk < 0) | (chunk > high)
+        arrays.refuse(bad, chunk, name, f"targets of this loss must be {accepted}", rows.start)
         sums = chunk.sum(axis=1, dtype=np.float64)
         if domain == "rows" and (bad := abs(sums - 1) > 1e-3).any():
             row = int(bad.argmax())

@@ -21,12 +21,9 @@ ABANDONED = 3600.0  # seconds; a temporary file that nobody has written to for s
 
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a file to write: one that replaces another, or the pipe or device that is there.
+    """Give a file to write: one that replaces another, as in `replacing`, or the pipe or device that is there.
 
-    Raises
-    ------
-    OSError
-        It cannot be written, with its name; what `replacing` would have replaced is still there.
+    If it cannot be written, an OSError has its name.
 
     Examples
     --------
@@ -67,10 +64,7 @@ def _stream(path: str | os.PathLike[str]) -> int | None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a file that takes the place of another when all of it is on the disk; a symbolic link is followed.
 
-    Raises
-    ------
-    OSError
-        The file cannot be written, as on a full disk, or what is there is no regular file; an old one is still there.
+    An OSError says that it cannot be written, as on a full disk, or is no regular file; an old one is still there.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # root would replace /dev/null for the whole system

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from briskmlp.data.arrays import refuse
+
 NUMBER, TEXT = "number", "text"
 
 Column = NDArray[Any]
@@ -103,7 +105,6 @@ def target_array(path: Path, name: str, y: Column, n: int) -> Column:
     if y.dtype.kind not in "buifSU":
         raise ValueError(f"{path}: array {name!r} has dtype {y.dtype}; accepted: numbers, bool or strings")
     y = y.reshape(n)
-    if y.dtype.kind == "f" and not (finite := np.isfinite(y)).all():
-        row = int(finite.argmin())
-        raise ValueError(f"{path}: array {name!r} has {y[row]} at row {row}; values must be finite")
+    if y.dtype.kind == "f":
+        refuse(~np.isfinite(y), y, f"{path}: array {name!r}", "values must be finite")
     return y

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from briskmlp.data.arrays import refuse
 from briskmlp.tabular.reading.columns import Choose, Column, Part, as_kind, listed, target_array
 
 
@@ -20,9 +21,7 @@ def read(path: Path, choose: Choose, target: str | None) -> Part:
     if X.ndim < 1 or 0 in X.shape:
         raise ValueError(f"{path}: array {feature!r} has shape {X.shape}; accepted: (n, …), not empty")
     X = X.reshape(len(X), -1).astype(np.float64, copy=False)
-    if not (finite := np.isfinite(X)).all():
-        row, column = divmod(int(finite.argmin()), X.shape[1])
-        raise ValueError(f"{path}: array {feature!r} has {X[row, column]} at row {row}, column {column}")
+    refuse(~np.isfinite(X), X, f"{path}: array {feature!r}", "values must be finite")
     table = {f"X[{j}]": X[:, j] for j in range(X.shape[1])}
     if target in arrays:
         table[target] = target_array(path, target, arrays[target], len(X))
