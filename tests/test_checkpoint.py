@@ -506,7 +506,7 @@ class TestHostile:
             (("0.weight", "dtype"), "F16", "'0.weight' has 24 bytes, but its shape needs 12"),
             (("0.weight", "dtype"), "I32", "'0.weight' has dtype 'I32', not one of F32, F64"),
             (("2.weight", "dtype"), "I32", "'2.weight' has dtype 'I32', but '0.weight' 'F32'"),
-            (("2.weight", "data_offsets"), [0, 4], "leaves a gap or overlaps"),
+            (("2.weight", "data_offsets"), [0, 12], "leaves a gap or overlaps"),
             (("2.weight", "data_offsets"), [-4, 4], "leaves a gap or overlaps"),
             (("2.weight", "data_offsets"), [0.0, 4], "'2.weight' has no valid data_offsets"),
             (("2.weight",), [], "'2.weight' has no valid data_offsets"),

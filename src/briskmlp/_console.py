@@ -79,11 +79,7 @@ def write(text: str) -> None:
 
 def can_write(text: str) -> bool:
     """Return whether the encoding of stdout has all these characters."""
-    try:
-        text.encode(_encoding())
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.encode(_encoding(), "ignore").decode(_encoding()) == text
 
 
 def abandon_stdout() -> None:

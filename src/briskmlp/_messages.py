@@ -63,9 +63,5 @@ def check_integer(argument: str, value: Any, *, low: int, high: int | None = Non
 
 def describe_bytes(n: int) -> str:
     """Return a number of bytes as people read it."""
-    size, unit = float(n), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{n} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+    power = min((int(n).bit_length() - 1) // 10, 4)
+    return f"{n / 1024**power:.1f} {'KMGT'[power - 1]}iB" if power > 0 else f"{n} bytes"

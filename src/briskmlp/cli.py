@@ -121,9 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(train)
     predict = command("tabular:predict", "predict the rows of files with a trained model")
     predict.add_argument("model", type=Path, help="what `briskmlp train --out` wrote")
-    predict.add_argument(
-        "data", type=Path, nargs="+", help="as for `train`; columns are found by name, others are ignored"
-    )
+    found = "as for `train`; columns are found by name, others are ignored"
+    predict.add_argument("data", type=Path, nargs="+", help=found)
     predict.add_argument("--out", type=Path, metavar="FILE", help="write the predictions here as CSV, not to stdout")
     profile = command("commands.profile:profile", "profile the training of a network on random data")
     _add_profile(profile)
@@ -137,20 +136,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
-    add(
-        "data",
-        type=Path,
-        nargs="+",
-        metavar="DATA",
-        help="CSV (also .csv.gz) with a header row and , ; or tab between cells; .parquet; .npz with arrays X and y; "
-        "several of these with the same columns; or one or more .npy, which may be larger than memory",
+    formats = (
+        "CSV (also .csv.gz) with a header row and , ; or tab between cells; .parquet; .npz with arrays X and y; "
+        "several of these with the same columns; or one or more .npy, which may be larger than memory"
     )
-    add(
-        "--target",
-        metavar="COLUMN",
-        help="name or index (from 0) of the target; .npz: an array, default y; .npy: an index, default -1, the last "
-        "column, or one more .npy file, with the target of all rows",
+    add("data", type=Path, nargs="+", metavar="DATA", help=formats)
+    target = (
+        "name or index (from 0) of the target; .npz: an array, default y; .npy: an index, default -1, the last "
+        "column, or one more .npy file, with the target of all rows"
     )
+    add("--target", metavar="COLUMN", help=target)
     add("--ignore", type=_names, default=[], metavar="COLUMNS", help="columns to leave out: id,name")
     add("--text", type=_names, default=[], metavar="COLUMNS", help="numbers that are categories: zip,year")
     task = "default: regression if the target's values are numbers, else classification"

@@ -15,7 +15,7 @@ import numpy as np
 from briskmlp._messages import check_choice, check_integer, check_number
 from briskmlp.arguments import check_dropout, check_dtype
 from briskmlp.callbacks import Callbacks, states_of
-from briskmlp.callbacks.resuming import Pending
+from briskmlp.callbacks.hooks import Pending
 from briskmlp.data.examples import Data, check_validation
 from briskmlp.gradient import Gradient as Gradient  # noqa: PLC0414 - its public home
 from briskmlp.history import History

@@ -13,7 +13,7 @@ A callback is any object with some of
   arrays of numbers. One that has stopped training should know so from its state and say True in ``on_fit_begin``, for
   the case that the process ends right then and is started again.
 
-``trainer`` has at least what ``Fitted`` in ``callbacks/base.py`` says. A callback may also have
+``trainer`` has at least what ``Fitted`` in ``callbacks/hooks.py`` says. A callback may also have
 
 - ``every_epochs``: an integer; the kernels do not train past a multiple of it in one go,
 - ``check_record(names)``: before any weight moves, with the names of what is recorded of each epoch; raises an error,
@@ -24,9 +24,8 @@ A callback is any object with some of
 All callbacks are called, in order, also when one of them stops training.
 """
 
-from briskmlp.callbacks.base import Fitted
 from briskmlp.callbacks.checkpoint import Checkpoint
 from briskmlp.callbacks.early_stopping import EarlyStopping
-from briskmlp.callbacks.hooks import Callbacks, states_of
+from briskmlp.callbacks.hooks import Callbacks, Fitted, states_of
 
 __all__ = ["Callbacks", "Checkpoint", "EarlyStopping", "Fitted", "states_of"]

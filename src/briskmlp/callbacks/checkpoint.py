@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from briskmlp._messages import check_integer, check_number
-from briskmlp.callbacks.base import Fitted
+from briskmlp.callbacks.hooks import Fitted
 from briskmlp.history import History, Record
 from briskmlp.storage.checkpoint import CheckpointError, read_position
 from briskmlp.storage.files import remove_leftovers
@@ -121,10 +121,9 @@ class Checkpoint:
         if network == trainer.network and step <= made:
             return
         found = f"of {step} steps" if network == trainer.network else f"of {shortened(repr(network))}"
-        raise ValueError(
-            f"{self.path} is a checkpoint {found}, but this trainer has made {made} steps of {trainer.network!r}; "
-            "go on from it with Trainer.load, or choose another path, or remove the file"
-        )
+        came = f"but this trainer has made {made} steps of {trainer.network!r}"
+        advice = "go on from it with Trainer.load, or choose another path, or remove the file"
+        raise ValueError(f"{self.path} is a checkpoint {found}, {came}; {advice}")
 
     def save(self, trainer: Fitted) -> None:
         """Write the file now.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from briskmlp._messages import check_integer, check_number
-from briskmlp.callbacks.base import Fitted
+from briskmlp.callbacks.hooks import Fitted
 from briskmlp.history import History, Record
 from briskmlp.network import FloatArray
 

@@ -1,21 +1,48 @@
-"""Who is called when: the callbacks of one ``fit``, their hooks and their states."""
+"""The callbacks of one ``fit``: what they may use of a trainer, when each hook is called, and their states."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from os import PathLike
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from briskmlp.callbacks.base import Fitted
 from briskmlp.history import History, Record
-from briskmlp.network import MAX_SIZE
-from briskmlp.storage.checkpoint import CallbackState
+from briskmlp.network import MAX_SIZE, FloatArray, Network
+from briskmlp.storage.checkpoint import CallbackState, CheckpointError
+from briskmlp.storage.tensors import shortened
 
 HOOKS = (
     *("on_fit_begin", "on_epoch_end", "on_epochs", "on_kernel_call_end", "on_pause", "on_fit_end"),
     *("state_dict", "load_state_dict"),
 )
+
+
+class Fitted(Protocol):
+    """What callbacks are given: a `Trainer`, or whatever else has these."""
+
+    @property
+    def network(self) -> Network:
+        """The architecture."""
+
+    @property
+    def parameters(self) -> FloatArray:
+        """All weights and biases, (n_parameters,), writable."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+
+    @property
+    def step(self) -> int:
+        """Steps made."""
+
+    def save(
+        self, path: str | PathLike[str], *, callbacks: Iterable[Any] = (), config: dict[str, Any] | None = None
+    ) -> None:
+        """Write a checkpoint, with the states of these callbacks."""
 
 
 class Callbacks:
@@ -50,14 +77,14 @@ class Callbacks:
         if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
             raise TypeError(f"callbacks must be a list of objects, got {callbacks!r}")
         self.callbacks = list(callbacks)
-        recorded = None if names is None else tuple(names)
+        recorded = tuple(names or ())
         for position, callback in enumerate(self.callbacks):
             _check_hooks(position, callback)
             first = next(i for i, other in enumerate(self.callbacks) if other is callback)
             if first != position:  # it would count each epoch twice
                 twice = f"callbacks[{position}] is callbacks[{first}], {callback!r}"
                 raise ValueError(f"{twice}; accepted: each object once")
-            if recorded is not None and hasattr(callback, "check_record"):
+            if names is not None and hasattr(callback, "check_record"):
                 callback.check_record(recorded)
         self.callbacks.sort(key=lambda callback: hasattr(callback, "keep_states_of"))
         for keep_states_of in self._hooks("keep_states_of"):
@@ -75,11 +102,10 @@ class Callbacks:
 
     def next_stop(self, epoch: int) -> int:
         """Return an epoch after this one, beyond which the kernels must not train in one go."""
-        every = [getattr(callback, "every_epochs", None) for callback in self.callbacks]
-        intervals = [interval for interval in every if isinstance(interval, int) and interval >= 1]
         if self.every_epoch:
             return epoch + 1
-        return min((epoch - epoch % interval + interval for interval in intervals), default=MAX_SIZE)
+        every = [getattr(callback, "every_epochs", None) for callback in self.callbacks]
+        return min((epoch - epoch % n + n for n in every if isinstance(n, int) and n >= 1), default=MAX_SIZE)
 
     def load_states(self, states: Sequence[CallbackState], trainer: Fitted) -> list[str]:
         """Give the k-th callback of each class the k-th state of this class; return the classes of those left over."""
@@ -123,6 +149,31 @@ class Callbacks:
 
     def _hooks(self, name: str) -> Iterator[Any]:
         return (getattr(callback, name) for callback in self.callbacks if hasattr(callback, name))
+
+
+class Pending(NamedTuple):
+    """What a file holds for the first ``fit`` after it was loaded."""
+
+    path: str
+    callbacks: list[CallbackState]
+    trained_on: tuple[str, str | None] | None  # backend and ISA; None if nothing was trained
+
+    def resume(self, trainer: Fitted, hooks: Callbacks, now: tuple[str, str | None]) -> None:
+        """Give callbacks their states; warn if training cannot go on as it was, on the backend and ISA of now."""
+        try:
+            unclaimed = hooks.load_states(self.callbacks, trainer)
+        except Exception as error:
+            raise CheckpointError(f"{self.path}: the state of a callback is not usable: {shortened(error)}") from error
+        told = []
+        if unclaimed:
+            left = f"holds the state of {shortened(', '.join(unclaimed))}, but this fit has no such callback"
+            told.append(f"{left} with load_state_dict: it goes on without")
+        if self.trained_on is not None and self.trained_on != now:
+            before, after = (" with ".join(filter(None, place)) for place in (self.trained_on, now))
+            moved = f"was trained on the backend {before} and goes on on {after}"
+            told.append(f"{moved}: the last bits may differ from those of a run that was never cut")
+        for text in told:
+            warnings.warn(f"{self.path} {text}", UserWarning, stacklevel=3)
 
 
 def states_of(callbacks: Iterable[object]) -> list[CallbackState]:

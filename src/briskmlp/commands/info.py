@@ -16,14 +16,14 @@ def info(_: Namespace) -> Result:
     from briskmlp.backends import dispatch, native
     from briskmlp.backends.threads import thread_limit
 
-    names = ("briskmlp", "numpy", "numba", "scipy", "scikit-learn")
-    versions = {name: installed(name) for name in names}
+    def state(reason: str | None) -> dict[str, Any]:
+        return {"available": reason is None, "reason": reason}
+
+    versions = {name: installed(name) for name in ("briskmlp", "numpy", "numba", "scipy", "scikit-learn")}
     report = {
         "version": versions["briskmlp"],
-        "backends": {
-            name: {"available": reason is None, "reason": reason} for name, reason in dispatch.backends().items()
-        },
-        "extension": {"available": native.reason() is None, "reason": native.reason()},
+        "backends": {name: state(reason) for name, reason in dispatch.backends().items()},
+        "extension": state(native.reason()),
         "isas": native.isas(),
         "threads": thread_limit(None),
         "environment": {name: value for name, value in os.environ.items() if name.startswith("BRISKMLP_")},

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Dtype = np.dtype[Any]
+
 CHUNK_BYTES = 16 * 2**20  # what one step of a conversion or scan may hold in memory
 NUMBERS = "bool, integer or floating-point numbers"
 
@@ -65,7 +67,7 @@ def is_sparse(X: object) -> bool:
     return sparse is not None and bool(sparse.issparse(X))
 
 
-def read_sparse(X: Any, dtype: np.dtype[Any], name: str) -> Any:
+def read_sparse(X: Any, dtype: Dtype, name: str) -> Any:
     """Return a sparse X as SciPy's CSR of ``dtype``, its values finite and each entry stored once.
 
     X must hold real numbers (TypeError) and be two-dimensional, finite and within ``dtype`` (ValueError).
@@ -101,7 +103,7 @@ def is_mapped(array: Any) -> bool:
 # source (n, ...) → rows (n, width) of dtype; the values of a row are those of its C order.
 
 
-def in_place(source: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+def in_place(source: NDArray[Any], width: int, dtype: Dtype) -> NDArray[Any] | None:
     """Return a view of the source whose columns lie side by side, or None where that takes a copy."""
     if source.dtype != dtype or not source.flags.aligned or not source[:1].flags.c_contiguous:
         return None
@@ -110,7 +112,7 @@ def in_place(source: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[
     return np.lib.stride_tricks.as_strided(source, (len(source), width), (row_stride, dtype.itemsize))
 
 
-def dense(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+def dense(source: NDArray[Any], width: int, dtype: Dtype, name: str) -> NDArray[Any]:
     """Return finite rows (n, width), C-contiguous, in place where possible."""
     array = in_place(source, width, dtype)
     if array is None or not array.flags.c_contiguous:
@@ -120,7 +122,7 @@ def dense(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> 
     return array
 
 
-def convert(source: NDArray[Any], width: int, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+def convert(source: NDArray[Any], width: int, dtype: Dtype, name: str) -> NDArray[Any]:
     """Return a copy, finite rows (n, width)."""
     array = np.empty((len(source), width), dtype)
     for rows in chunks(len(source), width):
@@ -151,15 +153,15 @@ def check_finite(chunk: NDArray[Any], source: NDArray[Any], rows: slice, name: s
     raise _not_finite(value, where, chunk.dtype, name)
 
 
-def refuse(bad: NDArray[np.bool_], values: NDArray[Any], name: str, rule: str, start: int = 0) -> None:
+def refuse(bad: NDArray[np.bool_], values: NDArray[Any], what: str, rule: str, start: int = 0) -> None:
     """Raise a ValueError for the first of some values (n,) or (n, width) that is bad; they begin at row ``start``."""
     if bad.any():
         place = np.unravel_index(int(bad.argmax()), bad.shape)
         where = f"row {start + place[0]}" + "".join(f", column {column}" for column in place[1:])
-        raise ValueError(f"{name} has {values[place]} at {where}; {rule}")
+        raise ValueError(f"{what} {values[place]} at {where}; {rule}")
 
 
-def _not_finite(value: Any, where: str, dtype: np.dtype[Any], name: str) -> ValueError:
+def _not_finite(value: Any, where: str, dtype: Dtype, name: str) -> ValueError:
     # !s, because format() of a longdouble goes through float64.
     if np.isfinite(value):
         limit = f"values must be within ±{np.finfo(dtype).max:.3g}"

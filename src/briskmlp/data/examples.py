@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from briskmlp.data.arrays import Dtype
 from briskmlp.data.inputs import Inputs, check_inputs, check_targets, check_weight
 from briskmlp.losses import target_rules
 from briskmlp.network import FloatArray, Network
@@ -34,9 +35,7 @@ class Data(NamedTuple):
         return checksum
 
 
-def check_data(
-    task: tuple[Network, str, np.dtype[Any]], X: Any, Y: Any, sample_weight: Any = None, prefix: str = ""
-) -> Data:
+def check_data(task: tuple[Network, str, Dtype], X: Any, Y: Any, sample_weight: Any = None, prefix: str = "") -> Data:
     """Return a user's arrays as what a task (network, loss and dtype) takes, or raise one clear error.
 
     Messages have the prefix before the names of the arrays.

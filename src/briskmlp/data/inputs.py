@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp.data import arrays
+from briskmlp.data.arrays import Dtype
 
 
 class Inputs:
@@ -26,12 +27,10 @@ class Inputs:
 
     __slots__ = ("_dtype", "_n_in", "_source", "array", "n")
 
-    def __init__(self, source: Any, n_in: int, dtype: np.dtype[Any], array: NDArray[Any] | None) -> None:
+    def __init__(self, source: Any, n_in: int, dtype: Dtype, array: NDArray[Any] | None) -> None:
         self.n: int = source.shape[0]
-        self.array = array
+        self.array, self._n_in, self._dtype = array, n_in, dtype
         self._source: Any = source if array is None else None  # ndarray (n, …) or SciPy's CSR (n, n_in)
-        self._n_in = n_in
-        self._dtype = dtype
 
     def take(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
         """Return the rows of an index vector or a slice, (len(rows), n_in), C-contiguous; maybe a view of `array`."""
@@ -44,14 +43,8 @@ class Inputs:
         arrays.cast(source, batch)
         return batch
 
-    def checked(self, n_in: int, dtype: np.dtype[Any]) -> Inputs:
-        """Return this, if it is what a network of this width and dtype reads."""
-        if (self._n_in, self._dtype) != (n_in, dtype):
-            raise ValueError(f"X is {self._dtype} (n, {self._n_in}), but the network reads {dtype} (n, {n_in})")
-        return self
 
-
-def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
+def check_inputs(X: object, n_in: int, dtype: Dtype, name: str = "X") -> Inputs:
     """Check X and lay out its rows for the kernels, without a copy where possible; errors call it ``name``.
 
     X is an array_like, data frame, DLPack tensor or scipy.sparse matrix of shape (n, n_in), (n,) when n_in is 1, or
@@ -70,7 +63,9 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
            [1., 2.]], dtype=float32)
     """
     if isinstance(X, Inputs):
-        return X.checked(n_in, dtype)
+        if (X._n_in, X._dtype) != (n_in, dtype):
+            raise ValueError(f"X is {X._dtype} (n, {X._n_in}), but the network reads {dtype} (n, {n_in})")
+        return X
     sparse = arrays.is_sparse(X)
     source: Any = X if sparse else arrays.read(X, name)
     _check_shape(source.shape, n_in, name, "first")
@@ -87,14 +82,7 @@ def check_inputs(X: object, n_in: int, dtype: np.dtype[Any], name: str = "X") ->
 
 
 def check_targets(
-    Y: object,
-    n: int,
-    n_out: int,
-    n_labels: int | None,
-    dtype: np.dtype[Any],
-    *,
-    name: str = "Y",
-    domain: str | None = None,
+    Y: object, n: int, n_out: int, n_labels: int | None, dtype: Dtype, *, name: str = "Y", domain: str | None = None
 ) -> NDArray[Any]:
     """Check Y and return dense targets (n, n_out) of `dtype`, or labels (n,) of int64; C-contiguous.
 
@@ -118,7 +106,10 @@ def check_targets(
         if source.dtype.kind not in "bui" or n_labels is None:
             needed = [] if n_labels else ['output="softmax"' if domain == "each" else 'loss="cross_entropy"']
             raise _not_labels(source, n_out, needed, name)
-        return _check_labels(source.reshape(n), n_labels, name)
+        labels, rule = source.reshape(n), f"labels must be 0 to {n_labels - 1}"
+        # Before the cast: a large uint64 would wrap.
+        arrays.refuse((labels < 0) | (labels >= n_labels), labels, f"{name} has label", rule)
+        return np.require(labels, np.int64, ["C", "A"])
     _check_shape(source.shape, n_out, name, "last")
     targets = arrays.dense(source, n_out, dtype, name)
     if domain is not None:
@@ -126,7 +117,7 @@ def check_targets(
     return targets
 
 
-def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "sample_weight") -> NDArray[Any] | None:
+def check_weight(weight: object, n: int, dtype: Dtype, name: str = "sample_weight") -> NDArray[Any] | None:
     """Check the weights of the examples and return them as (n,) of `dtype`; None stays None.
 
     A TypeError says that they are not real numbers; a ValueError that their shape is not (n,), that one is negative or
@@ -144,7 +135,7 @@ def check_weight(weight: object, n: int, dtype: np.dtype[Any], name: str = "samp
     if source.ndim != 1:
         raise ValueError(f"{name} has shape {source.shape}; accepted: ({n},), one weight per row")
     weights = arrays.dense(source, 1, dtype, name)[:, 0]
-    arrays.refuse(weights < 0, weights, name, "weights must be 0 or more")
+    arrays.refuse(weights < 0, weights, f"{name} has", "weights must be 0 or more")
     total = float(weights.sum(dtype=np.longdouble))
     if not 0 < total < math.inf:
         raise ValueError(f"{name} sums to {total:g}; accepted: a positive, finite sum")
@@ -181,20 +172,11 @@ def _not_labels(source: NDArray[Any], n_out: int, needed: list[str], name: str) 
     return ValueError(f"{came}, but the network's last layer has {n_out} neurons{hint}")
 
 
-def _check_labels(labels: NDArray[Any], n_labels: int, name: str) -> NDArray[np.int64]:
-    # Before the cast: a large uint64 would wrap.
-    if (bad := (labels < 0) | (labels >= n_labels)).any():
-        row = int(bad.argmax())
-        raise ValueError(f"{name} has label {labels[row]} at row {row}; labels must be 0 to {n_labels - 1}")
-    return np.require(labels, np.int64, ["C", "A"])
-
-
 def _check_domain(targets: NDArray[Any], domain: str, name: str) -> None:
     high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
     for rows in arrays.chunks(*targets.shape):
-        chunk = targets[rows]
-        bad = (chunk < 0) | (chunk > high)
-        arrays.refuse(bad, chunk, name, f"targets of this loss must be {accepted}", rows.start)
+        chunk, rule = targets[rows], f"targets of this loss must be {accepted}"
+        arrays.refuse((chunk < 0) | (chunk > high), chunk, f"{name} has", rule, rows.start)
         sums = chunk.sum(axis=1, dtype=np.float64)
         if domain == "rows" and (bad := abs(sums - 1) > 1e-3).any():
             row = int(bad.argmax())

@@ -67,15 +67,12 @@ def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Ma
         raise RuntimeError(f"the machine's limits are measured by the C extension: {native.reason()}")
     dtype = np.dtype(dtype)
     key = f"{cpu_model()} | {isa} | {dtype.name} | {threads}"
-    path = _path()
-    known = {} if path is None else _read(path)
-    if not calibrate and key in known:
+    if not calibrate and key in (known := _read()):
         return Machine(cpu_model(), isa, dtype.name, threads, *known[key])
     team, *rates = native.limits(dtype, isa, threads)
     if team < threads:
         raise RuntimeError(f"of {threads} threads, {team} were free to measure with: is another training running?")
-    if path is not None:
-        _write(path, {**_read(path), key: rates})  # read again: another process may have measured meanwhile
+    _write({**_read(), key: rates})  # read again: another process may have measured meanwhile
     return Machine(cpu_model(), isa, dtype.name, threads, *rates)
 
 
@@ -89,30 +86,28 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _path() -> Path | None:
-    """Return the path of the cache; None if there is no home directory."""
-    with suppress(RuntimeError):
-        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        return Path(home) / "briskmlp" / "machine.json"
-    return None
+def _path() -> Path:
+    """Return the path of the cache; a RuntimeError says that there is no home directory."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "briskmlp" / "machine.json"
 
 
-def _read(path: Path) -> dict[str, list[float]]:
+def _read() -> dict[str, list[float]]:
     """Return the cached limits; entries that are not three positive numbers are dropped, and measured again."""
 
     def valid(rates: Any) -> bool:
         numbers = isinstance(rates, list) and len(rates) == 3 and {*map(type, rates)} == {float}
         return numbers and all(0 < rate < math.inf for rate in rates)
 
-    with suppress(OSError, ValueError, RecursionError):
-        kept = json.loads(path.read_text())
+    with suppress(OSError, ValueError, RuntimeError):  # such as JSON that is nested too deeply
+        kept = json.loads(_path().read_text())
         return {key: rates for key, rates in kept.items() if valid(rates)} if isinstance(kept, dict) else {}
     return {}
 
 
-def _write(path: Path, kept: dict[str, list[float]]) -> None:
+def _write(kept: dict[str, list[float]]) -> None:
     """Replace the file atomically; failing to write it is not an error."""
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
+        path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as file:
             file.write(json.dumps(kept, indent=1).encode())

@@ -113,9 +113,13 @@ def write(
     >>> stored.network.layers, stored.parameters, stored.config, stored.callbacks
     ((2, 1), array([1., 1., 1.]), {'l2': 0.5}, [('Best', {'epoch': 7, 'loss': inf})])
     """
-    slots = dict(slots or {})
+    slots, wanted = dict(slots or {}), (network.n_parameters,)
     for name, values in {"parameters": parameters, **slots}.items():
-        _check_flat(name, values, network, parameters.dtype)
+        if (values.shape, values.dtype) != (wanted, parameters.dtype) or tensors.CODES.get(values.dtype) not in DTYPES:
+            came = f"{name} is {values.shape} {values.dtype}"
+            raise ValueError(f"{came}, but this network's are {wanted} float32 or float64")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} has NaN or infinity, which no checkpoint may hold")
     named = zip(network.tensors, network.views(parameters), strict=True)
     arrays: dict[str, Any] = {tensor.name: values.T for tensor, values in named if tensor.size}
     arrays |= {OPTIMIZER + name: values for name, values in slots.items()}
@@ -167,14 +171,6 @@ def read_position(path: str | os.PathLike[str]) -> tuple[Network, int]:
         return network, _parse_training(config["training"]).step if "training" in config else 0
 
 
-def _check_flat(name: str, values: FloatArray, network: Network, dtype: np.dtype[Any]) -> None:
-    if values.shape != (network.n_parameters,) or values.dtype != dtype or tensors.CODES.get(dtype) not in DTYPES:
-        wanted = f"({network.n_parameters},) float32 or float64"
-        raise ValueError(f"{name} is {values.shape} {values.dtype}, but this network's are {wanted}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} has NaN or infinity, which no checkpoint may hold")
-
-
 def _describe_callback(index: int, kind: str, state: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     """Return what JSON keeps of a callback, and add the rest to ``arrays``."""
     values, names = {}, []
@@ -195,10 +191,8 @@ def _describe_callback(index: int, kind: str, state: Any, arrays: dict[str, Any]
         except (TypeError, ValueError):
             same = False
         if not same:
-            raise TypeError(
-                f"the state of the callback {kind} has {name!r}: {value!r}, which a checkpoint cannot keep; "
-                "accepted: names, and JSON values or arrays of numbers"
-            )
+            found = f"the state of the callback {kind} has {name!r}: {value!r}, which a checkpoint cannot keep"
+            raise TypeError(f"{found}; accepted: names, and JSON values or arrays of numbers")
         values[name] = value
     return {"type": kind, "state": values, "arrays": names}
 
@@ -236,11 +230,10 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
 
 def _check_tensors(file: Reader, network: Network) -> np.dtype[Any]:
     """Check names, shapes and dtypes against the network; return the dtype that its tensors have."""
-    n_parameters = network.n_parameters
     expected = {tensor.name: tensor.shape[::-1] for tensor in network.tensors if tensor.size}
     for name in file.tensors:
         if name.startswith(OPTIMIZER):
-            expected[name] = (n_parameters,)
+            expected[name] = (network.n_parameters,)
         elif name not in expected and not name.startswith(CALLBACKS):
             raise CheckpointError(f"tensor {name!r} does not belong to the network {list(network.layers[:20])}")
     code = None
@@ -268,15 +261,14 @@ def _parse_training(described: Any) -> Training:
     for name in ("epoch", "batch", "step"):
         valid = type(described[name]) is int and 0 <= described[name] <= MAX_COUNT
         require(valid, f"{name} of its training is not a whole number >= 0 and <= 2**53")
-    for name in ("loss_sum", "weight_sum"):
-        valid = type(described[name]) in (int, float) and -1e308 <= described[name] <= 1e308
-        require(valid, f"{name} of its training is not a finite number")
-    cut = described["unfinished"]
-    valid = cut is None or (isinstance(cut, list) and len(cut) == 2 and all(type(number) is int for number in cut))
+    scalars, cut = described.get("scalars", {}), described["unfinished"]
+    require(isinstance(scalars, dict), "scalars of its training are not an object")
+    for name, value in (*described.items(), *scalars.items()):
+        if name in ("loss_sum", "weight_sum", *scalars):
+            valid = type(value) in (int, float) and abs(value) <= 1e308
+            require(valid, f"{name} of its training is not a finite number")
+    valid = cut is None or (isinstance(cut, list) and [*map(type, cut)] == [int, int])
     require(valid, "unfinished of its training is not two whole numbers, nor null")
-    scalars = described.get("scalars", {})
-    valid = isinstance(scalars, dict) and all(type(n) in (int, float) and abs(n) <= 1e308 for n in scalars.values())
-    require(valid, "scalars of its training are not finite numbers")
     backend, isa = described["backend"], described["isa"]
     require(isinstance(backend, str) and (isa is None or isinstance(isa, str)), "its training has no valid backend")
     return Training(**described | {"unfinished": cut if cut is None else tuple(cut)})
@@ -286,15 +278,14 @@ def _parse_callbacks(file: Reader, described: Any) -> list[CallbackState]:
     require(isinstance(described, list), "its callbacks are not a list")
     states: list[CallbackState] = []
     for index, callback in enumerate(described):
-        valid = isinstance(callback, dict) and callback.keys() == {"type", "state", "arrays"}
+        types = {name: type(value) for name, value in callback.items()} if isinstance(callback, dict) else {}
+        valid = types == {"type": str, "state": dict, "arrays": list}
         require(valid, f"callback {index} is not an object of type, state and arrays")
-        kind, state, names = callback["type"], callback["state"], callback["arrays"]
-        valid = isinstance(kind, str) and isinstance(state, dict) and isinstance(names, list)
-        require(valid, f"callback {index} has no valid type, state and arrays")
-        for name in names:
+        state = callback["state"]
+        for name in callback["arrays"]:
             tensor = f"{CALLBACKS}{index}.{name}"
             require(isinstance(name, str) and name not in state and tensor in file.tensors, f"{tensor!r} is missing")
             value = file.read(tensor)
             state[name] = value if value.ndim else value.item()
-        states.append((kind, state))
+        states.append((callback["type"], state))
     return states

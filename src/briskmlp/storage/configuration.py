@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -27,7 +27,10 @@ _BEFORE = {"dropout": 0.0, "clip_norm": None}  # what those are that older files
 def describe(trainer: Any) -> dict[str, Any]:
     """Return the arguments of a Trainer, other than its architecture and dtype, as JSON values."""
     plain = {name: getattr(trainer, name) for name in _PLAIN}
-    return {**plain, "dropout": list(trainer.dropout), "optimizer": _describe_optimizer(trainer.optimizer)}
+    optimizer, rate = _describe("optimizer", trainer.optimizer, OPTIMIZERS), trainer.optimizer.learning_rate
+    if callable(rate):
+        optimizer["learning_rate"] = _describe("learning_rate", rate, SCHEDULES, "a number or one of")
+    return {**plain, "dropout": list(trainer.dropout), "optimizer": optimizer}
 
 
 def restore(described: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +40,10 @@ def restore(described: dict[str, Any]) -> dict[str, Any]:
         for name, types in _PLAIN.items():
             if type(arguments[name]) not in types:
                 raise TypeError(f"{name} is {arguments[name]!r}")
-        return {**arguments, "optimizer": _restore_optimizer(described["optimizer"])}
+        optimizer = dict(described["optimizer"])
+        if isinstance(optimizer["learning_rate"], dict):
+            optimizer["learning_rate"] = _restore(optimizer["learning_rate"], SCHEDULES)
+        return {**arguments, "optimizer": _restore(optimizer, OPTIMIZERS)}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the file's configuration is not usable: {error!r}") from error
 
@@ -54,39 +60,20 @@ def state_names(optimizer: Optimizer) -> tuple[tuple[str, ...], tuple[str, ...]]
     return rule.slots, rule.scalars
 
 
-def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    name = type(optimizer).__name__
-    if OPTIMIZERS.get(name) is not type(optimizer):
-        raise TypeError(f"optimizer {optimizer!r} cannot be saved; it must be one of {list(OPTIMIZERS)}")
-    values = _numbers(optimizer)
-    rate = optimizer.learning_rate
-    if callable(rate):
-        schedule = type(rate).__name__
-        if SCHEDULES.get(schedule) is not type(rate):
-            raise TypeError(f"learning_rate {rate!r} cannot be saved; it must be a number or one of {list(SCHEDULES)}")
-        values["learning_rate"] = {"name": schedule, **_numbers(rate)}
-    return {"name": name, **values}
-
-
-def _numbers(hyperparameters: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass; NumPy's numbers and the like as Python's, which JSON has."""
-    return {field.name: _number(getattr(hyperparameters, field.name)) for field in fields(hyperparameters)}
+def _describe(argument: str, value: Any, classes: Mapping[str, Any], accepted: str = "one of") -> dict[str, Any]:
+    """Return the name of a dataclass and its fields; NumPy's numbers and the like as Python's, which JSON has."""
+    name = type(value).__name__
+    if classes.get(name) is not type(value):
+        raise TypeError(f"{argument} {value!r} cannot be saved; it must be {accepted} {list(classes)}")
+    return {"name": name, **{field.name: _number(getattr(value, field.name)) for field in fields(value)}}
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, (bool, int, float)) or callable(value):
         return value
-    try:
-        return operator.index(value)
-    except TypeError:
-        return float(value)
+    return int(value) if hasattr(value, "__index__") else float(value)
 
 
-def _restore_optimizer(described: dict[str, Any]) -> Optimizer:
+def _restore(described: dict[str, Any], classes: Mapping[str, Any]) -> Any:
     values = dict(described)
-    optimizer = OPTIMIZERS[values.pop("name")]
-    if isinstance(values["learning_rate"], dict):
-        schedule = dict(values["learning_rate"])
-        values["learning_rate"] = SCHEDULES[schedule.pop("name")](**schedule)
-    restored: Optimizer = optimizer(**values)
-    return restored
+    return classes[values.pop("name")](**values)

@@ -93,8 +93,7 @@ class Reader:
         self._file = file
         header, start = _read_header(file, size)
         self.metadata: Any = header.pop("__metadata__", None)
-        _check_layout(header, size - start)
-        self.tensors = {name: _entry(name, entry, start) for name, entry in header.items()}
+        self.tensors = _parse_entries(header, start, size - start)
 
     def read(self, name: str) -> Array:
         """Return a tensor, in the machine's byte order."""
@@ -170,35 +169,31 @@ def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     return parse_json(file.read(length), "the header"), 8 + length
 
 
-def _check_layout(tensors: dict[str, Any], n_bytes: int) -> None:
-    """Check that the tensors cover the data without gap or overlap, as the format demands."""
+def _parse_entries(header: dict[str, Any], start: int, n_bytes: int) -> dict[str, Entry]:
+    """Check each tensor, and that all cover the data without gap or overlap, as the format demands."""
     ranges = []
-    for name, entry in tensors.items():
+    for name, entry in header.items():
         offsets: Any = entry.get("data_offsets") if isinstance(entry, dict) else None
         valid = isinstance(offsets, list) and [*map(type, offsets)] == [int, int]
         require(valid, f"tensor {name!r} has no valid data_offsets")
         ranges.append((*offsets, name))
-    end = 0
+    entries, end = {}, 0
     for begin, stop, name in sorted(ranges):
         require(begin == end and stop >= begin, f"tensor {name!r} leaves a gap or overlaps another")
         end = stop
+        code, shape = header[name].get("dtype"), header[name].get("shape", ())
+        known = isinstance(code, str) and code in DTYPES
+        require(known, f"tensor {name!r} has dtype {code!r}, not one of {', '.join(DTYPES)}")
+        size = DTYPES[code].itemsize
+        valid = (
+            isinstance(shape, list)
+            and len(shape) <= MAX_DIMENSIONS
+            and all(type(length) is int and 0 <= length < 2**63 for length in shape)  # or their product takes hours
+            and math.prod(filter(None, shape)) * size < 2**63  # NumPy counts the bytes without a length of 0, too
+        )
+        require(valid, f"tensor {name!r} has no valid shape")
+        found, needed = stop - begin, math.prod(shape) * size
+        require(found == needed, f"tensor {name!r} has {found} bytes, but its shape needs {needed}")
+        entries[name] = Entry(code, tuple(shape), start + begin)
     require(end == n_bytes, f"the tensors take {end} bytes, but the file has {n_bytes} for them")
-
-
-def _entry(name: str, entry: dict[str, Any], start: int) -> Entry:
-    """Check that a tensor's shape fits its bytes, which are known to be in the file."""
-    code, shape = entry.get("dtype"), entry.get("shape", ())
-    begin, stop = entry["data_offsets"]
-    if not isinstance(code, str) or code not in DTYPES:
-        raise CheckpointError(f"tensor {name!r} has dtype {code!r}, not one of {', '.join(DTYPES)}")
-    size = DTYPES[code].itemsize
-    valid = (
-        isinstance(shape, list)
-        and len(shape) <= MAX_DIMENSIONS
-        and all(type(length) is int and 0 <= length < 2**63 for length in shape)  # or their product takes hours
-        and math.prod(filter(None, shape)) * size < 2**63  # NumPy counts the bytes without a length of 0, too
-    )
-    require(valid, f"tensor {name!r} has no valid shape")
-    n_bytes = math.prod(shape) * size
-    require(stop - begin == n_bytes, f"tensor {name!r} has {stop - begin} bytes, but its shape needs {n_bytes}")
-    return Entry(code, tuple(shape), start + begin)
+    return entries

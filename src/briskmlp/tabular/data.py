@@ -118,9 +118,8 @@ def _read_npy(args: Namespace) -> Data:
 
 def _refuse_text(path: Path, kinds: dict[str, str | None]) -> None:
     if text := [name for name, kind in kinds.items() if kind == table.TEXT]:
-        raise ValueError(
-            f"{path}: {table.listed(text)} as text; accepted: numbers, as NPY files are not held in memory"
-        )
+        accepted = "numbers, as NPY files are not held in memory"
+        raise ValueError(f"{path}: {table.listed(text)} as text; accepted: {accepted}")
 
 
 def _choose(names: list[str], wanted: str, args: Namespace) -> dict[str, str | None]:

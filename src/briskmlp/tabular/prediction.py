@@ -28,9 +28,8 @@ def predict(args: Namespace) -> Result:
     check_apart({"--out": args.out}, [args.model, *args.data])
     configuration = checkpoint.read(args.model).config
     if PREPARATION not in configuration:
-        raise ValueError(
-            f"{args.model} has no columns: it is not from `briskmlp train`; Trainer.load reads it in Python"
-        )
+        reason = "it is not from `briskmlp train`; Trainer.load reads it in Python"
+        raise ValueError(f"{args.model} has no columns: {reason}")
     preparation = Preparation.from_json(configuration[PREPARATION])
     trainer = Trainer.load(args.model, backend=args.backend, threads=args.threads)
     if (preparation.n_in, preparation.n_out) != (trainer.network.n_in, trainer.network.n_out):

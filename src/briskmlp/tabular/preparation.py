@@ -35,9 +35,8 @@ class Feature:
         if column.dtype == object:
             categories = sorted(set(column.tolist()))
             if len(categories) > most:
-                raise ValueError(
-                    f"column {name!r} has too many different texts: {listed(categories, 3)}; accepted: at most {most}"
-                )
+                many = f"column {name!r} has too many different texts: {listed(categories, 3)}"
+                raise ValueError(f"{many}; accepted: at most {most}")
             return cls(name, categories=tuple(categories))
         with np.errstate(over="ignore", invalid="ignore"):
             return cls.from_moments(name, column.min(), column.max(), column.mean(), column.std())

@@ -6,8 +6,6 @@ import json
 import warnings
 import zlib
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,7 +34,7 @@ Rows = NDArray[np.int64]
 
 def train(args: Namespace) -> Result:
     """Train on some rows of files, score on the others, and write the model to ``args.out`` if given."""
-    optimizer = OPTIMIZERS[args.optimizer](*([] if args.learning_rate is None else [args.learning_rate]))
+    optimizer = OPTIMIZERS[args.optimizer](*(() if args.learning_rate is None else (args.learning_rate,)))
     share = _validation_share(args)
     kept = _checkpoint_file(args)
     check_writable("--out", args.out)
@@ -77,7 +75,9 @@ def train(args: Namespace) -> Result:
         keeper.config = configuration  # so that `predict` takes it as a model
     start = perf_counter()
     try:
-        with _noted_warnings():
+        with warnings.catch_warnings():
+            # Warnings are lines for people, without the place in the code.
+            warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
             history = trainer.fit(
                 *seen,
                 epochs=args.epochs - trainer.epoch,
@@ -158,14 +158,6 @@ def _check_task(preparation: Preparation, column: Any, task: str | None) -> None
             note(f"target {target!r} is numeric: regression; --task classification makes {len(values)} classes of it")
 
 
-@contextmanager
-def _noted_warnings() -> Iterator[None]:
-    """Print warnings as lines for people, without the place in the code."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
-        yield
-
-
 def _checkpoint_file(args: Namespace) -> Path | None:
     """Return the path of the checkpoint; one that exists is replaced only with --resume."""
     if args.checkpoint is None:
@@ -173,9 +165,8 @@ def _checkpoint_file(args: Namespace) -> Path | None:
             raise ValueError("--resume needs --checkpoint DIR, which tells where the checkpoint is")
         return None
     if not (args.checkpoint if args.checkpoint.exists() else args.checkpoint.parent).is_dir():
-        raise ValueError(
-            f"--checkpoint is {str(args.checkpoint)!r}; accepted: a folder, or a new one in an existing folder"
-        )
+        accepted = "a folder, or a new one in an existing folder"
+        raise ValueError(f"--checkpoint is {str(args.checkpoint)!r}; accepted: {accepted}")
     path: Path = args.checkpoint / "checkpoint.safetensors"
     if path.exists() and not args.resume:
         raise ValueError(f"{path} is there; --resume goes on from it, and without it the file must be removed first")

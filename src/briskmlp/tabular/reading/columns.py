@@ -106,5 +106,5 @@ def target_array(path: Path, name: str, y: Column, n: int) -> Column:
         raise ValueError(f"{path}: array {name!r} has dtype {y.dtype}; accepted: numbers, bool or strings")
     y = y.reshape(n)
     if y.dtype.kind == "f":
-        refuse(~np.isfinite(y), y, f"{path}: array {name!r}", "values must be finite")
+        refuse(~np.isfinite(y), y, f"{path}: array {name!r} has", "values must be finite")
     return y

@@ -21,7 +21,7 @@ def read(path: Path, choose: Choose, target: str | None) -> Part:
     if X.ndim < 1 or 0 in X.shape:
         raise ValueError(f"{path}: array {feature!r} has shape {X.shape}; accepted: (n, …), not empty")
     X = X.reshape(len(X), -1).astype(np.float64, copy=False)
-    refuse(~np.isfinite(X), X, f"{path}: array {feature!r}", "values must be finite")
+    refuse(~np.isfinite(X), X, f"{path}: array {feature!r} has", "values must be finite")
     table = {f"X[{j}]": X[:, j] for j in range(X.shape[1])}
     if target in arrays:
         table[target] = target_array(path, target, arrays[target], len(X))

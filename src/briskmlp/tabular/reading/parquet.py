@@ -17,7 +17,10 @@ PANDAS_INDEX = "__index_level_"  # what pandas calls the column of an index with
 
 def read(path: Path, choose: Choose) -> Part:
     """Read columns: integers, floats and decimals are numbers; bool, text and categories of text are text."""
-    pyarrow = _import()
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
     with path.open("rb") as file:  # an OSError of pyarrow's would not name the file
         with _errors_of(pyarrow, f"{path} is not a whole Parquet file"):
             parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
@@ -37,14 +40,6 @@ def read(path: Path, choose: Choose) -> Part:
     if not row:
         raise ValueError(f"{path} has columns, but no rows")
     return Part(path, {name: np.concatenate(columns) for name, columns in parts.items()})
-
-
-def _import() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
-    return pyarrow
 
 
 @contextmanager
