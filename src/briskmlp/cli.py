@@ -117,9 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("commands.demo:demo", "train on scikit-learn's digits, and compare with scikit-learn")
     demo.add_argument("--epochs", type=_integer(1), default=30, help=DEFAULT)
     demo.add_argument("--seed", type=_integer(0), default=0, help=DEFAULT)
-    train = command("tabular:train", "train on CSV, Parquet, NPZ or NPY files")
+    train = command("tabular.training:train", "train on CSV, Parquet, NPZ or NPY files")
     _add_train(train)
-    predict = command("tabular:predict", "predict the rows of files with a trained model")
+    predict = command("tabular.prediction:predict", "predict the rows of files with a trained model")
     predict.add_argument("model", type=Path, help="what `briskmlp train --out` wrote")
     found = "as for `train`; columns are found by name, others are ignored"
     predict.add_argument("data", type=Path, nargs="+", help=found)

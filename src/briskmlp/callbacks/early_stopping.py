@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -104,18 +104,20 @@ class EarlyStopping:
             found = f"EarlyStopping's state has best_parameters of shape {stored.shape}"
             raise ValueError(f"{found}, but the trainer's parameters have shape {trainer.parameters.shape}")
 
-    def check_record(self, names: Sequence[str]) -> None:
-        """Refuse a ``monitor`` that no record will have.
+    def check_record(self, names: Collection[str]) -> None:
+        """Refuse a ``monitor`` that is not among the names in the records.
 
         Parameters
         ----------
-        names : sequence of str
+        names : collection of str
         """
-        check_monitor(self.monitor, names)
+        if self.monitor not in names:
+            hint = "; pass validation_data to fit" if self.monitor.startswith("val_") else ""
+            raise ValueError(f"monitor is {self.monitor!r}, but the record has only {', '.join(names)}{hint}")
 
     def on_epoch_end(self, trainer: Fitted, record: Record) -> bool:
         """Compare with the best epoch; return True when patience is at its end."""
-        check_monitor(self.monitor, record)
+        self.check_record(record)
         self._loaded = False
         value = record[self.monitor]
         if not self._improves(value):
@@ -134,14 +136,9 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``monitor``, ``best`` and ``best_parameters`` (None at first), ``best_epoch`` and ``wait``."""
-        stored = self._best_parameters
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "wait": self.wait,
-            "best_parameters": None if stored is None else stored.copy(),
-            "monitor": self.monitor,
-        }
+        stored = None if self._best_parameters is None else self._best_parameters.copy()
+        kept = {name: getattr(self, name) for name in ("best", "best_epoch", "wait", "monitor")}
+        return {**kept, "best_parameters": stored}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state in the next ``fit``.
@@ -170,10 +167,3 @@ class EarlyStopping:
         if self.monitor.endswith("accuracy"):
             return value > self.best + self.min_delta
         return value < self.best - self.min_delta
-
-
-def check_monitor(monitor: str, names: Iterable[str]) -> None:
-    """Refuse a monitor that is not among the names in the record."""
-    if monitor not in names:
-        hint = "; pass validation_data to fit" if monitor.startswith("val_") else ""
-        raise ValueError(f"monitor is {monitor!r}, but the record has only {', '.join(names)}{hint}")

@@ -67,12 +67,12 @@ def limits(isa: str, dtype: Any, threads: int, *, calibrate: bool = False) -> Ma
         raise RuntimeError(f"the machine's limits are measured by the C extension: {native.reason()}")
     dtype = np.dtype(dtype)
     key = f"{cpu_model()} | {isa} | {dtype.name} | {threads}"
-    if not calibrate and key in (known := _read()):
-        return Machine(cpu_model(), isa, dtype.name, threads, *known[key])
-    team, *rates = native.limits(dtype, isa, threads)
-    if team < threads:
-        raise RuntimeError(f"of {threads} threads, {team} were free to measure with: is another training running?")
-    _write({**_read(), key: rates})  # read again: another process may have measured meanwhile
+    rates = None if calibrate else _read().get(key)
+    if rates is None:
+        team, *rates = native.limits(dtype, isa, threads)
+        if team < threads:
+            raise RuntimeError(f"of {threads} threads, {team} were free to measure with: is another training running?")
+        _write({**_read(), key: rates})  # read again: another process may have measured meanwhile
     return Machine(cpu_model(), isa, dtype.name, threads, *rates)
 
 

@@ -62,10 +62,10 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     ({'unit': 'm'}, (3,), array([0., 1., 2.]))
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    names = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)  # so each starts at a multiple of its size
+    # So each starts at a multiple of its size.
+    ordered = sorted(tensors.items(), key=lambda named: -named[1].dtype.itemsize)
     end = 0
-    for name in names:
-        array = tensors[name]
+    for name, array in ordered:
         code = CODES.get(array.dtype.newbyteorder("<"))
         if code is None:
             raise ValueError(f"tensor {name!r} is of {array.dtype}, but must be of one of {', '.join(map(str, CODES))}")
@@ -78,8 +78,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: 
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for name in names:
-            array = tensors[name]
+        for _, array in ordered:
             file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
 
 
@@ -118,13 +117,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Reader]:
     with Path(path).open("rb") as file:
         try:
             yield Reader(file, os.fstat(file.fileno()).st_size)
-        except CheckpointError as error:
-            reason = str(error)
-        except RecursionError:
-            reason = "its JSON is nested too deeply"
-        else:
-            return
-    raise CheckpointError(f"{os.fspath(path)}: {shortened(reason)}")
+        except (CheckpointError, RecursionError) as error:
+            reason = "its JSON is nested too deeply" if isinstance(error, RecursionError) else error
+            raise CheckpointError(f"{os.fspath(path)}: {shortened(reason)}") from None
 
 
 def shortened(reason: object) -> str:

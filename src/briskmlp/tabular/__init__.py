@@ -2,8 +2,3 @@
 
 A model file is a checkpoint whose configuration also has the `Preparation`, which turns columns into numbers.
 """
-
-from briskmlp.tabular.prediction import predict
-from briskmlp.tabular.training import train
-
-__all__ = ["predict", "train"]

@@ -58,13 +58,12 @@ def read_all(paths: Sequence[Path], choose: Choose, target: str | None = None, *
 
 def check_given_once(paths: Sequence[Path]) -> None:
     """Refuse a file that is given twice, by whatever names."""
-    seen: dict[Path, Path] = {}
-    for path in paths:
-        real = Path(os.path.realpath(path))
-        if real in seen:
-            also = "" if seen[real] == path else f", also as {seen[real]}"
+    real = [os.path.realpath(path) for path in paths]
+    for position, path in enumerate(paths):
+        first = real.index(real[position])
+        if first < position:
+            also = "" if paths[first] == path else f", also as {paths[first]}"
             raise ValueError(f"{path} is given twice{also}: rows to score on would be among those trained on")
-        seen[real] = path
 
 
 def _difference(path: Path, names: Sequence[str], first: Path, wanted: Sequence[str]) -> str:
