@@ -61,6 +61,11 @@ def check_integer(argument: str, value: Any, *, low: int, high: int | None = Non
     return number
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number of things: "1 row", "2 rows"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def describe_bytes(n: int) -> str:
     """Return a number of bytes as people read it."""
     power = min((int(n).bit_length() - 1) // 10, 4)

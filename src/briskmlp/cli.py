@@ -22,21 +22,14 @@ from briskmlp._messages import check_choice
 BACKENDS = ("auto", "native", "numba", "numpy")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "bfloat16")
-PROFILE_COLUMNS = (
-    "layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound",
-)  # fmt: skip
+PROFILE_COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
 
 DEFAULT = "default: %(default)s"
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; default ``sys.argv[1:]``.
+    """Run a command, by default that of ``sys.argv[1:]``, and return its exit code.
 
     Examples
     --------

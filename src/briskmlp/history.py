@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from briskmlp._messages import count
+
 # Of one epoch: "epoch" (int, epochs completed in the trainer's life, so it begins with 1), "loss", "learning_rate",
 # "time" (seconds); with validation_data "val_loss"; metrics such as "accuracy" and "val_accuracy".
 Record = dict[str, float]
@@ -104,5 +106,4 @@ class History:
     def __repr__(self) -> str:
         hidden = ("epoch", "learning_rate", "time")
         shown = [f"{name} {values[-1]:.4g}" for name, values in self._columns.items() if name not in hidden]
-        epochs = f"{len(self)} epoch{'s' * (len(self) != 1)}"
-        return f"History({epochs}{': ' * bool(shown)}{', '.join(shown)})"
+        return f"History({count(len(self), 'epoch')}{': ' * bool(shown)}{', '.join(shown)})"

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from briskmlp.history import History, Record
 
 
 class Progress:
-    """A tqdm bar over the epochs of one ``fit``, with the latest loss, on standard error.
-
-    Parameters
-    ----------
-    epochs : int
-        The length of the bar.
-    """
+    """A tqdm bar over the epochs of one ``fit``, with the latest loss, on standard error."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -49,20 +43,11 @@ class Progress:
             self._bar = None
 
 
-@contextmanager
-def progress_callback(progress: bool | None, epochs: int) -> Iterator[Progress | None]:
+def progress_callback(progress: bool | None, epochs: int) -> AbstractContextManager[Progress | None]:
     """Give a bar if one is wanted, else None; close it also after an exception.
 
-    Parameters
-    ----------
-    progress : bool or None
-        None shows a bar only where standard error is a terminal.
-    epochs : int
-
-    Raises
-    ------
-    TypeError
-        If ``progress`` is anything else.
+    With ``progress=None`` there is a bar only where standard error is a terminal; anything but that, True and False is
+    a TypeError.
 
     Examples
     --------
@@ -74,9 +59,4 @@ def progress_callback(progress: bool | None, epochs: int) -> Iterator[Progress |
         raise TypeError(f"progress must be True, False or None, got {progress!r}")
     if progress is None:
         progress = sys.stderr is not None and sys.stderr.isatty()
-    bar = Progress(epochs) if progress else None
-    try:
-        yield bar
-    finally:
-        if bar is not None:
-            bar.close()
+    return closing(Progress(epochs)) if progress else nullcontext()

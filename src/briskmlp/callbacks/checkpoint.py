@@ -72,11 +72,9 @@ class Checkpoint:
             raise ValueError(f"{came}, but one alone is accepted")
         self.config: dict[str, Any] = {}  # what each file holds beside the trainer's own
         self.path = os.fspath(Path(path).absolute())  # a callback may change the directory
-        self.every_epochs, self.every_seconds = None, None
-        if every_seconds is not None:
-            self.every_seconds = check_number("every_seconds", every_seconds, low=0.0)
-        else:
-            self.every_epochs = check_integer("every_epochs", 1 if every_epochs is None else every_epochs, low=1)
+        self.every_seconds = None if every_seconds is None else check_number("every_seconds", every_seconds, low=0.0)
+        every = 1 if every_epochs is None and every_seconds is None else every_epochs
+        self.every_epochs = None if every is None else check_integer("every_epochs", every, low=1)
         self._callbacks: Sequence[object] = ()
         self._last = 0.0
 
@@ -117,11 +115,10 @@ class Checkpoint:
             network, step = read_position(self.path)
         except (CheckpointError, FileNotFoundError):
             return  # nothing there that could be loaded
-        made = trainer.step
-        if network == trainer.network and step <= made:
+        if network == trainer.network and step <= trainer.step:
             return
         found = f"of {step} steps" if network == trainer.network else f"of {shortened(repr(network))}"
-        came = f"but this trainer has made {made} steps of {trainer.network!r}"
+        came = f"but this trainer has made {trainer.step} steps of {trainer.network!r}"
         advice = "go on from it with Trainer.load, or choose another path, or remove the file"
         raise ValueError(f"{self.path} is a checkpoint {found}, {came}; {advice}")
 

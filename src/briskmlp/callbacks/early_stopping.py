@@ -137,8 +137,8 @@ class EarlyStopping:
     def state_dict(self) -> dict[str, Any]:
         """Return ``monitor``, ``best`` and ``best_parameters`` (None at first), ``best_epoch`` and ``wait``."""
         stored = None if self._best_parameters is None else self._best_parameters.copy()
-        kept = {name: getattr(self, name) for name in ("best", "best_epoch", "wait", "monitor")}
-        return {**kept, "best_parameters": stored}
+        kept = {name: getattr(self, name) for name in ("best", "best_epoch", "wait")}
+        return {**kept, "best_parameters": stored, "monitor": self.monitor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state in the next ``fit``.

@@ -48,18 +48,8 @@ class Fitted(Protocol):
 class Callbacks:
     """The callbacks of one call of ``fit``, checked before any weight moves.
 
-    Parameters
-    ----------
-    callbacks : iterable of object
-    names : iterable of str, optional
-        What each record will hold; an `EarlyStopping` that monitors something else is refused.
-
-    Raises
-    ------
-    TypeError
-        For an object without any hook, or a hook that cannot be called.
-    ValueError
-        For an object that is listed twice, or a ``monitor`` that no record will have.
+    An object without any hook, or with one that cannot be called, is a TypeError. An object that is listed twice is a
+    ValueError, and so is an `EarlyStopping` that monitors what is not among the ``names`` that each record will have.
 
     Examples
     --------

@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from briskmlp._console import Result, can_write, note
+from briskmlp._messages import count
 from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.history import History
 from briskmlp.optimizers import Adam
@@ -84,14 +85,13 @@ def _train_rival(X: NDArray[Any], y: NDArray[Any], epochs: int, seed: int, threa
 
 def _text(report: dict[str, Any]) -> str:
     ratio = report["sklearn_seconds"] / report["seconds"]
-    width = min(72, shutil.get_terminal_size().columns)
     return f"""\
 Handwritten digits of 8 x 8 pixels: {report["training_rows"]} to train on, {report["test_rows"]} held out.
 Network 64 -> 100 relu -> 10 softmax, cross-entropy, Adam 0.001,
 batches of {report["batch_size"]}, {report["epochs"]} epochs, float32; {report["backend"]} backend.
 
 Loss on the training rows, epochs 1 to {report["epochs"]}:
-{plot(report["loss"], width, can_write(BLOCKS))}
+{plot(report["loss"], min(72, shutil.get_terminal_size().columns), can_write(BLOCKS))}
 
                        briskmlp     scikit-learn {report["sklearn_version"]}
 held-out accuracy   {report["accuracy"]:11.1%}     {report["sklearn_accuracy"]:.1%}
@@ -100,7 +100,7 @@ briskmlp is {ratio:.1f} times as fast as scikit-learn.
 
 Both do the same work: MLPClassifier has the same layers, optimizer,
 batches, epochs and float32, no penalty and no early stopping. Both may
-use {report["threads"]} thread{"s" * (report["threads"] > 1)}. Medians of three runs in turns, after a warm-up.
+use {count(report["threads"], "thread")}. Medians of three runs in turns, after a warm-up.
 Not in these times: briskmlp's first fit and predict, of one epoch, took
 {report["first_call_seconds"]:.2f} s, of which {report["compile_seconds"]:.2f} s to import and compile its
 kernels, or to load them from the cache of an earlier run.
@@ -108,17 +108,10 @@ kernels, or to load them from the cache of an earlier run.
 
 
 def plot(values: Sequence[float], width: int = 72, blocks: bool = True, height: int = 8) -> str:
-    """Draw positive numbers as columns that start at 0.
+    """Draw positive numbers as columns that start at 0, in ``width`` columns and ``height`` lines of text.
 
-    Parameters
-    ----------
-    values : sequence of float
-    width : int
-        Columns of text; neighbouring values share a column, as their mean, when they are too many.
-    blocks : bool
-        Draw with Unicode's eighths of a block, else with ``#``.
-    height : int
-        Lines of text.
+    Neighbouring values share a column, as their mean, when they are too many. With ``blocks`` the columns are of
+    Unicode's eighths of a block, else of ``#``.
 
     Examples
     --------

@@ -20,18 +20,31 @@ def info(_: Namespace) -> Result:
         return {"available": reason is None, "reason": reason}
 
     versions = {name: installed(name) for name in ("briskmlp", "numpy", "numba", "scipy", "scikit-learn")}
+    environment = {name: value for name, value in os.environ.items() if name.startswith("BRISKMLP_")}
+    backends = dispatch.backends()
     report = {
         "version": versions["briskmlp"],
-        "backends": {name: state(reason) for name, reason in dispatch.backends().items()},
+        "backends": {name: state(reason) for name, reason in backends.items()},
         "extension": state(native.reason()),
         "isas": native.isas(),
         "threads": thread_limit(None),
-        "environment": {name: value for name, value in os.environ.items() if name.startswith("BRISKMLP_")},
+        "environment": environment,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
     }
-    return Result(report, _text(report))
+    facts = {
+        "instruction sets": " ".join(native.isas()) or f"unknown: {native.reason()}",
+        "threads": report["threads"],
+        **environment,
+        "python": report["python"],
+        "platform": report["platform"],
+        **{name: version for name, version in versions.items() if name != "briskmlp"},
+    }
+    lines = [f"briskmlp {versions['briskmlp']}", "", "backends, fastest first"]
+    lines += [f"  {name:<8} {reason or 'available'}" for name, reason in backends.items()]
+    lines += ["", *(f"{name:<17} {value}" for name, value in facts.items())]
+    return Result(report, "\n".join(lines) + "\n")
 
 
 def installed(distribution: str) -> str | None:
@@ -46,18 +59,3 @@ def installed(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _text(report: dict[str, Any]) -> str:
-    facts = {
-        "instruction sets": " ".join(report["isas"]) or f"unknown: {report['extension']['reason']}",
-        "threads": report["threads"],
-        **report["environment"],
-        "python": report["python"],
-        "platform": report["platform"],
-        **{name: version for name, version in report["versions"].items() if name != "briskmlp"},
-    }
-    lines = [f"briskmlp {report['version']}", "", "backends, fastest first"]
-    lines += [f"  {name:<8} {state['reason'] or 'available'}" for name, state in report["backends"].items()]
-    lines += ["", *(f"{name:<17} {value}" for name, value in facts.items())]
-    return "\n".join(lines) + "\n"

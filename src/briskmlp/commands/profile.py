@@ -8,6 +8,7 @@ from argparse import Namespace
 import numpy as np
 
 from briskmlp._console import Result, check_apart, check_plot, check_writable, note, save_figure
+from briskmlp._messages import count
 from briskmlp.backends import native
 from briskmlp.backends.threads import thread_limit
 from briskmlp.optimizers import OPTIMIZERS
@@ -42,7 +43,7 @@ def profile(args: Namespace) -> Result:
         steps = args.steps or max(3, min(10**6, int(SECONDS / p.seconds)))
         steps = max(steps, 3 * p.every if p.every > 1 else 0)  # so that some are recorded
         p.clear()
-        note(f"profiling {steps} step{'s' * (steps > 1)} of {args.batch} rows")
+        note(f"profiling {count(steps, 'step')} of {args.batch} rows")
         trainer.fit(X, Y, epochs=steps, progress=False)
     if args.trace is not None:
         p.to_chrome_trace(args.trace)

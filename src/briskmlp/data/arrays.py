@@ -19,9 +19,6 @@ Dtype = np.dtype[Any]
 CHUNK_BYTES = 16 * 2**20  # what one step of a conversion or scan may hold in memory
 NUMBERS = "bool, integer or floating-point numbers"
 
-# What reading may raise when the data is at fault; MemoryError and the like pass through.
-_UNREADABLE = (AttributeError, BufferError, OverflowError, RuntimeError, TypeError, ValueError)
-
 
 def read(X: Any, name: str) -> NDArray[Any]:
     """Return an ndarray of real numbers of any dtype, with at least one dimension; not a copy, where possible.
@@ -36,7 +33,8 @@ def read(X: Any, name: str) -> NDArray[Any]:
     try:
         only_dlpack = hasattr(X, "__dlpack__") and not hasattr(X, "__array__")
         array: NDArray[Any] = np.from_dlpack(X) if only_dlpack else np.asarray(X)
-    except _UNREADABLE as error:
+    except (AttributeError, BufferError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        # The data is at fault; MemoryError and the like pass through.
         reason = "its rows differ in length" if "inhomogeneous" in str(error) else error
         came = f"{name} is a {type(X).__name__} that NumPy cannot read: {reason}"
         raise TypeError(f"{came}; accepted: an array of {NUMBERS}") from error

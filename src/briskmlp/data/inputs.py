@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from briskmlp._messages import count
 from briskmlp.data import arrays
 from briskmlp.data.arrays import Dtype
 
@@ -112,8 +113,16 @@ def check_targets(
         return np.require(labels, np.int64, ["C", "A"])
     _check_shape(source.shape, n_out, name, "last")
     targets = arrays.dense(source, n_out, dtype, name)
-    if domain is not None:
-        _check_domain(targets, domain, name)
+    if domain is None:
+        return targets
+    high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
+    for rows in arrays.chunks(*targets.shape):
+        chunk, rule = targets[rows], f"targets of this loss must be {accepted}"
+        arrays.refuse((chunk < 0) | (chunk > high), chunk, f"{name} has", rule, rows.start)
+        sums = chunk.sum(axis=1, dtype=np.float64)
+        if domain == "rows" and (bad := abs(sums - 1) > 1e-3).any():
+            row = int(bad.argmax())
+            raise ValueError(f"{name} sums to {sums[row]:.6g} at row {rows.start + row}; each row must sum to 1")
     return targets
 
 
@@ -142,14 +151,10 @@ def check_weight(weight: object, n: int, dtype: Dtype, name: str = "sample_weigh
     return weights
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _check_rows(source: NDArray[Any], n: int, name: str) -> None:
     if len(source) != n:
         of = " ".join((*name.split()[:-1], "X"))  # "validation Y" belongs to "validation X"
-        raise ValueError(f"{name} has {_count(len(source), 'row')}, but {of} has {n}")
+        raise ValueError(f"{name} has {count(len(source), 'row')}, but {of} has {n}")
 
 
 def _check_shape(shape: tuple[int, ...], width: int, name: str, layer: str) -> None:
@@ -157,9 +162,9 @@ def _check_shape(shape: tuple[int, ...], width: int, name: str, layer: str) -> N
         raise ValueError(f"{name} is empty, of shape {shape}; accepted: (n, {width}) with n >= 1")
     columns = math.prod(shape[1:])
     if columns != width:
-        came = _count(columns, "column") + (f" (shape {shape})" if len(shape) != 2 else "")
+        came = count(columns, "column") + (f" (shape {shape})" if len(shape) != 2 else "")
         hint = f"; a single row is {name}.reshape(1, -1)" if layer == "first" and shape == (width,) else ""
-        raise ValueError(f"{name} has {came}, but the network's {layer} layer has {_count(width, 'neuron')}{hint}")
+        raise ValueError(f"{name} has {came}, but the network's {layer} layer has {count(width, 'neuron')}{hint}")
 
 
 def _not_labels(source: NDArray[Any], n_out: int, needed: list[str], name: str) -> ValueError:
@@ -170,14 +175,3 @@ def _not_labels(source: NDArray[Any], n_out: int, needed: list[str], name: str) 
     hint = f"; class labels need {' and '.join(needed)}" if like_labels else ""
     came = f"{name} has 1 column (shape {source.shape})"
     return ValueError(f"{came}, but the network's last layer has {n_out} neurons{hint}")
-
-
-def _check_domain(targets: NDArray[Any], domain: str, name: str) -> None:
-    high, accepted = (math.inf, "0 or more") if domain == "counts" else (1, "from 0 to 1")
-    for rows in arrays.chunks(*targets.shape):
-        chunk, rule = targets[rows], f"targets of this loss must be {accepted}"
-        arrays.refuse((chunk < 0) | (chunk > high), chunk, f"{name} has", rule, rows.start)
-        sums = chunk.sum(axis=1, dtype=np.float64)
-        if domain == "rows" and (bad := abs(sums - 1) > 1e-3).any():
-            row = int(bad.argmax())
-            raise ValueError(f"{name} sums to {sums[row]:.6g} at row {rows.start + row}; each row must sum to 1")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from briskmlp._messages import count
 from briskmlp.backends import native
 from briskmlp.storage.files import written
 
@@ -36,9 +37,8 @@ class Machine(NamedTuple):
 
     def describe(self) -> str:
         """Return all limits in one line, without the processor's name."""
-        flops, bandwidth = self.flops / 1e9, self.bandwidth / 1e9
-        team = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{flops:.0f} GFLOP/s, {bandwidth:.0f} GB/s with {self.isa}, {self.dtype}, {team}"
+        rates = f"{self.flops / 1e9:.0f} GFLOP/s, {self.bandwidth / 1e9:.0f} GB/s"
+        return f"{rates} with {self.isa}, {self.dtype}, {count(self.threads, 'thread')}"
 
     def seconds(self, flops: float, n_bytes: float) -> float:
         """Return the least time for this work, by the roofline model min(peak, intensity · bandwidth)."""

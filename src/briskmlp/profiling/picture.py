@@ -29,12 +29,11 @@ def draw(rows: list[Row], machine: Machine | None, title: str) -> Any:
 def _draw_roofline(ax: Any, rows: list[Row], machine: Machine | None) -> None:
     """Draw rate over intensity, both logarithmic; phases without products are left out."""
     rows = [row for row in rows if row.flops > 0 and row.seconds > 0]
-    intensities = [row.intensity for row in rows] or [1.0]
+    ridge = [] if machine is None else [machine.flops / machine.bandwidth]
+    intensities = [row.intensity for row in rows] + ridge or [1.0]
     low, high = min(intensities) / 4, max(intensities) * 4
     if machine is not None:
-        ridge = machine.flops / machine.bandwidth
-        low, high = min(low, ridge / 4), max(high, ridge * 4)
-        points = [low, ridge, high]
+        points = [low, *ridge, high]
         roof = [min(machine.flops, x * machine.bandwidth) / 1e9 for x in points]
         label = f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s"
         ax.plot(points, roof, color="black", label=label)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from briskmlp._messages import check_choice, describe_bytes
+from briskmlp._messages import check_choice, count, describe_bytes
 from briskmlp.backends import native
 from briskmlp.backends.recording import HEAD, Recording, make_record
 from briskmlp.backends.threads import thread_limit
@@ -204,16 +204,14 @@ class Profile:
             lines.append(f"the {self.backend} backend's BLAS does not say how long its threads wait for each other")
         return "\n".join([*lines, MODELLED])
 
-    def __str__(self) -> str:
-        return self.table()
+    __str__ = table
 
     def _title(self) -> str:
         widths = "-".join(map(str, self._plan.layers))
         how = " ".join(filter(None, (self.backend, self.isa, self.dtype)))
         sampled = f", one in {self.every} recorded and scaled" if self.every > 1 else ""
-        team = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        steps = f"{self.steps} step{'s' * (self.steps != 1)}{sampled}"
-        return f"{widths}, {how}, {team}: {steps}, {self.step_seconds * 1e3:.1f} ms"
+        team, steps = count(self.threads, "thread"), count(self.steps, "step")
+        return f"{widths}, {how}, {team}: {steps}{sampled}, {self.step_seconds * 1e3:.1f} ms"
 
     def _sums(self, rows: list[Row]) -> str:
         bounds: dict[str, float] = {}

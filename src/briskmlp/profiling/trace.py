@@ -28,11 +28,8 @@ def trace_events(record: Any, ticks_per_second: float) -> list[dict[str, Any]]:
         # A step begins with its first phase, and must come before it.
         for start, end, step, place in sorted(events.tolist(), key=lambda event: (event[0], -event[1], event[3])):
             layer, phase = divmod(place, len(PHASES))
-            if place < 0:
-                name, of = f"step {step}", "step"
-            else:
-                of = PHASES[phase]
-                name = of if layer == n_layers else f"{of} {layer + 1}"
+            of, number = ("step", step) if place < 0 else (PHASES[phase], layer + 1)
+            name = of if layer == n_layers else f"{of} {number}"
             begin, finish = microseconds(start), microseconds(end)
             event = {"name": name, "cat": of, "ph": "X", "ts": begin, "dur": round(finish - begin, 3)}
             named.append({**event, **thread, "args": {"step": step}})
@@ -42,8 +39,7 @@ def trace_events(record: Any, ticks_per_second: float) -> list[dict[str, Any]]:
 def _kept(worker: Any) -> Any:
     """Return a thread's last events: those of the complete steps in the ring buffer, and of a step in progress."""
     n = int(worker["n_events"])
-    events = worker["events"][:n] if n <= EVENTS else worker["events"]
+    events = worker["events"][:n]
     if n > EVENTS:  # the oldest step may have lost its first phases: it is left out
-        oldest = events[n % EVENTS]["step"]
-        events = events[events["step"] != oldest]
+        events = events[events["step"] != events[n % EVENTS]["step"]]
     return events

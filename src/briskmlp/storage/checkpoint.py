@@ -56,9 +56,9 @@ class Training(NamedTuple):
     def of(cls, state: TrainingState, backend: str, isa: str | None, scalars: Sequence[str] = ()) -> Training:
         """Return what a file keeps of a state, beside its arrays; ``scalars`` are the names of those it has."""
         position = state.state.position
-        (epoch, batch, step), (loss_sum, weight_sum) = position.counts.tolist(), position.sums.tolist()
         named = dict(zip(scalars, state.state.scalars.tolist(), strict=True))
-        return cls(epoch, batch, step, loss_sum, weight_sum, state.unfinished, backend, isa, named)
+        numbers = position.counts.tolist() + position.sums.tolist()
+        return cls._make([*numbers, state.unfinished, backend, isa, named])
 
 
 @dataclass
@@ -165,7 +165,7 @@ def read(path: str | os.PathLike[str]) -> Stored:
 
 
 def read_position(path: str | os.PathLike[str]) -> tuple[Network, int]:
-    """Return the network of a checkpoint and the steps of its training, 0 if it has none; raise what `read` does."""
+    """Return a checkpoint's network, and the steps of its training or 0; raises what `read` does, reads no weights."""
     with tensors.opened(path) as file:
         network, config = _parse_metadata(file)
         return network, _parse_training(config["training"]).step if "training" in config else 0
@@ -213,9 +213,9 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
     config = tensors.parse_json(metadata["config"].encode("utf-8", "surrogatepass"), "config")
     if version == "1":  # had no more than these
         config = {name: config[name] for name in ("network", "trainer") if name in config}
-    described, given = config.get("network"), config.get("trainer")
-    if not isinstance(described, dict) or not isinstance(given, dict):
-        raise CheckpointError("config lacks the objects 'network' and 'trainer'")
+    described: Any = config.get("network")
+    valid = isinstance(described, dict) and isinstance(config.get("trainer"), dict)
+    require(valid, "config lacks the objects 'network' and 'trainer'")
     n = len(described["layers"]) - 1 if isinstance(described.get("layers"), list) else 0
     # before a Network checks millions of them, because each layer has a tensor
     require(n <= len(file.tensors), f"the network of config has {n} layers, more than the file has tensors")

@@ -90,9 +90,13 @@ class Reader:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
-        header, start = _read_header(file, size)
+        require(size >= 8, f"{size} bytes are too few for a safetensors file")
+        length, left = int.from_bytes(file.read(8), "little"), size - 8
+        require(length <= left, f"the header should have {length} bytes, but the file has only {left} after its length")
+        require(length <= MAX_HEADER, f"the header has {length} bytes, but at most {MAX_HEADER} are allowed")
+        header = parse_json(file.read(length), "the header")
         self.metadata: Any = header.pop("__metadata__", None)
-        self.tensors = _parse_entries(header, start, size - start)
+        self.tensors = _parse_entries(header, 8 + length, left - length)
 
     def read(self, name: str) -> Array:
         """Return a tensor, in the machine's byte order."""
@@ -100,8 +104,7 @@ class Reader:
         self._file.seek(start)
         data = np.fromfile(self._file, dtype=DTYPES[code], count=math.prod(shape))
         require(data.size == math.prod(shape), f"the file ends inside tensor {name!r}")
-        native: Array = data.astype(DTYPES[code].newbyteorder("="), copy=False)
-        return native.reshape(shape)
+        return data.astype(DTYPES[code].newbyteorder("="), copy=False).reshape(shape)
 
 
 @contextlib.contextmanager
@@ -153,15 +156,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """Return the header, and where the data start."""
-    require(size >= 8, f"{size} bytes are too few for a safetensors file")
-    length, left = int.from_bytes(file.read(8), "little"), size - 8
-    require(length <= left, f"the header should have {length} bytes, but the file has only {left} after its length")
-    require(length <= MAX_HEADER, f"the header has {length} bytes, but at most {MAX_HEADER} are allowed")
-    return parse_json(file.read(length), "the header"), 8 + length
 
 
 def _parse_entries(header: dict[str, Any], start: int, n_bytes: int) -> dict[str, Entry]:

@@ -25,8 +25,9 @@ class TableData:
         self._columns = parts[0].columns
         if len(parts) > 1:
             self._columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in self._columns}
-        self._places = [(part.n, part._replace(columns={})) for part in parts]  # the rows are held once
-        self.n, self.target = sum(part.n for part in parts), target
+        self._parts = [part._replace(columns={}) for part in parts]  # the rows are held once
+        self._starts = np.cumsum([0, *(part.n for part in parts)])  # the first row of each file, and n
+        self.n, self.target = int(self._starts[-1]), target
         self.y = self._columns.get(target, np.empty(0))
 
     def fit(self, rows: NDArray[np.int64]) -> Preparation:
@@ -39,11 +40,8 @@ class TableData:
 
     def place(self, row: int) -> str:
         """Return the file and line of a row, for a message."""
-        for n, part in self._places:
-            if row < n:
-                return part.place(row)
-            row -= n
-        raise IndexError(row)
+        file = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[file].place(row - int(self._starts[file]))
 
 
 class MappedData:

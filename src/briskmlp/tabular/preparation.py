@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from briskmlp.tabular.reading import NUMBER, TEXT, Column, Table, listed
-from briskmlp.tabular.reading.npy import Mapped, MappedInputs
+from briskmlp.tabular.reading.npy import Index, Mapped, MappedInputs
 
 PREPARATION = "table"  # the key of the preparation in a model's configuration
 MAX_CATEGORIES = 100  # of a text column; more are names or identifiers, from which nothing general is learnt
@@ -81,15 +81,13 @@ class Preparation:
     target: Feature
 
     @classmethod
-    def fit(cls, table: Table, target: str, rows: NDArray[np.int64]) -> Preparation:
+    def fit(cls, table: Table, target: str, rows: Index) -> Preparation:
         """Learn from the training rows alone; only the classes are those of all rows."""
         features = tuple(Feature.fit(name, column[rows]) for name, column in table.items() if name != target)
         return cls(features, _fit_target(target, table[target], rows))
 
     @classmethod
-    def fit_mapped(
-        cls, mapped: Mapped, columns: NDArray[np.int64], target: str, y: Column, rows: NDArray[np.int64]
-    ) -> Preparation:
+    def fit_mapped(cls, mapped: Mapped, columns: Index, target: str, y: Column, rows: Index) -> Preparation:
         """Learn the same from some columns of files, and a target that is in memory."""
         names = [mapped.names[j] for j in columns]
         features = tuple(map(Feature.from_moments, names, *mapped.moments(rows, columns)))
@@ -125,7 +123,7 @@ class Preparation:
             feature.encode(table[feature.name], columns, place)
         return X
 
-    def mapped_inputs(self, mapped: Mapped, rows: NDArray[np.int64], dtype: str) -> MappedInputs:
+    def mapped_inputs(self, mapped: Mapped, rows: Index, dtype: str) -> MappedInputs:
         """Return the same for some rows of files, which are read when they are needed."""
         index = {name: j for j, name in enumerate(mapped.names)}
         columns = np.array([index[feature.name] for feature in self.features])
@@ -167,7 +165,7 @@ class Preparation:
             raise ValueError(f"the model's preparation of columns is damaged: {error!r}") from None
 
 
-def _fit_target(name: str, y: Column, rows: NDArray[np.int64]) -> Feature:
+def _fit_target(name: str, y: Column, rows: Index) -> Feature:
     return Feature.fit(name, y if y.dtype == object else y[rows], MAX_CLASSES)
 
 

@@ -57,10 +57,8 @@ def describe(preparation: Preparation) -> str:
     """Return the kinds of the columns and of the target, in a line."""
     kinds = [feature.kind for feature in preparation.features]
     goal = f"{len(preparation.classes)} classes" if preparation.classes else "a number"
-    return (
-        f"columns: {kinds.count(NUMBER)} of numbers, {kinds.count(TEXT)} of text; "
-        f"inputs: {preparation.n_in}; target: {preparation.target.name!r}, {goal}"
-    )
+    columns = f"columns: {kinds.count(NUMBER)} of numbers, {kinds.count(TEXT)} of text"
+    return f"{columns}; inputs: {preparation.n_in}; target: {preparation.target.name!r}, {goal}"
 
 
 def training_text(report: dict[str, Any]) -> str:

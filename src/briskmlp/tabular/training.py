@@ -22,14 +22,13 @@ from briskmlp.random import sample_order
 from briskmlp.storage import checkpoint
 from briskmlp.tabular.data import read_training
 from briskmlp.tabular.preparation import PREPARATION, Preparation
+from briskmlp.tabular.reading.npy import Index
 from briskmlp.tabular.reporting import describe, finite, plot, score, training_text
 from briskmlp.trainer import Trainer
 
 SPLIT_STREAM = 2**64 - 1  # an epoch that no training reaches: its sample order splits the rows
 VALIDATION_SHARE = 0.1  # with early stopping, as the help says
 CHECKPOINT_SECONDS = 30.0  # as the help says
-
-Rows = NDArray[np.int64]
 
 
 def train(args: Namespace) -> Result:
@@ -134,7 +133,7 @@ def _validation_share(args: Namespace) -> float:
     return args.validation_share or VALIDATION_SHARE
 
 
-def _split(n: int, args: Namespace, share: float) -> tuple[Rows, Rows, Rows]:
+def _split(n: int, args: Namespace, share: float) -> tuple[Index, Index, Index]:
     """Return the rows for test, validation and training; the test rows do not depend on the validation share."""
     n_test = max(round(args.test_share * n), int(args.test_share > 0))
     if n_test >= n:
@@ -179,20 +178,14 @@ def _resumed(given: Trainer, configuration: dict[str, Any], path: Path, args: Na
         note(f"{path}: no checkpoint yet")
         return given
     trainer = Trainer.load(path, backend=args.backend, threads=args.threads)
-    stored, wanted = (
-        {
-            **trainer.configuration,
-            "dtype": trainer.dtype.name,
-            "network": trainer.network,
-            "test_share": kept.get("test_share"),
-            "validation_share": kept.get("validation_share", 0.0),  # which older files lack
-            "data": [kept.get(PREPARATION), kept.get("checksum")],
-        }
-        for trainer, kept in (
-            (trainer, checkpoint.read(path).config),
-            (given, json.loads(json.dumps(configuration))),  # whose tuples become lists
-        )
-    )
+
+    def compared(trainer: Trainer, kept: dict[str, Any]) -> dict[str, Any]:
+        shares = {"test_share": kept.get("test_share"), "validation_share": kept.get("validation_share", 0.0)}
+        described = {"dtype": trainer.dtype.name, "network": trainer.network, **shares}  # older files lack the second
+        return {**trainer.configuration, **described, "data": [kept.get(PREPARATION), kept.get("checksum")]}
+
+    stored = compared(trainer, checkpoint.read(path).config)
+    wanted = compared(given, json.loads(json.dumps(configuration)))  # whose tuples become lists
     if changed := [name for name in wanted if stored[name] != wanted[name]]:
         raise ValueError(f"{path} was not written by this command: it has another {', another '.join(changed)}")
     if trainer.epoch > args.epochs:

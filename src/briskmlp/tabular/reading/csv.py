@@ -69,16 +69,14 @@ def _read(path: Path, file: TextIO, choose: Choose) -> Part:
 
 def _rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank with the number of its first line; a quoted cell may hold several."""
-    while True:
-        before = reader.line_num
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {before + 1}: {error}") from None
-        if cells not in ([], [""]):
-            yield before + 1, cells
+    before = 0
+    try:
+        for cells in reader:
+            if cells not in ([], [""]):
+                yield before + 1, cells
+            before = reader.line_num
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {before + 1}: {error}") from None
 
 
 def _undecodable_line(path: Path) -> str:

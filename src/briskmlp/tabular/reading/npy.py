@@ -6,7 +6,6 @@ The columns are called ``X[0]``, ``X[1]``, …, in C order of what follows the f
 from __future__ import annotations
 
 import math
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from briskmlp.data.arrays import chunks
+from briskmlp.data.arrays import Dtype, chunks
 from briskmlp.data.inputs import Inputs
 from briskmlp.tabular.reading.columns import Column, target_array
 
@@ -43,6 +42,7 @@ class Mapped:
         self._found = [path.stat() for path in paths]
         first = self._arrays[0].shape
         self.width = math.prod(first[1:])
+        self.names = [f"X[{j}]" for j in range(self.width)]
         for path, array in zip(paths, self._arrays, strict=True):
             if array.dtype.kind not in "buif":
                 raise ValueError(f"{path} has dtype {array.dtype}; accepted: bool, integers or floats")
@@ -51,11 +51,6 @@ class Mapped:
                 raise ValueError(f"{path} has shape {array.shape}, but {paths[0]} has {first}; {rule}")
         self._starts = np.cumsum([0, *map(len, self._arrays)], dtype=np.int64)  # the first row of each file, and n
         self.n = int(self._starts[-1])
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the columns."""
-        return [f"X[{j}]" for j in range(self.width)]
 
     def place(self, row: int) -> str:
         """Return where a row is, for a message: its file, and its row there."""
@@ -103,12 +98,11 @@ class Mapped:
 
     def check_finite(self, values: Floats, good: Any, rows: Any, columns: Index) -> None:
         """Name the first of some values (k, columns) that is not good."""
-        if good.all():
-            return
-        row, j = divmod(int(good.argmin()), len(columns))
-        value = values[row, j]
-        why = "too far from the training rows' mean" if np.isfinite(value) else "not finite"
-        raise ValueError(f"{self.place(rows[row])}, column 'X[{columns[j]}]': {value:g} is {why}")
+        if not good.all():
+            row, j = divmod(int(good.argmin()), len(columns))
+            value = values[row, j]
+            why = "too far from the training rows' mean" if np.isfinite(value) else "not finite"
+            raise ValueError(f"{self.place(rows[row])}, column 'X[{columns[j]}]': {value:g} is {why}")
 
     def _read(self, file: int, rows: Rows) -> NDArray[Any]:
         """Read rows, after a check that the file has not been cut: reading past its end would be a SIGBUS."""
@@ -126,9 +120,7 @@ class MappedInputs(Inputs):
 
     __slots__ = ("_columns", "_mapped", "_mean", "_rows", "_scale")
 
-    def __init__(
-        self, mapped: Mapped, rows: Index, columns: Index, mean: Floats, scale: Floats, dtype: np.dtype[Any]
-    ) -> None:
+    def __init__(self, mapped: Mapped, rows: Index, columns: Index, mean: Floats, scale: Floats, dtype: Dtype) -> None:
         super().__init__(rows, len(columns), dtype, None)
         self._mapped, self._rows, self._columns, self._mean, self._scale = mapped, rows, columns, mean, scale
         if len(rows) * len(columns) * dtype.itemsize <= HELD_BYTES:
@@ -153,8 +145,7 @@ class MappedInputs(Inputs):
 def open_array(path: Path) -> NDArray[Any]:
     """Return the array of an NPY file as a memory map: numbers or text, one dimension or more, not empty."""
     accepted = "accepted: one array as numpy.save writes it, not empty, without objects"
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # would block, or lose what is read of it
+    if path.exists() and not (path.is_file() or path.is_dir()):  # would block, or lose what is read of it
         raise ValueError(f"{path} is a pipe or device, which cannot be mapped; accepted: an NPY file on a disk")
     with path.open("rb"):  # a folder, or a file that may not be read, is an OSError with its name
         pass

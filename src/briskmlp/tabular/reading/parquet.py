@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +20,28 @@ def read(path: Path, choose: Choose) -> Part:
     except ImportError:
         raise ValueError("reading Parquet needs pyarrow: pip install 'briskmlp[table]'") from None
     with path.open("rb") as file:  # an OSError of pyarrow's would not name the file
-        with _errors_of(pyarrow, f"{path} is not a whole Parquet file"):
-            parquet = pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
-            schema = parquet.schema_arrow
-            names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
-        check_distinct(path, names)
-        if not names:
-            raise ValueError(f"{path} has no columns")
-        kinds = {name: _kind(path, schema.field(name), kind) for name, kind in choose(names).items()}
-        parts: dict[str, list[Column]] = {name: [] for name in kinds}
-        row = 0
-        with _errors_of(pyarrow, f"{path} is damaged"):
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(kinds)):
-                for name, kind in kinds.items():
-                    parts[name].append(_values(path, name, batch.column(name), kind, row))
-                row += len(batch)
+        try:
+            return _read(path, pyarrow.parquet.ParquetFile(file, page_checksum_verification=True), choose)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
+
+
+def _read(path: Path, parquet: Any, choose: Choose) -> Part:
+    schema = parquet.schema_arrow
+    names = [name for name in schema.names if not name.startswith(PANDAS_INDEX)]
+    check_distinct(path, names)
+    if not names:
+        raise ValueError(f"{path} has no columns")
+    kinds = {name: _kind(path, schema.field(name), kind) for name, kind in choose(names).items()}
+    parts: dict[str, list[Column]] = {name: [] for name in kinds}
+    row = 0
+    for batch in parquet.iter_batches(BATCH_ROWS, columns=list(kinds)):
+        for name, kind in kinds.items():
+            parts[name].append(_values(path, name, batch.column(name), kind, row))
+        row += len(batch)
     if not row:
         raise ValueError(f"{path} has columns, but no rows")
     return Part(path, {name: np.concatenate(columns) for name, columns in parts.items()})
-
-
-@contextmanager
-def _errors_of(pyarrow: Any, problem: str) -> Iterator[None]:
-    """Turn what pyarrow raises about a file into one kind of error; what is raised here passes through."""
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{problem}: {error}") from None
 
 
 def _kind(path: Path, field: Any, wanted: str | None) -> str:
