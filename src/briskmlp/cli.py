@@ -8,8 +8,8 @@ arguments or data; 130 Ctrl-C; 141 the reader of the output went away.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,7 +60,8 @@ def _run(arguments: list[str]) -> tuple[int, Result | None]:
     try:
         args = _parser().parse_args(arguments)
         # The command is imported now, so that --help and wrong arguments are answered at once.
-        return 0, pkgutil.resolve_name(f"briskmlp.{args.function}")(args)
+        module, name = args.function.split(":")
+        return 0, getattr(importlib.import_module(f"briskmlp.{module}"), name)(args)
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0), None
     except BrokenPipeError:
