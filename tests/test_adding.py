@@ -61,12 +61,9 @@ EDITS = {
         ('"NAdam", "RAdam"', '"Lion", '),
         (
             "# --- the table ---",
-            """def _lion(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    beta1, beta2 = hyper
+            """def _lion(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float) -> None:
     m = slots[0]
-    w -= lr * np.sign(beta1 * m + (1 - beta1) * g)
+    w -= t.lr * np.sign(beta1 * m + (1 - beta1) * g)
     m[...] = beta2 * m + (1 - beta2) * g
 
 
@@ -86,14 +83,11 @@ EDITS = {
 class Lion(Optimizer):
     """Steps of one size, in the direction of the sign of a running mean."""
 
+    rule = "lion"
     learning_rate: float | Schedule = 1e-4
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
-
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        return Lowered("lion", (self.beta1, self.beta2))
 
 
 ''',

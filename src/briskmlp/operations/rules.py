@@ -8,97 +8,90 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from briskmlp._messages import check_fraction, check_number
-from briskmlp.operations import FloatArray, Floats
+from briskmlp.operations import FloatArray as Array
+from briskmlp.operations import Floats
 from briskmlp.schedules import Schedule
 
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"]  # of briskmlp
 
 MAX_HYPER = 8  # hyperparameters that a Plan has room for
-Hyper = tuple[float, ...]
 
-# --- the steps: w, its gradient, its slots, the rule's scalars, hyperparameters, learning rate, step from 1 ----------
-
-
-def _sgd(w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int) -> None:
-    w -= lr * g
+# --- the steps: of w by its gradient, with its slots and the rule's hyperparameters -----------------------------------
 
 
-def _momentum(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    momentum, dampening, nesterov = hyper
+class Time(NamedTuple):
+    """What is the same for all parameters in a step."""
+
+    lr: float
+    step: int  # from 1
+    scalars: Floats
+
+
+def _sgd(w: Array, g: Array, slots: Array, t: Time) -> None:
+    w -= t.lr * g
+
+
+def _momentum(w: Array, g: Array, slots: Array, t: Time, momentum: float, dampening: float, nesterov: float) -> None:
     v = slots[0]
-    v[...] = momentum * v + (g if step == 1 else (1 - dampening) * g)
-    w -= lr * (g + momentum * v if nesterov else v)
+    v[...] = momentum * v + (g if t.step == 1 else (1 - dampening) * g)
+    w -= t.lr * (g + momentum * v if nesterov else v)
 
 
-def _velocity(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    momentum, nesterov = hyper
+def _velocity(w: Array, g: Array, slots: Array, t: Time, momentum: float, nesterov: float) -> None:
     v = slots[0]
-    v[...] = momentum * v - lr * g
-    w += momentum * v - lr * g if nesterov else v
+    v[...] = momentum * v - t.lr * g
+    w += momentum * v - t.lr * g if nesterov else v
 
 
-def _means(slots: FloatArray, g: FloatArray, beta1: float, beta2: float) -> tuple[FloatArray, FloatArray]:
+def _means(slots: Array, g: Array, beta1: float, beta2: float) -> tuple[Array, Array]:
     """Move the running means of the gradient and of its square, and return them."""
-    m, v = slots[0], slots[1]
+    m, v = slots[:2]
     m += (1 - beta1) * (g - m)
     v[...] = beta2 * v + (1 - beta2) * (g * g)
     return m, v
 
 
-def _adam(w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int) -> None:
-    beta1, beta2, epsilon, epsilon_hat = hyper
+def _adam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float, hat: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
-    correction1, correction2 = 1 - beta1**step, (1 - beta2**step) ** 0.5
-    if epsilon_hat:
-        w -= lr * correction2 / correction1 * m / (np.sqrt(v) + epsilon)
+    correction1, correction2 = 1 - beta1**t.step, (1 - beta2**t.step) ** 0.5
+    if hat:
+        w -= t.lr * correction2 / correction1 * m / (np.sqrt(v) + epsilon)
     else:
-        w -= lr / correction1 * m / (np.sqrt(v) / correction2 + epsilon)
+        w -= t.lr / correction1 * m / (np.sqrt(v) / correction2 + epsilon)
 
 
-def _amsgrad(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    beta1, beta2, epsilon = hyper
+def _amsgrad(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
     largest = np.maximum(slots[2], v, out=slots[2])
-    w -= lr / (1 - beta1**step) * m / (np.sqrt(largest) / (1 - beta2**step) ** 0.5 + epsilon)
+    w -= t.lr / (1 - beta1**t.step) * m / (np.sqrt(largest) / (1 - beta2**t.step) ** 0.5 + epsilon)
 
 
 def _mu(step: int, beta1: float, momentum_decay: float) -> float:
     return float(beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay)))
 
 
-def _advance_nadam(scalars: Floats, hyper: Hyper, step: int) -> None:
-    scalars[0] *= _mu(step, hyper[0], hyper[3])
+def _advance_nadam(scalars: Floats, step: int, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
+    scalars[0] *= _mu(step, beta1, decay)
 
 
-def _nadam(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    beta1, beta2, epsilon, momentum_decay = hyper
+def _nadam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
-    product, mu, following = float(scalars[0]), _mu(step, beta1, momentum_decay), _mu(step + 1, beta1, momentum_decay)
+    lr, step, product = t.lr, t.step, float(t.scalars[0])
+    mu, following = _mu(step, beta1, decay), _mu(step + 1, beta1, decay)
     now, ahead = lr * (1 - mu) / (1 - product), lr * following / (1 - product * following)
     w -= (now * g + ahead * m) / (np.sqrt(v) / (1 - beta2**step) ** 0.5 + epsilon)
 
 
-def _radam(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    beta1, beta2, epsilon = hyper
+def _radam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
-    rate, correction = lr / (1 - beta1**step), 1 - beta2**step
+    rate, correction = t.lr / (1 - beta1**t.step), 1 - beta2**t.step
     limit = 2 / (1 - beta2) - 1
-    length = limit - 2 * step * beta2**step / correction
+    length = limit - 2 * t.step * beta2**t.step / correction
     if length > 5:  # the variance of 1/√v is finite
         rectified = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
         w -= rate * (rectified * correction) ** 0.5 * m / (np.sqrt(v) + epsilon)
@@ -106,52 +99,41 @@ def _radam(
         w -= rate * m
 
 
-def _adamax(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    beta1, beta2, epsilon = hyper
+def _adamax(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
     m, largest = slots
     m += (1 - beta1) * (g - m)
     np.maximum(beta2 * largest, np.abs(g) + epsilon, out=largest)
-    w -= lr / (1 - beta1**step) * m / largest
+    w -= t.lr / (1 - beta1**t.step) * m / largest
 
 
-def _adagrad(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    lr_decay, epsilon, _ = hyper
+def _adagrad(w: Array, g: Array, slots: Array, t: Time, lr_decay: float, epsilon: float, initial: float) -> None:
     total = slots[0]
     total += g * g
-    w -= lr / (1 + (step - 1) * lr_decay) * g / (np.sqrt(total) + epsilon)
+    w -= t.lr / (1 + (t.step - 1) * lr_decay) * g / (np.sqrt(total) + epsilon)
 
 
-def _adadelta(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
-    rho, epsilon = hyper
+def _adadelta(w: Array, g: Array, slots: Array, t: Time, rho: float, epsilon: float) -> None:
     squares, moved = slots
     squares[...] = rho * squares + (1 - rho) * (g * g)
     delta = np.sqrt(moved + epsilon) / np.sqrt(squares + epsilon) * g
     moved[...] = rho * moved + (1 - rho) * (delta * delta)
-    w -= lr * delta
+    w -= t.lr * delta
 
 
-def _rmsprop(
-    w: FloatArray, g: FloatArray, slots: FloatArray, scalars: Floats, hyper: Hyper, lr: float, step: int
-) -> None:
+def _rmsprop(w: Array, g: Array, slots: Array, t: Time, alpha: float, epsilon: float, *momentum: float) -> None:
     """Move by any of the four rules: with momentum, centered, both, or neither."""
-    alpha, epsilon, momentum = (*hyper, 0.0)[:3]
-    v, mean = slots[0], None if len(slots) == 1 + (len(hyper) == 3) else slots[-1]
+    v = variance = slots[0]
     v[...] = alpha * v + (1 - alpha) * (g * g)
-    variance = v
-    if mean is not None:
+    if len(slots) > 1 + len(momentum):  # centered
+        mean = slots[-1]
         mean += (1 - alpha) * (g - mean)
         variance = np.maximum(v - mean * mean, 0)  # rounding can take it below
-    if len(hyper) == 2:
-        w -= lr * g / (np.sqrt(variance) + epsilon)
-        return
-    slots[1] = momentum * slots[1] + g / (np.sqrt(variance) + epsilon)
-    w -= lr * slots[1]
+    root = np.sqrt(variance) + epsilon
+    if momentum:
+        slots[1] = momentum[0] * slots[1] + g / root
+        w -= t.lr * slots[1]
+    else:
+        w -= t.lr * g / root
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -163,25 +145,24 @@ class Rule:
 
     name: str
     formula: str
-    step: Callable[[FloatArray, FloatArray, FloatArray, Floats, Hyper, float, int], None]
-    hyper: tuple[str, ...] = ()  # in the order of a Plan's ``hyper``
+    step: Callable[..., None]  # takes w, g, slots, the time, and the hyperparameters
+    hyper: tuple[str, ...] = ()  # in the order of a Plan's ``hyper``; those that users choose, by their names
     slots: tuple[str, ...] = ()  # PyTorch's names of the numbers of state that each parameter has
     scalars: tuple[str, ...] = ()  # and of those that the network has once
-    initial: Callable[[Hyper], tuple[float, ...]] | None = None  # what slots start at; None: 0
+    initial: Callable[..., tuple[float, ...]] | None = None  # what slots start at, from the hyperparameters; None: 0
     initial_scalars: tuple[float, ...] = ()
-    advance: Callable[[Floats, Hyper, int], None] | None = None  # moves the scalars, before a step
+    advance: Callable[..., None] | None = None  # moves the scalars, before a step, by its number and hyperparameters
     counts_steps: bool = False  # whether a step depends on how many came before
 
-    def fill(self, slots: FloatArray, scalars: Floats, hyper: Floats) -> None:
+    def fill(self, slots: Array, scalars: Floats, hyper: Floats) -> None:
         """Write what state starts at to ``slots``, (n_slots, n_parameters), and ``scalars``."""
-        start = (0.0,) * len(self.slots) if self.initial is None else self.initial(tuple(hyper.tolist()))
-        slots[...] = np.array(start)[:, None]
+        slots.T[...] = 0.0 if self.initial is None else self.initial(*hyper.tolist())
         scalars[...] = self.initial_scalars
 
 
 _MEANS = ("exp_avg", "exp_avg_sq")
 
-_ROWS = (
+BY_CODE = (
     Rule(name="sgd", formula="w -= lr * g", step=_sgd),
     Rule(
         name="momentum", formula="v = momentum * v + (1 - dampening) * g, at first v = g; w -= lr * v, "
@@ -218,7 +199,7 @@ _ROWS = (
     Rule(
         name="adagrad", formula="s = s + g²; w -= lr/(1+(t-1)*lr_decay) * g / (sqrt(s) + epsilon)", step=_adagrad,
         hyper=("lr_decay", "epsilon", "initial_accumulator_value"), slots=("sum",),
-        initial=lambda hyper: hyper[2:3], counts_steps=True,
+        initial=lambda *hyper: hyper[2:3], counts_steps=True,
     ),
     Rule(
         name="adadelta", formula="v = rho*v + (1-rho)*g²; d = sqrt(u+epsilon)/sqrt(v+epsilon) * g; "
@@ -243,55 +224,47 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-RULES = {row.name: row for row in _ROWS}
+RULES = {row.name: row for row in BY_CODE}
 CODES = {name: code for code, name in enumerate(RULES)}
-BY_CODE = _ROWS
 
 
 class Lowered(NamedTuple):
     """The rule that an optimizer is, and its hyperparameters in the rule's order."""
 
     rule: str
-    hyper: Hyper = ()
+    hyper: tuple[float, ...] = ()
     decoupled: bool = False  # decay the weights, not the gradient
 
     def plan_fields(self) -> dict[str, Any]:
         """Return the fields of a Plan that say it."""
-        row = RULES[self.rule]
-        hyper = np.zeros(MAX_HYPER)
+        row, hyper = RULES[self.rule], np.zeros(MAX_HYPER)
         hyper[: len(row.hyper)] = self.hyper
-        return {
-            "rule": CODES[self.rule],
-            "n_slots": len(row.slots),
-            "n_scalars": len(row.scalars),
-            "hyper": hyper,
-            "decoupled": int(self.decoupled),
-        }
+        counts = {"n_slots": len(row.slots), "n_scalars": len(row.scalars)}
+        return {"rule": CODES[self.rule], **counts, "hyper": hyper, "decoupled": int(self.decoupled)}
 
 
 # --- the optimizers --------------------------------------------------------------------------------------------------
 
+_FRACTIONS = ("momentum", "beta1", "beta2", "alpha", "rho")  # in [0, 1); all others are any numbers from 0 on
+
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all optimizers share: a learning rate, which is a number or a schedule."""
+    """What all optimizers share: a learning rate, which is a number or a schedule, and that they are rules."""
 
+    rule: ClassVar[str] = ""  # which row it is, if it is always the same
     learning_rate: float | Schedule
 
     def __post_init__(self) -> None:
-        if not callable(self.learning_rate):
-            check_number("learning_rate", self.learning_rate, low=0.0)
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _FRACTIONS:
-                check_fraction(field.name, value)
-            elif field.name == "epsilon":
-                check_number(field.name, value, low=0.0, open_low=True)
-            elif isinstance(field.default, bool):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(field.default, bool):
                 if not isinstance(value, bool):
-                    raise TypeError(f"{field.name} must be True or False, got {value!r}")
-            elif field.name != "learning_rate":
-                check_number(field.name, value, low=0.0)
+                    raise TypeError(f"{name} must be True or False, got {value!r}")
+            elif name in _FRACTIONS:
+                check_fraction(name, value)
+            elif name != "learning_rate" or not callable(value):
+                check_number(name, value, low=0.0, open_low=name == "epsilon")
 
     def rates(self, first: int, last: int) -> Floats:
         """Return the learning rates of the epochs first…last-1, counted from 0."""
@@ -300,17 +273,20 @@ class Optimizer:
         epochs = range(first, last)
         return np.array([check_number("learning_rate", self.learning_rate(epoch), low=0.0) for epoch in epochs])
 
+    def _rule(self) -> str:
+        return self.rule
+
     def lowered(self) -> Lowered:
         """Return the rule that this is, with its hyperparameters."""
-        raise TypeError(f"optimizer must be one of briskmlp's {', '.join(OPTIMIZERS)}, got {self!r}")
+        if (rule := self._rule()) not in RULES:
+            raise TypeError(f"optimizer must be one of briskmlp's {', '.join(OPTIMIZERS)}, got {self!r}")
+        hyper = tuple(getattr(self, name) for name in RULES[rule].hyper)
+        return Lowered(rule, hyper, getattr(self, "decoupled_weight_decay", False))
 
     @property
     def n_slots(self) -> int:
         """How many numbers of state each parameter has."""
-        return len(RULES[self.lowered().rule].slots)
-
-
-_FRACTIONS = ("momentum", "beta1", "beta2", "alpha", "rho")  # in [0, 1); all others are any numbers from 0 on
+        return len(RULES[self._rule()].slots)
 
 
 @dataclass(frozen=True)
@@ -354,15 +330,23 @@ class SGD(Optimizer):
         if self.nesterov and self.dampening != 0.0:
             raise ValueError(f"nesterov=True needs dampening 0, got dampening {self.dampening!r}")
 
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        if self.momentum == 0.0:
-            return Lowered("sgd")
-        return Lowered("momentum", (self.momentum, self.dampening, self.nesterov))
+    def _rule(self) -> str:
+        return "momentum" if self.momentum else "sgd"
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class _Adaptive(Optimizer):
+    """What Adam and those derived from it share."""
+
+    learning_rate: float | Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Adam(_Adaptive):
     """Adam: steps scaled by running means of the gradient and of its square.
 
     ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g²``,
@@ -389,18 +373,11 @@ class Adam(Optimizer):
     (2, 3)
     """
 
-    learning_rate: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
+    epsilon_hat: ClassVar[float] = 0.0  # 1 takes epsilon as scikit-learn does, which lowers its own
     amsgrad: bool = False
 
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        hyper = (self.beta1, self.beta2, self.epsilon)
-        decoupled = isinstance(self, AdamW)
-        return Lowered("amsgrad", hyper, decoupled) if self.amsgrad else Lowered("adam", (*hyper, 0.0), decoupled)
+    def _rule(self) -> str:
+        return "amsgrad" if self.amsgrad else "adam"
 
 
 @dataclass(frozen=True)
@@ -409,12 +386,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-    beta1, beta2 : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-    amsgrad : bool
-        Divide by the largest v so far.
+    learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad : as in `Adam`
 
     References
     ----------
@@ -426,11 +398,12 @@ class AdamW(Adam):
     0.01
     """
 
+    decoupled_weight_decay: ClassVar[bool] = True
     weight_decay: float = 0.01
 
 
 @dataclass(frozen=True)
-class NAdam(Optimizer):
+class NAdam(_Adaptive):
     """Adam with Nesterov's momentum, which grows with the steps.
 
     With m and v as Adam's, ``mu(t) = beta1 * (1 - 0.96^(t*momentum_decay)/2)`` and p the product of mu(1)…mu(t),
@@ -438,11 +411,7 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-    beta1, beta2 : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
+    learning_rate, beta1, beta2, epsilon, weight_decay : as in `Adam`
     momentum_decay : float, >= 0
     decoupled_weight_decay : bool
         Decay the weights instead, as `AdamW` does.
@@ -457,31 +426,19 @@ class NAdam(Optimizer):
     2
     """
 
+    rule = "nadam"
     learning_rate: float | Schedule = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
     momentum_decay: float = 4e-3
     decoupled_weight_decay: bool = False
 
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        hyper = (self.beta1, self.beta2, self.epsilon, self.momentum_decay)
-        return Lowered("nadam", hyper, self.decoupled_weight_decay)
-
 
 @dataclass(frozen=True)
-class RAdam(Optimizer):
+class RAdam(_Adaptive):
     """Adam whose first steps do not divide by v, until its variance can be told; then a factor rectifies it.
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-    beta1, beta2 : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
+    learning_rate, beta1, beta2, epsilon, weight_decay : as in `Adam`
     decoupled_weight_decay : bool
         Decay the weights instead, as `AdamW` does.
 
@@ -495,31 +452,19 @@ class RAdam(Optimizer):
     2
     """
 
-    learning_rate: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
+    rule = "radam"
     decoupled_weight_decay: bool = False
-
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        return Lowered("radam", (self.beta1, self.beta2, self.epsilon), self.decoupled_weight_decay)
 
 
 @dataclass(frozen=True)
-class Adamax(Optimizer):
+class Adamax(_Adaptive):
     """Adam with the largest gradient in place of the root of the mean square.
 
     ``m = beta1*m + (1-beta1)*g``, ``u = max(beta2*u, |g| + epsilon)``, ``w -= lr/(1-beta1^t) * m / u``.
 
     Parameters
     ----------
-    learning_rate : float or Schedule
-    beta1, beta2 : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
+    learning_rate, beta1, beta2, epsilon, weight_decay : as in `Adam`
 
     References
     ----------
@@ -531,15 +476,8 @@ class Adamax(Optimizer):
     2
     """
 
+    rule = "adamax"
     learning_rate: float | Schedule = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        return Lowered("adamax", (self.beta1, self.beta2, self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -550,13 +488,10 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
+    learning_rate, weight_decay, epsilon : as in `Adam`
     lr_decay : float, >= 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
     initial_accumulator_value : float, >= 0
         What s starts at.
-    epsilon : float, > 0
 
     References
     ----------
@@ -569,15 +504,12 @@ class Adagrad(Optimizer):
     1
     """
 
+    rule = "adagrad"
     learning_rate: float | Schedule = 1e-2
     lr_decay: float = 0.0
     weight_decay: float = 0.0
     initial_accumulator_value: float = 0.0
     epsilon: float = 1e-10
-
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        return Lowered("adagrad", (self.lr_decay, self.epsilon, self.initial_accumulator_value))
 
 
 @dataclass(frozen=True)
@@ -589,11 +521,8 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
+    learning_rate, epsilon, weight_decay : as in `Adam`
     rho : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
 
     References
     ----------
@@ -605,14 +534,11 @@ class Adadelta(Optimizer):
     1.0
     """
 
+    rule = "adadelta"
     learning_rate: float | Schedule = 1.0
     rho: float = 0.9
     epsilon: float = 1e-6
     weight_decay: float = 0.0
-
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        return Lowered("adadelta", (self.rho, self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -621,11 +547,8 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float or Schedule
+    learning_rate, epsilon, weight_decay : as in `Adam`
     alpha : float, in [0, 1)
-    epsilon : float, > 0
-    weight_decay : float
-        Added to the gradient as ``weight_decay * w``.
     momentum : float, in [0, 1)
         ``b = momentum * b + g / (sqrt(v) + epsilon)``; ``w -= lr * b``.
     centered : bool
@@ -648,10 +571,8 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     centered: bool = False
 
-    def lowered(self) -> Lowered:
-        """Return the rule that this is, with its hyperparameters."""
-        name = "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum > 0.0)
-        return Lowered(name, (self.alpha, self.epsilon, self.momentum)[: len(RULES[name].hyper)])
+    def _rule(self) -> str:
+        return "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum > 0.0)
 
 
 OPTIMIZERS: dict[str, type[Any]] = {name: globals()[name] for name in __all__}

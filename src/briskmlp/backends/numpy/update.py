@@ -7,7 +7,7 @@ import numpy as np
 from briskmlp.backends.contract import State
 from briskmlp.backends.numpy.layout import parts, quiet
 from briskmlp.network import FloatArray
-from briskmlp.operations.rules import BY_CODE
+from briskmlp.operations.rules import BY_CODE, Time
 from briskmlp.plan import Plan
 
 
@@ -28,7 +28,7 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     params, step, rule = state.parameters, state.position.step, BY_CODE[plan.rule]
     hyper = tuple(plan.hyper[: len(rule.hyper)].tolist())
     if rule.advance is not None:
-        rule.advance(state.scalars, hyper, step)
+        rule.advance(state.scalars, step, *hyper)
     for tensor, part in enumerate(parts(plan)):
         lr = float(rate * plan.rate_scale[tensor])  # NumPy's own float64 would make float32 arithmetic float64
         w, g, decay = params[part], grad[part], float(plan.decay[tensor])
@@ -36,4 +36,4 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
             w -= lr * decay * w
         elif decay:
             g = g + decay * w
-        rule.step(w, g, state.slots[:, part], state.scalars, hyper, lr, step)
+        rule.step(w, g, state.slots[:, part], Time(lr, step, state.scalars), *hyper)
