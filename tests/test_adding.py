@@ -49,7 +49,7 @@ EDITS = {
         (
             ")  # fmt: skip\n\nACTIVATIONS =",
             """    Activation(
-        name="hardsigmoid", formula="z / 6 + 1/2 between 0 and 1", f=lambda Z: np.clip(Z / 6 + 0.5, 0, 1),
+        name="hardsigmoid", f=lambda Z: np.clip(Z / 6 + 0.5, 0, 1),
         df=lambda A: _pick((A > 0) & (A < 1), 1 / 6, 0, A), kinks=lambda: (-3.0, 3.0), range=lambda: (0.0, 1.0),
         saves="exact_A", torch=Torch("Hardsigmoid", ("hardsigmoid",)),
         onnx=(Node("HardSigmoid", attributes={"alpha": 1 / 6}),),
@@ -71,10 +71,7 @@ EDITS = {
         ),
         (
             ")  # fmt: skip\n\nRULES =",
-            """    Rule(
-        name="lion", formula="w -= lr * sign(beta1*m + (1-beta1)*g); m = beta2*m + (1-beta2)*g", step=_lion,
-        hyper=("beta1", "beta2"), slots=("exp_avg",),
-    ),
+            """    Rule(name="lion", step=_lion, hyper=("beta1", "beta2"), slots=("exp_avg",)),
 """,
         ),
         (

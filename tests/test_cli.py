@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from briskmlp import Trainer, cli, network, optimizers
-from briskmlp.arguments import DTYPES
 from briskmlp.backends import dispatch
 from briskmlp.random import sample_order
 from briskmlp.session import Session
 from briskmlp.tabular.training import SPLIT_STREAM
+from briskmlp.trainer import DTYPES
 
 COLOURS = ("red", "green", "blue")
 FAST = ["--hidden", "8", "--epochs", "60", "--learning-rate", "0.01"]

@@ -149,7 +149,7 @@ def test_activations_with_parameters(given, tmp_path):
 
 
 def test_bad_activations():
-    with pytest.raises(ValueError, match="activation has 1 values, but hidden_layer_sizes has 2 layers"):
+    with pytest.raises(ValueError, match="activation has 1 value, but the network has 2 hidden layers"):
         MLPClassifier(**SMALL, activation=["relu"]).fit(X, y)
     for bad in ("rleu", "sigmoid", 1, ["relu"]):
         with pytest.raises((TypeError, ValueError), match=re.escape(f"activation is {bad!r}, but must be one of")):
@@ -279,7 +279,7 @@ def test_lbfgs_holds_blas_and_lets_it_go(monkeypatch, backend, held):
 
 
 def test_bad_dropout():
-    with pytest.raises(ValueError, match="dropout has 3 rates, but the network has 2 hidden layers"):
+    with pytest.raises(ValueError, match="dropout has 3 values, but the network has 2 hidden layers"):
         MLPClassifier(**SMALL, dropout=[0.1, 0.2, 0.3]).fit(X, y)
     with pytest.raises(ValueError, match=r"dropout\[1\] is 1.0, but must be >= 0 and < 1"):
         MLPClassifier(**SMALL, dropout=[0.1, 1.0]).fit(X, y)

@@ -89,7 +89,7 @@ def test_it_is_a_value():
 REFUSED = [
     (([3],), {}, ValueError, "layers has 1 widths, but needs at least 2"),
     (([],), {}, ValueError, "layers has 0 widths"),
-    (([3, 0],), {}, ValueError, "layers[1] is 0, but a layer has at least 1 neuron"),
+    (([3, 0],), {}, ValueError, "layers[1] is 0, but must be >= 1"),
     (([3, -2, 1],), {}, ValueError, "layers[1] is -2"),
     (([3, 2.0],), {}, TypeError, "layers[1] must be an integer, got 2.0"),
     (([True, 2],), {}, TypeError, "layers[0] must be an integer, got True"),
@@ -98,7 +98,7 @@ REFUSED = [
     (([3, 2, 1], "relut"), {}, ValueError, "hidden is 'relut'"),
     (([3, 2, 1], "relut"), {}, ValueError, "did you mean 'relu'?"),
     (([3, 2, 1], "softmax"), {}, ValueError, "hidden is 'softmax'"),
-    (([3, 2, 1], ["relu", "relu"]), {}, ValueError, "hidden has 2 activations, but layers has 1 hidden layers"),
+    (([3, 2, 1], ["relu", "relu"]), {}, ValueError, "hidden has 2 values, but the network has 1 hidden layer"),
     (([3, 2, 1], ["rely"]), {}, ValueError, "did you mean 'relu'?"),
     (([3, 1],), {"output": "Softmax"}, ValueError, "did you mean 'softmax'?"),
     (([3, 1],), {"output": None}, TypeError, "output is None, but must be one of"),

@@ -28,25 +28,10 @@ if TYPE_CHECKING:
     from briskmlp.trainer import Gradient, Trainer
 
     __all__ = [
-        "Checkpoint",
-        "CheckpointError",
-        "Constant",
-        "Cosine",
-        "EarlyStopping",
-        "Gradient",
-        "History",
-        "InverseScaling",
-        "MLPClassifier",
-        "MLPRegressor",
-        "Network",
-        "StepDecay",
-        "Trainer",
-        "__version__",
-        "from_sklearn",
-        "patch_sklearn",
-        "to_sklearn",
-        "unpatch_sklearn",
-    ]
+        "Checkpoint", "CheckpointError", "Constant", "Cosine", "EarlyStopping", "Gradient", "History",
+        "InverseScaling", "MLPClassifier", "MLPRegressor", "Network", "StepDecay", "Trainer", "__version__",
+        "from_sklearn", "patch_sklearn", "to_sklearn", "unpatch_sklearn",
+    ]  # fmt: skip
     __all__ += activations.__all__
     __all__ += rules.__all__
 
@@ -54,18 +39,13 @@ _HOMES = {
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "storage.checkpoint": ("CheckpointError",),
     "estimators": (
-        "MLPClassifier",
-        "MLPRegressor",
-        "from_sklearn",
-        "patch_sklearn",
-        "to_sklearn",
-        "unpatch_sklearn",
+        "MLPClassifier", "MLPRegressor", "from_sklearn", "patch_sklearn", "to_sklearn", "unpatch_sklearn",
     ),
     "history": ("History",),
     "network": ("Network",),
     "schedules": ("Constant", "Cosine", "InverseScaling", "StepDecay"),
     "trainer": ("Gradient", "Trainer"),
-}
+}  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _TABLES = ("operations.activations", "operations.rules")  # their __all__ says what else there is
 
@@ -92,5 +72,4 @@ def _in_tables() -> dict[str, str]:
 
 
 def __dir__() -> list[str]:
-    names: list[str] = __getattr__("__all__")
-    return names
+    return list(__getattr__("__all__"))

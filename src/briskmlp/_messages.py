@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 
 def check_choice(argument: str, value: Any, choices: Sequence[str]) -> str:
@@ -47,6 +49,13 @@ def check_fraction(argument: str, value: Any) -> float:
     return number
 
 
+def check_flag(argument: str, value: Any) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, got {value!r}")
+    return value
+
+
 def check_integer(argument: str, value: Any, *, low: int, high: int | None = None) -> int:
     """Return an int in [low, high]."""
     try:
@@ -64,6 +73,36 @@ def check_integer(argument: str, value: Any, *, low: int, high: int | None = Non
 def count(number: int, noun: str) -> str:
     """Return a number of things: "1 row", "2 rows"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+T = TypeVar("T")
+
+
+def check_each(argument: str, value: Any, n_hidden: int, check: Callable[[str, Any], T]) -> tuple[T, ...]:
+    """Return what is checked for each hidden layer: the values of a sequence, or one that stands for all."""
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not several and getattr(value, "ndim", 0) == 0:
+        return (check(argument, value),) * n_hidden
+    if len(value) != n_hidden:
+        given, layers = count(len(value), "value"), count(n_hidden, "hidden layer")
+        raise ValueError(f"{argument} has {given}, but the network has {layers}")
+    return tuple(check(f"{argument}[{layer}]", each) for layer, each in enumerate(value))
+
+
+check_not_negative = partial(check_number, low=0.0)
+check_positive = partial(check_number, low=0.0, open_low=True)
+check_count = partial(check_integer, low=1)
+
+
+class Checked:
+    """A dataclass that checks its fields: as `bounds` says of their names, else as True or False or a number >= 0."""
+
+    bounds: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type] # whatever inherits from it is one
+            check: Callable[[str, Any], Any] = check_flag if isinstance(field.default, bool) else check_not_negative
+            self.bounds.get(field.name, check)(field.name, getattr(self, field.name))
 
 
 def describe_bytes(n: int) -> str:

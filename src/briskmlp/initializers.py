@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,19 +60,14 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     >>> parameters
     array([0.1, 0.2, 0.3])
     """
-    if initializer is None or isinstance(initializer, str):
-        for tensor, values in zip(network.tensors, network.views(parameters), strict=True):
-            if tensor.kind != "weight":
-                values[...] = 0.0
-                continue
-            bound = _bound(initializer, chosen(network.activations[tensor.layer]).row, *tensor.shape)
-            values[...] = (bound * symmetric_uniform(seed, tensor.layer, tensor.size)).reshape(tensor.shape)
+    if not (initializer is None or isinstance(initializer, str)):
+        parameters[...] = _given(network, initializer, parameters.dtype)
         return
-    parameters[...] = _given(network, initializer, parameters.dtype)
-
-
-def _tensors(network: Network, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-    return list(zip(network.weights(parameters), network.biases(parameters), strict=True))
+    parameters[...] = 0.0
+    for tensor in network.tensors:
+        if tensor.kind == "weight":
+            bound = _bound(initializer, chosen(network.activations[tensor.layer]).row, *tensor.shape)
+            parameters[tensor.part] = bound * symmetric_uniform(seed, tensor.layer, tensor.size)
 
 
 def _bound(initializer: str | None, activation: Activation, n_in: int, n_out: int) -> float:
@@ -87,8 +83,7 @@ def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
     if isinstance(initializer, np.ndarray) and initializer.ndim == 1:
         if initializer.shape != flat.shape:
             raise ValueError(f"initializer has {initializer.size} numbers, but the network has {flat.size} parameters")
-        flat[...] = _finite("initializer", initializer, dtype)
-        return flat
+        return _finite("initializer", initializer, dtype)
     if not isinstance(initializer, Sequence) or any(not isinstance(pair, (tuple, list)) for pair in initializer):
         accepted = f"one of {', '.join(map(repr, NAMES))}, a flat array of all parameters, or one (W, b) per layer"
         raise TypeError(f"initializer must be {accepted}, got {type(initializer).__name__}")
@@ -97,13 +92,12 @@ def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
         raise ValueError(f"initializer has {n_pairs} (W, b) pairs, but the network has {network.n_layers} layers")
     if lengths != {2}:
         raise ValueError(f"initializer has entries of lengths {sorted(lengths)}, but each must be a pair (W, b)")
-    for layer, (pair, targets) in enumerate(zip(initializer, _tensors(network, flat), strict=True)):
-        for given, target, name in zip(pair, targets, ("W", "b"), strict=True):
-            label = f"initializer's {name}[{layer}]"
-            array = _finite(label, given, dtype)
-            if array.shape != target.shape:
-                raise ValueError(f"{label} has shape {array.shape}, but needs {target.shape}")
-            target[...] = array
+    for tensor, given in zip(network.tensors, chain.from_iterable(initializer), strict=True):
+        label = f"initializer's {'W' if tensor.kind == 'weight' else 'b'}[{tensor.layer}]"
+        array = _finite(label, given, dtype)
+        if array.shape != tensor.shape:
+            raise ValueError(f"{label} has shape {array.shape}, but needs {tensor.shape}")
+        flat[tensor.part] = array.ravel()
     return flat
 
 

@@ -1,13 +1,14 @@
-"""The architecture: layer sizes and activations, and where each weight lives in ONE flat buffer."""
+"""The architecture: layer sizes and activations, and where each weight and its gradient live in ONE flat buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from briskmlp._messages import check_choice, describe_bytes
+from briskmlp._messages import check_choice, check_each, check_integer, describe_bytes
 from briskmlp.operations import FloatArray as FloatArray  # noqa: PLC0414 - its users' path
 from briskmlp.operations import activations
 from briskmlp.operations.activations import HIDDEN, ActivationLike, check_activation
@@ -68,15 +69,9 @@ class Network:
         bias: str = "neuron",
     ) -> None:
         widths = _check_layers(layers)
-        n_hidden = len(widths) - 2
-        if isinstance(hidden, ActivationLike):
-            hidden = [check_activation("hidden", hidden, HIDDEN)] * n_hidden
-        elif not isinstance(hidden, Sequence):
-            raise TypeError(f"hidden must be the name of an activation or a list of names, got {hidden!r}")
-        if len(hidden) != n_hidden:
-            raise ValueError(f"hidden has {len(hidden)} activations, but layers has {n_hidden} hidden layers")
+        check_hidden = partial(check_activation, names=HIDDEN)
         object.__setattr__(self, "layers", widths)
-        object.__setattr__(self, "hidden", tuple(check_activation("hidden", each, HIDDEN) for each in hidden))
+        object.__setattr__(self, "hidden", check_each("hidden", hidden, len(widths) - 2, check_hidden))
         object.__setattr__(self, "output", check_activation("output", output))
         object.__setattr__(self, "bias", check_choice("bias", bias, BIASES))
         if self.n_parameters >= MAX_SIZE // 64:  # the bytes of their copies and states are counted, too
@@ -131,14 +126,15 @@ class Network:
         """Length of the flat buffer of statistics."""
         return sum(tensor.size for tensor in self.statistics)
 
-    def views(self, parameters: FloatArray) -> list[FloatArray]:
-        """Return views of all `tensors` in a flat buffer.
+    def views(self, parameters: FloatArray, kind: str | None = None) -> list[FloatArray]:
+        """Return views of all `tensors`, or of those of a kind, in a flat buffer.
 
         Parameters
         ----------
         parameters : ndarray, shape (n_parameters,)
+        kind : {"weight", "bias"}, optional
         """
-        return [parameters[tensor.part].reshape(tensor.shape) for tensor in self.tensors]
+        return [parameters[t.part].reshape(t.shape) for t in self.tensors if kind in (None, t.kind)]
 
     def weights(self, parameters: FloatArray) -> list[FloatArray]:
         """Return views ``(n_in, n_out)`` of each layer's weights in a flat buffer.
@@ -147,7 +143,7 @@ class Network:
         ----------
         parameters : ndarray, shape (n_parameters,)
         """
-        return self._views("weight", parameters)
+        return self.views(parameters, "weight")
 
     def biases(self, parameters: FloatArray) -> list[FloatArray]:
         """Return views of each layer's biases: ``(n_out,)``, ``(1,)`` when shared by the layer, ``(0,)`` for none.
@@ -156,10 +152,7 @@ class Network:
         ----------
         parameters : ndarray, shape (n_parameters,)
         """
-        return self._views("bias", parameters)
-
-    def _views(self, kind: str, parameters: FloatArray) -> list[FloatArray]:
-        return [parameters[t.part].reshape(t.shape) for t in self.tensors if t.kind == kind]
+        return self.views(parameters, "bias")
 
     def summary(self, dtype: str = "float32") -> str:
         """Return a table of the layers with their parameters, and the memory that these take.
@@ -177,13 +170,13 @@ class Network:
         total: 13 parameters, 52 bytes as float32
         """
         rows, tensors = [("layer", "shape", "activation", "parameters")], self.tensors
-        for layer, (n_in, n_out) in enumerate(zip(self.layers[:-1], self.layers[1:], strict=True)):
+        for layer, activation in enumerate(self.activations):
             count = sum(tensor.size for tensor in tensors if tensor.layer == layer)
-            rows.append((str(layer + 1), f"{n_in} -> {n_out}", self.activations[layer], f"{count:,}"))
+            rows.append((str(layer + 1), f"{self.layers[layer]} -> {self.layers[layer + 1]}", activation, f"{count:,}"))
         width = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows]
-        n_bytes = self.n_parameters * np.dtype(dtype).itemsize
-        return "\n".join([*lines, f"total: {self.n_parameters:,} parameters, {describe_bytes(n_bytes)} as {dtype}"])
+        size = describe_bytes(self.n_parameters * np.dtype(dtype).itemsize)
+        return "\n".join([*lines, f"total: {self.n_parameters:,} parameters, {size} as {dtype}"])
 
     def to_mermaid(self, kind: str = "network", parameters: FloatArray | None = None) -> str:
         """Return the diagram that textbooks draw, as Mermaid ``graph LR`` text.
@@ -200,18 +193,42 @@ class Network:
         return mermaid(self, check_choice("kind", kind, ("network", "neuron")), parameters)
 
 
+class Gradient:
+    """The gradient of the loss, laid out as the parameters are; what ``Trainer.loss_and_gradient`` returns.
+
+    Parameters
+    ----------
+    network : Network
+    flat : ndarray, shape (n_parameters,)
+
+    Attributes
+    ----------
+    flat : ndarray, shape (n_parameters,)
+    weights : list of ndarray, (n_in, n_out) each
+        ∂E/∂W, views of ``flat``.
+    biases : list of ndarray, (n_out,) each; (1,) when shared by the layer, (0,) for none
+        ∂E/∂b, views of ``flat``.
+
+    Examples
+    --------
+    >>> gradient = Gradient(Network([2, 1]), np.array([1.0, 2.0, 3.0]))
+    >>> gradient.weights, gradient.biases
+    ([array([[1.],
+           [2.]])], [array([3.])])
+    """
+
+    def __init__(self, network: Network, flat: FloatArray) -> None:
+        self.flat = flat
+        self.weights = network.weights(flat)
+        self.biases = network.biases(flat)
+
+
 def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
     if isinstance(layers, (str, bytes)) or not isinstance(layers, (Sequence, np.ndarray)):
         raise TypeError(f"layers must be a sequence of widths such as [784, 100, 10], got {layers!r}")
-    widths = []
-    for position, width in enumerate(layers):
-        if isinstance(width, (bool, np.bool_)) or not isinstance(width, (int, np.integer)):
-            raise TypeError(f"layers[{position}] must be an integer, got {width!r}")
-        if width < 1:
-            raise ValueError(f"layers[{position}] is {width}, but a layer has at least 1 neuron")
-        if width > MAX_SIZE:  # may have more digits than Python writes
-            raise ValueError(f"layers[{position}] is above 2**63 - 1, more neurons than can be counted")
-        widths.append(int(width))
-    if len(widths) < 2:
-        raise ValueError(f"layers has {len(widths)} widths, but needs at least 2: input and output")
-    return tuple(widths)
+    if len(layers) < 2:
+        raise ValueError(f"layers has {len(layers)} widths, but needs at least 2: input and output")
+    widths = tuple(check_integer(f"layers[{position}]", width, low=1) for position, width in enumerate(layers))
+    if max(widths) > MAX_SIZE:  # may have more digits than Python writes
+        raise ValueError(f"layers[{widths.index(max(widths))}] is above 2**63 - 1, more neurons than can be counted")
+    return widths

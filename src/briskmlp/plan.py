@@ -40,12 +40,6 @@ class Plan(NamedTuple):
     n_parameters: int
     n_statistics: int  # numbers that training changes although no gradient moves them
     loss: int  # MSE … HUBER
-    loss_scale: float  # multiplies the loss: 1 here, 1/2 in scikit-learn's squared error, 1/n_out in PyTorch's
-    report_scale: float  # multiplies the loss once more where it is reported, not its gradient nor the l2 term
-    report_rows: int  # 1: an epoch's loss is the mean of its batches' by their rows, as in scikit-learn; 0: by weight
-    huber: float  # where huber's parabola ends
-    clip_probability: float  # p > 0: cross-entropy is reported from A in p … 1 - p, as in scikit-learn; 0: exactly
-    divisor: int  # DIVISOR_WEIGHT …: of a batch's gradient, a sum over its rows: Σ weight, their number, or 1
     batch_size: int
     rule: int  # code of the table
     n_slots: int  # numbers of optimizer state per parameter
@@ -61,6 +55,12 @@ class Plan(NamedTuple):
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
     seed: int  # key of the sample order, as a signed 64-bit number
+    huber: float = HUBER_THRESHOLD  # where huber's parabola ends
+    divisor: int = DIVISOR_WEIGHT  # of a batch's gradient, a sum over its rows: Σ weight, their number, or 1
+    loss_scale: float = 1.0  # multiplies the loss: 1 here, 1/2 in scikit-learn's squared error, 1/n_out in PyTorch's
+    report_scale: float = 1.0  # multiplies the loss once more where it is reported, not its gradient nor the l2 term
+    report_rows: int = 0  # 1: an epoch's loss is its batches' mean by their rows, as in scikit-learn; 0: by weight
+    clip_probability: float = 0.0  # p > 0: cross-entropy is reported of A in p … 1 - p, as in scikit-learn; 0: of Z
 
 
 def make_plan(
@@ -80,23 +80,19 @@ def make_plan(
     check_loss(loss, network.output)
     n_layers, tensors = network.n_layers, network.tensors
     choices = [chosen(text) for text in network.activations]
-    parameters = [[*choice.values, *[0.0] * (MAX_PARAMETERS - len(choice.values))] for choice in choices]
+    parameters = np.zeros((n_layers, MAX_PARAMETERS))
+    for layer, choice in enumerate(choices):
+        parameters[layer, : len(choice.values)] = choice.values
     return Plan(
         layers=np.array(network.layers, dtype=np.int64),
         activations=np.array([activations.CODES[choice.row.name] for choice in choices], dtype=np.int64),
-        activation_parameters=np.array(parameters, dtype=float),
+        activation_parameters=parameters,
         offsets=np.array([tensor.offset for tensor in tensors], dtype=np.int64),
         sizes=np.array([tensor.size for tensor in tensors], dtype=np.int64),
         bias=BIASES.index(network.bias),
         n_parameters=network.n_parameters,
         n_statistics=network.n_statistics,
         loss=losses.CODES[loss],
-        loss_scale=1.0,
-        report_scale=1.0,
-        report_rows=0,
-        huber=HUBER_THRESHOLD,
-        clip_probability=0.0,
-        divisor=DIVISOR_WEIGHT,
         batch_size=batch_size,
         **optimizer.lowered().plan_fields(),
         rate_scale=np.ones(len(tensors)),

@@ -13,8 +13,7 @@ from briskmlp.backends.threads import thread_limit
 from briskmlp.conversions import Conversions
 from briskmlp.data.examples import Data, check_data
 from briskmlp.data.inputs import check_inputs
-from briskmlp.gradient import Gradient
-from briskmlp.network import FloatArray
+from briskmlp.network import FloatArray, Gradient
 
 
 class Predictor(Conversions):

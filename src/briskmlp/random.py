@@ -29,8 +29,7 @@ def draw_seed() -> int:
 
 def words(seed: int, block: int, stream: int, substream: int, n: int) -> Words:
     """Return ``n`` raw words of the stream with key (seed, block) and counter (0, 0, substream, stream)."""
-    key = np.array([seed, block], dtype=np.uint64)
-    counter = np.array([0, 0, substream, stream], dtype=np.uint64)
+    key, counter = np.array([seed, block], np.uint64), np.array([0, 0, substream, stream], np.uint64)
     raw: Words = np.random.Philox(key=key, counter=counter).random_raw(n)
     return raw
 
@@ -40,11 +39,6 @@ def sample_order(seed: int, epoch: int, n: int) -> np.ndarray[Any, np.dtype[np.i
 
     For i = n-1 … 1, j is the high 64 bits of ``word * (i + 1)`` and items i and j change places.
     j's bias is below n / 2**64.
-
-    Examples
-    --------
-    >>> sorted(sample_order(seed=1, epoch=0, n=4).tolist())
-    [0, 1, 2, 3]
     """
     if n < 2:
         return np.arange(n, dtype=np.int64)
@@ -65,22 +59,10 @@ def symmetric_uniform(seed: int, layer: int, n: int) -> np.ndarray[Any, np.dtype
 def dropout_numbers(
     seed: int, epoch: int, places: np.ndarray[Any, np.dtype[np.int64]], layer: int, n_units: int
 ) -> Numbers:
-    """Return a number in 0…65535 for each unit of a layer, for the examples at some places of an epoch.
+    """Return a number in 0…65535 for each unit of a hidden layer, for the examples at some places (n,) of an epoch.
 
-    Unit u has bits 16 (u % 4) … 16 (u % 4) + 15 of word (u % 16) // 4 of the four that Philox makes of key
-    (seed, epoch) and counter (u // 16 + 1, place, layer, 2).
-
-    Parameters
-    ----------
-    places : ndarray, shape (n,)
-        Where in the epoch the examples come, from 0.
-    layer : int
-        From 0, the hidden layer.
-    n_units : int
-
-    Returns
-    -------
-    ndarray, shape (n, n_units), uint16
+    All count from 0. Unit u has bits 16 (u % 4) … 16 (u % 4) + 15 of word (u % 16) // 4 of the four that Philox makes
+    of key (seed, epoch) and counter (u // 16 + 1, place, layer, 2).
 
     Examples
     --------
@@ -91,9 +73,7 @@ def dropout_numbers(
     """
     n, n_blocks = len(places), -(-n_units // 16)
     counter = np.empty((4, n, n_blocks), dtype=np.uint64)
-    counter[0] = np.arange(1, n_blocks + 1)
-    counter[1] = places[:, None]
-    counter[2], counter[3] = layer, _DROPOUT
+    counter[0], counter[1], counter[2], counter[3] = np.arange(1, n_blocks + 1), places[:, None], layer, _DROPOUT
     raw = _philox(counter.reshape(4, -1), seed, epoch)
     in_order = np.ascontiguousarray(raw.T, dtype="<u8").view("<u2")
     return np.asarray(in_order.reshape(n, 16 * n_blocks)[:, :n_units], dtype=np.uint16)
@@ -116,8 +96,6 @@ def _high_product(a: Words, b: Words) -> Words:
     """Return the high 64 bits of the 128-bit products, by 32-bit halves."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     a_low, a_high, b_low, b_high = a & mask, a >> half, b & mask, b >> half
-    carry: Words = (a_low * b_low) >> half
-    middle = a_high * b_low + carry
-    other = a_low * b_high + (middle & mask)
-    high: Words = a_high * b_high + (middle >> half) + (other >> half)
-    return high
+    middle: Words = a_high * b_low + (a_low * b_low >> half)
+    other: Words = a_low * b_high + (middle & mask)
+    return np.asarray(a_high * b_high + (middle >> half) + (other >> half))

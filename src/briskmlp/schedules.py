@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
-from briskmlp._messages import check_integer, check_number
+from briskmlp._messages import Checked, check_count, check_number
 
-
-@runtime_checkable
-class Schedule(Protocol):
-    """Anything that gives a learning rate for an epoch."""
-
-    def __call__(self, epoch: int) -> float:
-        """Return the learning rate of this epoch."""
-        ...  # pragma: no cover - a protocol has no body
+Schedule = Callable[[int], float]  # gives a learning rate for an epoch
 
 
 @dataclass(frozen=True)
-class Constant:
+class _FromRate(Checked):
+    """A rate, and numbers that say how it goes on."""
+
+    bounds: ClassVar = {"every": check_count, "epochs": check_count, "power": check_number}
+    rate: float
+
+
+@dataclass(frozen=True)
+class Constant(_FromRate):
     """The same rate in every epoch.
 
     Parameters
@@ -32,18 +34,13 @@ class Constant:
     0.1
     """
 
-    rate: float
-
-    def __post_init__(self) -> None:
-        check_number("learning_rate", self.rate, low=0.0)
-
     def __call__(self, epoch: int) -> float:
         """Return the learning rate of this epoch."""
         return self.rate
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(_FromRate):
     """Multiply the rate by ``factor`` every ``every`` epochs (PyTorch's StepLR).
 
     Parameters
@@ -59,14 +56,8 @@ class StepDecay:
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
-    rate: float
     every: int
     factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_number("rate", self.rate, low=0.0)
-        check_integer("every", self.every, low=1)
-        check_number("factor", self.factor, low=0.0)
 
     def __call__(self, epoch: int) -> float:
         """Return the learning rate of this epoch."""
@@ -74,7 +65,7 @@ class StepDecay:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_FromRate):
     """Fall from ``rate`` to ``final`` along half a cosine in ``epochs`` epochs, then stay there.
 
     Up to ``epochs`` this is PyTorch's CosineAnnealingLR.
@@ -96,14 +87,8 @@ class Cosine:
     0.5
     """
 
-    rate: float
     epochs: int
     final: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_number("rate", self.rate, low=0.0)
-        check_integer("epochs", self.epochs, low=1)
-        check_number("final", self.final, low=0.0)
 
     def __call__(self, epoch: int) -> float:
         """Return the learning rate of this epoch."""
@@ -112,7 +97,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class InverseScaling:
+class InverseScaling(_FromRate):
     """``rate / (epoch + 1)**power``: scikit-learn's invscaling, counted in epochs instead of samples.
 
     Parameters
@@ -127,12 +112,7 @@ class InverseScaling:
     0.5
     """
 
-    rate: float
     power: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_number("rate", self.rate, low=0.0)
-        check_number("power", self.power)
 
     def __call__(self, epoch: int) -> float:
         """Return the learning rate of this epoch."""

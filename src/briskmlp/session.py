@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from copy import deepcopy
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from briskmlp.backends import dispatch
-from briskmlp.backends.contract import (
-    LARGEST_CHUNK,
-    WEIGHTS_NOT_FINITE,
-    Divergence,
-    Examples,
-    Position,
-    State,
-    Steps,
-    built_in_order,
-)
+from briskmlp.backends import contract, dispatch
+from briskmlp.backends.contract import Divergence, Examples, Position, State, Steps, built_in_order
 from briskmlp.backends.recording import Recording
 from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.data.examples import Data
@@ -45,78 +37,41 @@ class TrainingState(NamedTuple):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingState:
         """Return what ``to_dict`` was of, or what it was of before there were sessions."""
-        if "counts" in values:
-            position = {"counts": values["counts"], "sums": values["sums"]}
-            values = {"parameters": values["parameters"], "slots": values["state"], "position": position} | {
-                "unfinished": values["unfinished"]
-            }
-        arrays = {name: value for name, value in values.items() if name not in ("position", "unfinished")}
-        return cls(State(**arrays, position=Position(**values["position"])), values["unfinished"])
-
-
-class _Staged(NamedTuple):
-    """The order of an epoch whose data are staged, and -n…n-1, of which each stage's order is a view."""
-
-    epoch: int
-    order: Ints
-    ramp: Ints
+        arrays = dict(values)
+        unfinished = arrays.pop("unfinished")
+        if "counts" in arrays:
+            position = Position(arrays["counts"], arrays["sums"])
+            return cls(State(arrays["parameters"], arrays["state"], position=position), unfinished)
+        position = Position(**arrays.pop("position"))
+        return cls(State(**arrays, position=position), unfinished)
 
 
 class Session:
     """What trains, for a Trainer, an estimator or a PyTorch module: a plan, a backend, and all that training changes.
 
-    Parameters
-    ----------
-    plan : Plan
-    dtype : dtype
-    backend : {"auto", "native", "numba", "numpy"}
-    threads : int or None
-        An upper bound; may be changed between two calls.
-
-    Attributes
-    ----------
-    plan, dtype, threads
-        As given; ``replace_plan`` and ``begin`` change the plan.
-    choice : dispatch.Choice
-        The backend, why it was chosen, and its instruction set.
-    state : State
-        Its arrays are these as long as the session lives.
-    recording : Recording or None
-        Of a profile.
-    steps : int
-        How many the next kernel call may make, to last about 50 ms.
+    ``state``, its ``parameters`` and ``position`` are the same objects as long as the session lives; ``begin`` and
+    ``replace_plan`` change the ``plan``. ``threads``, an upper bound, may be changed between two calls. ``steps`` is
+    how many the next kernel call may make, to last about 50 ms; ``recording`` is of a profile.
     """
 
     def __init__(self, plan: Plan, dtype: np.dtype[Any], backend: str = "auto", threads: int | None = None) -> None:
         self.plan, self.dtype, self.threads = plan, dtype, threads
         self.choice = dispatch.choose(plan, dtype, backend)
+        self.backend: Any = self.choice.backend
         self.state = State.initial(plan, dtype)
+        self.parameters, self.position = self.state.parameters, self.state.position
         self.recording: Recording | None = None
         self.steps = 1
         self._kept: State | None = None  # of before a call of a backend that does not restore
-        self._kept_position = Position()
+        self._began = 0, 0  # the epoch and batch before a call
         self._unfinished: tuple[int, int] | None = None
         self._training: Data | None = None  # what is being trained on
         self._limit = 1  # of threads, as it was when that began: to ask takes 10 µs
         self._work: tuple[Any, Any] | None = None
         self._idle: list[tuple[Any, Any]] = []  # the workspace of the last call that trained nothing
-        self._staged: _Staged | None = None
+        # an epoch whose data are staged, its order, and -n…n-1, of which each stage's order is a view
+        self._staged: tuple[int, Ints, Ints] | None = None
         self._in_kernel = False
-
-    @property
-    def backend(self) -> Any:
-        """The backend's module."""
-        return self.choice.backend
-
-    @property
-    def parameters(self) -> FloatArray:
-        """All weights and biases, (n_parameters,), writable."""
-        return self.state.parameters
-
-    @property
-    def position(self) -> Position:
-        """How far training has come."""
-        return self.state.position
 
     def replace_plan(self, plan: Plan) -> None:
         """Train by another plan from now on, such as one with a scheduler's new hyperparameters.
@@ -125,8 +80,7 @@ class Session:
         something has changed.
         """
         plan = plan._replace(batch_size=self.plan.batch_size)
-        pairs: Iterator[tuple[Any, Any]] = zip(plan, self.plan, strict=True)
-        if not all(np.array_equal(new, old) for new, old in pairs):
+        if not all(np.array_equal(new, old) for new, old in zip(plan, self.plan, strict=True)):  # type: ignore[arg-type]
             self.plan = plan
 
     # --- what the network says ---------------------------------------------------------------------------------------
@@ -173,15 +127,12 @@ class Session:
 
     def _take(self, key: tuple[Plan, int, bool, int]) -> Any:
         """Return a workspace that no other thread has: the last one, where it fits, as new memory has its price."""
-        try:
-            idle = self._idle.pop()
-        except IndexError:  # none, or another thread was faster
-            idle = None
-        if idle is not None and idle[0][0] is key[0] and idle[0][1:] == key[1:]:
-            return idle[1]
+        with suppress(IndexError):  # none, or another thread was faster
+            idle, work = self._idle.pop()
+            if idle[0] is key[0] and idle[1:] == key[1:]:
+                return work
         plan, n, training, threads = key
-        options = {"training": training, "threads": threads, "isa": self.choice.isa}
-        return self.backend.workspace(plan, self.dtype, n, **options)
+        return self.backend.workspace(plan, self.dtype, n, training=training, threads=threads, isa=self.choice.isa)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -195,11 +146,10 @@ class Session:
             warnings.warn(
                 f"epoch {self.position.epoch} was cut after {self.position.batch} batches and is dropped, because "
                 "this fit has other data or another batch size; what its batches taught stays in the weights",
-                UserWarning,
                 stacklevel=3,
             )
             self.position.drop_epoch()
-        self._kept = None if self.backend.RESTORES else self.state.copy()
+        self._kept = None if self.backend.RESTORES else deepcopy(self.state)
         self._training, self._limit, self.steps = data, thread_limit(self.threads), 1
 
     def _made_of(self, data: Data) -> tuple[int, int] | None:
@@ -226,19 +176,21 @@ class Session:
         """
         examples, steps = self._stage(steps)
         work, state = self._workspace(self.data.inputs.n), self.state
-        self._keep()
+        self._began = self.position.epoch, self.position.batch
+        if self._kept is not None:
+            self._kept.copy_from(state)
         start = perf_counter()
         self._in_kernel = True
         try:
             with self._blas():
                 diverged = self.backend.train(work, state, examples, steps)
             if diverged is None and not self.backend.RESTORES and not state.is_finite():
-                diverged = Divergence(state.position.epoch, state.position.batch, WEIGHTS_NOT_FINITE)
+                diverged = Divergence(state.position.epoch, state.position.batch, contract.WEIGHTS_NOT_FINITE)
             if diverged is not None:
                 raise FloatingPointError(
-                    f"training diverged: {diverged.problem} epoch {diverged.epoch}, batch {diverged.batch} "
-                    f"(counted from 0); the weights are back at epoch {self._kept_position.epoch}, batch "
-                    f"{self._kept_position.batch}. Lower the learning rate ({steps.rates[0]:g})"
+                    f"training diverged: {diverged.problem} epoch {diverged.epoch}, batch {diverged.batch} (counted "
+                    f"from 0); the weights are back at epoch {self._began[0]}, batch {self._began[1]}. "
+                    f"Lower the learning rate ({steps.rates[0]:g})"
                 )
         except BaseException:
             self._restore()
@@ -263,12 +215,13 @@ class Session:
         most = STAGE_BYTES // (plan.batch_size * int(plan.layers[0]) * self.dtype.itemsize)
         n_steps = max(1, min(steps.max_steps, most))
         start = self.position.batch * plan.batch_size
-        if self._staged is None or self._staged.epoch != epoch:
+        if self._staged is None or self._staged[0] != epoch:
             order = built_in_order(plan, epoch, n) if steps.order is None else steps.order
-            self._staged = _Staged(epoch, order, np.arange(-n, n, dtype=np.int64))
-        rows = self._staged.order[start : start + n_steps * plan.batch_size]
+            self._staged = epoch, order, np.arange(-n, n, dtype=np.int64)
+        _, order, ramp = self._staged
+        rows = order[start : start + n_steps * plan.batch_size]
         # Places in the epoch's order count from 0, rows of the stage from its first: place p holds row p - start.
-        places = self._staged.ramp[n - start : 2 * n - start]
+        places = ramp[n - start : 2 * n - start]
         examples = Examples(inputs.take(rows), Y[rows], None if weight is None else weight[rows])
         return examples, steps._replace(max_steps=n_steps, order=places)
 
@@ -288,12 +241,6 @@ class Session:
     def record(self, recording: Recording | None) -> None:
         """Let training from now on be recorded, or no longer."""
         self.recording, self._work = recording, None
-
-    def _keep(self) -> None:
-        """Copy what a kernel call changes, to go back to when it fails or is interrupted."""
-        self._kept_position.copy_from(self.position)
-        if self._kept is not None:
-            self._kept.copy_from(self.state)
 
     def _restore(self) -> None:
         if self._kept is None:
@@ -327,12 +274,10 @@ class Session:
 
     def memory(self) -> int:
         """Return about how many bytes training takes beside the data: what is learned, its copies, and activations."""
-        plan, numbers = self.plan, sum(array.nbytes for array in self.state.arrays)
+        n, threads = self.plan.batch_size or contract.LARGEST_CHUNK, thread_limit(self.threads)
+        work: int = self.backend.memory(self.plan, self.dtype, n, threads=threads, isa=self.choice.isa)
         copies = 1 if self.backend.RESTORES else 2  # live, and kept
-        n = plan.batch_size or LARGEST_CHUNK
-        threads = thread_limit(self.threads)
-        work: int = self.backend.memory(plan, self.dtype, n, threads=threads, isa=self.choice.isa)
-        return copies * numbers + work
+        return work + copies * sum(array.nbytes for array in self.state.arrays)
 
 
 class Completed(NamedTuple):
@@ -364,24 +309,13 @@ def drive(
     next_stop: Callable[[int], int] | None = None,
     on_call_end: Callable[[], None] | None = None,
 ) -> None:
-    """Train a session that has begun: kernel calls of about 50 ms each, and what is recorded between them.
+    """Train a session that has begun, until so many epochs are completed: kernel calls of about 50 ms each.
 
-    Parameters
-    ----------
-    session : Session
-    until : int
-        Epochs to have completed in the end.
-    rates : function
-        Takes two epochs, returns the learning rate of each from the first to before the second.
-    on_epochs : function
-        Takes the epochs that a call has completed, whose time includes that of the calls before it that completed none;
-        True stops.
-    orders : function, optional
-        Takes an epoch, returns the rows that it visits; is called once for each. Default: the built-in order.
-    next_stop : function, optional
-        Takes an epoch, returns a later one, beyond which a call must not train.
-    on_call_end : function, optional
-        Is called after each kernel call, also inside an epoch, unless training was stopped.
+    ``rates`` takes two epochs, and returns the learning rate of each from the first to before the second. ``on_epochs``
+    takes the epochs that a call has completed, whose time includes that of the calls before it that completed none;
+    True stops. ``orders`` takes an epoch, once, and returns the rows that it visits; None: the built-in order.
+    ``next_stop`` takes an epoch, and returns a later one, beyond which a call must not train. ``on_call_end`` is called
+    after each kernel call, also inside an epoch, unless training was stopped.
     """
     position, elapsed, order = session.position, 0.0, None
     ordered = -1  # the epoch that the order is of
@@ -393,16 +327,15 @@ def drive(
         last = min(until, first + 1 + (session.steps // n_batches if order is None else 0))
         if next_stop is not None:
             last = min(last, next_stop(first))
-        losses = np.empty(last - first)
-        steps = Steps(rates(first, last), losses, session.steps, order)
+        steps = Steps(rates(first, last), np.empty(last - first), session.steps, order)
         seconds = session.run(steps)
         elapsed += seconds
         done = position.epoch - first
         session.steps = next_steps(done * n_batches + position.batch - first_batch, seconds)
         if done:
-            completed, elapsed = Completed(first, losses[:done], steps.rates[:done], elapsed), 0.0
-            if on_epochs(completed):
+            if on_epochs(Completed(first, steps.losses[:done], steps.rates[:done], elapsed)):
                 return
+            elapsed = 0.0
         if on_call_end is not None:
             on_call_end()
 

@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from briskmlp._messages import check_choice, check_integer, check_number
-from briskmlp.arguments import check_dropout, check_dtype
+from briskmlp._messages import check_choice, check_each, check_fraction, check_integer, check_number
 from briskmlp.callbacks import Callbacks, states_of
 from briskmlp.callbacks.hooks import Pending
 from briskmlp.data.examples import Data, check_validation
-from briskmlp.gradient import Gradient as Gradient  # noqa: PLC0414 - its public home
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.losses import check_loss, default_output
 from briskmlp.metrics import METRICS, check_metrics
 from briskmlp.network import MAX_SIZE, Network
+from briskmlp.network import Gradient as Gradient  # noqa: PLC0414 - its public home
 from briskmlp.operations.activations import ActivationLike
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, make_plan
@@ -35,6 +34,7 @@ from briskmlp.storage import checkpoint, configuration
 from briskmlp.storage.checkpoint import CheckpointError, Training
 from briskmlp.storage.tensors import shortened
 
+DTYPES = ("float32", "float64")
 # what the plan and the backend were made of
 _FIXED = (
     "network", "loss", "optimizer", "l2", "dropout", "clip_norm", "dtype", "precision", "shuffle", "seed", "threads",
@@ -145,15 +145,13 @@ class Trainer(Predictor):
             output = default_output(loss, last_hidden, drawn.n_out)
         self.network = Network(layers, hidden, output, bias)
         check_loss(loss, self.network.output)
-        self.loss = loss
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of {', '.join(OPTIMIZERS)} such as SGD(0.1), got {optimizer!r}")
-        self.optimizer = optimizer
-        self.batch_size = batch_size
+        self.loss, self.optimizer, self.batch_size = loss, optimizer, batch_size
         self.l2 = check_number("l2", l2, low=0.0)
-        self.dropout = check_dropout(dropout, self.network.n_layers - 1)
+        self.dropout = check_each("dropout", dropout, self.network.n_layers - 1, check_fraction)
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, low=0.0, open_low=True)
-        self.dtype = check_dtype(dtype)
+        self.dtype = _check_dtype(dtype)
         self.precision = check_choice("precision", precision, PRECISIONS)
         if not isinstance(shuffle, (bool, np.bool_)):
             raise TypeError(f"shuffle must be True or False, got {shuffle!r}")
@@ -179,18 +177,10 @@ class Trainer(Predictor):
 
     def _new_session(self) -> Session:
         """Lower the arguments to a plan, and choose what runs it."""
-        plan = make_plan(
-            self.network,
-            loss=self.loss,
-            optimizer=self.optimizer,
-            batch_size=self.batch_size or 0,
-            l2=self.l2,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            precision=self.precision,
-            dropout=self.dropout,
-            clip_norm=math.inf if self.clip_norm is None else self.clip_norm,
-        )
+        names = ("loss", "optimizer", "l2", "shuffle", "seed", "precision", "dropout")
+        options = {name: getattr(self, name) for name in names}
+        clip_norm = math.inf if self.clip_norm is None else self.clip_norm
+        plan = make_plan(self.network, batch_size=self.batch_size or 0, clip_norm=clip_norm, **options)
         return Session(plan, self.dtype, self._requested, self.threads)
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -414,15 +404,11 @@ class Trainer(Predictor):
         with self._undisturbed():
             described, state = {**self.configuration, **(config or {})}, self._session.training_state()
             slots, scalars = configuration.state_names(self.optimizer)
-            checkpoint.write(
-                path,
-                self.network,
-                state.state.parameters,
-                described,
-                slots=dict(zip(slots, state.state.slots, strict=True)),
-                training=Training.of(state, self.backend, self.isa, scalars),
-                callbacks=states_of(callbacks) or (self._pending.callbacks if self._pending else []),
-            )
+            named = dict(zip(slots, state.state.slots, strict=True))
+            training = Training.of(state, self.backend, self.isa, scalars)
+            kept = states_of(callbacks) or (self._pending.callbacks if self._pending else [])
+            of = path, self.network, state.state.parameters, described
+            checkpoint.write(*of, slots=named, training=training, callbacks=kept)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
@@ -451,17 +437,8 @@ class Trainer(Predictor):
         stored = checkpoint.read(path)
         network, file = stored.network, os.fspath(path)
         try:
-            trainer = cls(
-                network.layers,
-                hidden=network.hidden,
-                output=network.output,
-                bias=network.bias,
-                initializer=stored.parameters,
-                dtype=stored.parameters.dtype,
-                backend=backend,
-                threads=threads,
-                **configuration.restore(stored.config),
-            )
+            options = {**vars(network), **configuration.restore(stored.config), "backend": backend, "threads": threads}
+            trainer = cls(initializer=stored.parameters, dtype=stored.parameters.dtype, **options)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{file}: no Trainer can be made of it: {shortened(error)}") from error
         if (training := stored.training) is None:  # a model alone
@@ -484,3 +461,11 @@ class Trainer(Predictor):
         before = self.__dict__.pop("_engine", None)  # as it was called before there were sessions
         self._session = self._new_session()
         self._session.restore(TrainingState.from_dict(before or state["_session"]))
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        name = None if dtype is None else np.dtype(dtype).name  # NumPy reads None as float64
+    except TypeError:
+        name = dtype
+    return np.dtype(check_choice("dtype", name, DTYPES))

@@ -55,10 +55,9 @@ CACHE_LINE = 64  # bytes
 def aligned_zeros(n: int, dtype: np.dtype[Any]) -> FloatArray:
     """Return ``n`` zeros that start on a cache line."""
     line = CACHE_LINE // dtype.itemsize
-    buffer = np.zeros(n + line, dtype=dtype)
+    buffer: FloatArray = np.zeros(n + line, dtype=dtype)
     start = (-buffer.ctypes.data // dtype.itemsize) % line
-    aligned: FloatArray = buffer[start : start + n]
-    return aligned
+    return buffer[start : start + n]
 
 
 @dataclass
@@ -89,31 +88,15 @@ class Position:
         self.counts[1] = 0
         self.sums[:] = 0.0
 
-    def copy_from(self, other: Position) -> None:
-        """Take over another position."""
-        self.counts[:] = other.counts
-        self.sums[:] = other.sums
-
 
 @dataclass
 class State:
-    """All that training changes. What is in the arrays moves; the arrays stay.
+    """All that training changes. What is in the arrays moves; the arrays stay."""
 
-    Attributes
-    ----------
-    parameters : ndarray, shape (n_parameters,)
-    slots : ndarray, shape (n_slots, n_parameters)
-        What the update rule keeps of each parameter.
-    scalars : ndarray, shape (n_scalars,), float64
-        What it keeps beside; NAdam's product of momenta.
-    statistics : ndarray, shape (n_statistics,)
-        What no gradient moves, such as a normalisation's means; no layer has any so far.
-    position : Position
-    """
-
-    parameters: FloatArray
-    slots: FloatArray
-    scalars: Floats = field(default_factory=lambda: np.zeros(0))
+    parameters: FloatArray  # (n_parameters,)
+    slots: FloatArray  # (n_slots, n_parameters), what the update rule keeps of each parameter
+    scalars: Floats = field(default_factory=lambda: np.zeros(0))  # what it keeps beside; NAdam's product of momenta
+    # (n_statistics,), what no gradient moves, such as a normalisation's means; no layer has any so far
     statistics: FloatArray = field(default_factory=lambda: np.zeros(0))
     position: Position = field(default_factory=Position)
 
@@ -122,25 +105,20 @@ class State:
         """Return the state of a training that has not begun, whose parameters are still to be drawn."""
         n = plan.n_parameters
         slots = aligned_zeros(plan.n_slots * n, dtype).reshape(plan.n_slots, n)
-        scalars = np.zeros(plan.n_scalars)
-        BY_CODE[plan.rule].fill(slots, scalars, plan.hyper)
-        return cls(aligned_zeros(n, dtype), slots, scalars, np.zeros(plan.n_statistics, dtype))
+        state = cls(aligned_zeros(n, dtype), slots, np.zeros(plan.n_scalars), np.zeros(plan.n_statistics, dtype))
+        BY_CODE[plan.rule].fill(slots, state.scalars, plan.hyper)
+        return state
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:
         """All but the position."""
         return self.parameters, self.slots, self.scalars, self.statistics
 
-    def copy(self) -> State:
-        """Return a state of its own with the same numbers."""
-        position = Position(self.position.counts.copy(), self.position.sums.copy())
-        return State(self.parameters.copy(), self.slots.copy(), self.scalars.copy(), self.statistics.copy(), position)
-
     def copy_from(self, other: State) -> None:
         """Take over the numbers of another state of the same plan."""
         for own, given in zip(self.arrays, other.arrays, strict=True):
             np.copyto(own, given)
-        self.position.copy_from(other.position)
+        self.position.counts[:], self.position.sums[:] = other.position.counts, other.position.sums
 
     def is_finite(self) -> bool:
         """Return whether all numbers are finite."""
@@ -169,18 +147,15 @@ class Steps(NamedTuple):
 
 def refuse_unfilled(examples: Examples, steps: Steps | None = None, dX: FloatArray | None = None) -> None:
     """Refuse what the contract has a place for, but no kernel computes yet, in every backend's calls alike."""
-    name = None
-    if examples.weight is not None and examples.weight.ndim != 1:
-        name = "weight of (n, n_out)"
-    elif examples.divisor is not None:
-        name = "divisor"
-    elif dX is not None:
-        name = "dX"
-    elif steps is not None and steps.rates.ndim != 1:
-        name = "rates of (n_steps, …)"
-    elif steps is not None and (steps.momentum is not None or steps.beta1 is not None):
-        name = "beta1" if steps.momentum is None else "momentum"
-    if name is not None:
+    given = {
+        "weight of (n, n_out)": examples.weight is not None and examples.weight.ndim != 1,
+        "divisor": examples.divisor is not None,
+        "dX": dX is not None,
+        "rates of (n_steps, …)": steps is not None and steps.rates.ndim != 1,
+        "momentum": steps is not None and steps.momentum is not None,
+        "beta1": steps is not None and steps.beta1 is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
         raise NotImplementedError(f"{name} is given, which no kernel supports yet; accepted: None")
 
 
@@ -201,42 +176,31 @@ class Divergence(NamedTuple):
     problem: str = LOSS_NOT_FINITE  # or WEIGHTS_NOT_FINITE; the place follows it
 
 
-def estimate_memory(plan: Plan, dtype: np.dtype[Any]) -> int:
+def no_reason(*_: Any) -> None:
+    """Return None, as one does who runs here, and any plan, and leaves the instruction set to others."""
+
+
+def estimate_memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return about the bytes of a workspace that pads what is learned, and has a gradient and activations."""
     numbers = (3 + plan.n_slots) * plan.n_parameters  # padded, and the gradient, and transposed weights
-    activations = 2 * min(plan.batch_size or LARGEST_CHUNK, LARGEST_CHUNK) * int(plan.layers.sum())
-    return (numbers + activations) * dtype.itemsize
+    return (numbers + 2 * min(n, LARGEST_CHUNK) * int(plan.layers.sum())) * dtype.itemsize
 
 
 class Backend(Protocol):
     """What a backend module offers."""
 
-    @property
-    def NAME(self) -> str:  # noqa: N802 - a module's constant
-        """Return the name under which users choose it."""
-        ...
-
-    @property
-    def RESTORES(self) -> bool:  # noqa: N802 - a module's constant
-        """Return whether ``train`` moves everything or nothing."""
-        ...
-
-    @property
-    def USES_BLAS(self) -> bool:  # noqa: N802 - a module's constant
-        """Return whether its threads are those of a BLAS library."""
-        ...
+    NAME: str  # under which users choose it
+    RESTORES: bool  # whether ``train`` moves everything or nothing
+    USES_BLAS: bool  # whether its threads are those of a BLAS library
 
     def isa(self, precision: int = HIGHEST) -> str | None:
         """Return the instruction set that a new workspace takes, or None if that is left to others."""
-        ...
 
     def unavailable(self) -> str | None:
         """Return why this backend cannot run here, or None."""
-        ...
 
     def unsupported(self, plan: Plan, dtype: np.dtype[Any]) -> str | None:
         """Return why this backend cannot run this plan, or None."""
-        ...
 
     def workspace(
         self,
@@ -256,19 +220,15 @@ class Backend(Protocol):
         returned when the backend was chosen; None asks it now. A backend without a choice of them ignores it. ``train``
         writes to a ``record`` (recording.py) of at least so many workers, which costs nothing where there is none.
         """
-        ...
 
     def ticks(self) -> int:
         """Return the time by the clock of records; raises RuntimeError where it has none."""
-        ...
 
     def memory(self, plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
         """Return about how many bytes a workspace for training takes."""
-        ...
 
     def forward(self, work: Workspace, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
         """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out) in C order."""
-        ...
 
     def gradient(
         self,
@@ -287,15 +247,12 @@ class Backend(Protocol):
         Both include the plan's l2 term once, or not at all, so that calls may share a batch; neither has dropout or
         clipping. The caller zeroes ``grad``; None computes the loss alone.
         """
-        ...
 
     def update(self, plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
         """Move the parameters by one step of the plan's rule, and count it."""
-        ...
 
     def train(self, work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
         """Make steps from the state's position: gather, forward, backward, update.
 
         Returns None, or what is not finite. Without ``steps.order`` the call may cross epochs.
         """
-        ...

@@ -27,31 +27,16 @@ class Choice(NamedTuple):
 
 
 def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
-    """Return the backend for a plan.
+    """Return the backend for a plan in float32 or float64.
 
-    Parameters
-    ----------
-    plan : Plan
-    dtype : dtype
-        float32 or float64.
-    requested : {"auto", "native", "numba", "numpy"}
-        A choice other than ``"auto"`` is taken or refused, never replaced. ``BRISKMLP_BACKEND`` counts as a
-        request when this is ``"auto"``, and so does ``BRISKMLP_ISA``, for the native backend.
-
-    Raises
-    ------
-    ValueError
-        The requested backend cannot run here, or cannot run this plan; the environment asks for two; or a precision
-        other than ``"highest"`` meets another dtype than float32.
+    A choice other than ``"auto"`` is taken or refused by a ValueError, never replaced. ``BRISKMLP_BACKEND`` counts as a
+    request when this is ``"auto"``, and so does ``BRISKMLP_ISA``, for the native backend.
     """
     check_choice("backend", requested, CHOICES)
     if not plan.trained.all():
-        raise NotImplementedError(
-            "plan.trained has a 0, but no backend leaves tensors untrained yet; accepted: 1 for all"
-        )
+        raise NotImplementedError("plan.trained has a 0: no backend leaves tensors untrained yet; accepted: 1 for all")
     if plan.precision != HIGHEST and dtype != np.float32:
-        precision = PRECISIONS[plan.precision]
-        raise ValueError(f"precision={precision!r} needs dtype='float32', but dtype is {dtype.name!r}")
+        raise ValueError(f"precision={PRECISIONS[plan.precision]!r} needs dtype='float32', but dtype is {dtype.name!r}")
     source = f"backend={requested!r}"
     if requested == "auto" and os.environ.get("BRISKMLP_BACKEND"):
         requested = check_choice("BRISKMLP_BACKEND", os.environ["BRISKMLP_BACKEND"], CHOICES)
@@ -62,15 +47,14 @@ def choose(plan: Plan, dtype: np.dtype[Any], requested: str) -> Choice:
     if isa and requested in ("auto", "native"):
         check_choice("BRISKMLP_ISA", isa, native.ISAS)
         requested, source = "native", f"BRISKMLP_ISA={isa}"
-    if requested != "auto":
-        obstacle = _obstacle(requested, plan, dtype)
-        if obstacle is not None:
-            raise ValueError(f"{source} cannot be honoured: {obstacle}")
-        return _choice(requested, plan, f"asked for by {source}")
-    for name in PREFERENCE:
-        if _obstacle(name, plan, dtype) is None:
-            return _choice(name, plan, "the fastest that can run this plan")
-    raise ValueError(f"no backend can run this plan: {_obstacle(PREFERENCE[-1], plan, dtype)}")
+    names, why, refusal = [requested], f"asked for by {source}", f"{source} cannot be honoured"
+    if requested == "auto":
+        names, why, refusal = list(PREFERENCE), "the fastest that can run this plan", "no backend can run this plan"
+    for name in names:
+        if (obstacle := _obstacle(name, plan, dtype)) is None:
+            backend = _module(name)
+            return Choice(backend, why, backend.isa(plan.precision))
+    raise ValueError(f"{refusal}: {obstacle}")
 
 
 def reasons(choice: Choice, plan: Plan, dtype: np.dtype[Any]) -> dict[str, str]:
@@ -104,19 +88,8 @@ def arithmetic(choice: Choice, plan: Plan) -> str | None:
 
 
 def backends() -> dict[str, str | None]:
-    """Return for each backend, fastest first, None if it can run here, else the reason why not.
-
-    Examples
-    --------
-    >>> backends()["numpy"] is None
-    True
-    """
+    """Return for each backend, fastest first, None if it can run here, else the reason why not."""
     return {name: _unavailable(name) for name in PREFERENCE}
-
-
-def _choice(name: str, plan: Plan, why: str) -> Choice:
-    backend = _module(name)
-    return Choice(backend, why, backend.isa(plan.precision))
 
 
 def _obstacle(name: str, plan: Plan, dtype: np.dtype[Any]) -> str | None:

@@ -35,17 +35,7 @@ MOST = 2**64 - 1
 
 
 def every(plan: Plan, rows: int, backend: str = "native") -> int:
-    """Return of how many steps one is recorded, in batches of so many rows: the same for any machine.
-
-    Examples
-    --------
-    >>> from briskmlp.network import Network
-    >>> from briskmlp.optimizers import SGD
-    >>> from briskmlp.plan import make_plan
-    >>> plan = make_plan(Network([784, 100, 10]), loss="mse", optimizer=SGD(), batch_size=0, l2=0, shuffle=True, seed=0)
-    >>> every(plan, 32), every(plan, 8)
-    (1, 3)
-    """
+    """Return of how many steps one is recorded, in batches of so many rows: the same for any machine."""
     flops = 6.0 * rows * float(plan.layers[:-1] @ plan.layers[1:])
     return int(min(RAREST, max(1.0, -(-STEP_FLOPS[backend] // flops))))
 
@@ -55,11 +45,10 @@ def make_record(n_layers: int, workers: int) -> Any:
 
     ``counts`` (n_layers + 1, phases) has calls and ticks; the last layer stands for the whole network.
     """
-    counts = np.dtype([("calls", np.int64), ("ticks", np.int64)])
     fields: list[Any] = [(name, np.int64) for name in HEAD]
-    fields += [("counts", counts, (n_layers + 1, len(PHASES)))]
+    fields += [("counts", [(name, np.int64) for name in ("calls", "ticks")], (n_layers + 1, len(PHASES)))]
     fields += [("events", [(name, np.int64) for name in EVENT], (EVENTS,))]
-    return np.zeros(workers, dtype=np.dtype(fields))
+    return np.zeros(workers, dtype=fields)
 
 
 def words(record: Any) -> Ints:
@@ -82,17 +71,10 @@ class Recording:
 
 
 class Laps:
-    """One worker's laps, written by Python.
+    """One worker's laps, written by Python into the ``words`` of its record, in ticks of a clock; None records nothing.
 
     A lap only takes the time: to write one into an array takes longer than the lap's own end, so it is done after the
     step, which ends with its last lap. A step that was broken off leaves nothing.
-
-    Parameters
-    ----------
-    record : int64 array or None
-        The ``words`` of a record of one worker; None records nothing.
-    clock : function
-        Returns the time in ticks.
     """
 
     def __init__(self, record: Ints | None, clock: Any) -> None:
@@ -137,6 +119,3 @@ class Laps:
         event = len(record) - len(EVENT) * (EVENTS - record[_N_EVENTS] % EVENTS)
         record[event], record[event + 1], record[event + 2], record[event + 3] = start, end, self._step, place
         record[_N_EVENTS] += 1
-
-
-NO_LAPS = Laps(None, None)

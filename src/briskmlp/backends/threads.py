@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,13 @@ def _physical_cores(cpus: frozenset[int], root: Path = Path("/sys/devices/system
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return the CPUs that the quotas of this process's cgroup and of those above it allow; None without one."""
     quotas = [_quota(root), _quota(root / "cpu")]  # even where a container hides which group is ours
-    try:
+    with suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)  # version 2 names no controllers
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            mount = root / "cpu" if controllers else root
-            group = mount / path.lstrip("/")  # in a container it may not be there, but the mount is
-            quotas += [_quota(each) for each in (group, *group.parents) if each.is_relative_to(mount)]
-    except (OSError, ValueError):
-        pass
+            if not controllers or "cpu" in controllers.split(","):
+                mount = root / "cpu" if controllers else root
+                group = mount / path.lstrip("/")  # in a container it may not be there, but the mount is
+                quotas += [_quota(each) for each in (group, *group.parents) if each.is_relative_to(mount)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -88,41 +85,45 @@ def _quota(group: Path) -> int | None:
         return None
 
 
+@cache
+def _libraries(with_scipy: bool) -> Any:
+    """Return the BLAS libraries of this process; Numba's is SciPy's, which is loaded when a network first needs it."""
+    import threadpoolctl  # only trainings need it
+
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
 class _Blas:
-    """The BLAS libraries of this process, and who holds their number of threads down."""
+    """Who holds the number of threads of the BLAS libraries down."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.holders = 0
-        self.libraries: Any = None
-        self.with_scipy = False
+        self.lock, self.holders = threading.Lock(), 0
         self.held: Any = None
 
-    def hold(self, n: int) -> None:
-        # Numba's BLAS is SciPy's, which is loaded when a network first needs it.
-        loaded = "scipy.linalg.cython_blas" in sys.modules
-        if self.libraries is None or self.with_scipy != loaded:
-            import threadpoolctl  # only trainings need it
+    @contextmanager
+    def limited_to(self, n: int) -> Iterator[None]:
+        libraries = _libraries("scipy.linalg.cython_blas" in sys.modules)
+        with self.lock:
+            if self.holders == 0 and any(library["num_threads"] > n for library in libraries.info()):
+                self.held = libraries.limit(limits=n)
+                _let_any_thread_release(libraries)
+            self.holders += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.holders -= 1
+                if self.holders == 0 and self.held is not None:
+                    self.held.restore_original_limits()
+                    self.held = None
+                    _let_any_thread_release(libraries)
 
-            self.libraries = threadpoolctl.ThreadpoolController().select(user_api="blas")
-            self.with_scipy = loaded
-        if self.holders == 0 and any(library["num_threads"] > n for library in self.libraries.info()):
-            self.held = self.libraries.limit(limits=n)
-            self.let_any_thread_release()
-        self.holders += 1
 
-    def release(self) -> None:
-        self.holders -= 1
-        if self.holders == 0 and self.held is not None:
-            self.held.restore_original_limits()
-            self.held = None
-            self.let_any_thread_release()
-
-    def let_any_thread_release(self) -> None:
-        """Undo threadpoolctl's rule (from 3.8) that only the first thread to set a limit may change it again."""
-        for library in self.libraries.lib_controllers:
-            if hasattr(library, "clear_controlling_thread"):
-                library.clear_controlling_thread()
+def _let_any_thread_release(libraries: Any) -> None:
+    """Undo threadpoolctl's rule (from 3.8) that only the first thread to set a limit may change it again."""
+    for library in libraries.lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread()
 
 
 _blas = _Blas()
@@ -130,16 +131,9 @@ if hasattr(os, "register_at_fork"):  # a child has none of the threads that may 
     os.register_at_fork(after_in_child=_blas.__init__)  # type: ignore[misc] # starts the object afresh
 
 
-@contextmanager
-def blas_threads(requested: int | None) -> Iterator[None]:
+def blas_threads(requested: int | None) -> AbstractContextManager[None]:
     """Hold BLAS to ``thread_limit(requested)``; it has its own number again after the last holder.
 
     BLAS keeps one number for the whole process, so trainings that overlap share the first one's.
     """
-    with _blas.lock:
-        _blas.hold(thread_limit(requested))
-    try:
-        yield
-    finally:
-        with _blas.lock:
-            _blas.release()
+    return _blas.limited_to(thread_limit(requested))

@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-from briskmlp.arguments import check_dropout
+from briskmlp._messages import check_each, check_fraction
 from briskmlp.data.arrays import in_place
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
@@ -43,7 +43,7 @@ def lower(
         batch_size=0,  # known when training begins
         l2=float(estimator.alpha),
         seed=seed,
-        dropout=check_dropout(estimator.dropout, n_hidden),
+        dropout=check_each("dropout", estimator.dropout, n_hidden, check_fraction),
         clip_norm=math.inf if estimator.clip_norm is None else estimator.clip_norm,
     )
     return network, plan._replace(

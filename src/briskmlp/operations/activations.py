@@ -10,26 +10,25 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from briskmlp._messages import check_choice, check_number
+from briskmlp._messages import Checked, check_choice, check_each, check_number, check_positive
 from briskmlp.operations import FloatArray
 
 __all__ = ["CELU", "ELU", "Hardtanh", "LeakyReLU", "Softplus"]  # what briskmlp exports
 
 Pair = tuple[float, float]
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-SLOWEST_THRESHOLD = 16.0  # of softplus: exp(-16) is float32's precision
 
 
 # --- activations with parameters -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Parametrised:
+class Parametrised(Checked):
     """An activation with parameters, as ``hidden`` and ``output`` take it; its text says the same."""
 
     activation: ClassVar[str]
@@ -67,9 +66,6 @@ class LeakyReLU(Parametrised):
     activation = "leaky_relu"
     negative_slope: float = 0.01
 
-    def __post_init__(self) -> None:
-        check_number("negative_slope", self.negative_slope, low=0.0)
-
 
 @dataclass(frozen=True)
 class ELU(Parametrised):
@@ -93,9 +89,6 @@ class ELU(Parametrised):
     activation = "elu"
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, low=0.0)
-
 
 @dataclass(frozen=True)
 class CELU(Parametrised):
@@ -116,10 +109,8 @@ class CELU(Parametrised):
     """
 
     activation = "celu"
+    bounds: ClassVar = {"alpha": check_positive}
     alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, low=0.0, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -143,12 +134,10 @@ class Softplus(Parametrised):
     """
 
     activation = "softplus"
+    # exp(-16) is float32's precision
+    bounds: ClassVar = {"beta": check_positive, "threshold": partial(check_number, low=16.0)}
     beta: float = 1.0
     threshold: float = 20.0
-
-    def __post_init__(self) -> None:
-        check_number("beta", self.beta, low=0.0, open_low=True)
-        check_number("threshold", self.threshold, low=SLOWEST_THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -216,10 +205,6 @@ def _ndtr(Z: FloatArray) -> FloatArray:
     return np.asarray(ndtr(Z))
 
 
-def _gelu_slope(Z: FloatArray) -> FloatArray:
-    return _ndtr(Z) + Z * np.exp(-Z * Z / 2) * (1 / math.sqrt(2 * math.pi))
-
-
 def _gelu_tanh_argument(Z: FloatArray) -> FloatArray:
     """Return 2u, where f is z (1 + tanh u) / 2 = z sigmoid(2u): of the latter the lower tail has no cancellation."""
     return np.asarray(2 * math.sqrt(2 / math.pi) * (Z + 0.044715 * Z * Z * Z))
@@ -230,10 +215,6 @@ def _gelu_tanh_slope(Z: FloatArray) -> FloatArray:
     x = _gelu_tanh_argument(Z)
     s = _sigmoid(x)
     return np.asarray(s + Z * s * _sigmoid(-x) * (2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * Z * Z)))
-
-
-def _silu_slope(Z: FloatArray) -> FloatArray:
-    return np.asarray(_sigmoid(Z) * (1 + Z * _sigmoid(-Z)))
 
 
 def _mish_parts(Z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -247,10 +228,6 @@ def _mish_parts(Z: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _mish_slope(Z: FloatArray) -> FloatArray:
     t, rest = _mish_parts(Z)
     return np.asarray(t + Z * (rest * (1 + t)) * _sigmoid(Z))
-
-
-def _hardswish_slope(Z: FloatArray) -> FloatArray:
-    return _pick(Z <= -3, 0, _pick(Z < 3, Z / 3 + 0.5, 1, Z), Z)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -276,15 +253,11 @@ class Node(NamedTuple):
     attributes: dict[str, Any] = {}  # noqa: RUF012 - only read
 
 
-_NO_TORCH = Torch(None)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activation:
     """A row of the table. ``f`` and ``df`` take the parameters after their array, and keep its dtype."""
 
     name: str
-    formula: str
     f: Callable[..., FloatArray]
     df: Callable[..., Any] | None  # None: each output depends on every Z, as softmax's
     # What backward reads: "A", of which df is a function; "slope", df(Z), which forward stores; or "exact_A": A, but
@@ -297,7 +270,7 @@ class Activation:
     kinks: Callable[..., tuple[float, ...]] = lambda *_: ()  # where f' jumps
     range: Callable[..., Pair] = lambda *_: (-math.inf, math.inf)  # of f
     sklearn: str | None = None
-    torch: Torch = _NO_TORCH
+    torch: Torch
     onnx: tuple[Node, ...]
 
     @property
@@ -309,120 +282,111 @@ class Activation:
 _at_0: Any = lambda *_: (0.0,)  # noqa: E731
 _positive: Any = lambda *_: (0.0, math.inf)  # noqa: E731
 
-_ROWS = (
+BY_CODE = (
     Activation(
-        name="sigmoid", formula="1 / (1 + exp(-z))", f=_sigmoid, df=lambda A: A * (1 - A), factor=4.0,
-        range=lambda: (0.0, 1.0), sklearn="logistic", torch=Torch("Sigmoid", ("sigmoid",)), onnx=(Node("Sigmoid"),),
+        name="sigmoid", f=_sigmoid, df=lambda A: A * (1 - A), factor=4.0, range=lambda: (0.0, 1.0), sklearn="logistic",
+        torch=Torch("Sigmoid", ("sigmoid",)), onnx=(Node("Sigmoid"),),
     ),
     Activation(
-        name="tanh", formula="tanh(z)", f=np.tanh, df=lambda A: 1 - A * A, range=lambda: (-1.0, 1.0), sklearn="tanh",
+        name="tanh", f=np.tanh, df=lambda A: 1 - A * A, range=lambda: (-1.0, 1.0), sklearn="tanh",
         torch=Torch("Tanh", ("tanh",)), onnx=(Node("Tanh"),),
     ),
     Activation(
-        name="relu", formula="max(z, 0)", f=lambda Z: np.maximum(Z, 0), df=lambda A: A > 0, gain="he", kinks=_at_0,
-        range=_positive, sklearn="relu", torch=Torch("ReLU", ("relu",)), onnx=(Node("Relu"),),
+        name="relu", f=lambda Z: np.maximum(Z, 0), df=lambda A: A > 0, gain="he", kinks=_at_0, range=_positive,
+        sklearn="relu", torch=Torch("ReLU", ("relu",)), onnx=(Node("Relu"),),
     ),
     Activation(
-        name="identity", formula="z", f=lambda Z: Z, df=lambda A: 1, sklearn="identity", torch=Torch("Identity"),
-        onnx=(),
+        name="identity", f=lambda Z: Z, df=lambda A: 1, sklearn="identity", torch=Torch("Identity"), onnx=(),
     ),
     Activation(
-        name="softmax", formula="exp(z) / Σ exp(z)", f=_softmax, df=None, hidden=False, range=lambda: (0.0, 1.0),
-        sklearn="softmax", torch=Torch("Softmax", ("softmax",)), onnx=(Node("Softmax", attributes={"axis": -1}),),
+        name="softmax", f=_softmax, df=None, hidden=False, range=lambda: (0.0, 1.0), sklearn="softmax",
+        torch=Torch("Softmax", ("softmax",)), onnx=(Node("Softmax", attributes={"axis": -1}),),
     ),
     Activation(
-        name="leaky_relu", formula="z above 0, negative_slope * z below", gain="he", kind=LeakyReLU,
-        f=lambda Z, slope: np.asarray(np.where(Z > 0, Z, slope * Z)), df=lambda A, slope: _pick(A > 0, 1, slope, A),
-        kinks=lambda slope: (0.0,) * (slope != 1),
+        name="leaky_relu", gain="he", kind=LeakyReLU, f=lambda Z, slope: np.where(Z > 0, Z, slope * Z),
+        df=lambda A, slope: _pick(A > 0, 1, slope, A), kinks=lambda slope: (0.0,) * (slope != 1),
         range=lambda slope: (-math.inf if slope else 0.0, math.inf), torch=Torch("LeakyReLU", ("leaky_relu",)),
         onnx=(Node("LeakyRelu", attributes={"alpha": "negative_slope"}),),
     ),
     Activation(
-        name="exp", formula="exp(z)", f=np.exp, df=lambda A: A, hidden=False, range=_positive,
-        torch=Torch(None, ("exp",)), onnx=(Node("Exp"),),
+        name="exp", f=np.exp, df=lambda A: A, hidden=False, range=_positive, torch=Torch(None, ("exp",)),
+        onnx=(Node("Exp"),),
     ),
     Activation(
-        name="elu", formula="z above 0, alpha * (exp(z) - 1) below", gain="he", kind=ELU,
-        f=lambda Z, alpha: np.asarray(np.where(Z > 0, Z, alpha * _expm1_below(Z))),
+        name="elu", gain="he", kind=ELU, f=lambda Z, alpha: np.where(Z > 0, Z, alpha * _expm1_below(Z)),
         df=lambda A, alpha: _pick(A > 0, 1, A + alpha, A), kinks=lambda alpha: (0.0,) * (alpha != 1),
         range=lambda alpha: (-alpha, math.inf), torch=Torch("ELU", ("elu",)),
         onnx=(Node("Elu", attributes={"alpha": "alpha"}),),
     ),
     Activation(
-        name="selu", formula="1.0507 * (z above 0, 1.6733 * (exp(z) - 1) below)", gain="lecun",
+        name="selu", gain="lecun",
         f=lambda Z: np.where(Z > 0, SELU_SCALE * Z, SELU_SCALE * SELU_ALPHA * _expm1_below(Z)),
         df=lambda A: _pick(A > 0, SELU_SCALE, A + SELU_SCALE * SELU_ALPHA, A), kinks=_at_0,
         range=lambda: (-SELU_SCALE * SELU_ALPHA, math.inf), torch=Torch("SELU", ("selu",)), onnx=(Node("Selu"),),
     ),
     Activation(
-        name="celu", formula="z above 0, alpha * (exp(z / alpha) - 1) below", gain="he", kind=CELU,
-        f=lambda Z, alpha: np.asarray(np.where(Z > 0, Z, alpha * _expm1_below(Z / alpha))),
+        name="celu", gain="he", kind=CELU, f=lambda Z, alpha: np.where(Z > 0, Z, alpha * _expm1_below(Z / alpha)),
         df=lambda A, alpha: _pick(A > 0, 1, A / alpha + 1, A), range=lambda alpha: (-alpha, math.inf),
         torch=Torch("CELU", ("celu",)), onnx=(Node("Celu", attributes={"alpha": "alpha"}),),
     ),
     Activation(
-        name="softplus", formula="log(1 + exp(beta * z)) / beta, z where beta * z is above threshold", gain="he",
-        kind=Softplus, f=_softplus, df=_softplus_slope, range=_positive, torch=Torch("Softplus", ("softplus",)),
+        name="softplus", gain="he", kind=Softplus, f=_softplus, df=_softplus_slope, range=_positive,
+        torch=Torch("Softplus", ("softplus",)),
         onnx=(Node("Mul", ("Z", "beta")), Node("Softplus", (0,)), Node("Div", (1, "beta"))),
     ),
     Activation(
-        name="softsign", formula="z / (1 + |z|)", f=lambda Z: Z / (1 + np.abs(Z)),
-        df=lambda A: np.square(1 - np.abs(A)), range=lambda: (-1.0, 1.0), torch=Torch("Softsign", ("softsign",)),
-        onnx=(Node("Softsign"),),
+        name="softsign", f=lambda Z: Z / (1 + np.abs(Z)), df=lambda A: np.square(1 - np.abs(A)),
+        range=lambda: (-1.0, 1.0), torch=Torch("Softsign", ("softsign",)), onnx=(Node("Softsign"),),
     ),
     Activation(
-        name="hardtanh", formula="z between min_val and max_val", kind=Hardtanh, saves="exact_A",
-        f=np.clip, df=lambda A, low, high: (low < A) & (high > A),
+        name="hardtanh", kind=Hardtanh, saves="exact_A", f=np.clip, df=lambda A, low, high: (low < A) & (high > A),
         kinks=lambda low, high: (low, high), range=lambda low, high: (low, high),
         torch=Torch("Hardtanh", ("hardtanh",)), onnx=(Node("Clip", ("Z", "min_val", "max_val")),),
     ),
     Activation(
-        name="relu6", formula="z between 0 and 6", saves="exact_A", f=lambda Z: np.clip(Z, 0, 6),
-        df=lambda A: (A > 0) & (A < 6), gain="he", kinks=lambda: (0.0, 6.0), range=lambda: (0.0, 6.0),
-        torch=Torch("ReLU6", ("relu6",)), onnx=(Node("Clip", ("Z", 0.0, 6.0)),),
+        name="relu6", saves="exact_A", f=lambda Z: np.clip(Z, 0, 6), df=lambda A: (A > 0) & (A < 6), gain="he",
+        kinks=lambda: (0.0, 6.0), range=lambda: (0.0, 6.0), torch=Torch("ReLU6", ("relu6",)),
+        onnx=(Node("Clip", ("Z", 0.0, 6.0)),),
     ),
     Activation(
-        name="log_sigmoid", formula="-log(1 + exp(-z))",
-        f=lambda Z: np.minimum(Z, 0) - np.log1p(np.exp(-np.abs(Z))), df=lambda A: -np.expm1(A),
+        name="log_sigmoid", f=lambda Z: np.minimum(Z, 0) - np.log1p(np.exp(-np.abs(Z))), df=lambda A: -np.expm1(A),
         range=lambda: (-math.inf, 0.0), torch=Torch("LogSigmoid", ("logsigmoid",)),
         onnx=(Node("Neg"), Node("Softplus", (0,)), Node("Neg", (1,))),
     ),
     Activation(
-        name="gelu", formula="z * Φ(z), Φ the standard normal distribution function", saves="slope", gain="he",
-        f=lambda Z: Z * _ndtr(Z), df=_gelu_slope, range=lambda: (-0.17, math.inf),
-        torch=Torch("GELU", ("gelu",), {"approximate": "none"}),
+        name="gelu", saves="slope", gain="he", f=lambda Z: Z * _ndtr(Z),
+        df=lambda Z: _ndtr(Z) + Z * np.exp(-Z * Z / 2) * (1 / math.sqrt(2 * math.pi)),
+        range=lambda: (-0.17, math.inf), torch=Torch("GELU", ("gelu",), {"approximate": "none"}),
         onnx=(Node("Mul", ("Z", math.sqrt(0.5))), Node("Erf", (0,)), Node("Add", (1, 1.0)), Node("Mul", ("Z", 2)),
               Node("Mul", (3, 0.5))),
     ),
     Activation(
-        name="gelu_tanh", formula="z * (1 + tanh(sqrt(2/π) * (z + 0.044715 * z³))) / 2", saves="slope", gain="he",
-        f=lambda Z: Z * _sigmoid(_gelu_tanh_argument(Z)), df=_gelu_tanh_slope, range=lambda: (-0.171, math.inf),
-        torch=Torch("GELU", ("gelu",), {"approximate": "tanh"}),
+        name="gelu_tanh", saves="slope", gain="he", f=lambda Z: Z * _sigmoid(_gelu_tanh_argument(Z)),
+        df=_gelu_tanh_slope, range=lambda: (-0.171, math.inf), torch=Torch("GELU", ("gelu",), {"approximate": "tanh"}),
         onnx=(Node("Mul", ("Z", "Z")), Node("Mul", (0, 2 * 0.044715 * math.sqrt(2 / math.pi))),
               Node("Add", (1, 2 * math.sqrt(2 / math.pi))), Node("Mul", (2, "Z")), Node("Sigmoid", (3,)),
               Node("Mul", (4, "Z"))),
     ),
     Activation(
-        name="silu", formula="z / (1 + exp(-z))", saves="slope", gain="he", f=lambda Z: Z * _sigmoid(Z),
-        df=_silu_slope, range=lambda: (-0.279, math.inf), torch=Torch("SiLU", ("silu",)),
-        onnx=(Node("Sigmoid"), Node("Mul", ("Z", 0))),
+        name="silu", saves="slope", gain="he", f=lambda Z: Z * _sigmoid(Z),
+        df=lambda Z: _sigmoid(Z) * (1 + Z * _sigmoid(-Z)), range=lambda: (-0.279, math.inf),
+        torch=Torch("SiLU", ("silu",)), onnx=(Node("Sigmoid"), Node("Mul", ("Z", 0))),
     ),
     Activation(
-        name="mish", formula="z * tanh(log(1 + exp(z)))", saves="slope", gain="he", f=lambda Z: Z * _mish_parts(Z)[0],
-        df=_mish_slope, range=lambda: (-0.309, math.inf), torch=Torch("Mish", ("mish",)),
+        name="mish", saves="slope", gain="he", f=lambda Z: Z * _mish_parts(Z)[0], df=_mish_slope,
+        range=lambda: (-0.309, math.inf), torch=Torch("Mish", ("mish",)),
         onnx=(Node("Softplus"), Node("Tanh", (0,)), Node("Mul", ("Z", 1))),
     ),
     Activation(
-        name="hardswish", formula="z * (z + 3 between 0 and 6) / 6", saves="slope", gain="he",
-        f=lambda Z: Z * np.clip(Z + 3, 0, 6) / 6, df=_hardswish_slope, kinks=lambda: (-3.0, 3.0),
+        name="hardswish", saves="slope", gain="he", f=lambda Z: Z * np.clip(Z + 3, 0, 6) / 6,
+        df=lambda Z: _pick(Z <= -3, 0, _pick(Z < 3, Z / 3 + 0.5, 1, Z), Z), kinks=lambda: (-3.0, 3.0),
         range=lambda: (-0.375, math.inf), torch=Torch("Hardswish", ("hardswish",)),
         onnx=(Node("Add", ("Z", 3.0)), Node("Clip", (0, 0.0, 6.0)), Node("Mul", ("Z", 1)), Node("Div", (2, 6.0))),
     ),
 )  # fmt: skip
 
-ACTIVATIONS = {row.name: row for row in _ROWS}
+ACTIVATIONS = {row.name: row for row in BY_CODE}
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
-BY_CODE = _ROWS
 HIDDEN = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 MAX_PARAMETERS = 2  # that a layer's row in a Plan has room for
 
@@ -459,19 +423,7 @@ _CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
 def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACTIVATIONS)) -> str:
     """Return the text of an activation, which is its name alone where all its parameters have their defaults.
 
-    Parameters
-    ----------
-    argument : str
-        The argument's name, for messages.
-    value : str or Parametrised
-        A name, one with parameters such as ``"leaky_relu(0.2)"`` or ``"softplus(beta=2)"``, or an object.
-    names : sequence of str
-        Those accepted.
-
-    Raises
-    ------
-    ValueError, TypeError
-        The name is none of these, or the parameters are not its.
+    The value of the argument is one of the names, one with parameters such as ``"softplus(beta=2)"``, or an object.
 
     Examples
     --------
@@ -484,58 +436,41 @@ def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACT
     if match is None:
         return check_choice(argument, value, names)
     name, inside = check_choice(argument, match[1], names), match[2]
-    kind = ACTIVATIONS[_FROM_SKLEARN.get(name, name)].kind
-    parameters = {} if kind is None else {field.name: field.default for field in fields(kind)}
-    given: dict[str, float] = {}
+    row, given = ACTIVATIONS[_FROM_SKLEARN.get(name, name)], dict[str, float]()
     try:
         for place, part in enumerate(filter(None, map(str.strip, inside.split(",")))):
             key, _, number = part.rpartition("=")
-            key = key.strip() or list(parameters)[place]
-            if key not in parameters or key in given:
+            key = key.strip() or list(row.parameters)[place]
+            if key not in row.parameters or key in given:
                 raise ValueError(key)
             given[key] = float(number)
     except (ValueError, IndexError):
-        takes = f"takes {', '.join(f'{key}={default}' for key, default in parameters.items())}"
-        raise ValueError(
-            f"{argument} is {value!r}, but {name} {takes if parameters else 'has no parameters'}"
-        ) from None
+        takes = "takes " + ", ".join(f"{key}={default}" for key, default in row.parameters.items())
+        but = takes if row.parameters else "has no parameters"
+        raise ValueError(f"{argument} is {value!r}, but {name} {but}") from None
     try:
-        return name if kind is None else str(kind(**given))
+        return name if row.kind is None else str(row.kind(**given))
     except ValueError as error:
         raise ValueError(f"{argument} is {value!r}: {error}") from None
 
 
-_FROM_SKLEARN = {row.sklearn: row.name for row in _ROWS if row.sklearn}
-IN_ESTIMATORS = tuple(row.sklearn or row.name for row in _ROWS if row.hidden)  # the hidden ones, by their names there
+_FROM_SKLEARN = {row.sklearn: row.name for row in BY_CODE if row.sklearn}
+IN_ESTIMATORS = tuple(row.sklearn or row.name for row in BY_CODE if row.hidden)  # the hidden ones, by their names there
 
 
 def of_estimator(activation: Any, output: str, n_hidden: int) -> list[str]:
     """Return the texts of the activations that an estimator's parameters name, the output's last.
 
-    Parameters
-    ----------
-    activation : str, activation object, or sequence of these
-        The estimator's parameter, with scikit-learn's names.
-    output : str
-        The estimator's ``out_activation_``.
-    n_hidden : int
-
-    Raises
-    ------
-    ValueError, TypeError
-        There are other than ``n_hidden``, or one is none of these.
+    The activation is one for all hidden layers or a sequence of them, by scikit-learn's names where it has any; the
+    output, the estimator's ``out_activation_``.
 
     Examples
     --------
     >>> of_estimator(["logistic", ELU(0.3)], "softmax", 2)
     ['sigmoid', 'elu(0.3)', 'softmax']
     """
-    several = isinstance(activation, Sequence) and not isinstance(activation, str)
-    given = list(activation) if several else [activation] * n_hidden
-    if len(given) != n_hidden:
-        raise ValueError(f"activation has {len(given)} values, but hidden_layer_sizes has {n_hidden} layers")
-    texts = [*(check_activation("activation", each, IN_ESTIMATORS) for each in given), output]
-    return [_FROM_SKLEARN.get(text, text) for text in texts]
+    texts = check_each("activation", activation, n_hidden, partial(check_activation, names=IN_ESTIMATORS))
+    return [_FROM_SKLEARN.get(text, text) for text in (*texts, output)]
 
 
 @cache

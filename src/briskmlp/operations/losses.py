@@ -67,10 +67,8 @@ def _poisson(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
         A, log, delta = np.exp(Z), Z, o.A - Y
     else:
         (A, log), delta = _softplus_logarithm(Z, *o.activation.values), _softplus_poisson_delta(o, Y)
-    # infinite where A is, and so delta: float64 would go on
-    losses = np.where(
-        np.isinf(o.A), np.inf, A - counts - counts * log + counts * np.log(np.where(counts == 0, 1, counts))
-    )
+    losses = A - counts - counts * log + counts * np.log(np.where(counts == 0, 1, counts))
+    losses[np.isinf(o.A)] = np.inf  # as delta is there: float64 would go on
     return losses.sum(axis=1), delta
 
 
@@ -89,12 +87,6 @@ def _softplus_poisson_delta(o: Output, Y: Any) -> FloatArray:
     return np.asarray(slope - Y * np.where(tiny > o.A, beta, slope / np.where(tiny > o.A, 1, o.A)))
 
 
-def _cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
-    if o.activation.row.name == "softmax":
-        return _softmax_cross_entropy(o, Y)
-    return _sigmoid_cross_entropy(o, Y).sum(axis=1), o.A - Y
-
-
 def _softmax_cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
     """Return per row ``-Σ Y log A = Σ Y (logsumexp(Z) - Z)``, and ``A - Y``; labels stand for one-hot rows."""
     if o.clip_probability:
@@ -110,13 +102,17 @@ def _softmax_cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
     return each_loss[each, Y], delta
 
 
-def _sigmoid_cross_entropy(o: Output, Y: FloatArray) -> Floats:
-    """Return ``-Y log A - (1-Y) log(1-A) = softplus(Z) - Y Z`` of each output."""
+def _cross_entropy(o: Output, Y: Any) -> tuple[Floats, FloatArray]:
+    """Return ``-Y log A - (1-Y) log(1-A) = softplus(Z) - Y Z`` of sigmoid, and ``A - Y``; or that of softmax."""
+    if o.activation.row.name == "softmax":
+        return _softmax_cross_entropy(o, Y)
     if o.clip_probability:
         A = o.clipped()
-        return np.asarray(-Y * np.log(A, dtype=np.float64) - (1 - Y) * np.log(1 - A, dtype=np.float64))
-    Z = o.Z.astype(np.float64)
-    return np.asarray(np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z))) - Y * Z)
+        losses = -Y * np.log(A, dtype=np.float64) - (1 - Y) * np.log(1 - A, dtype=np.float64)
+    else:
+        Z = o.Z.astype(np.float64)
+        losses = np.maximum(Z, 0) + np.log1p(np.exp(-np.abs(Z))) - Y * Z
+    return losses.sum(axis=1), o.A - Y
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -124,46 +120,30 @@ class Loss:
     """A row of the table."""
 
     name: str
-    formula: str  # of one example
     outputs: tuple[str, ...]  # the activations that it can be trained with
-    default: Callable[
-        [ActivationLike, int], ActivationLike
-    ]  # the output that None stands for, from the last hidden activation and n_out
+    # the output that None stands for, from the last hidden activation and n_out
+    default: Callable[[ActivationLike, int], ActivationLike] = lambda hidden, n_out: hidden
     targets: str | None = None  # None: any finite numbers; "counts": 0 or more; "probabilities": in [0, 1], or labels
     reference: Reference
 
 
-def _as_hidden(hidden: ActivationLike, n_out: int) -> ActivationLike:
-    return hidden
-
-
-_ROWS = (
+BY_CODE = (
+    Loss(name="mse", outputs=(*HIDDEN, "softmax"), reference=_of_error(_mse)),
     Loss(
-        name="mse", formula="Σ (a - y)²", outputs=(*HIDDEN, "softmax"), default=_as_hidden, reference=_of_error(_mse)
+        name="cross_entropy", outputs=("softmax", "sigmoid"), targets="probabilities", reference=_cross_entropy,
+        default=lambda hidden, n_out: "softmax" if n_out >= 2 else "sigmoid",
     ),
     Loss(
-        name="cross_entropy", formula="-Σ y log a; for sigmoid -Σ y log a + (1 - y) log(1 - a)",
-        outputs=("softmax", "sigmoid"), default=lambda hidden, n_out: "softmax" if n_out >= 2 else "sigmoid",
-        targets="probabilities", reference=_cross_entropy,
+        name="poisson", outputs=("exp", "softplus"), targets="counts", reference=_poisson,
+        default=lambda hidden, n_out: "exp",
     ),
-    Loss(
-        name="poisson", formula="Σ a - y + y log(y / a)", outputs=("exp", "softplus"),
-        default=lambda hidden, n_out: "exp", targets="counts", reference=_poisson,
-    ),
-    Loss(
-        name="absolute_error", formula="Σ |a - y|", outputs=HIDDEN, default=_as_hidden,
-        reference=_of_error(_absolute_error),
-    ),
-    Loss(
-        name="huber", formula="Σ (a - y)² / 2 up to |a - y| = 1, |a - y| - 1/2 beyond", outputs=HIDDEN,
-        default=_as_hidden, reference=_of_error(_huber),
-    ),
+    Loss(name="absolute_error", outputs=HIDDEN, reference=_of_error(_absolute_error)),
+    Loss(name="huber", outputs=HIDDEN, reference=_of_error(_huber)),
 )  # fmt: skip
 
-LOSSES = {row.name: row for row in _ROWS}
+LOSSES = {row.name: row for row in BY_CODE}
 CODES = {name: code for code, name in enumerate(LOSSES)}
-BY_CODE = _ROWS
-PAIRS = tuple((loss.name, output) for loss in _ROWS for output in loss.outputs)
+PAIRS = tuple((loss.name, output) for loss in BY_CODE for output in loss.outputs)
 
 
 def default_output(loss: str, hidden: ActivationLike, n_out: int) -> ActivationLike:
@@ -179,24 +159,5 @@ def check_loss(loss: str, output: str) -> None:
     """Refuse a (loss, output) pair that has no gradient here, with the list of valid ones."""
     check_choice("loss", loss, tuple(LOSSES))
     if chosen(output).row.name not in LOSSES[loss].outputs:
-        pairs = "; ".join(f"{row.name} with {', '.join(row.outputs)}" for row in _ROWS)
+        pairs = "; ".join(f"{row.name} with {', '.join(row.outputs)}" for row in BY_CODE)
         raise ValueError(f"loss {loss!r} cannot be trained with output {output!r}; the valid pairs are: {pairs}")
-
-
-def target_rules(loss: str, output: str, n_out: int) -> tuple[int | None, str | None]:
-    """Say what targets a loss accepts.
-
-    Returns
-    -------
-    n_labels : int or None
-        Integer targets of shape (n,) are labels 0…n_labels-1; None if labels are not accepted.
-    domain : {"each", "rows", "counts", None}
-        Dense targets must be in [0, 1]; and each row must sum to 1; or they must be 0 or more; or may be anything
-        finite. Cross-entropy's ``delta = (A - Y)/n`` holds only for probabilities, poisson's Y log Y for counts.
-    """
-    targets = LOSSES[loss].targets
-    if targets != "probabilities":
-        return None, targets
-    if output == "softmax":
-        return n_out, "rows"
-    return (2 if n_out == 1 else None), "each"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from briskmlp._messages import check_fraction, check_number
+from briskmlp._messages import Checked, check_fraction, check_not_negative, check_positive
 from briskmlp.operations import FloatArray as Array
 from briskmlp.operations import Floats
 from briskmlp.schedules import Schedule
@@ -144,7 +144,6 @@ class Rule:
     """A row of the table: how a gradient moves the parameters."""
 
     name: str
-    formula: str
     step: Callable[..., None]  # takes w, g, slots, the time, and the hyperparameters
     hyper: tuple[str, ...] = ()  # in the order of a Plan's ``hyper``; those that users choose, by their names
     slots: tuple[str, ...] = ()  # PyTorch's names of the numbers of state that each parameter has
@@ -160,67 +159,36 @@ class Rule:
         scalars[...] = self.initial_scalars
 
 
-_MEANS = ("exp_avg", "exp_avg_sq")
-
+_BETAS, _MEANS = ("beta1", "beta2", "epsilon"), ("exp_avg", "exp_avg_sq")
 BY_CODE = (
-    Rule(name="sgd", formula="w -= lr * g", step=_sgd),
+    Rule(name="sgd", step=_sgd),
     Rule(
-        name="momentum", formula="v = momentum * v + (1 - dampening) * g, at first v = g; w -= lr * v, "
-        "or with nesterov w -= lr * (g + momentum * v)",
-        step=_momentum, hyper=("momentum", "dampening", "nesterov"), slots=("momentum_buffer",), counts_steps=True,
+        name="momentum", step=_momentum, hyper=("momentum", "dampening", "nesterov"), slots=("momentum_buffer",),
+        counts_steps=True,
     ),
+    Rule(name="velocity", step=_velocity, hyper=("momentum", "nesterov"), slots=("velocity",)),
+    Rule(name="adam", step=_adam, hyper=(*_BETAS, "epsilon_hat"), slots=_MEANS, counts_steps=True),
+    Rule(name="amsgrad", step=_amsgrad, hyper=_BETAS, slots=(*_MEANS, "max_exp_avg_sq"), counts_steps=True),
     Rule(
-        name="velocity", formula="v = momentum * v - lr * g; w += v, or with nesterov w += momentum * v - lr * g",
-        step=_velocity, hyper=("momentum", "nesterov"), slots=("velocity",),
-    ),
-    Rule(
-        name="adam", formula="m = beta1*m + (1-beta1)*g; v = beta2*v + (1-beta2)*g²; "
-        "w -= lr/(1-beta1^t) * m / (sqrt(v)/sqrt(1-beta2^t) + epsilon)",
-        step=_adam, hyper=("beta1", "beta2", "epsilon", "epsilon_hat"), slots=_MEANS, counts_steps=True,
-    ),
-    Rule(
-        name="amsgrad", formula="as adam, with the largest v so far in place of v", step=_amsgrad,
-        hyper=("beta1", "beta2", "epsilon"), slots=(*_MEANS, "max_exp_avg_sq"), counts_steps=True,
-    ),
-    Rule(
-        name="nadam", formula="mu(t) = beta1 * (1 - 0.96^(t*momentum_decay)/2); w -= lr * ((1-mu(t))/(1-Πmu) * g "
-        "+ mu(t+1)/(1-Πmu*mu(t+1)) * m) / (sqrt(v/(1-beta2^t)) + epsilon)",
-        step=_nadam, hyper=("beta1", "beta2", "epsilon", "momentum_decay"), slots=_MEANS, scalars=("mu_product",),
+        name="nadam", step=_nadam, hyper=(*_BETAS, "momentum_decay"), slots=_MEANS, scalars=("mu_product",),
         initial_scalars=(1.0,), advance=_advance_nadam, counts_steps=True,
     ),
+    Rule(name="radam", step=_radam, hyper=_BETAS, slots=_MEANS, counts_steps=True),
+    Rule(name="adamax", step=_adamax, hyper=_BETAS, slots=("exp_avg", "exp_inf"), counts_steps=True),
     Rule(
-        name="radam", formula="as adam, times the rectification of the variance; w -= lr/(1-beta1^t) * m before that "
-        "is finite", step=_radam, hyper=("beta1", "beta2", "epsilon"), slots=_MEANS, counts_steps=True,
-    ),
-    Rule(
-        name="adamax", formula="u = max(beta2*u, |g| + epsilon); w -= lr/(1-beta1^t) * m / u", step=_adamax,
-        hyper=("beta1", "beta2", "epsilon"), slots=("exp_avg", "exp_inf"), counts_steps=True,
-    ),
-    Rule(
-        name="adagrad", formula="s = s + g²; w -= lr/(1+(t-1)*lr_decay) * g / (sqrt(s) + epsilon)", step=_adagrad,
-        hyper=("lr_decay", "epsilon", "initial_accumulator_value"), slots=("sum",),
+        name="adagrad", step=_adagrad, hyper=("lr_decay", "epsilon", "initial_accumulator_value"), slots=("sum",),
         initial=lambda *hyper: hyper[2:3], counts_steps=True,
     ),
+    Rule(name="adadelta", step=_adadelta, hyper=("rho", "epsilon"), slots=("square_avg", "acc_delta")),
+    Rule(name="rmsprop", step=_rmsprop, hyper=("alpha", "epsilon"), slots=("square_avg",)),
     Rule(
-        name="adadelta", formula="v = rho*v + (1-rho)*g²; d = sqrt(u+epsilon)/sqrt(v+epsilon) * g; "
-        "u = rho*u + (1-rho)*d²; w -= lr * d",
-        step=_adadelta, hyper=("rho", "epsilon"), slots=("square_avg", "acc_delta"),
+        name="rmsprop_momentum", step=_rmsprop, hyper=("alpha", "epsilon", "momentum"),
+        slots=("square_avg", "momentum_buffer"),
     ),
+    Rule(name="rmsprop_centered", step=_rmsprop, hyper=("alpha", "epsilon"), slots=("square_avg", "grad_avg")),
     Rule(
-        name="rmsprop", formula="v = alpha*v + (1-alpha)*g²; w -= lr * g / (sqrt(v) + epsilon)", step=_rmsprop,
-        hyper=("alpha", "epsilon"), slots=("square_avg",),
-    ),
-    Rule(
-        name="rmsprop_momentum", formula="b = momentum*b + g / (sqrt(v) + epsilon); w -= lr * b", step=_rmsprop,
-        hyper=("alpha", "epsilon", "momentum"), slots=("square_avg", "momentum_buffer"),
-    ),
-    Rule(
-        name="rmsprop_centered", formula="as rmsprop, with v - (running mean of g)² in place of v", step=_rmsprop,
-        hyper=("alpha", "epsilon"), slots=("square_avg", "grad_avg"),
-    ),
-    Rule(
-        name="rmsprop_centered_momentum", formula="both of these", step=_rmsprop,
-        hyper=("alpha", "epsilon", "momentum"), slots=("square_avg", "momentum_buffer", "grad_avg"),
+        name="rmsprop_centered_momentum", step=_rmsprop, hyper=("alpha", "epsilon", "momentum"),
+        slots=("square_avg", "momentum_buffer", "grad_avg"),
     ),
 )  # fmt: skip
 
@@ -245,33 +213,30 @@ class Lowered(NamedTuple):
 
 # --- the optimizers --------------------------------------------------------------------------------------------------
 
-_FRACTIONS = ("momentum", "beta1", "beta2", "alpha", "rho")  # in [0, 1); all others are any numbers from 0 on
+
+def _check_rate(argument: str, value: Any) -> None:
+    if not callable(value):
+        check_not_negative(argument, value)
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Checked):
     """What all optimizers share: a learning rate, which is a number or a schedule, and that they are rules."""
 
     rule: ClassVar[str] = ""  # which row it is, if it is always the same
+    bounds: ClassVar = {
+        "learning_rate": _check_rate,
+        "epsilon": check_positive,
+        **dict.fromkeys(("momentum", "beta1", "beta2", "alpha", "rho"), check_fraction),
+    }
     learning_rate: float | Schedule
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if isinstance(field.default, bool):
-                if not isinstance(value, bool):
-                    raise TypeError(f"{name} must be True or False, got {value!r}")
-            elif name in _FRACTIONS:
-                check_fraction(name, value)
-            elif name != "learning_rate" or not callable(value):
-                check_number(name, value, low=0.0, open_low=name == "epsilon")
 
     def rates(self, first: int, last: int) -> Floats:
         """Return the learning rates of the epochs first…last-1, counted from 0."""
         if not callable(self.learning_rate):
             return np.full(last - first, float(self.learning_rate))
-        epochs = range(first, last)
-        return np.array([check_number("learning_rate", self.learning_rate(epoch), low=0.0) for epoch in epochs])
+        rates = map(self.learning_rate, range(first, last))
+        return np.array([check_not_negative("learning_rate", rate) for rate in rates])
 
     def _rule(self) -> str:
         return self.rule

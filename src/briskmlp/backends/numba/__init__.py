@@ -65,7 +65,7 @@ def ticks() -> int:
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return about how many bytes a workspace for training takes."""
-    return estimate_memory(plan, dtype)
+    return estimate_memory(plan, dtype, n)
 
 
 def forward(work: Work, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:

@@ -8,46 +8,32 @@ For layers l = 1…L, with A[0] = X[rows] of shape (n_batch, n_in) and f the lay
     update     W[l] -= lr * dW[l]                      and the other rules
 
 f' follows from A, or from a slope that forward saves, so no Z is kept. Lists here count from 0: ``weights[l]`` is
-W[l+1]. Read ``operations/``, and here ``products.py``, ``forward.py``, ``losses.py``, ``backward.py``, ``update.py``,
-``epoch.py``.
+W[l+1]. Read ``operations/``, and here ``products.py``, ``forward.py``, ``backward.py``, ``update.py``, ``epoch.py``.
 """
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns as ticks
 from typing import Any
 
 import numpy as np
 
-from briskmlp.backends.contract import estimate_memory
+from briskmlp.backends.contract import estimate_memory as memory
+from briskmlp.backends.contract import no_reason
 from briskmlp.backends.numpy.backward import gradient
 from briskmlp.backends.numpy.epoch import train
 from briskmlp.backends.numpy.forward import forward
-from briskmlp.backends.numpy.layout import Workspace
+from briskmlp.backends.numpy.layout import Workspace, choices
 from briskmlp.backends.numpy.update import update
 from briskmlp.backends.recording import Laps, words
-from briskmlp.plan import HIGHEST, Plan
+from briskmlp.plan import Plan
 
-__all__ = ["forward", "gradient", "train", "update"]
+__all__ = ["forward", "gradient", "memory", "ticks", "train", "update"]
 
 NAME = "numpy"
 RESTORES = False
 USES_BLAS = True
-
-
-def isa(precision: int = HIGHEST) -> str | None:
-    """Return None: the instruction set is NumPy's choice."""
-    return None
-
-
-def unavailable() -> str | None:
-    """Return why this backend cannot run here, or None."""
-    return None
-
-
-def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
-    """Return why this backend cannot run this plan, or None."""
-    return None
+isa = unavailable = unsupported = no_reason
 
 
 def workspace(
@@ -62,14 +48,4 @@ def workspace(
 ) -> Workspace:
     """Allocate the gradient; NumPy allocates the rest as it goes."""
     laps = Laps(None if record is None else words(record[:1]), ticks)
-    return Workspace(plan, np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
-
-
-def ticks() -> int:
-    """Return the time by the clock of records."""
-    return time.monotonic_ns()
-
-
-def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
-    """Return about how many bytes a workspace for training takes."""
-    return estimate_memory(plan, dtype)
+    return Workspace(plan, choices(plan), np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from briskmlp.backends.contract import Divergence, Examples, State, Steps, built_in_order, refuse_unfilled
-from briskmlp.backends.numpy.backward import loss_and_gradient
+from briskmlp.backends.numpy.backward import gradient
 from briskmlp.backends.numpy.forward import Places
 from briskmlp.backends.numpy.layout import Workspace
 from briskmlp.backends.numpy.update import clip, update
@@ -34,7 +34,7 @@ def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Di
             laps.begin(position.step + 1, len(rows))
             work.grad[:] = 0
             places = Places(epoch, np.arange(start, start + len(rows)))
-            loss = loss_and_gradient(work, state.parameters, examples, rows, 1 / divisor, work.grad, places)
+            loss = gradient(work, state, examples, rows, 1 / divisor, work.grad, places=places)
             if not np.isfinite(loss):
                 laps.end()
                 return Divergence(epoch, batch)

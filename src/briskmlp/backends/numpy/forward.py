@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows, State
-from briskmlp.backends.numpy.layout import choices, quiet, tensors
+from briskmlp.backends.numpy.layout import Workspace, quiet, tensors
 from briskmlp.backends.numpy.products import product, stored
-from briskmlp.backends.recording import FORWARD, NO_LAPS, Laps
+from briskmlp.backends.recording import FORWARD
 from briskmlp.network import FloatArray
 from briskmlp.plan import BFLOAT16, Ints, Plan
 from briskmlp.random import dropout_numbers
@@ -30,24 +30,20 @@ class Dropout(NamedTuple):
     kept: np.ndarray[Any, np.dtype[np.bool_]]
     scale: float
 
-    def __call__(self, A: FloatArray) -> FloatArray:
-        """Return A, or a gradient with respect to what this returned, with 0 where units are dropped."""
-        return np.asarray(np.where(self.kept, self.scale * A, 0), dtype=A.dtype)
-
 
 @quiet
-def forward(work: Any, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
+def forward(work: Workspace, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
-    plan, params = work.plan, state.parameters
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
-        out[chunk] = activations(plan, params, X[rows[chunk]], [None] * len(plan.layers), NO_LAPS).A[-1]
+        out[chunk] = activations(work, state.parameters, X[rows[chunk]], draw_dropouts(work.plan, None)).A[-1]
 
 
 class Forward(NamedTuple):
     """What backward reads."""
 
     A: list[FloatArray]  # A[0]…A[L], before dropout
+    dropouts: list[Dropout | None]  # of each
     slopes: list[FloatArray | None]  # f'(Z[l]) for l = 1…L, where it does not follow from A[l]
     Z: FloatArray  # the last, which some losses need
 
@@ -58,19 +54,19 @@ class Forward(NamedTuple):
 
 
 def activations(
-    plan: Plan, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], laps: Laps, *, slopes: bool = False
+    work: Workspace, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], *, slopes: bool = False
 ) -> Forward:
     """Run all layers; ``slopes`` of those that save them, too."""
-    results, saved, Z = [], [], A
-    for l, (W, b, f) in enumerate(zip(*tensors(plan, params), choices(plan), strict=True)):
+    plan, results, saved, Z = work.plan, [], [], A
+    for l, (W, b, f) in enumerate(zip(*tensors(plan, params), work.f, strict=True)):
         results.append(_kept(plan, A, dropouts[l]))
         Z = product(plan, dropped(results[l], dropouts[l]), W)
         if len(b):
             Z += b
         A = f.f(Z)
         saved.append(f.slope(Z) if slopes else None)
-        laps.lap(l, FORWARD)
-    return Forward([*results, A], saved, Z)
+        work.laps.lap(l, FORWARD)
+    return Forward([*results, A], dropouts, saved, Z)
 
 
 def _kept(plan: Plan, A: FloatArray, dropout: Dropout | None) -> FloatArray:
@@ -82,8 +78,8 @@ def _kept(plan: Plan, A: FloatArray, dropout: Dropout | None) -> FloatArray:
 
 
 def dropped(A: FloatArray, dropout: Dropout | None) -> FloatArray:
-    """Return A after dropout, or a gradient with respect to that as one with respect to A."""
-    return A if dropout is None else dropout(A)
+    """Return A after dropout, 0 where units are dropped; or a gradient with respect to that as one by A."""
+    return A if dropout is None else np.asarray(np.where(dropout.kept, dropout.scale * A, 0), dtype=A.dtype)
 
 
 def draw_dropouts(plan: Plan, places: Places | None) -> list[Dropout | None]:

@@ -5,7 +5,6 @@ Also which floating-point warnings are silenced.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +18,10 @@ quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")  # the loss
 
 
 class Workspace(NamedTuple):
-    """A plan, a gradient, the order of an epoch, and what records laps."""
+    """A plan, the activation of each layer, a gradient, the order of an epoch, and what records laps."""
 
     plan: Plan
+    f: list[Choice]
     grad: FloatArray
     order: dict[int, Ints]
     laps: Laps
@@ -41,11 +41,5 @@ def tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[FloatA
 
 def choices(plan: Plan) -> list[Choice]:
     """Return the activation of each layer."""
-    return _choices(plan.activations.tobytes(), plan.activation_parameters.tobytes())
-
-
-@lru_cache
-def _choices(codes: bytes, parameters: bytes) -> list[Choice]:
-    rows = [BY_CODE[code] for code in np.frombuffer(codes, np.int64)]
-    values = np.frombuffer(parameters).reshape(len(rows), -1).tolist()
+    rows, values = [BY_CODE[code] for code in plan.activations], plan.activation_parameters.tolist()
     return [Choice(row, tuple(each[: len(row.parameters)])) for row, each in zip(rows, values, strict=True)]
