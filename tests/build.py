@@ -9,7 +9,7 @@ import pytest
 from briskmlp.backends.contract import Examples, Position, State, Steps
 from briskmlp.network import Network
 from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
-from briskmlp.operations.losses import PAIRS as NAMED_PAIRS
+from briskmlp.operations.losses import LOSSES
 from briskmlp.operations.rules import BY_CODE, Lowered
 from briskmlp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 from briskmlp.plan import make_plan
@@ -23,7 +23,7 @@ def _with_variant(name):
 
 TEXTS = [text for name in HIDDEN for text in _with_variant(name)]  # of hidden layers
 # every (loss, output) that can be trained
-PAIRS = [(loss, text) for loss, output in NAMED_PAIRS for text in _with_variant(output)]
+PAIRS = [(loss, text) for loss, row in LOSSES.items() for output in row.outputs for text in _with_variant(output)]
 # each of them, each with another hidden activation; over all three kinds of bias each with each hidden one's
 COVERING = [
     (loss, output, TEXTS[(i + 7 * j) % len(TEXTS)], bias)

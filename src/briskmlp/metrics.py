@@ -10,8 +10,6 @@ import numpy as np
 from briskmlp._messages import check_choice
 from briskmlp.network import FloatArray
 
-Metric = Callable[[FloatArray, Any, FloatArray | None], float]
-
 
 def accuracy(A: FloatArray, Y: Any, weight: FloatArray | None = None) -> float:
     """Return the weighted share of examples whose class is predicted correctly, from outputs A (n, n_out).
@@ -43,7 +41,7 @@ def mae(A: FloatArray, Y: Any, weight: FloatArray | None = None) -> float:
     return float(np.average(np.abs(A - Y).mean(axis=1, dtype=np.float64), weights=weight))
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "mae": mae}
+METRICS: dict[str, Callable[[FloatArray, Any, FloatArray | None], float]] = {"accuracy": accuracy, "mae": mae}
 
 
 def check_metrics(names: str | Sequence[str], *, labels: bool = False) -> tuple[str, ...]:

@@ -68,7 +68,13 @@ class Network:
         output: ActivationLike = "sigmoid",
         bias: str = "neuron",
     ) -> None:
-        widths = _check_layers(layers)
+        if isinstance(layers, (str, bytes)) or not isinstance(layers, (Sequence, np.ndarray)):
+            raise TypeError(f"layers must be a sequence of widths such as [784, 100, 10], got {layers!r}")
+        if len(layers) < 2:
+            raise ValueError(f"layers has {len(layers)} widths, but needs at least 2: input and output")
+        widths = tuple(check_integer(f"layers[{position}]", width, low=1) for position, width in enumerate(layers))
+        if (widest := max(widths)) > MAX_SIZE:  # may have more digits than Python writes
+            raise ValueError(f"layers[{widths.index(widest)}] is above 2**63 - 1, more neurons than can be counted")
         check_hidden = partial(check_activation, names=HIDDEN)
         object.__setattr__(self, "layers", widths)
         object.__setattr__(self, "hidden", check_each("hidden", hidden, len(widths) - 2, check_hidden))
@@ -221,14 +227,3 @@ class Gradient:
         self.flat = flat
         self.weights = network.weights(flat)
         self.biases = network.biases(flat)
-
-
-def _check_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layers, (str, bytes)) or not isinstance(layers, (Sequence, np.ndarray)):
-        raise TypeError(f"layers must be a sequence of widths such as [784, 100, 10], got {layers!r}")
-    if len(layers) < 2:
-        raise ValueError(f"layers has {len(layers)} widths, but needs at least 2: input and output")
-    widths = tuple(check_integer(f"layers[{position}]", width, low=1) for position, width in enumerate(layers))
-    if max(widths) > MAX_SIZE:  # may have more digits than Python writes
-        raise ValueError(f"layers[{widths.index(max(widths))}] is above 2**63 - 1, more neurons than can be counted")
-    return widths

@@ -63,13 +63,6 @@ def dropout_numbers(
 
     All count from 0. Unit u has bits 16 (u % 4) … 16 (u % 4) + 15 of word (u % 16) // 4 of the four that Philox makes
     of key (seed, epoch) and counter (u // 16 + 1, place, layer, 2).
-
-    Examples
-    --------
-    >>> whole = dropout_numbers(seed=1, epoch=0, places=np.arange(8), layer=0, n_units=20)
-    >>> part = dropout_numbers(seed=1, epoch=0, places=np.array([5]), layer=0, n_units=3)
-    >>> bool((part == whole[5, :3]).all())
-    True
     """
     n, n_blocks = len(places), -(-n_units // 16)
     counter = np.empty((4, n, n_blocks), dtype=np.uint64)

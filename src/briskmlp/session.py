@@ -331,15 +331,11 @@ def drive(
         seconds = session.run(steps)
         elapsed += seconds
         done = position.epoch - first
-        session.steps = next_steps(done * n_batches + position.batch - first_batch, seconds)
+        made = done * n_batches + position.batch - first_batch
+        session.steps = max(1, min(made * 8, int(made * CALL_SECONDS / max(seconds, 1e-9))))
         if done:
             if on_epochs(Completed(first, steps.losses[:done], steps.rates[:done], elapsed)):
                 return
             elapsed = 0.0
         if on_call_end is not None:
             on_call_end()
-
-
-def next_steps(made: int, seconds: float) -> int:
-    """Return how many steps the next kernel call may make, so that it lasts about CALL_SECONDS."""
-    return max(1, min(made * 8, int(made * CALL_SECONDS / max(seconds, 1e-9))))

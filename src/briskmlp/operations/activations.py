@@ -20,7 +20,6 @@ from briskmlp.operations import FloatArray
 
 __all__ = ["CELU", "ELU", "Hardtanh", "LeakyReLU", "Softplus"]  # what briskmlp exports
 
-Pair = tuple[float, float]
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
@@ -268,7 +267,7 @@ class Activation:
     factor: float = 1.0  # by which the gain's bound is multiplied
     kind: type[Parametrised] | None = None  # has the parameters, their defaults and their bounds
     kinks: Callable[..., tuple[float, ...]] = lambda *_: ()  # where f' jumps
-    range: Callable[..., Pair] = lambda *_: (-math.inf, math.inf)  # of f
+    range: Callable[..., tuple[float, float]] = lambda *_: (-math.inf, math.inf)  # of f
     sklearn: str | None = None
     torch: Torch
     onnx: tuple[Node, ...]

@@ -143,7 +143,6 @@ BY_CODE = (
 
 LOSSES = {row.name: row for row in BY_CODE}
 CODES = {name: code for code, name in enumerate(LOSSES)}
-PAIRS = tuple((loss.name, output) for loss in BY_CODE for output in loss.outputs)
 
 
 def default_output(loss: str, hidden: ActivationLike, n_out: int) -> ActivationLike:

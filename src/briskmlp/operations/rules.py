@@ -56,71 +56,67 @@ def _means(slots: Array, g: Array, beta1: float, beta2: float) -> tuple[Array, A
     return m, v
 
 
-def _adam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float, hat: float) -> None:
+def _adam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, eps: float, hat: float = 0.0) -> None:
     m, v = _means(slots, g, beta1, beta2)
+    if len(slots) == 3:  # amsgrad: the largest v so far
+        v = np.maximum(slots[2], v, out=slots[2])
     correction1, correction2 = 1 - beta1**t.step, (1 - beta2**t.step) ** 0.5
     if hat:
-        w -= t.lr * correction2 / correction1 * m / (np.sqrt(v) + epsilon)
+        w -= t.lr * correction2 / correction1 * m / (np.sqrt(v) + eps)
     else:
-        w -= t.lr / correction1 * m / (np.sqrt(v) / correction2 + epsilon)
-
-
-def _amsgrad(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
-    m, v = _means(slots, g, beta1, beta2)
-    largest = np.maximum(slots[2], v, out=slots[2])
-    w -= t.lr / (1 - beta1**t.step) * m / (np.sqrt(largest) / (1 - beta2**t.step) ** 0.5 + epsilon)
+        w -= t.lr / correction1 * m / (np.sqrt(v) / correction2 + eps)
 
 
 def _mu(step: int, beta1: float, momentum_decay: float) -> float:
     return float(beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay)))
 
 
-def _advance_nadam(scalars: Floats, step: int, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
+def _advance_nadam(scalars: Floats, step: int, beta1: float, beta2: float, eps: float, decay: float) -> None:
     scalars[0] *= _mu(step, beta1, decay)
 
 
-def _nadam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
+def _nadam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, eps: float, decay: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
     lr, step, product = t.lr, t.step, float(t.scalars[0])
     mu, following = _mu(step, beta1, decay), _mu(step + 1, beta1, decay)
     now, ahead = lr * (1 - mu) / (1 - product), lr * following / (1 - product * following)
-    w -= (now * g + ahead * m) / (np.sqrt(v) / (1 - beta2**step) ** 0.5 + epsilon)
+    w -= (now * g + ahead * m) / (np.sqrt(v) / (1 - beta2**step) ** 0.5 + eps)
 
 
-def _radam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
+def _radam(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, eps: float) -> None:
     m, v = _means(slots, g, beta1, beta2)
     rate, correction = t.lr / (1 - beta1**t.step), 1 - beta2**t.step
     limit = 2 / (1 - beta2) - 1
     length = limit - 2 * t.step * beta2**t.step / correction
     if length > 5:  # the variance of 1/√v is finite
         rectified = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
-        w -= rate * (rectified * correction) ** 0.5 * m / (np.sqrt(v) + epsilon)
+        w -= rate * (rectified * correction) ** 0.5 * m / (np.sqrt(v) + eps)
     else:
         w -= rate * m
 
 
-def _adamax(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, epsilon: float) -> None:
+def _adamax(w: Array, g: Array, slots: Array, t: Time, beta1: float, beta2: float, eps: float) -> None:
     m, largest = slots
     m += (1 - beta1) * (g - m)
-    np.maximum(beta2 * largest, np.abs(g) + epsilon, out=largest)
+    np.maximum(beta2 * largest, np.abs(g) + eps, out=largest)
     w -= t.lr / (1 - beta1**t.step) * m / largest
 
 
-def _adagrad(w: Array, g: Array, slots: Array, t: Time, lr_decay: float, epsilon: float, initial: float) -> None:
+def _adagrad(w: Array, g: Array, slots: Array, t: Time, lr_decay: float, eps: float, initial: float) -> None:
     total = slots[0]
     total += g * g
-    w -= t.lr / (1 + (t.step - 1) * lr_decay) * g / (np.sqrt(total) + epsilon)
+    w -= t.lr / (1 + (t.step - 1) * lr_decay) * g / (np.sqrt(total) + eps)
 
 
-def _adadelta(w: Array, g: Array, slots: Array, t: Time, rho: float, epsilon: float) -> None:
+def _adadelta(w: Array, g: Array, slots: Array, t: Time, rho: float, eps: float) -> None:
     squares, moved = slots
     squares[...] = rho * squares + (1 - rho) * (g * g)
-    delta = np.sqrt(moved + epsilon) / np.sqrt(squares + epsilon) * g
+    delta = np.sqrt(moved + eps) / np.sqrt(squares + eps) * g
     moved[...] = rho * moved + (1 - rho) * (delta * delta)
     w -= t.lr * delta
 
 
-def _rmsprop(w: Array, g: Array, slots: Array, t: Time, alpha: float, epsilon: float, *momentum: float) -> None:
+def _rmsprop(w: Array, g: Array, slots: Array, t: Time, alpha: float, eps: float, *momentum: float) -> None:
     """Move by any of the four rules: with momentum, centered, both, or neither."""
     v = variance = slots[0]
     v[...] = alpha * v + (1 - alpha) * (g * g)
@@ -128,7 +124,7 @@ def _rmsprop(w: Array, g: Array, slots: Array, t: Time, alpha: float, epsilon: f
         mean = slots[-1]
         mean += (1 - alpha) * (g - mean)
         variance = np.maximum(v - mean * mean, 0)  # rounding can take it below
-    root = np.sqrt(variance) + epsilon
+    root = np.sqrt(variance) + eps
     if momentum:
         slots[1] = momentum[0] * slots[1] + g / root
         w -= t.lr * slots[1]
@@ -168,7 +164,7 @@ BY_CODE = (
     ),
     Rule(name="velocity", step=_velocity, hyper=("momentum", "nesterov"), slots=("velocity",)),
     Rule(name="adam", step=_adam, hyper=(*_BETAS, "epsilon_hat"), slots=_MEANS, counts_steps=True),
-    Rule(name="amsgrad", step=_amsgrad, hyper=_BETAS, slots=(*_MEANS, "max_exp_avg_sq"), counts_steps=True),
+    Rule(name="amsgrad", step=_adam, hyper=_BETAS, slots=(*_MEANS, "max_exp_avg_sq"), counts_steps=True),
     Rule(
         name="nadam", step=_nadam, hyper=(*_BETAS, "momentum_decay"), slots=_MEANS, scalars=("mu_product",),
         initial_scalars=(1.0,), advance=_advance_nadam, counts_steps=True,
@@ -404,8 +400,7 @@ class RAdam(_Adaptive):
     Parameters
     ----------
     learning_rate, beta1, beta2, epsilon, weight_decay : as in `Adam`
-    decoupled_weight_decay : bool
-        Decay the weights instead, as `AdamW` does.
+    decoupled_weight_decay : as in `NAdam`
 
     References
     ----------

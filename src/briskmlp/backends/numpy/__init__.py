@@ -37,15 +37,8 @@ isa = unavailable = unsupported = no_reason
 
 
 def workspace(
-    plan: Plan,
-    dtype: np.dtype[Any],
-    n: int,
-    *,
-    training: bool = True,
-    threads: int = 1,
-    isa: str | None = None,
-    record: Any = None,
+    plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, record: Any = None, **_: Any
 ) -> Workspace:
-    """Allocate the gradient; NumPy allocates the rest as it goes."""
+    """Allocate the gradient; NumPy allocates the rest as it goes, and chooses its instruction set."""
     laps = Laps(None if record is None else words(record[:1]), ticks)
     return Workspace(plan, choices(plan), np.empty(plan.n_parameters if training else 0, dtype=dtype), {}, laps)
