@@ -247,7 +247,7 @@ class Optimizer(Checked):
     @property
     def n_slots(self) -> int:
         """How many numbers of state each parameter has."""
-        return len(RULES[self._rule()].slots)
+        return len(RULES[self.lowered().rule].slots)
 
 
 @dataclass(frozen=True)
@@ -448,10 +448,12 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate, weight_decay, epsilon : as in `Adam`
+    learning_rate : float or Schedule
     lr_decay : float, >= 0
+    weight_decay : as in `Adam`
     initial_accumulator_value : float, >= 0
         What s starts at.
+    epsilon : float, > 0
 
     References
     ----------
@@ -481,8 +483,9 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon, weight_decay : as in `Adam`
+    learning_rate : float or Schedule
     rho : float, in [0, 1)
+    epsilon, weight_decay : as in `Adam`
 
     References
     ----------
@@ -507,8 +510,9 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon, weight_decay : as in `Adam`
+    learning_rate : float or Schedule
     alpha : float, in [0, 1)
+    epsilon, weight_decay : as in `Adam`
     momentum : float, in [0, 1)
         ``b = momentum * b + g / (sqrt(v) + epsilon)``; ``w -= lr * b``.
     centered : bool
