@@ -177,7 +177,7 @@ class Divergence(NamedTuple):
 
 
 def no_reason(*_: Any) -> None:
-    """Return None, as one does who runs here, and any plan, and leaves the instruction set to others."""
+    """Return None: what keeps a backend from running that runs anywhere, or its ISA if that is left to others."""
 
 
 def estimate_memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:

@@ -217,9 +217,9 @@ def _check_rate(argument: str, value: Any) -> None:
 
 @dataclass(frozen=True)
 class Optimizer(Checked):
-    """What all optimizers share: a learning rate, which is a number or a schedule, and that they are rules."""
+    """What all optimizers share: a learning rate, which is a number or a schedule, and a rule that they lower to."""
 
-    rule: ClassVar[str] = ""  # which row it is, if it is always the same
+    rule: ClassVar[str] = ""  # its name, unless hyperparameters choose it
     bounds: ClassVar = {
         "learning_rate": _check_rate,
         "epsilon": check_positive,
