@@ -1,6 +1,9 @@
 """Fixtures and settings that all tests share."""
 
+import contextlib
 import importlib
+import itertools
+import json
 import os
 import signal
 import sys
@@ -9,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from briskmlp import cli
 from briskmlp.backends import dispatch, native
+from briskmlp.session import Session
 
 # Compiling and caches make first calls slow, so no deadline; where nobody watches, the same examples every time.
 settings.register_profile("default", deadline=None)
@@ -60,3 +65,58 @@ def backend(backend_name):
 def dtype(request):
     """Return each dtype that networks are trained in."""
     return np.dtype(request.param)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workdir(monkeypatch, tmp_path):
+    """Work in an empty folder, on the NumPy backend, which has nothing to compile."""
+    monkeypatch.setenv("BRISKMLP_BACKEND", "numpy")
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a command, given without its name, and returns its exit code and what it printed."""
+
+    def run(line, *more):
+        code = cli.main([*line.split(), *map(str, more)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def report(run):
+    """Return a function that runs a command with --json, which must succeed, and returns the object."""
+
+    def report(line, *more):
+        code, out, err = run(line, *more, "--json")
+        assert code == 0, err
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    return report
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """Return a context, given a number, in which the kernel call of this number is interrupted."""
+
+    @contextlib.contextmanager
+    def interrupted(number):
+        calls, advance = itertools.count(1), Session.run
+
+        def cut(*arguments):
+            if next(calls) == number:
+                raise KeyboardInterrupt
+            return advance(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "run", cut)
+            yield
+
+    return interrupted

@@ -1,8 +1,11 @@
 """`briskmlp train` and `predict` on files of each format, with early stopping, a curve and a bar."""
 
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +14,6 @@ import pytest
 
 from briskmlp import cli
 from briskmlp.random import sample_order
-from briskmlp.session import Session
 from briskmlp.tabular import prediction
 from briskmlp.tabular.reading import npy
 from briskmlp.tabular.training import SPLIT_STREAM
@@ -29,60 +31,38 @@ FRAME = pd.DataFrame(X, columns=["size", "weight", "age"]).assign(
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The same rows in every format, and models of both targets."""
+    folder = tmp_path_factory.mktemp("files")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
+        patch.setenv("BRISKMLP_BACKEND", "numpy")
+        FRAME.to_csv("all.csv", index=False)
+        FRAME.to_csv("all.csv.gz", index=False)
+        FRAME.to_parquet("all.parquet")
+        FRAME[:60].to_csv("1.csv", index=False)
+        FRAME[60:61].to_parquet("2.parquet")
+        FRAME[61:][FRAME.columns[::-1]].to_csv("3.csv", index=False, sep=";")
+        both = np.c_[X, PRICE]
+        arrays = {"X": X, "price": PRICE, "kind": FRAME["kind"].to_numpy().astype(str), "all": both}
+        arrays |= {"X1": X[:60], "X2": X[60:61], "X3": X[61:], "all1": both[:60], "all2": both[60:]}
+        for name, array in arrays.items():
+            np.save(f"{name}.npy", array)
+        np.savez("all.npz", X=X, price=PRICE)
+        for target in ("kind", "price"):
+            assert cli.main([*f"train all.csv --target {target} --out {target}_model".split(), *FAST]) == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _numpy_backend(monkeypatch, tmp_path):
-    monkeypatch.setenv("BRISKMLP_BACKEND", "numpy")  # nothing to compile
-    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command line; return its exit code and what it printed."""
-
-    def run(line, *more):
-        code = cli.main([*line.split(), *map(str, more)])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def report(run):
-    """Run a command with --json, which must succeed; return the object."""
-
-    def report(line, *more):
-        code, out, err = run(line, *more, "--json")
-        assert code == 0, err
-        return json.loads(out)
-
-    return report
-
-
-@pytest.fixture
-def files():
-    """The same rows in every format."""
-    FRAME.to_csv("all.csv", index=False)
-    FRAME.to_csv("all.csv.gz", index=False)
-    FRAME.to_parquet("all.parquet")
-    FRAME[:60].to_csv("1.csv", index=False)
-    FRAME[60:61].to_parquet("2.parquet")
-    FRAME[61:][FRAME.columns[::-1]].to_csv("3.csv", index=False, sep=";")
-    np.save("X.npy", X)
-    np.save("price.npy", PRICE)
-    np.save("kind.npy", FRAME["kind"].to_numpy().astype(str))
-    np.save("all.npy", np.c_[X, PRICE])
-    for name, part in zip(("X1.npy", "X2.npy", "X3.npy"), np.split(X, [60, 61]), strict=True):
-        np.save(name, part)
-    for name, part in zip(("all1.npy", "all2.npy"), np.split(np.c_[X, PRICE], [60]), strict=True):
-        np.save(name, part)
-    np.savez("all.npz", X=X, price=PRICE)
+def _files(workdir, folder):
+    """Work in a copy of that folder."""
+    shutil.copytree(folder, ".", dirs_exist_ok=True)
 
 
 SOURCES = ["all.csv", "all.csv.gz", "all.parquet", "1.csv 2.parquet 3.csv"]
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("target", ["kind", "price"])
 def test_one_model_from_every_format(report, target):
     models, predictions = set(), set()
@@ -99,7 +79,7 @@ def _held(request, monkeypatch):
     monkeypatch.setattr(npy, "HELD_BYTES", request.param)
 
 
-@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.usefixtures("_held")
 @pytest.mark.parametrize(
     "source", ["X.npy --target price.npy", "all.npy", "all.npy --target X[3]", "all.npy --target 3"]
 )
@@ -115,7 +95,7 @@ def test_npy_is_as_npz(report, source):
     assert len(predictions[0]) == N
 
 
-@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.usefixtures("_held")
 @pytest.mark.parametrize(
     ("one", "several", "target"),
     [
@@ -143,7 +123,6 @@ def test_several_npy_are_as_one(report, one, several, target):
         assert twice == 2 * once
 
 
-@pytest.mark.usefixtures("files")
 def test_classes_in_npy(report):
     told = report("train X.npy --target kind.npy --out model", *FAST)
     assert (told["target"], told["classes"]) == ("kind", ["down", "up"])
@@ -155,42 +134,38 @@ def test_classes_in_npy(report):
 # Bad rows
 
 
-def test_a_bad_row_is_named_by_its_file_and_line(run):
+def test_a_bad_row_is_named_by_its_file_and_place(run):
     noted = FRAME.assign(note="two\nlines")
-    noted.to_csv("a.csv", index=False)
-    noted.to_csv("b.csv", index=False)
+    for name in ("a.csv", "b.csv"):
+        noted.to_csv(name, index=False)
     text = Path("b.csv").read_text().splitlines(keepends=True)
     assert len(text) == 1 + 2 * N  # each row has two lines
     text[1 + 2 * 70] = "many" + text[1 + 2 * 70]
     Path("b.csv").write_text("".join(text))
-    code, _, err = run("train a.csv b.csv --target price --ignore note")
-    assert code == 2
-    assert "error: b.csv, line 142, column 'size': 'many" in err
-
-
-def test_a_null_is_named_by_its_file_and_row(run):
-    FRAME.to_parquet("a.parquet")
     FRAME.assign(weight=FRAME["weight"].where(FRAME.index != 7)).to_parquet("b.parquet")
-    code, _, err = run("train a.parquet b.parquet --target price")
-    assert code == 2
-    assert re.search(
-        r"b\.parquet, row 7 \(from 0\), column 'weight' is (null|nan); every row needs a finite number", err
-    )
+    for sources, message in (
+        ("a.csv b.csv --ignore note", "error: b.csv, line 142, column 'size': 'many"),
+        (
+            "all.parquet b.parquet",
+            r"b\.parquet, row 7 \(from 0\), column 'weight' is (null|nan); every row needs a fin",
+        ),
+    ):
+        code, _, err = run(f"train {sources} --target price")
+        assert code == 2
+        assert re.search(message, err)
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("name", "place"), [("far.csv", "line 3"), ("far.parquet", r"row 1 \(from 0\)")])
-def test_a_row_that_is_too_far_is_named_as_well(run, report, name, place):
-    report("train all.csv --target price --out model", *FAST)
+def test_a_row_that_is_too_far_is_named_as_well(run, name, place):
     far = FRAME[:2].assign(weight=[0.0, 1e300])
     far.to_csv("far.csv", index=False)
     far.to_parquet("far.parquet")
-    code, out, err = run(f"predict model all.csv {name}")
+    code, out, err = run(f"predict price_model all.csv {name}")
     assert (code, out) == (2, "")
     assert re.search(rf"error: {name}, {place}, column 'weight': 1e\+300 is too far", err)
 
 
-@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.usefixtures("_held")
 @pytest.mark.parametrize("row", range(0, N, 30))
 def test_nan_in_npy_is_found_before_training(run, row):
     """Whichever rows are held out, watched or trained on."""
@@ -203,7 +178,7 @@ def test_nan_in_npy_is_found_before_training(run, row):
     assert "training" not in err
 
 
-@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.usefixtures("_held")
 def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
     report("train X.npy --target price.npy --out model", *FAST)
     damaged = np.c_[X, PRICE][60:]
@@ -224,7 +199,6 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
     assert "error: X2.npy, row 7 (from 0), column 'X[1]': 1e+300 is too far" in err
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -238,10 +212,7 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train all.csv . --target kind", ".: Is a directory"),
         ("train all.csv 1.csv all.csv --target kind", "all.csv is given twice: rows to score on would be among"),
         ("train all.csv link.csv --target kind", "link.csv is given twice, also as all.csv: rows to score on"),
-        (
-            "train X.npy --target X[1].npy",
-            "a target is called like its file, but 'X[1]' is a column of X.npy",
-        ),
+        ("train X.npy --target X[1].npy", "a target is called like its file, but 'X[1]' is a column of X.npy"),
         ("train all.csv --target kind --out link.csv", "--out is 'link.csv', which is read; accepted: another file"),
         ("train X.npy --target price.npy --out price.npy", "--out is 'price.npy', which is read"),
         ("train all.csv --target kind --out a.png --plot a.png", "--plot is 'a.png', which --out is as well"),
@@ -252,16 +223,16 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train all.csv --target kind --out all.csv/model", "--out is 'all.csv/model', which cannot be written"),
         ("train all.csv --target kind --checkpoint a/b", "--checkpoint is 'a/b'; accepted: a folder, or a new one in"),
         ("train all.csv --target kind --checkpoint all.csv", "--checkpoint is 'all.csv'; accepted: a folder"),
-        ("predict model all.csv --out model", "--out is 'model', which is read; accepted: another file"),
-        ("predict model all.csv --out all.csv", "--out is 'all.csv', which is read; accepted: another file"),
+        ("predict kind_model all.csv --out kind_model", "--out is 'kind_model', which is read; accepted: another file"),
+        ("predict kind_model all.csv --out all.csv", "--out is 'all.csv', which is read; accepted: another file"),
         ("profile --layers 2,2 --plot a.svg --trace a.svg", "--trace is 'a.svg', which --plot is as well"),
         ("train all.parquet", "--target is missing: the name or index of the column to predict"),
         ("train cut.csv.gz --target kind", "cut.csv.gz is not a whole gzip file"),
         ("train X.csv.gz --target kind", "X.csv.gz is not a whole gzip file"),
         ("train X.npy price.npy", "price.npy has shape (150,), but X.npy has (150, 3); files given together must have"),
-        ("predict model X.npy all.npy", "all.npy has shape (150, 4), but X.npy has (150, 3)"),
+        ("predict kind_model X.npy all.npy", "all.npy has shape (150, 4), but X.npy has (150, 3)"),
         ("train all.csv X.npy --target kind", "X.npy is an NPY file and all.csv is not; accepted: only NPY files, or"),
-        ("predict model X.npy all.csv", "X.npy is an NPY file and all.csv is not"),
+        ("predict kind_model X.npy all.csv", "X.npy is an NPY file and all.csv is not"),
         ("train X1.npy X2.npy X1.npy --target price.npy", "X1.npy is given twice: rows to score on would be among"),
         ("train X1.npy X2.npy --target price.npy", "price.npy: array 'price' has shape (150,); accepted: (61,), one"),
         ("train X1.npy no.npy", "no.npy: No such file or directory"),
@@ -278,15 +249,15 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train X.npy price.npy --target link.npy", "--target is 'link.npy', which is also learned from; accepted: an"),
         ("train pipe.npy", "pipe.npy is a pipe or device, which cannot be mapped; accepted: an NPY file on a disk"),
         ("train X.npy --target pipe.npy", "pipe.npy is a pipe or device"),
-        ("predict model pipe.npy", "pipe.npy is a pipe or device"),
+        ("predict kind_model pipe.npy", "pipe.npy is a pipe or device"),
         ("train X.npy --target no.npy", "no.npy: No such file or directory"),
         ("train X.npy --target kind.npy --task regression", "kind.npy: array 'kind' has dtype <U4; accepted: numbers"),
         ("train price.npy", "price.npy has no column to learn from besides the target 'X[0]'"),
         (
-            "predict model all.csv small.csv",
+            "predict kind_model all.csv small.csv",
             "small.csv: the model needs the columns 'weight', 'age', 'colour', 'price', but",
         ),
-        ("predict model X.npy", "the model needs the columns 'size', 'weight'"),
+        ("predict kind_model X.npy", "the model needs the columns 'size', 'weight'"),
         ("train all.csv --target kind --early-stopping 0", "--early-stopping: '0' is not a whole number >= 1"),
         ("train all.csv --target kind --early-stopping --validation-share 0", "--validation-share is 0, accepted: > 0"),
         (
@@ -297,8 +268,7 @@ def test_bad_rows_of_several_npy_are_named_by_their_file(run, report):
         ("train all.csv --target kind --plot no/curve.png", "--plot is 'no/curve.png', which cannot be written"),
     ],
 )
-def test_errors(run, report, line, message):
-    report("train all.csv --target kind --out model", *FAST)
+def test_errors(run, line, message):
     FRAME.rename(columns={"colour": "color"}).to_csv("other.csv", index=False)
     FRAME[["size"]].to_csv("small.csv", index=False)
     FRAME[:3].assign(weight="heavy").to_csv("text.csv", index=False)
@@ -314,32 +284,27 @@ def test_errors(run, report, line, message):
     assert err.count("\n") == 1
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("target", ["kind", "price"])
 def test_predictions_are_written_some_rows_at_a_time(run, report, monkeypatch, target):
-    report(f"train all.csv --target {target} --out model", *FAST)
-    code, whole, _ = run("predict model all.csv")
+    command = f"predict {target}_model all.csv"
+    code, whole, _ = run(command)
     monkeypatch.setattr(prediction, "CHUNK_ROWS", 7)
-    assert run("predict model all.csv")[:2] == (code, whole) == (0, whole)
-    assert report("predict model all.csv --out p.csv")["rows"] == N
+    assert run(command)[:2] == (code, whole) == (0, whole)
+    assert report(f"{command} --out p.csv")["rows"] == N
     assert Path("p.csv").read_text(encoding="utf-8") == whole
     first = [line.split(",")[0] for line in whole.splitlines()[1:]]
-    assert list(map(str, report("predict model all.csv")["predictions"])) == first
+    assert list(map(str, report(command)["predictions"])) == first
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 - as it is written
-def test_a_full_disk_is_named(run, report):
-    report("train all.csv --target kind --out model", *FAST)
-    assert run("predict model all.csv --out /dev/full") == (
-        2, "", "briskmlp: error: /dev/full: No space left on device\n",
-    )  # fmt: skip
+def test_a_full_disk_is_named(run):
+    told = "briskmlp: error: /dev/full: No space left on device\n"
+    assert run("predict kind_model all.csv --out /dev/full") == (2, "", told)
 
 
 # Early stopping
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("source", ["all.parquet --target price --ignore colour,kind", "X.npy --target price.npy"])
 def test_early_stopping_keeps_the_best_of_the_validation_rows(report, run, source):
     command = f"train {source} --early-stopping 3 --epochs 500 --learning-rate 0.05 --validation-share 0.25 --out model"
@@ -356,7 +321,6 @@ def test_early_stopping_keeps_the_best_of_the_validation_rows(report, run, sourc
     assert f"on 30 validation rows, in epoch {told['best_epoch']}: kept\n" in out
 
 
-@pytest.mark.usefixtures("files")
 def test_validation_rows_without_early_stopping(report, run):
     told = report("train all.csv --target kind --validation-share 0.1", *FAST)
     assert (told["validation_rows"], told["epochs"], told["best_epoch"]) == (12, 20, None)
@@ -366,25 +330,16 @@ def test_validation_rows_without_early_stopping(report, run):
     assert told["validation_rows"] == 12  # the default share
 
 
-@pytest.mark.usefixtures("files", "_held")
+@pytest.mark.usefixtures("_held")
 @pytest.mark.filterwarnings("default:EarlyStopping had stopped")
 @pytest.mark.parametrize(
     "source", ["1.csv 2.parquet 3.csv --target price", "all.parquet --target price", "all1.npy all2.npy"]
 )
-def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
+def test_resume_ends_with_the_same_bits(run, report, ctrl_c, source):
     command = f"train {source} --early-stopping 4 --epochs 300 --learning-rate 0.05"
     whole = report(f"{command} --out whole")
     resumable = f"{command} --checkpoint run --out model"
-    made, advance = [], Session.run
-
-    def cut(*args):
-        made.append(1)
-        if len(made) == 5:
-            raise KeyboardInterrupt
-        return advance(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "run", cut)
+    with ctrl_c(5):
         code, _, err = run(resumable)
     assert (code, "--resume goes on from it" in err) == (130, True)
     code, _, err = run(f"{resumable} --resume --validation-share 0.2")
@@ -400,36 +355,27 @@ def test_resume_ends_with_the_same_bits(run, report, monkeypatch, source):
     assert not Path("again.png").exists()
 
 
-@pytest.mark.usefixtures("files")
-def test_other_rows_of_npy_are_other_data(run, report):
-    report("train X.npy --target price.npy --checkpoint run", *FAST)
-    changed = X.copy()
-    changed[0, 0] += 1e-9
-    for name, array in (("X.npy", changed), ("price.npy", PRICE[::-1])):
-        np.save(name, array)
-        code, _, err = run("train X.npy --target price.npy --checkpoint run --resume", *FAST)
-        assert code == 2
-        assert "it has another data" in err
-        np.save("X.npy", X)
-
-
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("watched", [True, False])
-def test_other_rows_to_watch_are_other_data(run, report, watched):
+def test_other_rows_of_npy_are_other_data(run, report, watched):
+    """Except those that are only scored on."""
     command = f"train X.npy --target price.npy --checkpoint run {'--early-stopping 99' if watched else ''}"
     report(command, *FAST)
     order = sample_order(0, SPLIT_STREAM, N)  # 30 rows to score on, then 12 to watch
-    changed = X.copy()
-    changed[order[30 if watched else 0], 0] += 1
-    np.save("X.npy", changed)
+    for row, change, other in ((order[60], 1e-9, True), (order[30], 1.0, True), (order[0], 1.0, False)):
+        changed = X.copy()
+        changed[row, 0] += change
+        np.save("X.npy", changed)
+        code, _, err = run(f"{command} --resume", *FAST)
+        assert (code, "it has another data" in err) == ((2, True) if other else (0, False))
+    np.save("X.npy", X)
+    np.save("price.npy", PRICE[::-1])
     code, _, err = run(f"{command} --resume", *FAST)
-    assert (code, "it has another data" in err) == ((2, True) if watched else (0, False))
+    assert (code, "it has another data" in err) == (2, True)
 
 
 # The curve
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("name", ["loss.png", "loss.SVG"])
 def test_plot(report, run, name):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
@@ -440,7 +386,6 @@ def test_plot(report, run, name):
     assert Path(name).read_bytes() != content  # it is replaced, by one without a validation curve
 
 
-@pytest.mark.usefixtures("files")
 def test_plot_without_matplotlib(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     code, _, err = run("train all.csv --target kind --plot loss.png")
@@ -450,7 +395,6 @@ def test_plot_without_matplotlib(run, monkeypatch):
 # The bar
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("options", "terminal", "shown"),
     [

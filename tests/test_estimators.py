@@ -158,11 +158,7 @@ def test_pipeline():
 def test_tools_that_prefer_a_decision_function_give_scikit_learn_s_results(tool, method):
     theirs, ours, with_logits = (
         getattr(tool(estimator).fit(X, y), method)(X)
-        for estimator in (
-            stock.MLPClassifier(**SMALL),
-            MLPClassifier(**SMALL),
-            MLPClassifier(**SMALL, logits=True),
-        )
+        for estimator in (stock.MLPClassifier(**SMALL), MLPClassifier(**SMALL), MLPClassifier(**SMALL, logits=True))
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
     assert np.abs(with_logits - theirs).max() > 1e-3
