@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine, make_classification, make_multilabel_classification
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import _multilayer_perceptron as stock
 
 from briskmlp import MLPClassifier, MLPRegressor
@@ -55,11 +54,20 @@ COMMON = {
 }
 
 
-def fit_both(task, sample_weight=None, **parameters):
-    """Return scikit-learn's and our estimator, both fitted, and X."""
+def both(task, use=lambda estimator, X, y: estimator.fit(X, y), **parameters):
+    """Return scikit-learn's and our estimator, both used in the same way, and X."""
     theirs, ours, X, y = make_task(task)
     parameters = {**COMMON, **parameters} | ({"loss": "poisson"} if task == "poisson" else {})
-    return theirs(**parameters).fit(X, y, sample_weight), ours(**parameters).fit(X, y, sample_weight), X
+    pair = theirs(**parameters), ours(**parameters)
+    for estimator in pair:
+        use(estimator, X, y)
+    return *pair, X
+
+
+def weighted(lowest):
+    """Return a use of an estimator: to fit it with random weights from this to 3."""
+    weight = np.random.default_rng(1).uniform(lowest, 3, N)
+    return lambda estimator, X, y: estimator.fit(X, y, weight)
 
 
 def assert_close(theirs, ours, tolerance=TOLERANCE):
@@ -95,31 +103,22 @@ def assert_same(theirs, ours, X, tolerance=TOLERANCE):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_same_as_scikit_learn(solver, activation, task):
     for early_stopping in (False, True)[: 1 if solver == "lbfgs" else 2]:
-        theirs, ours, X = fit_both(task, activation=activation, early_stopping=early_stopping, **SOLVERS[solver])
-        assert_same(theirs, ours, X)
+        assert_same(*both(task, activation=activation, early_stopping=early_stopping, **SOLVERS[solver]))
 
 
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "plain"])
 @pytest.mark.parametrize("task", ["multiclass", "multioutput", "poisson"])
 def test_every_backend_is_the_same_as_scikit_learn(backend_name, monkeypatch, solver, task):
     monkeypatch.setenv("BRISKMLP_BACKEND", backend_name)
-    theirs, ours, X = fit_both(task, **SOLVERS[solver])
+    theirs, ours, X = both(task, **SOLVERS[solver])
     assert backend_name == ours._model.session.choice.backend.NAME
     assert_same(theirs, ours, X)
 
 
-@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
 @pytest.mark.parametrize("task", TASKS)
-def test_sample_weight(solver, task):
-    weight = np.random.default_rng(1).uniform(0.1, 3, N)
-    theirs, ours, X = fit_both(task, weight, **SOLVERS[solver])
-    assert_same(theirs, ours, X)
-
-
-def test_sample_weight_and_early_stopping():
-    weight = np.random.default_rng(1).uniform(0.1, 3, N)
-    theirs, ours, X = fit_both("binary", weight, early_stopping=True, learning_rate_init=0.01)
-    assert_same(theirs, ours, X)
+@pytest.mark.parametrize("parameters", [SOLVERS["nesterov"], SOLVERS["lbfgs"], {"early_stopping": True}], ids=str)
+def test_sample_weight(parameters, task):
+    assert_same(*both(task, weighted(0.1), **{"learning_rate_init": 0.01, **parameters}))
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -132,11 +131,9 @@ def test_saturated_probabilities(load, solver):
     assert_same(theirs, ours, X)
 
 
-def test_negative_weights_are_left_to_scikit_learn():
-    weight = np.random.default_rng(1).uniform(-0.2, 3, N)
-    for solver in ("adam", "lbfgs"):
-        theirs, ours, X = fit_both("regression", weight, solver=solver)
-        assert_same(theirs, ours, X)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_negative_weights_are_left_to_scikit_learn(solver):
+    assert_same(*both("regression", weighted(-0.2), solver=solver))
 
 
 @pytest.mark.parametrize(
@@ -155,48 +152,37 @@ def test_negative_weights_are_left_to_scikit_learn():
     ids=str,
 )
 def test_parameters(parameters):
-    theirs, ours, X = fit_both("multiclass", **parameters)
-    assert_same(theirs, ours, X)
+    assert_same(*both("multiclass", **parameters))
 
 
 def test_a_random_state_that_goes_on():
-    theirs, ours, X, y = make_task("multiclass")
-    pair = [cls(**{**COMMON, "random_state": np.random.RandomState(4)}) for cls in (theirs, ours)]
-    for estimator in pair:
-        estimator.fit(X, y).partial_fit(X, y)
+    def use(estimator, X, y):
+        estimator.set_params(random_state=np.random.RandomState(4)).fit(X, y).partial_fit(X, y)
+
+    *pair, X = both("multiclass", use)
     assert_same(*pair, X)
     assert pair[0].random_state.randint(2**31) == pair[1].random_state.randint(2**31)
 
 
-def test_clipped_batch_size_warns_as_scikit_learn_does():
-    with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than"):
-        theirs, ours, X = fit_both("binary", batch_size=1000)
-    assert_same(theirs, ours, X)
-
-
 @pytest.mark.parametrize("verbose", [False, True])
-@pytest.mark.parametrize("parameters", [SOLVERS["adam"], SOLVERS["adaptive"], {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize(
+    "parameters",
+    [SOLVERS["adam"], SOLVERS["adaptive"], {"early_stopping": True}, {"batch_size": 1000}, {"max_iter": 2}],
+    ids=str,
+)
 def test_messages(capsys, parameters, verbose):
-    theirs, ours, X, y = make_task("binary")
-    parameters = {**COMMON, "max_iter": 60, "tol": 0.05, "verbose": verbose, **parameters}
-    printed = []
-    for cls in (theirs, ours):
+    said = []
+
+    def use(estimator, X, y):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            cls(**parameters).fit(X, y)
-        printed.append((capsys.readouterr().out, [(w.category, str(w.message), w.filename) for w in caught]))
-    assert printed[0] == printed[1]
-    assert bool(printed[0][0]) == verbose
+            estimator.fit(X, y)
+        said.append((capsys.readouterr().out, [(w.category, str(w.message), w.filename) for w in caught]))
 
-
-def test_unconverged_warns_as_scikit_learn_does():
-    theirs, ours, X, y = make_task("binary")
-    messages = []
-    for cls in (theirs, ours):
-        with pytest.warns(ConvergenceWarning) as caught:
-            cls(max_iter=2).fit(X, y)
-        messages.append([str(warning.message) for warning in caught])
-    assert messages[0] == messages[1]
+    assert_same(*both("binary", use, **{"max_iter": 60, "tol": 0.05, "verbose": verbose, **parameters}))
+    assert said[0] == said[1]
+    assert bool(said[0][0]) == verbose
+    assert bool(said[0][1]) == ("batch_size" in parameters or "max_iter" in parameters)
 
 
 @pytest.mark.parametrize("ours", [MLPClassifier, MLPRegressor])
@@ -218,49 +204,37 @@ def test_warnings_are_scikit_learn_s_to_filters_by_module(ours):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "invscaling"])
 def test_partial_fit(solver, task):
-    theirs, ours, X, y = make_task(task)
-    parameters = {**COMMON, **SOLVERS[solver]} | ({"loss": "poisson"} if task == "poisson" else {})
-    pair = theirs(**parameters), ours(**parameters)
-    for estimator in pair:
-        classes = (
-            {"classes": [0, 1, 2] if task == "multilabel" else np.unique(y)}
-            if hasattr(estimator, "predict_proba")
-            else {}
-        )
+    def use(estimator, X, y):
+        labels = [0, 1, 2] if task == "multilabel" else np.unique(y)
+        classes = {"classes": labels} if hasattr(estimator, "predict_proba") else {}
         for rows in (slice(0, 90), slice(90, 130), slice(0, 130), slice(20, 70)):
             estimator.partial_fit(X[rows], y[rows], **classes)
-    assert_same(*pair, X)
+
+    assert_same(*both(task, use, **SOLVERS[solver]))
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("solver", ["adam", "adaptive", "lbfgs"])
 def test_warm_start(solver, early_stopping):
-    theirs, ours, X, y = make_task("regression")
-    parameters = {**COMMON, **SOLVERS[solver], "early_stopping": early_stopping, "warm_start": True, "max_iter": 6}
-    pair = theirs(**parameters), ours(**parameters)
-    for estimator in pair:
+    def use(estimator, X, y):
         for _ in range(4):
             estimator.fit(X, y)
-    assert_same(*pair, X)
+
+    assert_same(*both("regression", use, **SOLVERS[solver], early_stopping=early_stopping, warm_start=True, max_iter=6))
 
 
-def test_partial_fit_after_fit_and_fit_after_partial_fit():
-    theirs, ours, X, y = make_task("multiclass")
-    pair = theirs(**COMMON), ours(**COMMON)
-    for estimator in pair:
-        estimator.fit(X, y).partial_fit(X, y).partial_fit(X[:50], y[:50])
-    assert_same(*pair, X)
-    for estimator in pair:
-        estimator.fit(X, y)
-    assert_same(*pair, X)
-
-
-def test_partial_fit_of_a_regressor_with_lbfgs():  # which scikit-learn lets pass
-    theirs, ours, X, y = make_task("regression")
-    pair = theirs(**COMMON, solver="lbfgs"), ours(**COMMON, solver="lbfgs")
-    for estimator in pair:
-        estimator.partial_fit(X[:60], y[:60]).partial_fit(X[60:], y[60:])
-    assert_same(*pair, X)
+@pytest.mark.parametrize(
+    ("task", "parameters", "use"),
+    [
+        ("multiclass", {}, lambda e, X, y: e.fit(X, y).partial_fit(X, y).partial_fit(X[:50], y[:50])),
+        ("multiclass", {}, lambda e, X, y: e.fit(X, y).partial_fit(X, y).fit(X, y)),
+        # which scikit-learn lets pass
+        ("regression", {"solver": "lbfgs"}, lambda e, X, y: e.partial_fit(X[:60], y[:60]).partial_fit(X[60:], y[60:])),
+    ],
+    ids=["partial after whole", "whole after partial", "partial lbfgs"],
+)
+def test_partial_fit_among_others(task, parameters, use):
+    assert_same(*both(task, use, **parameters))
 
 
 @pytest.mark.parametrize(
@@ -278,17 +252,18 @@ def test_warm_start_refuses_other_layers(solver, sizes, density):
 
 
 def test_assigned_parameters_are_taken():
-    theirs, ours, X, y = make_task("binary")
-    pair = theirs(**COMMON), ours(**COMMON)
-    for estimator in pair:
+    predictions = []
+
+    def use(estimator, X, y):
         estimator.fit(X, y)
         estimator.coefs_ = [np.round(coef, 1) for coef in estimator.coefs_]
-    np.testing.assert_array_equal(pair[0].predict(X), pair[1].predict(X))
-    for estimator in pair:
+        predictions.append(estimator.predict(X))
         estimator.intercepts_[0] = np.full(9, 0.25)  # a single one, in the list
         estimator.coefs_[1][:, 2] = 0.5  # in place
         estimator.partial_fit(X, y)
-    assert_same(*pair, X)
+
+    assert_same(*both("binary", use))
+    np.testing.assert_array_equal(*predictions)
 
 
 def test_a_second_fit_leaves_the_arrays_of_the_first():
@@ -317,7 +292,7 @@ def test_divergence_ends_as_in_scikit_learn():
 
 def test_divergence_with_early_stopping_keeps_the_best_as_in_scikit_learn():
     with np.errstate(all="ignore"):
-        theirs, ours, _ = fit_both(
+        theirs, ours, _ = both(
             "regression", solver="sgd", learning_rate_init=5.0, momentum=0.0, activation="identity", early_stopping=True
         )
     assert np.isnan(theirs.validation_scores_[-1])
@@ -344,36 +319,27 @@ def test_sparse(container, density, solver):
 
 
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_float32(solver, task):
-    theirs, ours, X, y = make_task(task)
-    X = X.astype(np.float32)
-    parameters = {**COMMON, **SOLVERS[solver], "activation": "tanh"}
-    pair = theirs(**parameters).fit(X, y), ours(**parameters).fit(X, y)
-    assert [coef.dtype for coef in pair[1].coefs_] == [coef.dtype for coef in pair[0].coefs_]
-    # A step rounds each number to 2**-24 of itself, in another order of summation; some 100 steps carry that along.
-    for a, b in zip(pair[0].coefs_ + pair[0].intercepts_, pair[1].coefs_ + pair[1].intercepts_, strict=True):
-        assert_close(a, b, 1e-4)
-    assert_close(
-        pair[0].loss_curve_ if solver != "lbfgs" else pair[0].loss_,
-        pair[1].loss_curve_ if solver != "lbfgs" else pair[1].loss_,
-        1e-4,
-    )
-
-
-@pytest.mark.parametrize("density", [0.01, 0.3])  # below and above where dense kernels take over
-@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
-def test_sparse_float32(solver, density):
-    rng = np.random.default_rng(2)
-    X = sparse.random_array((N, 40), density=density, rng=rng, format="csr", dtype=np.float32)
-    y = rng.integers(0, 3, N)
-    parameters = {**COMMON, **SOLVERS[solver], "activation": "tanh"}
-    theirs, ours = (cls(**parameters).fit(X, y) for cls in (stock.MLPClassifier, MLPClassifier))
+@pytest.mark.parametrize("data", ["binary", "multiclass", "regression", 0.01, 0.3])  # tasks, and densities as above
+def test_float32(solver, data):
+    if isinstance(data, str):
+        theirs, ours, X, y = make_task(data)
+        X = X.astype(np.float32)
+    else:
+        theirs, ours, rng = stock.MLPClassifier, MLPClassifier, np.random.default_rng(2)
+        X = sparse.random_array((N, 40), density=data, rng=rng, format="csr", dtype=np.float32)
+        y = rng.integers(0, 3, N)
+    theirs, ours = (cls(**{**COMMON, **SOLVERS[solver]}, activation="tanh").fit(X, y) for cls in (theirs, ours))
     assert [coef.dtype for coef in ours.coefs_] == [coef.dtype for coef in theirs.coefs_]
+    # A step rounds each number to 2**-24 of itself, in another order of summation; some 100 steps carry that along.
     for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
         assert_close(a, b, 1e-4)
-    assert ours.predict_proba(X).dtype == theirs.predict_proba(X).dtype
-    assert_close(theirs.predict_proba(X), ours.predict_proba(X), 1e-4)
+    assert_close(theirs.loss_, ours.loss_, 1e-4)
+    if solver != "lbfgs":
+        assert_close(theirs.loss_curve_, ours.loss_curve_, 1e-4)
+    predict = "predict_proba" if hasattr(ours, "predict_proba") else "predict"
+    a, b = (getattr(estimator, predict)(X) for estimator in (theirs, ours))
+    assert a.dtype == b.dtype
+    assert_close(a, b, 1e-4)
 
 
 @pytest.mark.parametrize("density", [0.01, 0.3])
