@@ -1,7 +1,7 @@
 """What tests of backends are made of: a network, its plan, parameters and data, and the oracle's view of them."""
 
-import copy
 import functools
+import itertools
 import pickle
 from dataclasses import dataclass, replace
 
@@ -27,14 +27,13 @@ def _with_variant(name):
 TEXTS = [text for name in HIDDEN for text in _with_variant(name)]  # of hidden layers
 # every (loss, output) that can be trained
 PAIRS = [(loss, text) for loss, row in LOSSES.items() for output in row.outputs for text in _with_variant(output)]
-# each of them, each with another hidden activation; over all three kinds of bias each with each hidden one's
-COVERING = [
-    (loss, output, TEXTS[(i + 7 * j) % len(TEXTS)], bias)
-    for j, bias in enumerate(("neuron", "layer", "none"))
+# each of them with three pairs of (hidden activation, bias); over all of them each kind of bias has each hidden one
+COVERING = {
+    (loss, output): [(TEXTS[(i + 7 * j) % len(TEXTS)], bias) for j, bias in enumerate(("neuron", "layer", "none"))]
     for i, (loss, output) in enumerate(PAIRS)
-]
+}
 # each pair once, with one hidden activation and one kind of bias
-BRIEF = [COVERING[i + i % 3 * len(PAIRS)] for i in range(len(PAIRS))]
+BRIEF = [(*pair, *COVERING[pair][i % 3]) for i, pair in enumerate(COVERING)]
 
 
 def runnable(backend):
@@ -181,6 +180,14 @@ def assert_trains_as_oracle(case, backend, rates):
     tolerance = 1e-10 if case.dtype == "float64" else 50 * 0.1 * 200 * np.finfo(case.dtype).eps
     assert np.linalg.norm(params - expected) <= tolerance * np.linalg.norm(expected)
     np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+
+
+def assert_bits_wherever_calls_are_cut(case, backend, rates):
+    expected = case.needs(backend).train(backend, rates)
+    given = ("given",) if case.plan.shuffle else ()
+    for steps, order in itertools.product((1, 2, 3, 7, 10**6), (None, "fresh", *given)):
+        for got, wanted in zip(case.train(backend, rates, steps=steps, order=order), expected, strict=True):
+            assert got.tobytes() == wanted.tobytes(), (steps, order)
 
 
 def build(

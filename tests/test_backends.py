@@ -8,51 +8,58 @@ import numpy as np
 import oracle
 import pytest
 from build import (
+    BRIEF,
     COVERING,
     OPTIMIZERS,
     Guards,
+    assert_bits_wherever_calls_are_cut,
     assert_trains_as_oracle,
     build,
     guarded,
     oracle_optimizer,
+    remembered,
     runnable,
     sklearn_form,
 )
 from rounding import bounds
 
+from briskmlp.backends import numpy as reference
 from briskmlp.backends.contract import LOSS_NOT_FINITE, Examples, Steps
 from briskmlp.optimizers import SGD, Adam, AdamW
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, DIVISOR_WEIGHT
-from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
 
 BIASES = ("neuron", "layer", "none")
 WIDTHS = (1, 7, 8, 9, 15, 16, 17, 31, 33)  # around a Vec of 8 and 16 numbers, two of them, and a tile of 8 rows
 BATCHES = (1, 7, 8, 9, 127, 128, 129, 257, 300)  # around a tile of 8 rows and a chunk of 128; several chunks
 
-covering = pytest.mark.parametrize(("loss", "output", "hidden", "bias"), COVERING, ids=str)
+covering = pytest.mark.parametrize(("loss", "output"), COVERING)
+
+
+@remembered
+def expected(case, rows):
+    """Return A[L], the loss and the gradient of the oracle, and twice the rounding errors of each."""
+    rows = case.rows if rows is None else rows
+    A = oracle.forward(*case.tensors(case.params), case.network.activations, case.X[rows])[-1]
+    return (A, *case.oracle_gradient(rows)), [2 * bound for bound in bounds(case, rows)]
 
 
 def assert_matches_oracle(case, backend, rows=None, work=None):
     """Compare forward, loss and gradient with the oracle, each within twice its rounding errors."""
-    allowed_out, allowed_loss, allowed_grad = (2 * bound for bound in bounds(case, rows))
-    X = case.X if rows is None else case.X[rows]
-    A = oracle.forward(*case.tensors(case.params), case.network.activations, X)[-1]
-    assert (np.abs(case.forward(backend, rows) - A) <= allowed_out).all()
-    expected_loss, expected_grad = case.oracle_gradient(rows)
-    loss, grad = case.gradient(backend, rows, work=work)
-    assert abs(loss - expected_loss) <= allowed_loss
-    assert (np.abs(grad - expected_grad) <= allowed_grad).all()
+    (A, loss, grad), (allowed_out, allowed_loss, allowed_grad) = expected(case, rows)
+    assert (np.abs(case.forward(backend, rows) - A) <= allowed_out).all(), case
+    found_loss, found_grad = case.gradient(backend, rows, work=work)
+    assert abs(found_loss - loss) <= allowed_loss, case
+    assert (np.abs(found_grad - grad) <= allowed_grad).all(), case
 
 
 # --- forward, loss, gradient -----------------------------------------------------------------------------------------
 
 
 @covering
-def test_every_activation_loss_and_bias(backend, dtype, hidden, loss, output, bias):
-    for weighted, l2 in ((False, 0.0), (True, 0.3)):
-        case = build(
-            [5, 4, 3], hidden=hidden, output=output, loss=loss, bias=bias, dtype=dtype, weighted=weighted, l2=l2
-        )
+def test_every_activation_loss_and_bias(backend, dtype, loss, output):
+    form = {"output": output, "loss": loss, "dtype": dtype}
+    for (hidden, bias), weighted, l2 in zip(COVERING[loss, output], (False, True, True), (0.0, 0.3, 0.0), strict=True):
+        case = build([5, 4, 3], hidden=hidden, bias=bias, weighted=weighted, l2=l2, **form)
         assert_matches_oracle(case.needs(backend), backend)
 
 
@@ -68,17 +75,15 @@ def test_the_bounds_are_worth_something(dtype):
 
 
 @covering
-def test_gradient_is_the_slope_of_the_loss(backend, hidden, loss, output, bias):
-    case = build([3, 4, 2], hidden=hidden, output=output, loss=loss, bias=bias, n=6, weighted=True, l2=0.3)
-    case.needs(backend)
-    work = backend.workspace(case.plan, case.dtype, case.n, training=False)
-
-    def f():
-        return backend.gradient(work, case.start(case.params), case.examples, case.rows, 1.0)
-
-    (slope,) = oracle.central_difference(f, [case.params])
-    # a loss of order 10 is rounded at 1e-15, divided by 2e-6; the third derivative adds 1e-12 of itself
-    np.testing.assert_allclose(case.gradient(backend)[1], slope, rtol=1e-7, atol=1e-7)
+def test_gradient_is_the_slope_of_the_loss(loss, output):
+    """Of the reference; the others have its loss and gradient, to rounding, by the test above."""
+    for hidden, bias in COVERING[loss, output]:
+        case = build([3, 4, 2], hidden=hidden, output=output, loss=loss, bias=bias, n=6, weighted=True, l2=0.3)
+        work = reference.workspace(case.plan, case.dtype, case.n, training=False)
+        call = work, case.start(case.params), case.examples, case.rows, 1.0
+        (slope,) = oracle.central_difference(lambda call=call: reference.gradient(*call), [case.params])
+        # a loss of order 10 is rounded at 1e-15, divided by 2e-6; the third derivative adds 1e-12 of itself
+        np.testing.assert_allclose(case.gradient(reference)[1], slope, rtol=1e-7, atol=1e-7, err_msg=f"{hidden} {bias}")
 
 
 @pytest.mark.parametrize("n_in", WIDTHS)
@@ -147,27 +152,22 @@ def test_l2_is_there_once_and_without_penalty_not_at_all(backend, dtype):
     case = build([5, 9, 3], dtype=dtype, n=300, batch_size=300, l2=0.3)  # several chunks
     plain = build([5, 9, 3], dtype=dtype, n=300, batch_size=300)
     work = backend.workspace(case.plan, dtype, case.n)
-    call = case.start(), case.examples, case.rows, 1.0
+    state = case.start()
+    call = state, case.examples, case.rows, 1.0
     with_l2, without = (backend.gradient(work, *call, with_penalty=penalty) for penalty in (True, False))
     penalty = 0.15 * sum(np.square(W, dtype=float).sum() for W in case.network.weights(case.params))
     # each square, and each sum of them, rounds; then the difference of two losses of about 2000
     assert with_l2 - without == pytest.approx(penalty, rel=case.params.size * float(np.finfo(dtype).eps), abs=1e-9)
     assert without == backend.gradient(backend.workspace(plain.plan, dtype, case.n), *call)
     assert backend.gradient(work, *call) == with_l2  # the workspace does not remember
-
-
-def test_training_after_a_call_without_penalty_has_it_again(backend, dtype):
-    case = build([5, 9, 3], dtype=dtype, l2=0.3)
-    work = backend.workspace(case.plan, dtype, case.n)
-    state = case.start()
-    backend.gradient(work, state, case.examples, case.rows, 1.0, np.zeros_like(case.params), with_penalty=False)
+    backend.gradient(work, *call, np.zeros_like(case.params), with_penalty=False)
     backend.train(work, state, case.examples, Steps(np.array([0.1]), np.empty(1), 10**6))
     np.testing.assert_array_equal(state.parameters, case.train(backend, [0.1])[0])
 
 
 def test_scratch_may_hold_anything(backend, dtype):
     """A workspace used over and over gives the bits of a fresh one: pads that a loss leaves unwritten would show."""
-    for (loss, output), bias in itertools.product(runnable(backend), BIASES):
+    for (loss, output), bias in zip(runnable(backend), itertools.cycle(BIASES)):
         case = build([5, 16, 16, 3], loss=loss, output=output, bias=bias, dtype=dtype, l2=0.3)
         work = backend.workspace(case.plan, dtype, case.n)
         loss_sum, grad = case.gradient(backend, work=work)
@@ -196,7 +196,8 @@ def test_loss_scale_multiplies_loss_and_gradient(backend, dtype):
 
 def test_report_scale_multiplies_the_loss_of_the_data_alone(backend, dtype):
     """Neither the gradient nor the l2 term, in gradient and in train; it comes on top of loss_scale."""
-    for loss, output in runnable(backend):
+    of_each_loss = {**dict(runnable(backend)[::-1]), "mse": "softmax"}  # the first output; softmax has its own sum
+    for loss, output in [*of_each_loss.items(), ("cross_entropy", "softmax")]:
         case = build([5, 9, 3], loss=loss, output=output, dtype=dtype, l2=0.3, weighted=True, loss_scale=0.5)
         told = replace(case, plan=case.plan._replace(report_scale=0.25))
         (E, grad), (reported, same) = case.gradient(backend), told.gradient(backend)
@@ -394,17 +395,9 @@ def test_update_moves_as_the_oracle(backend, dtype, name, form):
     assert state.position.counts.tolist() == [0, 0, 6]
 
 
-def test_decoupled_decay_shrinks_the_weights_of_any_rule(backend, dtype):
-    case = build([5, 9, 3], dtype=dtype, optimizer=AdamW(0.1, weight_decay=0.5))
-    state = case.start()
-    backend.update(case.plan, state, np.zeros_like(case.params), 0.1)
-    np.testing.assert_allclose(state.parameters, case.params * 0.95, rtol=4 * np.finfo(dtype).eps)
-
-
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
-SCHEDULES = [Constant(1.0), StepDecay(1.0, every=3, factor=0.5), Cosine(1.0, epochs=8), InverseScaling(1.0)]
 PROBLEMS = [
     {"hidden": "sigmoid", "output": "sigmoid", "loss": "mse", "l2": 0.1, "bias": "layer"},
     {"hidden": "tanh", "output": "softmax", "loss": "cross_entropy", "labels": True},
@@ -431,20 +424,22 @@ def problem(i, optimizer, dtype="float64", **changes):
     return case
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_follows_the_oracle(backend, name, schedule):
-    """50 steps in float64, to 1e-10; each pair of optimizer and schedule on one of the problems."""
-    optimizer = OPTIMIZERS[name]
-    i = list(OPTIMIZERS).index(name) + 2 * SCHEDULES.index(schedule)
-    rates = [optimizer.learning_rate * schedule(epoch) for epoch in range(10)]
-    assert_trains_as_oracle(problem(i, optimizer), backend, rates)
+def test_training_follows_the_oracle(backend, dtype, name):
+    """50 steps, in float64 to 1e-10; each optimizer on two of the problems."""
+    i, optimizer = list(OPTIMIZERS).index(name), OPTIMIZERS[name]
+    for number, rates in ((i, np.ones(10)), (i + 4, [1, 0.5, 2, 0.3, 1, 0, 0.1, 1, 0.7, 1])):
+        case = problem(number, optimizer, dtype)
+        assert_trains_as_oracle(case, backend, optimizer.learning_rate * np.array(rates))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_in_float32_follows_to_rounding(backend, name):
-    i = list(OPTIMIZERS).index(name)
-    assert_trains_as_oracle(problem(i, OPTIMIZERS[name], "float32"), backend, [OPTIMIZERS[name].learning_rate] * 10)
+@pytest.mark.parametrize("i", range(len(BRIEF)), ids=lambda i: "-".join(BRIEF[i]))
+def test_training_on_every_loss_and_activation(backend, dtype, i):
+    """Updates that are fused with the backward pass do not go through the gradient that the tests above compare."""
+    (loss, output, hidden, bias), name = BRIEF[i], ("sgd", "adam", "momentum-decay")[i // 3 % 3]
+    form = {"hidden": hidden, "output": output, "loss": loss, "bias": bias, "dtype": dtype, "weighted": i % 2 == 0}
+    case = build([4, 9, 3], optimizer=OPTIMIZERS[name], n=23, l2=0.1, **form)
+    assert_trains_as_oracle(case, backend, [0.05, 0.02, 0.04])
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -462,21 +457,20 @@ def test_training_in_scikit_learns_forms_follows_the_oracle(backend, name):
     assert np.abs(case.train(backend, rates)[0] - other.train(backend, rates)[0]).max() > 1e-6
 
 
-@pytest.mark.parametrize("name", ["sgd-decay", "adam"])
-def test_training_on_batches_of_several_chunks(backend, dtype, name):
-    case = build([5, 9, 3], dtype=dtype, optimizer=OPTIMIZERS[name], n=700, batch_size=300, weighted=True, l2=0.1)
-    assert_trains_as_oracle(case, backend, [0.05] * 3)
+SHAPES = {
+    "several chunks": {"layers": [5, 9, 3], "n": 700, "batch_size": 300, "weighted": True, "l2": 0.1},
+    "one batch": {"layers": [5, 9, 3], "n": 64, "batch_size": 64},
+    "no padding": {"layers": [16, 32, 16], "n": 24, "batch_size": 8},
+    "two layers": {"layers": [8, 8], "n": 24, "batch_size": 8},
+    "all padding": {"layers": [1, 1, 1], "n": 24, "batch_size": 8},
+}
 
 
-def test_one_batch_of_all_rows(backend, dtype):
-    assert_trains_as_oracle(build([5, 9, 3], dtype=dtype, n=64, batch_size=64), backend, [0.1] * 10)
-
-
-@pytest.mark.parametrize("layers", [[16, 32, 16], [8, 8], [1, 1, 1]], ids=str)
-def test_training_where_nothing_or_all_is_padded(backend, dtype, layers):
-    for optimizer in (SGD(0.05), Adam(0.01), SGD(0.05, momentum=0.9)):
-        case = build(layers, dtype=dtype, optimizer=optimizer, n=24, batch_size=8)
-        assert_trains_as_oracle(case, backend, [optimizer.learning_rate] * 10)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_of_other_shapes(backend, dtype, shape):
+    for name in ("sgd-decay", "adam", "momentum"):
+        case = build(**SHAPES[shape], dtype=dtype, optimizer=OPTIMIZERS[name])
+        assert_trains_as_oracle(case, backend, [case.optimizer.learning_rate / 2] * 10)
 
 
 def test_rates_and_decay_per_tensor_while_training(backend):
@@ -520,13 +514,8 @@ def test_a_batch_without_weight_is_no_step(backend, dtype):
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "rmsprop", "nadam", "adagrad-decay"])
 def test_identical_bits_wherever_calls_are_cut(backend, dtype, name):
-    case = problem(list(OPTIMIZERS).index(name), OPTIMIZERS[name], dtype).needs(backend)
-    rates = [0.05, 0.04, 0.03, 0.02]
-    expected = case.train(backend, rates)
-    shuffled_orders = ("given",) if case.plan.shuffle else ()
-    for steps, order in itertools.product((1, 2, 3, 7, 10**6), (None, "fresh", *shuffled_orders)):
-        for got, wanted in zip(case.train(backend, rates, steps=steps, order=order), expected, strict=True):
-            assert got.tobytes() == wanted.tobytes(), (steps, order)
+    case = problem(list(OPTIMIZERS).index(name), OPTIMIZERS[name], dtype)
+    assert_bits_wherever_calls_are_cut(case, backend, [0.05, 0.04, 0.03, 0.02])
 
 
 def test_max_steps_and_the_end_of_rates_are_kept(backend, dtype):
@@ -601,19 +590,19 @@ def test_threads_that_train_two_plans_disturb_nothing(backend, dtype):
 # --- the order of the examples ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seed", "n"), [(0, 1), (1, 2), (7, 3), (2**63 - 1, 5), (2**63, 6), (2**64 - 1, 37)])
-def test_sample_order_is_philox(backend, dtype, seed, n):
+def test_sample_order_is_philox(backend, dtype):
     """Row i is 1 in column i alone, so that its step moves weight i and no other."""
-    case = build([n, 1], bias="none", dtype=dtype, n=n, batch_size=1, seed=seed)
-    state, work = case.start(np.zeros(n, dtype)), backend.workspace(case.plan, dtype, n)
-    examples = Examples(np.eye(n, dtype=dtype), np.ones((n, 1), dtype))
-    for epoch in range(3):
-        seen = []
-        for _ in range(n):
-            before = state.parameters.copy()
-            backend.train(work, state, examples, Steps(np.array([0.01]), np.empty(1), 1))
-            seen += np.flatnonzero(state.parameters != before).tolist()
-        assert seen == oracle.sample_order(seed, epoch, n).tolist()
+    for seed, n in ((0, 1), (1, 2), (7, 3), (2**63 - 1, 5), (2**63, 6), (2**64 - 1, 37)):
+        case = build([n, 1], bias="none", dtype=dtype, n=n, batch_size=1, seed=seed)
+        state, work = case.start(np.zeros(n, dtype)), backend.workspace(case.plan, dtype, n)
+        examples = Examples(np.eye(n, dtype=dtype), np.ones((n, 1), dtype))
+        for epoch in range(3):
+            seen = []
+            for _ in range(n):
+                before = state.parameters.copy()
+                backend.train(work, state, examples, Steps(np.array([0.01]), np.empty(1), 1))
+                seen += np.flatnonzero(state.parameters != before).tolist()
+            assert seen == oracle.sample_order(seed, epoch, n).tolist()
 
 
 # --- divergence ------------------------------------------------------------------------------------------------------
@@ -630,9 +619,9 @@ def test_divergence_is_told_with_epoch_and_batch(backend, dtype, name, value):
         call = backend.workspace(plan, dtype, case.n), state, sick.examples
         assert backend.train(*call, Steps(rates, losses, 12)) is None  # two epochs and two batches
         sick.Y[17, 1] = value
-        place = oracle.sample_order(seed, 2, 23).tolist().index(17) // 5
-        expected = (2, place) if place >= 2 else (3, oracle.sample_order(seed, 3, 23).tolist().index(17) // 5)
-        assert backend.train(*call, Steps(rates[2:], losses[2:], 100)) == (*expected, LOSS_NOT_FINITE)
+        batches = [(epoch, oracle.sample_order(seed, epoch, 23).tolist().index(17) // 5) for epoch in (2, 3)]
+        wanted = next(place for place in batches if place >= (2, 2))
+        assert backend.train(*call, Steps(rates[2:], losses[2:], 100)) == (*wanted, LOSS_NOT_FINITE)
 
 
 def test_divergence_of_its_own(backend, dtype):
@@ -658,18 +647,24 @@ def test_divergence_of_its_own(backend, dtype):
 # --- guard zones -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layers", [[5, 9, 3], [8, 16, 8], [1, 1], [17, 7, 33]], ids=str)
+LAYERS = [[5, 9, 3], [8, 16, 8], [1, 1], [17, 7, 33]]
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_nothing_outside_the_arrays_is_read_or_written(backend, dtype, layers, name):
-    for (loss, output), weighted in zip(runnable(backend), itertools.cycle([True, False])):
-        labels = output == "softmax" and weighted
-        labels = labels and loss == "cross_entropy"
+    pairs, first = runnable(backend), LAYERS.index(layers)
+    pairs = [pair for i, pair in enumerate(pairs) if i % len(LAYERS) == first or "softmax" in pair]
+    for (loss, output), weighted in zip(pairs, itertools.cycle([True, False])):
+        labels = output == "softmax" and loss == "cross_entropy" and weighted
         case = build(
             layers, output=output, loss=loss, dtype=dtype, optimizer=OPTIMIZERS[name], n=23, weighted=weighted,
             labels=labels,
         )  # fmt: skip
         guards = Guards()
         safe = guarded(case, guards)
+        given = safe.X, safe.Y, safe.params, *[safe.weight] * weighted
+        before = [array.tobytes() for array in given]
         work = backend.workspace(case.plan, dtype, case.n)
 
         out, rows = guards(np.zeros((case.n, case.network.n_out), dtype)), guards(case.rows)
@@ -693,15 +688,7 @@ def test_nothing_outside_the_arrays_is_read_or_written(backend, dtype, layers, n
         for got, wanted in zip((state.parameters, state.slots, losses), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
         assert guards.intact(), (loss, output)
-
-
-def test_data_is_only_read(backend, dtype):
-    case = build([5, 9, 3], dtype=dtype, weighted=True, optimizer=Adam(0.1))
-    before = [array.tobytes() for array in (case.X, case.Y, case.weight, case.params)]
-    case.forward(backend)
-    case.gradient(backend)
-    case.train(backend, [0.1])
-    assert [array.tobytes() for array in (case.X, case.Y, case.weight, case.params)] == before
+        assert before == [array.tobytes() for array in given], (loss, output)
 
 
 # --- the textbook ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import scipy.sparse
-from build import OPTIMIZERS, TEXTS, assert_trains_as_oracle, build
+from build import OPTIMIZERS, TEXTS, assert_bits_wherever_calls_are_cut, assert_trains_as_oracle, build
 from rounding import bounds
 from tasks import BACKENDS, data, described, everything, make
 
@@ -53,15 +53,19 @@ def masks(backend, dtype, layer, width, *, rate, seed, epoch, n, batch_size):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_units_are_dropped_by_their_philox_numbers(backend, dtype, width):
-    for (seed, epoch), (n, batch_size), layer, rate in zip(
-        [(0, 0), (7, 3), (2**63 - 1, 2**40), (2**64 - 1, 1)], [(5, 1), (5, 2), (7, 4), (9, 9)], [0, 1, 0, 2],
-        [0.5, 0.2, 0.75, 1 / 3], strict=True,
-    ):  # fmt: skip
+def test_units_are_dropped_by_their_philox_numbers(backend, dtype):
+    for width, ((seed, epoch), (n, batch_size), layer, rate) in itertools.product(
+        WIDTHS,
+        [
+            ((0, 0), (5, 1), 0, 0.5),
+            ((7, 3), (5, 2), 1, 0.2),
+            ((2**63 - 1, 2**40), (7, 4), 0, 0.75),
+            ((2**64 - 1, 1), (9, 9), 2, 1 / 3),
+        ],
+    ):
         got = masks(backend, dtype, layer, width, rate=rate, seed=seed, epoch=epoch, n=n, batch_size=batch_size)
         expected = oracle.dropout_mask(seed, epoch, range(n), layer, width, rate)
-        np.testing.assert_allclose(got, expected, rtol=1e-15, err_msg=str((seed, epoch, layer)))
+        np.testing.assert_allclose(got, expected, rtol=1e-15, err_msg=str((width, seed, epoch, layer)))
 
 
 def test_the_oracles_masks_are_fair():
@@ -104,11 +108,12 @@ def dropped_case(name, **arguments):
     return build(**{"n": 23, "seed": list(CASES).index(name), **CASES[name], **arguments})
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "sgd-decay", "nesterov-decay", "adam", "adamw", "rmsprop-decay"])
 @pytest.mark.parametrize("name", CASES)
-def test_training_follows_the_oracle(backend, name, optimizer):
-    case = dropped_case(name, optimizer=OPTIMIZERS[optimizer])
-    assert_trains_as_oracle(case, backend, [case.optimizer.learning_rate * rate for rate in (0.3, 0.2, 0.3, 0.1, 0.2)])
+def test_training_follows_the_oracle(backend, dtype, name):
+    i, optimizers = list(CASES).index(name), ["sgd", "sgd-decay", "nesterov-decay", "adam", "adamw", "rmsprop-decay"]
+    for optimizer in (SGD(0.05), OPTIMIZERS[optimizers[i % 6]], OPTIMIZERS[optimizers[(i + 3) % 6]]):
+        case = dropped_case(name, optimizer=optimizer, dtype=dtype)
+        assert_trains_as_oracle(case, backend, optimizer.learning_rate * np.array([0.3, 0.2, 0.3, 0.1, 0.2]))
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -125,20 +130,13 @@ def test_every_activation_knows_what_is_dropped_by_its_mask(backend, dtype, text
     )
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_training_in_float32_follows_to_rounding(backend, name):
-    case = dropped_case(name, dtype="float32", optimizer=SGD(0.05))
-    assert_trains_as_oracle(case, backend, [0.05] * 5)
-
-
-def test_batches_of_several_chunks(backend, dtype):
-    case = build([5, 20, 3], dtype=dtype, n=700, batch_size=300, weighted=True, l2=0.1, dropout=(0.4,))
-    assert_trains_as_oracle(case, backend, [0.05] * 3)
-
-
-def test_one_batch_beyond_any_chunk(backend):
-    case = build([3, 9, 2], n=4100, batch_size=4100, dropout=(0.5,))
-    assert_trains_as_oracle(case, backend, [0.1] * 2)
+def test_batches_of_several_chunks_and_rates_near_1(backend, dtype):
+    """A rate that rounds to 1 keeps one number of 65536, so that the factor stays finite."""
+    chunks = {"layers": [5, 20, 3], "n": 700, "batch_size": 300, "weighted": True, "l2": 0.1, "dropout": (0.4,)}
+    one_batch = {"layers": [3, 9, 2], "n": 4100, "batch_size": 4100, "dropout": (0.5,)}
+    few = {"layers": [3, 20, 2], "l2": 0.1, "dropout": (np.nextafter(1.0, 0.0),)}
+    for arguments in (chunks, {**chunks, "clip_norm": 0.5}, one_batch, few):
+        assert_trains_as_oracle(build(**arguments, dtype=dtype), backend, [0.05] * 3)
 
 
 def test_a_kept_activation_of_0_learns_and_a_dropped_one_does_not(backend, dtype):
@@ -152,12 +150,6 @@ def test_a_kept_activation_of_0_learns_and_a_dropped_one_does_not(backend, dtype
         expected = case.network.biases(case.oracle_train([0.1])[0])[0]
         assert ((moved != 0) == (oracle.dropout_mask(3, 0, [0], 0, 24, 0.5)[0] > 0)).all(), hidden
         np.testing.assert_allclose(moved, expected, rtol=100 * np.finfo(dtype).eps, atol=100 * np.finfo(dtype).eps)
-
-
-def test_rates_near_1_drop_all_but_few(backend, dtype):
-    """A rate that rounds to 1 keeps one number of 65536, so that the factor stays finite."""
-    case = build([3, 20, 2], dtype=dtype, n=20, l2=0.1, dropout=(np.nextafter(1.0, 0.0),))
-    assert_trains_as_oracle(case, backend, [0.1] * 3)
 
 
 # --- what it must not touch ------------------------------------------------------------------------------------------
@@ -193,12 +185,7 @@ def test_only_train_drops(backend, dtype):
 @pytest.mark.parametrize("name", ["relu-labels", "some-layers", "in-order"])
 def test_identical_bits_wherever_calls_are_cut(backend, dtype, name):
     case = dropped_case(name, dtype=dtype, optimizer=Adam(0.01))
-    rates = [0.01, 0.02, 0.03]
-    expected = case.train(backend, rates)
-    given = ("given",) if case.plan.shuffle else ()
-    for steps, order in itertools.product((1, 3, 7), (None, "fresh", *given)):
-        for got, wanted in zip(case.train(backend, rates, steps=steps, order=order), expected, strict=True):
-            assert got.tobytes() == wanted.tobytes(), (steps, order)
+    assert_bits_wherever_calls_are_cut(case, backend, [0.01, 0.02, 0.03])
 
 
 def test_a_skipped_batch_leaves_the_others_their_places(backend):
@@ -208,12 +195,11 @@ def test_a_skipped_batch_leaves_the_others_their_places(backend):
 
 
 @pytest.mark.parametrize("stage_rows", [1, 8, 10**6])
-@pytest.mark.parametrize("how", ["memory map", "csr"])
-def test_staged_data_drop_as_data_in_memory(backend_name, tmp_path, monkeypatch, how, stage_rows):
+def test_staged_data_drop_as_data_in_memory(backend_name, tmp_path, monkeypatch, stage_rows):
     _, Y, weight = data("mse", 21)
     source = np.random.default_rng(0).integers(0, 2, size=(21, 3)).astype("u1")
     np.save(tmp_path / "X.npy", source)
-    X = np.load(tmp_path / "X.npy", mmap_mode="r") if how == "memory map" else scipy.sparse.csr_matrix(source)
+    staged = np.load(tmp_path / "X.npy", mmap_mode="r"), scipy.sparse.csr_matrix(source)
     monkeypatch.setattr("briskmlp.session.STAGE_BYTES", stage_rows * 5 * 4)
 
     def run(X):
@@ -221,18 +207,19 @@ def test_staged_data_drop_as_data_in_memory(backend_name, tmp_path, monkeypatch,
         losses = trainer.fit(X, Y, epochs=3, sample_weight=weight).loss
         return everything(trainer), losses
 
-    assert run(X) == run(source)
+    assert run(staged[0]) == run(staged[1]) == run(source)
 
 
-def test_threads_do_not_change_the_bits(backend_name):
+@pytest.mark.parametrize("form", [{"dropout": (0.2, 0.5)}, {"clip_norm": 0.5}], ids=str)
+def test_threads_do_not_change_the_bits(backend_name, form):
     """Large enough for more than one thread, where a backend has threads of its own; the others' are BLAS's."""
     if backend_name != "native":
         return
     rng = np.random.default_rng(0)
     X, Y, bits = rng.normal(size=(600, 100)), rng.normal(size=(600, 10)), set()
+    form = {"hidden": "relu", "output": "identity", "optimizer": SGD(0.05), "batch_size": 256, "seed": 0, **form}
     for threads in (1, 2, 3):
-        kwargs = {"hidden": "relu", "output": "identity", "optimizer": SGD(1e-3), "batch_size": 256, "seed": 0}
-        trainer = Trainer([100, 300, 200, 10], backend=backend_name, threads=threads, dropout=(0.2, 0.5), **kwargs)
+        trainer = Trainer([100, 300, 200, 10], backend="native", threads=threads, **form)
         trainer.fit(X, Y, epochs=1)
         bits.add(trainer.parameters.tobytes())
     assert len(bits) == 1
