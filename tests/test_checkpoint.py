@@ -301,7 +301,7 @@ class TestAtomic:
                 raise error
 
         failing = {
-            "write": (Path, "open", lambda self, mode: FailingFile(self, mode)),
+            "write": (Path, "open", functools.partialmethod(FailingFile)),
             "fsync": (os, "fsync", fail),
             "replace": (Path, "replace", fail),
         }
