@@ -208,43 +208,26 @@ def edit(text, anchor, new):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-@pytest.mark.skipif(
-    importlib.util.find_spec("scikit_build_core") is None, reason="needs scikit-build-core to build with"
-)
+@pytest.mark.skipif(importlib.util.find_spec("scikit_build_core") is None, reason="needs scikit-build-core")
 def test_an_activation_and_an_optimizer_are_added_by_five_files_each(tmp_path):
-    for page, files in [
-        (
-            "adding_an_activation",
-            [name for name in EDITS if not name.endswith(("rules.py", "update_template.h", "update.py"))],
-        ),
-        (
-            "adding_an_optimizer",
-            [name for name in EDITS if not name.endswith(("activations.py", "special_template.h"))],
-        ),
+    for page, others in [
+        ("adding_an_activation", ("rules.py", "update_template.h", "update.py")),
+        ("adding_an_optimizer", ("activations.py", "special_template.h")),
     ]:
+        files = [name for name in EDITS if not name.endswith(others)]
         text = (TOP / f"docs/{page}.md").read_text(encoding="utf-8")
         assert all(f"`{name}`" in text for name in files)
         assert len(files) == 5
     copy, site = tmp_path / "copy", tmp_path / "site"
-    ignored = shutil.ignore_patterns(".git", "*.so", "__pycache__", "_build", ".*_cache")
-    shutil.copytree(TOP, copy, ignore=ignored)
+    shutil.copytree(TOP, copy, ignore=shutil.ignore_patterns(".git", "*.so", "__pycache__", "_build", ".*_cache"))
     for name, edits in EDITS.items():
         source = (copy / name).read_text(encoding="utf-8")
         for anchor, new in edits:
             source = edit(source, anchor, new)
         (copy / name).write_text(source, encoding="utf-8")
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        site,
-        copy,
-    ]
-    subprocess.run(install, check=True, timeout=280, env=os.environ | {"BRISKMLP_REQUIRE_NATIVE": "1"})
-    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{copy / 'tests'}", "NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", TRAIN], check=True, timeout=280, env=environment, cwd=tmp_path)
+    options = ["-q", "--no-deps", "--no-build-isolation", "--target", site]
+    for command, environment in (
+        (["-m", "pip", "install", *options, copy], {"BRISKMLP_REQUIRE_NATIVE": "1"}),
+        (["-c", TRAIN], {"PYTHONPATH": f"{site}{os.pathsep}{copy / 'tests'}", "NUMBA_CACHE_DIR": str(tmp_path)}),
+    ):
+        subprocess.run([sys.executable, *command], check=True, timeout=280, env=os.environ | environment, cwd=tmp_path)

@@ -689,28 +689,3 @@ def test_nothing_outside_the_arrays_is_read_or_written(backend, dtype, layers, n
             np.testing.assert_array_equal(got, wanted)
         assert guards.intact(), (loss, output)
         assert before == [array.tobytes() for array in given], (loss, output)
-
-
-# --- the textbook ----------------------------------------------------------------------------------------------------
-
-
-def test_textbook_example(backend):
-    """Matt Mazur's 2-2-2 network, with one bias shared by each layer: its published digits."""
-    case = build([2, 2, 2], hidden="sigmoid", output="sigmoid", bias="layer", n=1, batch_size=1)
-    case = replace(case, optimizer=SGD(0.25), X=np.array([[0.05, 0.10]]), Y=np.array([[0.01, 0.99]]))
-    W1, W2 = case.network.weights(case.params)
-    b1, b2 = case.network.biases(case.params)
-    W1[:], b1[:] = [[0.15, 0.25], [0.20, 0.30]], 0.35
-    W2[:], b2[:] = [[0.40, 0.50], [0.45, 0.55]], 0.60
-    np.testing.assert_allclose(case.forward(backend), [[0.75136507, 0.772928465]], atol=5e-10, rtol=0)
-    assert case.gradient(backend)[0] == pytest.approx(0.596742218, abs=5e-10)
-    # Halving the error and doubling the rate, as the book does, is the same step.
-    for loss_scale, rate in ((1.0, 0.25), (0.5, 0.5)):
-        params = replace(case, plan=case.plan._replace(loss_scale=loss_scale)).train(backend, [rate])[0]
-        W1, W2 = case.network.weights(params)
-        digits = [[0.35891648, 0.511301270], [0.408666186, 0.561370121]]
-        np.testing.assert_allclose(W2, digits, atol=5e-9, rtol=0)
-        digits = [[0.149780716, 0.24975114], [0.19956143, 0.29950229]]
-        np.testing.assert_allclose(W1, digits, atol=5e-9, rtol=0)
-        biases = np.concatenate(case.network.biases(params))
-        np.testing.assert_allclose(biases, [0.340637195, 0.549799837], atol=5e-10, rtol=0)

@@ -1,7 +1,9 @@
 """Processes that are killed for good, disks that are full: the file is whole, and training ends with the same bits."""
 
+import functools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,23 +63,20 @@ def start(code, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process):
+def printed(code, *arguments):
+    """Run a process, which must succeed; return what it prints."""
+    process = start(code, *arguments)
     out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    assert process.returncode == 0, err
+    return out
 
 
 @pytest.fixture(scope="module")
 def expected():
-    """Return what runs that nobody kills end with: a function of the run, whose answers are kept."""
-    names, known = {}, {}
+    """Return what runs that nobody kills end with: a function of the run and the backend that is set."""
+    names = {}
     exec(RUN, names)
-
-    def answer(which, backend):
-        if (which, backend) not in known:
-            known[which, backend] = names["train"](which)
-        return known[which, backend]
-
-    return answer
+    return functools.cache(lambda which, backend: names["train"](which))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,8 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(
                     process.wait(timeout=rng.uniform(0.0, 0.2))
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
-            status, _, err = finish(process)
+            _, err = process.communicate(timeout=120)
+            status = process.returncode
             assert status in (0, -signal.SIGKILL), f"seed {seed}: {began}{err}"
             killed += status != 0
             if path.exists():
@@ -158,9 +158,7 @@ print(switch, len(outcomes))
 
 
 def test_a_kill_at_any_line_leaves_the_old_file_or_the_new_one(tmp_path):
-    status, out, err = finish(start(EVERY_LINE, tmp_path / "file"))
-    assert status == 0, err
-    old, all_lines = map(int, out.split())
+    old, all_lines = map(int, printed(EVERY_LINE, tmp_path / "file").split())
     assert 20 < old < all_lines
 
 
@@ -196,9 +194,9 @@ for survivor in (trainer, stored):
 )
 
 
-def told(out, path, reason):
-    """Check what the script above has printed."""
-    message, epochs = out.splitlines()
+def assert_kept(path, filling, reason):
+    """Run the script above with functions that fill the disk and make room, and check what it prints."""
+    message, epochs = printed(filling + FULL, path).splitlines()
     assert message.endswith(f"{reason}; the file that was there is unchanged: {str(path)!r}")
     assert epochs == "3 2 1"  # what the trainer has, what the file has, and no other file
 
@@ -211,11 +209,8 @@ hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 def fill(): resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 def make_room(): resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 """
-    path = tmp_path / "run"
-    status, out, err = finish(start(limits + FULL, path))
-    assert status == 0, err
-    told(out, path, "File too large")
-    assert path.stat().st_size > 100_000
+    assert_kept(tmp_path / "run", limits, "File too large")
+    assert (tmp_path / "run").stat().st_size > 100_000
 
 
 @pytest.fixture
@@ -223,13 +218,10 @@ def small_disk(tmp_path):
     """Return a folder on a file system of 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    try:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
+    if shutil.which("mount") is None:
         pytest.skip("there is no mount command")
-    if done.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
@@ -244,10 +236,7 @@ def fill():
         except OSError: pass
 def make_room(): os.remove(path + ".filler")
 """
-    path = small_disk / "run"
-    status, out, err = finish(start(space + FULL, path))
-    assert status == 0, err
-    told(out, path, "No space left on device")
+    assert_kept(small_disk / "run", space, "No space left on device")
 
 
 # --- hostile files ---------------------------------------------------------------------------------------------------
@@ -255,12 +244,10 @@ def make_room(): os.remove(path + ".filler")
 
 def test_a_hostile_file_takes_no_memory(tmp_path):
     """Under a limit of 2 GiB of address space, files of a kilobyte that claim 2**40 neurons are refused."""
-    trainer = Trainer([3, 2], backend="numpy", seed=0)
-    trainer.save(tmp_path / "good")
+    Trainer([3, 2], backend="numpy", seed=0).save(tmp_path / "good")
     content = (tmp_path / "good").read_bytes()
-    for i, (old, new) in enumerate(
-        [(b"[3, 2]", b"[9, 9]"), (b'"shape": [2, 3]', b'"shape": [2, 9]'), (b"[3, 2]", b"[1099511627776, 2]")]
-    ):
+    changes = (b"[3, 2]", b"[9, 9]"), (b'"shape": [2, 3]', b'"shape": [2, 9]'), (b"[3, 2]", b"[1099511627776, 2]")
+    for i, (old, new) in enumerate(changes):
         changed = content[8:].replace(old, new)
         length = int.from_bytes(content[:8], "little") + len(changed) - len(content) + 8
         (tmp_path / f"bad{i}").write_bytes(length.to_bytes(8, "little") + changed)
@@ -274,6 +261,4 @@ for path in sys.argv[1:]:
     except CheckpointError as error:
         print(error)
 """
-    status, out, err = finish(start(code, *sorted(tmp_path.glob("bad*"))))
-    assert status == 0, err
-    assert len(out.splitlines()) == 3
+    assert len(printed(code, *sorted(tmp_path.glob("bad*"))).splitlines()) == 3

@@ -17,9 +17,11 @@ from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import _multilayer_perceptron as stock
 
-from briskmlp import Network, Trainer, cli
+from briskmlp import Network, Trainer, cli, estimators
 from briskmlp.convert.onnx import to_onnx
 from briskmlp.storage import checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 # every hidden activation, and every (loss, output)
 HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
@@ -109,15 +111,18 @@ def test_classes_of_a_trainer(run, n_out, classes, loss):
     np.testing.assert_allclose(outputs["probabilities"][:, -n_out:], A, atol=1e-6)  # some 10 u of numbers up to 1
 
 
-def assert_every_constant_is_used(path):  # onnxruntime warns of others
-    graph = onnx.load(path).graph
-    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
-
-
 @pytest.mark.parametrize(("output", "n_out"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 3)])
-def test_every_constant_is_used(tmp_path, n_out, output):
-    to_onnx(Trainer([4, 6, n_out], output=output, loss="cross_entropy", seed=0), tmp_path / "model.onnx")
-    assert_every_constant_is_used(tmp_path / "model.onnx")
+def test_the_file_is_what_it_says(tmp_path, n_out, output):
+    to_onnx(Trainer([4, 6, n_out], output=output, loss="cross_entropy", seed=0), str(tmp_path / "model.onnx"))
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph = model.graph
+    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+    if output == "softmax":
+        assert [node.op_type for node in graph.node] == ["Gemm", "Sigmoid", "Gemm", "Softmax", "ArgMax", "Gather"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 def test_every_constant_of_a_table_without_texts_is_used(tmp_path):
@@ -125,7 +130,8 @@ def test_every_constant_of_a_table_without_texts_is_used(tmp_path):
     table = {"features": [{"name": name, **column} for name in "ab"], "target": column}
     checkpoint.write(tmp_path / "model", network, np.zeros(3), {"table": table})
     to_onnx(tmp_path / "model", tmp_path / "model.onnx")
-    assert_every_constant_is_used(tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
 
 
 def test_the_tie_of_shared_biases_is_lost(tmp_path):
@@ -135,17 +141,6 @@ def test_the_tie_of_shared_biases_is_lost(tmp_path):
     arrays = [onnx.numpy_helper.to_array(constant) for constant in graph.initializer]
     assert [array.shape for array in arrays] == [(2, 3), (3,), (3, 1), (1,)]
     np.testing.assert_array_equal(arrays[1], trainer.biases[0].repeat(3))
-
-
-def test_the_file_is_what_it_says(tmp_path):
-    trainer = Trainer([4, 6, 3], loss="cross_entropy", seed=0)
-    to_onnx(trainer, str(tmp_path / "model.onnx"))
-    model = onnx.load(tmp_path / "model.onnx")
-    onnx.checker.check_model(model, full_check=True)
-    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
-    assert model.ir_version == 8
-    assert [node.op_type for node in model.graph.node] == ["Gemm", "Sigmoid", "Gemm", "Softmax", "ArgMax", "Gather"]
-    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 @pytest.mark.parametrize("n", [1, 7])
@@ -167,12 +162,7 @@ def test_the_method_of_a_trainer(tmp_path):
 # --- estimators ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["scikit-learn", "briskmlp"])
-def estimators(request):
-    """Return the module of MLPClassifier and MLPRegressor: scikit-learn's, and ours."""
-    if request.param == "scikit-learn":
-        return stock
-    return pytest.importorskip("briskmlp.estimators")
+both = pytest.mark.parametrize("module", [stock, estimators], ids=["scikit-learn", "briskmlp"])
 
 
 def classification(labels, n_classes=3):
@@ -190,12 +180,12 @@ LABELS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@both
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
 @pytest.mark.parametrize("activation", ["logistic", "relu"])
-def test_classifiers(run, estimators, labels, activation):
+def test_classifiers(run, module, labels, activation):
     X, y = classification(labels, len(labels))
-    estimator = estimators.MLPClassifier((8, 6), activation, max_iter=5, random_state=0).fit(X, y)
+    estimator = module.MLPClassifier((8, 6), activation, max_iter=5, random_state=0).fit(X, y)
     outputs = run(estimator, X)
     expected = estimator.predict_proba(X)
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=2e-6)  # some 20 u of numbers up to 1
@@ -205,41 +195,37 @@ def test_classifiers(run, estimators, labels, activation):
     assert type(outputs["label"].tolist()[0]) is type(labels[0])
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_multilabel_classifiers(run, estimators):
+@both
+def test_multilabel_classifiers(run, module):
     X, Y = make_multilabel_classification(60, 5, n_classes=3, random_state=0)
-    estimator = estimators.MLPClassifier((8,), "tanh", max_iter=20, random_state=0).fit(X / 10, Y)
+    estimator = module.MLPClassifier((8,), "tanh", max_iter=20, random_state=0).fit(X / 10, Y)
     outputs = run(estimator, X / 10)
     np.testing.assert_allclose(outputs["probabilities"], estimator.predict_proba(X / 10), atol=2e-6)
     np.testing.assert_array_equal(outputs["label"], estimator.predict(X / 10))
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@both
 @pytest.mark.parametrize("n_targets", [1, 2])
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
-def test_regressors(run, estimators, n_targets, loss):
+def test_regressors(run, module, n_targets, loss):
     X, Y = make_regression(60, 5, n_targets=n_targets, random_state=0)
     Y = np.exp(Y / 200) if loss == "poisson" else Y / 100
-    estimator = estimators.MLPRegressor(loss, (8,), "identity", max_iter=10, random_state=0).fit(X, Y)
+    estimator = module.MLPRegressor(loss, (8,), "identity", max_iter=10, random_state=0).fit(X, Y)
     X = X.astype(np.float32)
     prediction = run(estimator, X)["prediction"]
     assert prediction.shape == estimator.predict(X).shape
     np.testing.assert_allclose(prediction, estimator.predict(X), rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_an_activation_for_each_layer(run):
-    ours = pytest.importorskip("briskmlp.estimators")
     X, y = classification([0, 1], 2)
-    estimator = ours.MLPClassifier((8, 6), ["leaky_relu", "tanh"], max_iter=5, random_state=0).fit(X, y)
+    estimator = estimators.MLPClassifier((8, 6), ["leaky_relu", "tanh"], max_iter=5, random_state=0).fit(X, y)
     np.testing.assert_allclose(run(estimator, X)["probabilities"], estimator.predict_proba(X), atol=2e-6)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimators_write_themselves(tmp_path):
-    ours = pytest.importorskip("briskmlp.estimators")
     X, y = classification([0, 1], 2)
-    estimator = ours.MLPClassifier((4,), max_iter=5, random_state=0)
+    estimator = estimators.MLPClassifier((4,), max_iter=5, random_state=0)
     with pytest.raises(NotFittedError):
         estimator.to_onnx(tmp_path / "model.onnx")
     estimator.fit(X, y).to_onnx(tmp_path / "one.onnx")
@@ -336,7 +322,6 @@ def test_errors(tmp_path, monkeypatch):
     assert not path.exists()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimators_have_their_own_classes(tmp_path):
     estimator = stock.MLPClassifier((3,), max_iter=2).fit(*classification([0, 1], 2))
     with pytest.raises(ValueError, match="an MLPClassifier has its own"):
