@@ -103,6 +103,19 @@ def report(run):
 
 
 @pytest.fixture
+def refused(run):
+    """Return a function that runs a command, which must be refused with this message, and returns all it said."""
+
+    def refused(line, message):
+        code, out, err = run(line)
+        assert (code, out) == (2, "")
+        assert message in err
+        return err
+
+    return refused
+
+
+@pytest.fixture
 def ctrl_c(monkeypatch):
     """Return a context, given a number, in which the kernel call of this number is interrupted."""
 
