@@ -45,3 +45,9 @@ def everything(trainer):
     position = trainer._session.position
     state = trainer.parameters.tobytes(), trainer._session.state.slots.tobytes()
     return *state, position.counts.tolist(), position.sums.tolist(), trainer.epoch
+
+
+def assert_same_model(own, other, tolerance=0.0):
+    """Compare the parameters of two estimators, norm-wise."""
+    for a, b in zip(own.coefs_ + own.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)

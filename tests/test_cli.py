@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("workdir")
 FAST = "--hidden 8 --epochs 60 --learning-rate 0.01"
 KIND = "train data.csv --target kind --ignore price"
 PRICE = "train data.csv --target price --ignore kind"
+TRAIN = "train data.csv --target kind"
 
 
 def make_rows():
@@ -146,9 +147,6 @@ def test_npz(report, dtype):
     probabilities = np.array(report("predict model data.npz")["probabilities"])
     assert probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
-
-
-def test_npz_target_by_name(report):
     np.savez("data.npz", data=np.eye(8), label=np.array(list("abababab")))
     told = report(f"train data.npz --target label {FAST}")
     assert (told["target"], told["classes"]) == ("label", ["a", "b"])
@@ -174,11 +172,12 @@ def test_no_hidden_layer_no_held_out_rows_no_model(run):
     assert "model     not kept" in out
 
 
-def test_score_of_a_constant_target_is_undefined(run):
-    write([(i, 7) for i in range(10)], ("a", "b"))
-    code, out, _ = run(f"train data.csv --target b {FAST}")
+def test_targets_that_are_constant(run, refused):
+    write([(*row[:3], "big", 7) for row in ROWS])
+    code, out, _ = run(f"{PRICE} {FAST}")
     assert code == 0
     assert "R2        undefined" in out
+    refused(f"{TRAIN} {FAST}", "target 'kind' is 'big' in every row; classification needs 2 classes")
 
 
 def test_choices_are_the_librarys():
@@ -271,8 +270,6 @@ def test_warnings_are_lines_for_people(run, monkeypatch):
 
 # Errors
 
-TRAIN = "train data.csv --target kind"
-
 
 @pytest.mark.parametrize(
     ("line", "message"),
@@ -312,11 +309,6 @@ def test_wrong_arguments_are_one_line(run, refused, line, message):
     code, out, err = run(line, "--json")
     assert code == 2
     assert f"briskmlp: error: {json.loads(out)['error']}\n" == err
-
-
-def test_one_class_is_none(refused):
-    write([(*row[:3], "big", row[4]) for row in ROWS])
-    refused(f"{TRAIN} {FAST}", "target 'kind' is 'big' in every row; classification needs 2 classes")
 
 
 def test_divergence(run):

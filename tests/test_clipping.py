@@ -10,7 +10,6 @@ from rounding import bounds
 
 from briskmlp import Trainer
 from briskmlp.backends.contract import Steps
-from briskmlp.optimizers import SGD
 
 RATES = [0.05, 0.04, 0.05, 0.03, 0.05]
 
@@ -39,18 +38,6 @@ def test_training_follows_the_oracle(backend, dtype, name):
 def test_depths_and_widths(backend, dtype, layers):
     for bias in ("neuron", "layer", "none"):
         assert_trains_as_oracle(clipped_case(layers=layers, dtype=dtype, bias=bias), backend, RATES)
-
-
-def test_rates_and_decay_of_tensors_come_after(backend):
-    case = clipped_case(optimizer=SGD(0.1, momentum=0.5, weight_decay=0.1), shuffle=False, batch_size=23, weighted=True)
-    plan = case.plan._replace(rate_scale=np.array([1, 0.5, 0, 2.0]), decay=np.array([0.1, 0.2, 0.3, 0.0]))
-    case = replace(case, plan=plan._replace(clip_norm=0.3))
-    state = case.start()
-    for _ in range(5):
-        _, grad = replace(case, params=state.parameters).gradient(backend, scale=1 / float(case.weight.sum()))
-        assert np.linalg.norm(grad) > 0.3
-        backend.update(case.plan, state, grad * 0.3 / np.linalg.norm(grad), 0.1)
-    np.testing.assert_allclose(case.train(backend, [0.1] * 5)[0], state.parameters, rtol=1e-12, atol=1e-13)
 
 
 # --- the norm --------------------------------------------------------------------------------------------------------
@@ -119,31 +106,6 @@ def test_a_workspace_that_has_clipped_goes_on_unclipped(backend, dtype):
     case = build([4, 9, 3], dtype=dtype, n=20, shuffle=False, clip_norm=20.0)
     case.X[:5] *= 100
     assert_trains_as_oracle(case, backend, [0.01])
-
-
-@pytest.mark.torch
-def test_trajectory_equals_torchs(backend):
-    """clip_grad_norm_ divides by the norm + 1e-6; its norm and the formula without that are compared with."""
-    torch = pytest.importorskip("torch")
-    case = clipped_case(l2=0.0, hidden="tanh", optimizer=SGD(0.05, momentum=0.9))
-    case = replace(case, plan=case.plan._replace(clip_norm=2 * case.plan.clip_norm))
-    weights, biases = ([torch.tensor(a, requires_grad=True) for a in arrays] for arrays in case.tensors(case.params))
-    parameters, X, Y = [*weights, *biases], torch.tensor(case.X), torch.tensor(case.Y)
-    optimizer, clipped = torch.optim.SGD(parameters, 0.05, momentum=0.9), []
-    for epoch in range(5):
-        order = torch.tensor(oracle.sample_order(case.plan.seed, epoch, case.n))
-        for rows in order.split(5):
-            A = torch.tanh(X[rows] @ weights[0] + biases[0]) @ weights[1] + biases[1]
-            optimizer.zero_grad()
-            (((A - Y[rows]) ** 2).sum() / len(rows)).backward()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-            clipped.append(bool(norm > case.plan.clip_norm))
-            for p in parameters:
-                p.grad *= min(1.0, case.plan.clip_norm / norm)
-            optimizer.step()
-    assert 3 < sum(clipped) < 25  # some, not all
-    expected = case.flat(*([a.detach().numpy() for a in arrays] for arrays in (weights, biases)))
-    np.testing.assert_allclose(case.train(backend, [0.05] * 5)[0], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_position_within_an_epoch(backend, dtype):

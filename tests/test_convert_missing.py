@@ -14,9 +14,3 @@ def test_the_message_names_the_extra(module):
     code = f"import sys; sys.modules[{MODULES[module]!r}] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"pip install 'briskmlp[{MODULES[module]}]'" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize("library", ["torch", "onnx"])
-def test_briskmlp_itself_loads_neither(library):
-    code = f"import sys, briskmlp, briskmlp.trainer; assert {library!r} not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

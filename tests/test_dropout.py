@@ -1,7 +1,6 @@
 """Dropout on every backend: which units are dropped, trajectories against the oracle, and what it must not touch."""
 
 import itertools
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,11 @@ import pytest
 import scipy.sparse
 from build import OPTIMIZERS, TEXTS, assert_bits_wherever_calls_are_cut, assert_trains_as_oracle, build
 from rounding import bounds
-from tasks import BACKENDS, data, described, everything, make
+from tasks import data, described, everything, make
 
 from briskmlp import Adam, Trainer
 from briskmlp.backends.contract import Steps
 from briskmlp.optimizers import SGD
-from briskmlp.storage import configuration
 
 WIDTHS = (1, 15, 16, 17, 33, 130)  # around a block of 16 units, and a cache line of the narrowest numbers
 
@@ -66,22 +64,6 @@ def test_units_are_dropped_by_their_philox_numbers(backend, dtype):
         got = masks(backend, dtype, layer, width, rate=rate, seed=seed, epoch=epoch, n=n, batch_size=batch_size)
         expected = oracle.dropout_mask(seed, epoch, range(n), layer, width, rate)
         np.testing.assert_allclose(got, expected, rtol=1e-15, err_msg=str((width, seed, epoch, layer)))
-
-
-def test_the_oracles_masks_are_fair():
-    """Units, places, layers, epochs and seeds are independent draws; the mean factor is 1."""
-    rate, shape = 0.3, (400, 48)
-    drawn = [
-        oracle.dropout_mask(seed, epoch, range(shape[0]), layer, shape[1], rate)
-        for seed, epoch, layer in itertools.product((0, 1), (0, 1), (0, 1))
-    ]
-    kept = np.array(drawn) > 0
-    deviation = np.sqrt(rate * (1 - rate))
-    assert abs(kept.mean() - (1 - rate)) < 5 * deviation / np.sqrt(kept.size)
-    assert np.abs(kept.mean(axis=(0, 1)) - (1 - rate)).max() < 5 * deviation / np.sqrt(8 * shape[0])
-    flat = kept.reshape(8, -1) - kept.mean()
-    assert np.abs(np.corrcoef(flat) - np.eye(8)).max() < 5 / np.sqrt(flat.shape[1])
-    assert np.unique(drawn).tolist() == [0, 65536 / (65536 - round(rate * 65536))]
 
 
 # --- trajectories ----------------------------------------------------------------------------------------------------
@@ -253,57 +235,3 @@ def test_fit_follows_the_oracle(backend_name):
     np.testing.assert_allclose(losses, expected, rtol=1e-11)
     for ours, theirs in zip(trainer.weights + trainer.biases, weights + biases, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
-
-
-def test_evaluate_and_predict_drop_nothing(backend_name):
-    X, Y, _ = data("mse", 23)
-    trainer = make("mse", backend=backend_name, dropout=0.5, dtype="float64")
-    plain = make("mse", backend=backend_name, dtype="float64", initializer=trainer.parameters)
-    np.testing.assert_allclose(trainer.predict(X), plain.predict(X), rtol=1e-14)
-    assert trainer.evaluate(X, Y) == pytest.approx(plain.evaluate(X, Y), rel=1e-14)
-    (E, gradient), (expected_loss, expected) = (each.loss_and_gradient(X, Y) for each in (trainer, plain))
-    assert pytest.approx(expected_loss, rel=1e-14) == E
-    np.testing.assert_allclose(gradient.flat, expected.flat, rtol=1e-12, atol=1e-15)
-
-
-def test_save_load_and_pickle_keep_dropout_and_clipping(backend_name, tmp_path):
-    X, Y, _ = data("mse", 11)
-    kwargs = {"backend": backend_name, "dropout": [0.25], "clip_norm": 2, "batch_size": 4}
-    trainer, twin = (make("mse", **kwargs) for _ in range(2))
-    trainer.save(tmp_path / "model.safetensors")
-    loaded = Trainer.load(tmp_path / "model.safetensors", backend=backend_name)
-    copied = pickle.loads(pickle.dumps(trainer))
-    twin.fit(X, Y, epochs=2)
-    for other in (loaded, copied):
-        assert (other.dropout, other.clip_norm) == ((0.25,), 2.0)
-        other.fit(X, Y, epochs=2)
-        np.testing.assert_array_equal(other.parameters, twin.parameters)
-
-
-def test_files_that_know_no_dropout_are_read():
-    described = make("mse", backend="numpy", dropout=0.5, clip_norm=1.0).configuration
-    assert (described["dropout"], described["clip_norm"]) == ([0.5], 1.0)
-    del described["dropout"], described["clip_norm"]
-    arguments = configuration.restore(described)
-    trainer = Trainer([3, 4, 5, 2], backend="numpy", **arguments)
-    assert (trainer.dropout, trainer.clip_norm) == ((0.0, 0.0), None)
-
-
-def test_a_fit_that_is_cut_goes_on_with_the_same_masks(backend_name, monkeypatch):
-    X, Y, weight = data("mse", 23)
-    whole, cut = (make("mse", backend=backend_name, dropout=0.5, batch_size=4) for _ in range(2))
-    losses = whole.fit(X, Y, epochs=3, sample_weight=weight).loss
-    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)  # a call for each batch
-    assert [cut.fit(X, Y, epochs=1, sample_weight=weight).loss[0] for _ in range(3)] == losses
-    assert everything(cut) == everything(whole)
-
-
-@pytest.mark.parametrize("backend_name", BACKENDS)
-def test_backends_agree(backend_name):
-    X, Y, weight = data("softmax", 40)
-    trained = [
-        make("softmax", backend=name, dtype="float64", dropout=0.5, batch_size=8) for name in (backend_name, "numpy")
-    ]
-    histories = [trainer.fit(X, Y, epochs=5, sample_weight=weight).loss for trainer in trained]
-    np.testing.assert_allclose(*histories, rtol=1e-11)
-    np.testing.assert_allclose(trained[0].parameters, trained[1].parameters, rtol=0, atol=1e-11)

@@ -21,6 +21,7 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.neural_network import _multilayer_perceptron as stock
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tasks import assert_same_model
 
 from briskmlp import MLPClassifier, MLPRegressor, Trainer, from_sklearn, patch_sklearn, to_sklearn, unpatch_sklearn
 
@@ -40,11 +41,6 @@ def through_joblib(estimator):
     joblib.dump(estimator, buffer)
     buffer.seek(0)
     return joblib.load(buffer)
-
-
-def assert_close_models(a, b, tolerance=1e-9):
-    for own, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
-        assert np.linalg.norm(own - other) <= tolerance * np.linalg.norm(other)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS)
@@ -76,7 +72,7 @@ def test_copies_predict_and_resume(ours, solver):
         twin.partial_fit(X, y)
     estimator = ours(**SMALL, solver=solver).fit(X, y).partial_fit(X, y)
     for twin in copies:
-        assert_close_models(twin, estimator, 0.0)
+        assert_same_model(twin, estimator)
 
 
 @pytest.mark.parametrize("copied", [through_pickle, copy.deepcopy, to_sklearn], ids=lambda f: f.__name__)
@@ -89,7 +85,7 @@ def test_a_copy_made_in_a_callback_knows_nothing_of_the_fit_in_progress(copied):
     estimator = MLPClassifier(**{**SMALL, "max_iter": 1}, callbacks=keep).fit(X, y, validation_data=(X, y))
     assert not any(name in vars(copies[0]) for name in ("_model", "_validation_data", "_batch"))
     kept = list(copies[0].validation_loss_curve_)
-    assert_close_models(copies[0].partial_fit(X, y), estimator.partial_fit(X, y))
+    assert_same_model(copies[0].partial_fit(X, y), estimator.partial_fit(X, y), 1e-9)
     assert copies[0].validation_loss_curve_ == kept
 
 
@@ -120,7 +116,7 @@ def test_warm_start_after_early_stopping_and_pickle():
     parameters = {**SMALL, "early_stopping": True, "warm_start": True}
     pair = [cls(**parameters).fit(X, y) for cls in (stock.MLPClassifier, MLPClassifier)]
     pair = [through_pickle(estimator).fit(X, y) for estimator in pair]
-    assert_close_models(*pair)
+    assert_same_model(*pair, 1e-9)
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
@@ -261,18 +257,18 @@ def test_scikit_learn_s_models_are_continued(theirs, ours, solver):
     fitted = theirs(**SMALL, solver=solver).fit(X, y)
     adopted = from_sklearn(fitted)
     assert type(adopted) is ours
-    assert_close_models(adopted, fitted, 0.0)
+    assert_same_model(adopted, fitted)
     np.testing.assert_allclose(adopted.predict(X), fitted.predict(X), rtol=1e-12)
     before = [coef.copy() for coef in fitted.coefs_]
     adopted.partial_fit(X, y)
     for own, kept in zip(fitted.coefs_, before, strict=True):
         np.testing.assert_array_equal(own, kept)
-    assert_close_models(adopted, fitted.partial_fit(X, y))
+    assert_same_model(adopted, fitted.partial_fit(X, y), 1e-9)
 
     returned = to_sklearn(adopted)
     assert type(returned) is theirs
     assert vars(returned).keys() == vars(fitted).keys()
-    assert_close_models(returned.partial_fit(X, y), adopted.partial_fit(X, y))
+    assert_same_model(returned.partial_fit(X, y), adopted.partial_fit(X, y), 1e-9)
 
 
 def test_unfitted_models_are_taken_too():

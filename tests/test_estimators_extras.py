@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import _multilayer_perceptron as stock
 from sklearn.utils.class_weight import compute_sample_weight
+from tasks import assert_same_model
 
 from briskmlp import ELU, LeakyReLU, MLPClassifier, MLPRegressor, from_sklearn
 from briskmlp.backends import dispatch, threads
@@ -32,11 +33,6 @@ def outputs(estimator, X, activations):
     for W, b, activation in zip(estimator.coefs_, estimator.intercepts_, [*activations, "identity"], strict=True):
         A = oracle.activate({"logistic": "sigmoid"}.get(activation, activation), A @ W + b)
     return A
-
-
-def assert_same_model(a, b, tolerance=0.0):
-    for own, other in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
-        assert np.linalg.norm(own - other) <= tolerance * np.linalg.norm(other)
 
 
 def loss_and_gradient(estimator, Y, theta):

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine, make_classification, make_multilabel_classification
 from sklearn.neural_network import _multilayer_perceptron as stock
+from tasks import assert_same_model
 
 from briskmlp import MLPClassifier, MLPRegressor
 
@@ -82,8 +83,7 @@ def assert_same(theirs, ours, X, tolerance=TOLERANCE):
     assert fitted == {name for name in vars(ours) if name.endswith("_") and not name.startswith("_")}
     for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "n_features_in_", "out_activation_"):
         assert getattr(ours, name) == getattr(theirs, name)
-    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
-        assert_close(a, b, tolerance)
+    assert_same_model(ours, theirs, tolerance)
     assert_close(theirs.loss_, ours.loss_, tolerance)
     if theirs.solver != "lbfgs":
         assert_close(theirs.loss_curve_, ours.loss_curve_, tolerance)
@@ -300,8 +300,7 @@ def test_divergence_with_early_stopping_keeps_the_best_as_in_scikit_learn():
     finite = np.isfinite(theirs.loss_curve_)
     np.testing.assert_array_equal(np.isfinite(ours.loss_curve_), finite)
     np.testing.assert_array_equal(np.isnan(ours.validation_scores_), np.isnan(theirs.validation_scores_))
-    for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
-        assert_close(a, b)
+    assert_same_model(ours, theirs, TOLERANCE)
 
 
 # --- other inputs -----------------------------------------------------------------------------------------------------
@@ -332,8 +331,7 @@ def test_float32(solver, data):
     theirs, ours = (cls(**{**COMMON, **SOLVERS[solver]}, activation="tanh").fit(X, y) for cls in (theirs, ours))
     assert [coef.dtype for coef in ours.coefs_] == [coef.dtype for coef in theirs.coefs_]
     # A step rounds each number to 2**-24 of itself, in another order of summation; some 100 steps carry that along.
-    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
-        assert_close(a, b, 1e-4)
+    assert_same_model(ours, theirs, 1e-4)
     assert_close(theirs.loss_, ours.loss_, 1e-4)
     if solver != "lbfgs":
         assert_close(theirs.loss_curve_, ours.loss_curve_, 1e-4)
@@ -355,8 +353,7 @@ def test_a_batch_without_weight_is_skipped(density):
         stock.MLPRegressor(**parameters).fit(X, y, weight)
     theirs = stock.MLPRegressor(**parameters).fit(X[kept], y[kept], weight[kept])
     ours = MLPRegressor(**parameters).fit(X, y, weight)
-    for a, b in zip(theirs.coefs_ + theirs.intercepts_, ours.coefs_ + ours.intercepts_, strict=True):
-        assert_close(a, b)
+    assert_same_model(ours, theirs, TOLERANCE)
     assert_close(theirs.loss_curve_, ours.loss_curve_)
 
 
