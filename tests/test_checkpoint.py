@@ -189,37 +189,28 @@ def test_shared_biases_are_one_number_and_none_is_absent(tmp_path):
         assert shapes == {"0.weight": (3, 2), "2.weight": (1, 3), **expected}
 
 
-def test_the_first_version_is_read():
-    """`data/format_1.safetensors` knows no dropout, clipping or training: parameter i is (i - 13) / 64."""
-    path = Path(__file__).parent / "data" / "format_1.safetensors"
-    trainer = Trainer.load(path, backend="numpy")
-    np.testing.assert_array_equal(trainer.parameters, (np.arange(26) - 13) / 64)
-    assert trainer.dtype == np.float32
-    assert trainer.network == Network([3, 4, 2], "tanh", "softmax")
-    assert trainer.optimizer == Adam(StepDecay(0.01, every=5))
-    assert (trainer.loss, trainer.batch_size, trainer.l2, trainer.seed) == ("cross_entropy", 8, 0.001, 11)
-    assert (trainer.dropout, trainer.clip_norm, trainer.shuffle, trainer.epoch) == ((0.0,), None, True, 0)
-    trainer.fit(np.eye(3), [0, 1, 0], epochs=1)
-
-
-def test_the_second_version_is_read():
-    """`data/format_2.safetensors` was cut in its third epoch; its numbers are multiples of powers of 2."""
-    path = Path(__file__).parent / "data" / "format_2.safetensors"
-    trainer, stopping = Trainer.load(path, backend="numpy"), EarlyStopping("loss", patience=5)
-    np.testing.assert_array_equal(trainer.parameters, (np.arange(26) - 13) / 64)
-    assert trainer.network == Network([3, 4, 2], "tanh", "softmax")
-    assert trainer.optimizer == Adam(Cosine(0.01, epochs=9))
-    assert (trainer.loss, trainer.batch_size, trainer.l2, trainer.seed) == ("cross_entropy", 4, 0.001, 11)
-    assert (trainer.dropout, trainer.clip_norm, trainer.shuffle, trainer.epoch) == ((0.25,), 2.0, True, 2)
-    stored = read(path)
+def test_older_versions_are_read():
+    """`data/format_1.safetensors` knows no dropout, clipping or training; the other was cut in its third epoch."""
+    folder = Path(__file__).parent / "data"
+    first, second = (Trainer.load(folder / f"format_{n}.safetensors", backend="numpy") for n in (1, 2))
+    for trainer in (first, second):
+        np.testing.assert_array_equal(trainer.parameters, (np.arange(26) - 13) / 64)
+        assert (trainer.network, trainer.dtype) == (Network([3, 4, 2], "tanh", "softmax"), np.float32)
+        assert (trainer.loss, trainer.l2, trainer.seed, trainer.shuffle) == ("cross_entropy", 0.001, 11, True)
+    assert (first.optimizer, second.optimizer) == (Adam(StepDecay(0.01, every=5)), Adam(Cosine(0.01, epochs=9)))
+    assert (first.batch_size, first.dropout, first.clip_norm, first.epoch) == (8, (0.0,), None, 0)
+    assert (second.batch_size, second.dropout, second.clip_norm, second.epoch) == (4, (0.25,), 2.0, 2)
+    first.fit(np.eye(3), [0, 1, 0], epochs=1)
+    stored = read(folder / "format_2.safetensors")
     assert stored.training[:3] == (2, 2, 8)
     assert stored.training.unfinished[0] == 4
     np.testing.assert_array_equal([*stored.slots.values()], np.arange(52).reshape(2, 26) / 128)
     assert list(stored.slots) == ["exp_avg", "exp_avg_sq"]
     # the epoch that was cut goes on, without a warning that the data are others, and so does the callback
-    history = trainer.fit(np.arange(30.0).reshape(10, 3) / 32, np.arange(10) % 2, epochs=1, callbacks=[stopping])
+    stopping = EarlyStopping("loss", patience=5)
+    history = second.fit(np.arange(30.0).reshape(10, 3) / 32, np.arange(10) % 2, epochs=1, callbacks=[stopping])
     assert history["epoch"] == [3]
-    assert trainer._session.position.step == 9
+    assert second._session.position.step == 9
     assert (stopping.best, stopping.best_epoch, stopping.wait) == (0.5, 1, 2)
 
 

@@ -386,18 +386,13 @@ def test_bad_arguments(arguments, error, message):
         Checkpoint(**{"path": "run", **arguments})
 
 
-class Unkeepable(Count):
-    def state_dict(self):
-        return {"callable": print}
-
-
 @pytest.mark.parametrize(
     ("path", "arguments", "callbacks", "error"),
     [
         ("no/run", {}, [], FileNotFoundError),
         (".", {}, [], OSError),
         ("run", {"optimizer": SGD(lambda epoch: 0.1)}, [], TypeError),
-        ("run", {}, [Unkeepable()], TypeError),
+        ("run", {}, [type("Unkeepable", (Count,), {"state_dict": lambda self: {"callable": print}})()], TypeError),
     ],
 )
 def test_what_cannot_be_kept_is_found_out_before_training(tmp_path, path, arguments, callbacks, error):

@@ -81,11 +81,6 @@ def run_commands(page, block, capsys):
             assert doctest.OutputChecker().check_output(wanted, came, doctest.ELLIPSIS), f"{line}\n{came}"
 
 
-def ids(pages):
-    """Return the arguments of parametrize: pages, named by their stems."""
-    return {"argvalues": pages, "ids": [page.stem for page in pages]}
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Run the pages in an empty folder, with lines as wide as they are written."""
@@ -94,14 +89,16 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("page", **ids([page for page in PAGES if without_torch(blocks_of(page))]))
+@pytest.mark.parametrize("page", [page for page in PAGES if without_torch(blocks_of(page))], ids=lambda page: page.stem)
 def test_page(page, capsys):
     run(page, without_torch(blocks_of(page)), capsys)
 
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("page", **ids([p for p in PAGES if without_torch(blocks_of(p)) != blocks_of(p)]))
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if without_torch(blocks_of(p)) != blocks_of(p)], ids=lambda p: p.stem
+)
 def test_page_with_torch(page, capsys):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     run(page, blocks_of(page), capsys)

@@ -121,19 +121,6 @@ def test_batches_of_several_chunks_and_rates_near_1(backend, dtype):
         assert_trains_as_oracle(build(**arguments, dtype=dtype), backend, [0.05] * 3)
 
 
-def test_a_kept_activation_of_0_learns_and_a_dropped_one_does_not(backend, dtype):
-    """A = 0 everywhere: db[1] is what came through M; and f' is that of A, not of what dropout made of it."""
-    for hidden in ("identity", "tanh", "sigmoid"):
-        case = build([2, 24, 1], hidden=hidden, dtype=dtype, n=1, batch_size=1, dropout=(0.5,), seed=3)
-        case.X[:] = 0
-        b1 = case.network.biases(case.params)[0]
-        b1[:] = 0
-        moved = case.network.biases(case.train(backend, [0.1])[0])[0]
-        expected = case.network.biases(case.oracle_train([0.1])[0])[0]
-        assert ((moved != 0) == (oracle.dropout_mask(3, 0, [0], 0, 24, 0.5)[0] > 0)).all(), hidden
-        np.testing.assert_allclose(moved, expected, rtol=100 * np.finfo(dtype).eps, atol=100 * np.finfo(dtype).eps)
-
-
 # --- what it must not touch ------------------------------------------------------------------------------------------
 
 
@@ -146,10 +133,10 @@ def test_a_rate_of_0_is_no_dropout(backend, dtype):
     assert case.train(backend, [0.1] * 3)[0].tobytes() != expected
 
 
-def test_only_train_drops(backend, dtype):
-    """Forward and gradient with a plan of dropout are those without, before and after the workspace has trained."""
-    case = dropped_case("weighted", dtype=dtype)
-    plain = replace(case, plan=case.plan._replace(dropout=np.zeros(3)))
+def test_only_train_drops_and_clips(backend, dtype):
+    """Forward, gradient and update of such a plan are those of another, before and after the workspace has trained."""
+    case = dropped_case("weighted", dtype=dtype, clip_norm=1e-6)
+    plain = replace(case, plan=case.plan._replace(dropout=np.zeros(3), clip_norm=np.inf))
     allowed_out, allowed_loss, allowed_grad = (2 * bound for bound in bounds(case))
     (loss, grad), out = plain.gradient(backend), plain.forward(backend)
     work = backend.workspace(case.plan, dtype, case.n)
@@ -159,6 +146,10 @@ def test_only_train_drops(backend, dtype):
         assert abs(dropped_loss - loss) <= allowed_loss
         assert (np.abs(dropped_grad - grad) <= allowed_grad).all()
         backend.train(work, case.start(), case.examples, Steps(np.array([0.1]), np.empty(1), 3))
+    states = case.start(), plain.start()
+    for each, state in zip((case, plain), states, strict=True):
+        backend.update(each.plan, state, grad, 0.1)
+    np.testing.assert_array_equal(*(state.parameters for state in states))
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------

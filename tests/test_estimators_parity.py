@@ -19,8 +19,11 @@ N, D = 130, 7
 
 
 def make_task(task):
-    """Return (scikit-learn's class, ours, X, y) of a small task."""
+    """Return (scikit-learn's class, ours, X, y) of a small task, or of sparse rows of that density."""
     rng = np.random.default_rng(3)
+    if not isinstance(task, str):
+        X = sparse.random_array((N, 40), density=task, rng=rng, format="csr")
+        return stock.MLPClassifier, MLPClassifier, X, rng.integers(0, 3, N)
     if task in ("binary", "multiclass"):
         n_classes = 2 if task == "binary" else 4
         X, y = make_classification(N, D, n_informative=5, n_classes=n_classes, flip_y=0.1, random_state=5)
@@ -127,9 +130,8 @@ def test_sample_weight(parameters, task):
 def test_saturated_probabilities(load, solver):
     """Features of hundreds, unscaled: probabilities are 0 and 1 to the last bit, where scikit-learn clips them."""
     X, y = load(return_X_y=True)
-    parameters = {"solver": solver, "max_iter": 20, "random_state": 0}
-    theirs, ours = stock.MLPClassifier(**parameters).fit(X, y), MLPClassifier(**parameters).fit(X, y)
-    assert_same(theirs, ours, X)
+    fitted = (cls(solver=solver, max_iter=20, random_state=0).fit(X, y) for cls in (stock.MLPClassifier, MLPClassifier))
+    assert_same(*fitted, X)
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -283,10 +285,10 @@ def test_a_second_fit_leaves_the_arrays_of_the_first():
 
 def test_divergence_ends_as_in_scikit_learn():
     theirs, ours, X, y = make_task("regression")
-    messages = []
+    diverging, messages = {"solver": "sgd", "learning_rate_init": 100.0, "momentum": 0.0, "activation": "identity"}, []
     for cls in (theirs, ours):
         with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite") as caught:
-            cls(solver="sgd", learning_rate_init=100.0, momentum=0.0, activation="identity", random_state=0).fit(X, y)
+            cls(**diverging, random_state=0).fit(X, y)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
@@ -310,24 +312,18 @@ def test_divergence_with_early_stopping_keeps_the_best_as_in_scikit_learn():
 @pytest.mark.parametrize("density", [0.01, 0.3])  # below and above where dense kernels take over
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse(container, density, solver):
-    rng = np.random.default_rng(2)
-    X = container(sparse.random_array((N, 40), density=density, rng=rng))
-    y = rng.integers(0, 3, N)
+    theirs, ours, X, y = make_task(density)
+    X = container(X)
     for early_stopping in (False, True)[: 1 if solver == "lbfgs" else 2]:
         parameters = {**COMMON, "solver": solver, "early_stopping": early_stopping}
-        assert_same(stock.MLPClassifier(**parameters).fit(X, y), MLPClassifier(**parameters).fit(X, y), X)
+        assert_same(theirs(**parameters).fit(X, y), ours(**parameters).fit(X, y), X)
 
 
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
 @pytest.mark.parametrize("data", ["binary", "multiclass", "regression", 0.01, 0.3])  # tasks, and densities as above
 def test_float32(solver, data):
-    if isinstance(data, str):
-        theirs, ours, X, y = make_task(data)
-        X = X.astype(np.float32)
-    else:
-        theirs, ours, rng = stock.MLPClassifier, MLPClassifier, np.random.default_rng(2)
-        X = sparse.random_array((N, 40), density=data, rng=rng, format="csr", dtype=np.float32)
-        y = rng.integers(0, 3, N)
+    theirs, ours, X, y = make_task(data)
+    X = X.astype(np.float32)
     theirs, ours = (cls(**{**COMMON, **SOLVERS[solver]}, activation="tanh").fit(X, y) for cls in (theirs, ours))
     assert [coef.dtype for coef in ours.coefs_] == [coef.dtype for coef in theirs.coefs_]
     # A step rounds each number to 2**-24 of itself, in another order of summation; some 100 steps carry that along.
@@ -365,9 +361,8 @@ def test_predictions_have_scikit_learn_s_dtype(fitted, given):
     pair[1].coefs_, pair[1].intercepts_ = pair[0].coefs_, pair[0].intercepts_
     a, b = (estimator.predict((3 * X).astype(given)) for estimator in pair)
     assert a.dtype == b.dtype
-    np.testing.assert_allclose(
-        b, a, rtol=1e-4 if a.dtype == np.float32 else 1e-12, atol=1e-6 if a.dtype == np.float32 else 0
-    )
+    rtol, atol = (1e-4, 1e-6) if a.dtype == np.float32 else (1e-12, 0)
+    np.testing.assert_allclose(b, a, rtol=rtol, atol=atol)
 
 
 def test_layouts():
