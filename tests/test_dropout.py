@@ -52,15 +52,10 @@ def masks(backend, dtype, layer, width, *, rate, seed, epoch, n, batch_size):
 
 
 def test_units_are_dropped_by_their_philox_numbers(backend, dtype):
-    for width, ((seed, epoch), (n, batch_size), layer, rate) in itertools.product(
-        WIDTHS,
-        [
-            ((0, 0), (5, 1), 0, 0.5),
-            ((7, 3), (5, 2), 1, 0.2),
-            ((2**63 - 1, 2**40), (7, 4), 0, 0.75),
-            ((2**64 - 1, 1), (9, 9), 2, 1 / 3),
-        ],
-    ):
+    # (seed, epoch), (rows, batch size), layer, rate
+    draws = [((0, 0), (5, 1), 0, 0.5), ((7, 3), (5, 2), 1, 0.2), ((2**63 - 1, 2**40), (7, 4), 0, 0.75)]
+    draws += [((2**64 - 1, 1), (9, 9), 2, 1 / 3)]
+    for width, ((seed, epoch), (n, batch_size), layer, rate) in itertools.product(WIDTHS, draws):
         got = masks(backend, dtype, layer, width, rate=rate, seed=seed, epoch=epoch, n=n, batch_size=batch_size)
         expected = oracle.dropout_mask(seed, epoch, range(n), layer, width, rate)
         np.testing.assert_allclose(got, expected, rtol=1e-15, err_msg=str((width, seed, epoch, layer)))
