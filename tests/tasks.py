@@ -1,4 +1,8 @@
-"""Small things to learn, and Trainers for them, which tests share."""
+"""Small things to learn, and Trainers for them, which tests share; programs that run in a process of their own."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 
@@ -51,3 +55,12 @@ def assert_same_model(own, other, tolerance=0.0):
     """Compare the parameters of two estimators, norm-wise."""
     for a, b in zip(own.coefs_ + own.intercepts_, other.coefs_ + other.intercepts_, strict=True):
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+def run_script(script, *arguments, timeout=120, **environment):
+    """What a program prints that runs in a process of its own, with these variables in its environment as well."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -77,24 +77,39 @@ def adam(module):
     return optim.Adam(module.parameters(), lr=0.01)
 
 
+def made(name):
+    """Return what makes an optimizer of OPTIMIZERS for a module."""
+    return lambda module: OPTIMIZERS[name](module.parameters())
+
+
+def mix(pair, loss_fn):
+    """Return module, loss and optimizer in the order of fit's arguments."""
+    return pair[0], loss_fn, pair[1]
+
+
+def assert_as_loop(module, make_optimizer, loss_fn=None, *, task=None, epochs=4, orders=None, **options):
+    """Train one twin by fit, with these options, and one by the loop; return History and the loop's losses."""
+    X, Y = task or data()
+    ours, theirs = (mix(twin, loss_fn or nn.MSELoss()) for twin in twins(module, make_optimizer))
+    options = {"batch_size": 5, **options}
+    history = fit(*ours, X, Y, epochs=epochs, **options)
+    drop_last, orders = options.get("drop_last", False), orders or [torch.arange(len(X))] * epochs
+    losses = loop(*theirs, X, Y, orders, options["batch_size"], drop_last=drop_last)
+    assert_same(ours[::2], theirs[::2])
+    return history, losses
+
+
 @pytest.mark.usefixtures("numpy_backend")
 @pytest.mark.parametrize("batch_size", [5, 23], ids=["short-last", "whole"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name, reduction, batch_size):
     make_loss, last, n_out, targets = LOSSES[name]
+    task, module = data(n_out=n_out, targets=targets), network(nn.Tanh(), *last, n_out=n_out)
     loss_fn = make_loss(reduction=reduction)
-    ours, theirs = twins(network(nn.Tanh(), *last, n_out=n_out), partial_parameters("momentum"))
-    X, Y = data(n_out=n_out, targets=targets)
-    history = fit(ours[0], loss_fn, ours[1], X, Y, epochs=4, batch_size=batch_size)
-    losses = loop(*theirs[:1], loss_fn, theirs[1], X, Y, [ROWS] * 4, batch_size)
-    assert_same(ours, theirs)
+    history, losses = assert_as_loop(module, made("momentum"), loss_fn, task=task, batch_size=batch_size)
     if name != "weighted-labels" or reduction == "sum":  # whose mean is by the weight of rows, not by rows
         np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
-
-
-def partial_parameters(name):
-    return lambda module: OPTIMIZERS[name](module.parameters())
 
 
 @pytest.mark.usefixtures("numpy_backend")
@@ -110,18 +125,9 @@ def test_the_mean_of_labels_with_weights_is_by_weight():
 @pytest.mark.usefixtures("numpy_backend")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers(name):
-    ours, theirs = twins(network(nn.Sigmoid()), partial_parameters(name))
-    X, Y = data(targets="labels")
-    loss_fn = nn.CrossEntropyLoss()
-    history = fit(*mix(ours, loss_fn), X, Y, epochs=6, batch_size=5)
-    losses = loop(*mix(theirs, loss_fn), X, Y, [ROWS] * 6, 5)
-    assert_same(ours, theirs)
+    task = data(targets="labels")
+    history, losses = assert_as_loop(network(nn.Sigmoid()), made(name), nn.CrossEntropyLoss(), task=task, epochs=6)
     np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
-
-
-def mix(pair, loss_fn):
-    """Return module, loss and optimizer in the order of fit's arguments."""
-    return pair[0], loss_fn, pair[1]
 
 
 @pytest.mark.usefixtures("numpy_backend")
@@ -132,38 +138,24 @@ def mix(pair, loss_fn):
 )
 @pytest.mark.parametrize("name", ["nesterov", "adamw"])
 def test_activations(hidden, name):
-    ours, theirs = twins(network(hidden), partial_parameters(name))
-    X, Y = data()
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=6, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 6, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(network(hidden), made(name), epochs=6)
 
 
 @pytest.mark.usefixtures("numpy_backend")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_takes_over_from_the_other(name):
+def test_each_takes_over_from_the_other_and_a_saved_optimizer_goes_on(name):
     loss_fn = nn.MSELoss()
     X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters(name))
+    ours, theirs = twins(network(nn.Tanh()), made(name))
     for _ in range(2):
         fit(*mix(ours, loss_fn), X, Y, epochs=2, batch_size=5)
         loop(*mix(ours, loss_fn), X, Y, [ROWS] * 3, 5)
-    loop(*mix(theirs, loss_fn), X, Y, [ROWS] * 10, 5)
-    assert_same(ours, theirs)
-
-
-@pytest.mark.usefixtures("numpy_backend")
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_saved_optimizer_goes_on(name):
-    X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters(name))
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=2, batch_size=5)
     loaded = network(nn.Tanh())
     loaded.load_state_dict(ours[0].state_dict())
     again = OPTIMIZERS[name](loaded.parameters())
     again.load_state_dict(ours[1].state_dict())
-    fit(loaded, nn.MSELoss(), again, X, Y, epochs=2, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 4, 5)
+    fit(loaded, loss_fn, again, X, Y, epochs=2, batch_size=5)
+    loop(*mix(theirs, loss_fn), X, Y, [ROWS] * 12, 5)
     assert_same((loaded, again), theirs)
 
 
@@ -182,11 +174,7 @@ def in_groups(module, kind=optim.AdamW):
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
 def test_groups(each_backend, kind):
-    X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), partial(in_groups, kind=kind))
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=5, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 5, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(network(nn.Tanh()), partial(in_groups, kind=kind), epochs=5)
 
 
 SCHEDULERS = {
@@ -222,9 +210,10 @@ def assert_scheduled(name, kind):
     assert len(history["learning_rate"]) == 6
 
 
+@pytest.mark.usefixtures("numpy_backend")
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("given", ["generator", "global"])
-def test_shuffle_draws_one_permutation_per_epoch(each_backend, given, drop_last):
+def test_shuffle_draws_one_permutation_per_epoch(given, drop_last):
     X, Y = data()
     ours, theirs = twins(network(nn.Tanh()), adam)
     generator = torch.Generator().manual_seed(5) if given == "generator" else None
@@ -243,42 +232,32 @@ def test_shuffle_draws_one_permutation_per_epoch(each_backend, given, drop_last)
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_orders(each_backend, reduction, drop_last):
-    X, Y = data()
     orders = [torch.arange(22, -1, -1), np.array([3, 3, 1, 0, 7, 9]), [5, 4, 3, 2, 1], torch.arange(3, 18)]
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters("sgd"))
-    loss_fn = nn.MSELoss(reduction=reduction)
-    fit(*mix(ours, loss_fn), X, Y, epochs=4, batch_size=5, order=orders, drop_last=drop_last)
-    loop(*mix(theirs, loss_fn), X, Y, orders, 5, drop_last=drop_last)
-    assert_same(ours, theirs)
+    options = {"orders": orders, "order": orders, "drop_last": drop_last}
+    assert_as_loop(network(nn.Tanh()), made("sgd"), nn.MSELoss(reduction=reduction), **options)
 
 
 def test_numbers_of_the_plan_reach_each_backend(each_backend):
-    X, Y = data()
-    ours, theirs = twins(network(nn.LeakyReLU(0.3), nn.LeakyReLU(0.3)), partial_parameters("nesterov"))
-    loss_fn = nn.HuberLoss(delta=0.7, reduction="sum")
-    fit(*mix(ours, loss_fn), X, Y, epochs=3, batch_size=5, drop_last=True)
-    loop(*mix(theirs, loss_fn), X, Y, [ROWS] * 3, 5, drop_last=True)
-    assert_same(ours, theirs)
+    module, loss_fn = network(nn.LeakyReLU(0.3), nn.LeakyReLU(0.3)), nn.HuberLoss(delta=0.7, reduction="sum")
+    assert_as_loop(module, made("nesterov"), loss_fn, epochs=3, drop_last=True)
 
 
 def test_epochs_that_need_nothing_between_them(each_backend):
-    X, Y = data(n=10)
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters("sgd"))
-    history = fit(*mix(ours, nn.MSELoss()), X, Y, epochs=60, batch_size=5, drop_last=True)
-    losses = loop(*mix(theirs, nn.MSELoss()), X, Y, [torch.arange(10)] * 60, 5)
-    assert_same(ours, theirs)
+    options = {"task": data(n=10), "epochs": 60, "drop_last": True}
+    history, losses = assert_as_loop(network(nn.Tanh()), made("sgd"), **options)
     np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
     assert history["epoch"] == list(range(1, 61))
 
 
+@pytest.mark.usefixtures("numpy_backend")
 @pytest.mark.parametrize("name", ["momentum", "adamw", "rmsprop"])
-def test_float32(each_backend, name):
+def test_float32(name):
     """Our distance from float64 is of the size of PyTorch's own."""
     X, Y = data(targets="labels")
-    (exact, optimizer), _ = twins(network(nn.Tanh()), partial_parameters(name))
+    (exact, optimizer), _ = twins(network(nn.Tanh()), made(name))
     loop(exact, nn.CrossEntropyLoss(), optimizer, X, Y, [ROWS] * 5, 5)
     expected = numbers(exact, optimizer)
-    ours, theirs = twins(network(nn.Tanh()).float(), partial_parameters(name))
+    ours, theirs = twins(network(nn.Tanh()).float(), made(name))
     fit(*mix(ours, nn.CrossEntropyLoss()), X.float(), Y, epochs=5, batch_size=5)
     loop(*mix(theirs, nn.CrossEntropyLoss()), X.float(), Y, [ROWS] * 5, 5)
     theirs, u = numbers(*theirs), np.finfo(np.float32).eps / 2
@@ -299,15 +278,10 @@ def test_modules_of_many_shapes():
         nn.Linear(5, 4),
         nn.Linear(4, 2),
     ).double()
+    with torch.no_grad():  # not in memory as PyTorch makes it
+        module[3].weight.data = module[3].weight.data.t().contiguous().t()
     X, Y = data(n_in=6, n_out=2)
-    X = X.reshape(23, 2, 3)
-    ours, theirs = twins(module, adam)
-    with torch.no_grad():
-        for twin, _ in (ours, theirs):  # not in memory as PyTorch makes it
-            twin[3].weight.data = twin[3].weight.data.t().contiguous().t()
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=4, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 4, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(module, adam, task=(X.reshape(23, 2, 3), Y))
     alone, twin = twins(nn.Linear(4, 3).double(), adam)
     X, Y = data()
     fit(*mix(alone, nn.MSELoss()), X.numpy(), Y.tolist(), epochs=4, batch_size=5)
@@ -317,11 +291,7 @@ def test_modules_of_many_shapes():
 
 @pytest.mark.usefixtures("numpy_backend")
 def test_a_learning_rate_that_is_a_tensor():
-    X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), lambda m: optim.Adam(m.parameters(), lr=torch.tensor(0.01).double()))
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=4, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 4, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(network(nn.Tanh()), lambda m: optim.Adam(m.parameters(), lr=torch.tensor(0.01).double()))
 
 
 @pytest.mark.usefixtures("numpy_backend")
@@ -338,20 +308,12 @@ def test_a_scheduler_may_be_stepped_outside():
 @pytest.mark.usefixtures("numpy_backend")
 def test_one_activation_in_many_places():
     tanh = nn.Tanh()
-    ours, theirs = twins(nn.Sequential(nn.Linear(4, 5), tanh, nn.Linear(5, 5), tanh, nn.Linear(5, 3)).double(), adam)
-    X, Y = data()
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=2, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 2, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(nn.Sequential(nn.Linear(4, 5), tanh, nn.Linear(5, 5), tanh, nn.Linear(5, 3)).double(), adam)
 
 
 def test_without_biases(each_backend):
-    X, Y = data()
     for module in (network(nn.Tanh(), bias=False), nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3, False))):
-        ours, theirs = twins(module.double(), partial_parameters("adamw"))
-        fit(*mix(ours, nn.MSELoss()), X, Y, epochs=4, batch_size=5)
-        loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 4, 5)
-        assert_same(ours, theirs)
+        assert_as_loop(module.double(), made("adamw"))
 
 
 @pytest.mark.usefixtures("numpy_backend")
@@ -371,7 +333,7 @@ def test_a_memory_map_of_another_dtype(each_backend, tmp_path, reduction):
     X, Y = data()
     mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=X.shape)
     mapped[:] = X.numpy()
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters("sgd"))
+    ours, theirs = twins(network(nn.Tanh()), made("sgd"))
     loss_fn, orders = nn.MSELoss(reduction=reduction), [torch.arange(22, 4, -1), torch.arange(3, 20)]
     fit(*mix(ours, loss_fn), mapped, Y, epochs=2, batch_size=5, order=orders)
     loop(*mix(theirs, loss_fn), X.float().double(), Y, orders, 5)
@@ -407,7 +369,7 @@ def interrupt(each_backend, monkeypatch):
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_an_interrupt_leaves_what_the_loop_leaves(interrupt, name, k):
     X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters(name))
+    ours, theirs = twins(network(nn.Tanh()), made(name))
     kept = interrupt(k)
     with pytest.raises(KeyboardInterrupt):
         fit(*mix(ours, nn.MSELoss()), X, Y, epochs=3, batch_size=5)
@@ -455,7 +417,7 @@ def test_divergence_leaves_finite_numbers_of_a_loop(each_backend):
 @pytest.mark.usefixtures("numpy_backend")
 def test_a_scheduler_that_makes_a_rule_of_another_kind_stops_the_training():
     X, Y = data()
-    ours, theirs = twins(network(nn.Tanh()), partial_parameters("momentum"))
+    ours, theirs = twins(network(nn.Tanh()), made("momentum"))
 
     def without_momentum(epoch):
         if epoch == 2:
@@ -476,10 +438,7 @@ def test_a_scheduler_that_makes_a_rule_of_another_kind_stops_the_training():
 def test_dropout_is_that_of_the_training_mode():
     X, Y = data()
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)).double().eval()
-    ours, theirs = twins(module, adam)
-    fit(*mix(ours, nn.MSELoss()), X, Y, epochs=2, batch_size=5)
-    loop(*mix(theirs, nn.MSELoss()), X, Y, [ROWS] * 2, 5)
-    assert_same(ours, theirs)
+    assert_as_loop(module, adam, epochs=2)
     results = []
     for seed in (1, 1, 2):
         (twin, optimizer), _ = twins(module.train(), adam)
@@ -514,7 +473,7 @@ def test_dropout_with_every_divisor(each_backend, name, reduction):
     loss_fn, (X, Y) = make_loss(reduction=reduction), data(n_out=n_out, targets=targets)
     plain = network(nn.Tanh(), *last, n_out=n_out)
     module = nn.Sequential(*plain[:2], nn.Dropout(0.5), *plain[2:])
-    ours, theirs = twins(module, partial_parameters("momentum"))
+    ours, theirs = twins(module, made("momentum"))
     torch.manual_seed(7)
     theirs[0][2] = PhiloxDropout(0.5, int(torch.randint(2**63 - 1, ())))
     torch.manual_seed(7)

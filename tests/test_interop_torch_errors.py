@@ -1,6 +1,7 @@
 """What fit(module, …) does not support is refused by name, before anything moves."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -31,27 +32,10 @@ def tied():
     return module
 
 
-def hooked():
+def changed(change):
+    """Return a module after a change of it."""
     module = network(nn.Tanh())
-    module[1].register_forward_hook(lambda *args: None)
-    return module
-
-
-def hooked_tensor():
-    module = network(nn.Tanh())
-    module[0].weight.register_hook(lambda grad: grad)
-    return module
-
-
-def frozen():
-    module = network(nn.Tanh())
-    module[0].bias.requires_grad_(False)
-    return module
-
-
-def forwarded():
-    module = network(nn.Tanh())
-    module[1].forward = lambda X: X
+    change(module)
     return module
 
 
@@ -59,21 +43,13 @@ def mixed():
     return nn.Sequential(nn.Linear(4, 3).double(), nn.Linear(3, 3).float())
 
 
-def expanded():
-    module = network(nn.Tanh())
-    module[0].weight = nn.Parameter(torch.ones(1, 4).double().expand(6, 4))
-    return module
+def set_weight(module, tensor):
+    module[0].weight = nn.Parameter(tensor)
 
 
 def overlapping():
     module, memory = network(nn.Tanh()), torch.zeros(8).double()
     module[0].bias, module[2].bias = nn.Parameter(memory[:6]), nn.Parameter(memory[5:])
-    return module
-
-
-def overlapping_itself():
-    module = network(nn.Tanh())
-    module[0].weight = nn.Parameter(torch.ones(9).double().as_strided((6, 4), (1, 1)))
     return module
 
 
@@ -106,18 +82,23 @@ MODULES = {
     ),
     "follows one with 5 outputs": lambda: sequential(nn.Linear(4, 5), nn.Linear(6, 3)),
     "2.weight is tied to 0.weight": tied,
-    "module's layer 1 has forward_hooks, which would not be called": hooked,
-    "0.weight has hooks": hooked_tensor,
-    "module's layer 1 has forward, which would not be called": forwarded,
-    "0.bias has requires_grad=False": frozen,
     "1.weight has dtype torch.float32": mixed,
     "0.weight has dtype torch.bfloat16": lambda: network(nn.Tanh()).bfloat16(),
     "0.weight is on meta": lambda: network(nn.Tanh()).to("meta"),
-    "0.weight is an expanded tensor": expanded,
-    "0.weight is an expanded tensor; accepted": overlapping_itself,
     "2.bias is tied to 0.bias or overlaps it": overlapping,
     "0.weight was made in torch.inference_mode": inferred,
 }
+CHANGES = {  # of a module that is accepted
+    "module's layer 1 has forward_hooks, which would not be called": lambda m: m[1].register_forward_hook(print),
+    "module's layer 1 has forward, which would not be called": lambda m: setattr(m[1], "forward", print),
+    "0.weight has hooks": lambda m: m[0].weight.register_hook(print),
+    "0.bias has requires_grad=False": lambda m: m[0].bias.requires_grad_(False),
+    "0.weight is an expanded tensor": lambda m: set_weight(m, torch.ones(1, 4).double().expand(6, 4)),
+    "0.weight is an expanded tensor; accepted": lambda m: set_weight(
+        m, torch.ones(9).double().as_strided((6, 4), (1, 1))
+    ),
+}
+MODULES |= {message: partial(changed, change) for message, change in CHANGES.items()}
 
 
 @pytest.mark.parametrize("message", MODULES)
@@ -141,34 +122,14 @@ def test_inference_mode():
         fit(module, nn.MSELoss(), optim.Adam(module.parameters()), X, Y, epochs=1, batch_size=5)
 
 
-def test_a_state_made_in_inference_mode():
-    def inferred(module):
-        optimizer = optim.SGD(module.parameters(), 0.1, momentum=0.9)
-        with torch.inference_mode():
-            optimizer.state[module[0].weight]["momentum_buffer"] = torch.zeros(6, 4).double()
-        return optimizer
-
-    refused("optimizer's momentum_buffer of 0.weight was made in inference mode", optimizer=inferred)
-
-
 def test_what_is_no_module():
     with pytest.raises(TypeError, match="module is a list"):
         fit([], nn.MSELoss(), None, X, Y, epochs=1, batch_size=5)
 
 
-def test_hooks_of_all_modules():
-    module = network(nn.Tanh())
-    handle = nn.modules.module.register_module_forward_hook(lambda *args: None)
-    try:
-        with pytest.raises(ValueError, match=r"torch\.nn has global_forward_hooks"):
-            fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1), X, Y, epochs=1, batch_size=5)
-    finally:
-        handle.remove()
-
-
-def refused(message, module=None, loss_fn=None, optimizer=None, X=X, Y=Y, **arguments):
+def refused(message, module=None, loss_fn=None, optimizer=None, X=X, Y=Y, last=(), **arguments):
     """Call fit, which refuses with this message and leaves module and optimizer as they were."""
-    module = network(nn.Tanh()) if module is None else module
+    module = network(nn.Tanh(), *last) if module is None else module
     optimizer = optim.Adam(module.parameters()) if optimizer is None else optimizer(module)
     before = copy.deepcopy(numbers(module, optimizer))
     with pytest.raises((TypeError, ValueError), match=message):
@@ -176,6 +137,47 @@ def refused(message, module=None, loss_fn=None, optimizer=None, X=X, Y=Y, **argu
     np.testing.assert_equal(numbers(module, optimizer), before)
 
 
+@pytest.mark.parametrize(
+    ("register", "message"),
+    [
+        (nn.modules.module.register_module_forward_hook, r"torch\.nn has global_forward_hooks"),
+        (register_optimizer_step_pre_hook, "torch.optim has global_optimizer_pre_hooks"),
+    ],
+)
+def test_hooks_of_all(register, message):
+    handle = register(lambda *args: None)
+    try:
+        refused(message)
+    finally:
+        handle.remove()
+
+
+def with_buffer(buffer):
+    """Return what makes an SGD with momentum, of which the first buffer is this."""
+
+    def make(module):
+        optimizer = optim.SGD(module.parameters(), 0.1, momentum=0.9)
+        optimizer.state[module[0].weight]["momentum_buffer"] = buffer
+        return optimizer
+
+    return make
+
+
+def hooked(module):
+    optimizer = optim.Adam(module.parameters())
+    optimizer.register_step_pre_hook(lambda *args: None)
+    return optimizer
+
+
+def stepped_in_part(module):
+    optimizer = optim.Adam(module.parameters())
+    module[0].weight.grad = torch.ones_like(module[0].weight)
+    optimizer.step()
+    return optimizer
+
+
+with torch.inference_mode():
+    INFERRED = torch.zeros(6, 4).double()
 OPTIMIZERS = {
     "optimizer is a Rprop": lambda m: optim.Rprop(m.parameters()),
     "optimizer has capturable=True": lambda m: optim.NAdam(m.parameters(), capturable=True),
@@ -194,51 +196,12 @@ OPTIMIZERS = {
     "optimizer's groups differ in beta1; accepted: in lr and weight_decay": lambda m: optim.Adam(
         [{"params": m[0].parameters()}, {"params": m[2].parameters(), "betas": (0.8, 0.999)}]
     ),
+    "optimizer has optimizer_step_pre_hooks": hooked,
+    "optimizer's parameters have seen .0, 1. steps": stepped_in_part,
+    "optimizer's momentum_buffer of 0.weight has another shape, dtype or device": with_buffer(torch.zeros(6, 4)),
+    "optimizer's momentum_buffer of 0.weight was made in inference mode": with_buffer(INFERRED),
 }
-
-
-@pytest.mark.parametrize("message", OPTIMIZERS)
-def test_optimizers(message):
-    refused(message, optimizer=OPTIMIZERS[message])
-
-
-def test_hooks_of_an_optimizer():
-    def hooked(module):
-        optimizer = optim.Adam(module.parameters())
-        optimizer.register_step_pre_hook(lambda *args: None)
-        return optimizer
-
-    refused("optimizer has optimizer_step_pre_hooks", optimizer=hooked)
-
-
-def test_hooks_of_all_optimizers():
-    handle = register_optimizer_step_pre_hook(lambda *args: None)
-    try:
-        refused("torch.optim has global_optimizer_pre_hooks")
-    finally:
-        handle.remove()
-
-
-def test_steps_that_differ():
-    def unequal(module):
-        optimizer = optim.Adam(module.parameters())
-        module[0].weight.grad = torch.ones_like(module[0].weight)
-        optimizer.step()
-        return optimizer
-
-    refused("optimizer's parameters have seen .0, 1. steps", optimizer=unequal)
-
-
-def test_a_state_of_another_dtype():
-    def narrow(module):
-        optimizer = optim.SGD(module.parameters(), 0.1, momentum=0.9)
-        optimizer.state[module[0].weight]["momentum_buffer"] = torch.zeros(6, 4)
-        return optimizer
-
-    refused("optimizer's momentum_buffer of 0.weight has another shape, dtype or device", optimizer=narrow)
-
-
-LOSSES = {
+SIGMOID_LOSSES = {  # of a module that ends in a sigmoid
     "loss_fn is SmoothL1Loss": nn.SmoothL1Loss(),
     "loss_fn is <function mse_loss": nn.functional.mse_loss,
     "loss_fn has reduction='none'": nn.MSELoss(reduction="none"),
@@ -247,14 +210,7 @@ LOSSES = {
     "loss_fn has a weight that differs between outputs": nn.BCELoss(weight=torch.tensor([1.0, 2.0, 3.0])),
     "loss_fn has a weight below 0": nn.BCELoss(weight=torch.tensor(-1.0)),
 }
-
-
-@pytest.mark.parametrize("message", LOSSES)
-def test_losses(message):
-    refused(message, network(nn.Tanh(), nn.Sigmoid()), LOSSES[message], Y=Y.sigmoid())
-
-
-LOGITS = {
+LOSSES = {  # of one that ends in a Linear, and targets
     "BCELoss, but the module ends in identity; accepted: one that ends in sigmoid": (nn.BCELoss(), Y.sigmoid()),
     "label_smoothing=0.1": (nn.CrossEntropyLoss(label_smoothing=0.1), LABELS),
     "ignore_index=0": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
@@ -262,30 +218,17 @@ LOGITS = {
     "loss_fn has a weight below 0 or not finite": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 1.0])), LABELS),
     "every row of Y the weight 0": (nn.CrossEntropyLoss(weight=torch.zeros(3)), LABELS),
     "pos_weight, which is not supported with 3 outputs": (
-        nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 1.0])),
-        Y.sigmoid(),
+        nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 1.0])), Y.sigmoid(),
     ),
     r"Y has shape \(23, 3, 1\); accepted: labels": (nn.CrossEntropyLoss(), Y[:, :, None]),
     "Y has .* targets of this loss must be from 0 to 1": (nn.BCEWithLogitsLoss(), Y),
-}
-
-
-@pytest.mark.parametrize("message", LOGITS)
-def test_losses_of_logits(message):
-    loss_fn, targets = LOGITS[message]
-    refused(message, None, loss_fn, Y=targets)
-
-
-def test_one_class():
-    module = network(nn.Tanh(), n_out=1)
-    refused("the module has 1 output; accepted: 2 or more", module, nn.CrossEntropyLoss(), Y=torch.zeros(23).long())
-
-
-def test_softmax_with_a_loss_that_has_none():
-    refused("L1Loss, but the module ends in softmax", network(nn.Tanh(), nn.Softmax(1)), nn.L1Loss())
-
-
-ARGUMENTS = {
+}  # fmt: skip
+OTHER = optim.SGD(network(nn.Tanh()).parameters(), 0.1)
+REFUSED = {
+    **{message: {"optimizer": make} for message, make in OPTIMIZERS.items()},
+    **{message: {"last": [nn.Sigmoid()], "loss_fn": of, "Y": Y.sigmoid()} for message, of in SIGMOID_LOSSES.items()},
+    **{message: {"loss_fn": loss_fn, "Y": targets} for message, (loss_fn, targets) in LOSSES.items()},
+    "L1Loss, but the module ends in softmax": {"last": [nn.Softmax(1)], "loss_fn": nn.L1Loss()},
     "epochs is 0": {"epochs": 0},
     "batch_size is 0": {"batch_size": 0},
     r"Y has shape \(23,\), but must have the shape of the outputs, \(23, 3\)": {"Y": Y[:, 0]},
@@ -302,14 +245,15 @@ ARGUMENTS = {
     r"order\[0\] is float": {"order": [[0.5]]},
     "drop_last leaves no batch of 23 rows": {"drop_last": True, "batch_size": 24},
     "scheduler is a int; accepted: a torch.optim.lr_scheduler": {"scheduler": 3},
+    "scheduler is of another optimizer": {"scheduler": optim.lr_scheduler.StepLR(OTHER, 1)},
 }
 
 
-@pytest.mark.parametrize("message", ARGUMENTS)
+@pytest.mark.parametrize("message", REFUSED)
 def test_arguments(message):
-    refused(message, **ARGUMENTS[message])
+    refused(message, **REFUSED[message])
 
 
-def test_the_scheduler_of_another_optimizer():
-    other = optim.SGD(network(nn.Tanh()).parameters(), 0.1)
-    refused("scheduler is of another optimizer", scheduler=optim.lr_scheduler.StepLR(other, 1))
+def test_one_class():
+    module = network(nn.Tanh(), n_out=1)
+    refused("the module has 1 output; accepted: 2 or more", module, nn.CrossEntropyLoss(), Y=torch.zeros(23).long())

@@ -103,7 +103,19 @@ REFUSED = [
     (([3, 1],), {"output": "Softmax"}, ValueError, "did you mean 'softmax'?"),
     (([3, 1],), {"output": None}, TypeError, "output is None, but must be one of"),
     (([3, 1],), {"bias": "neurons"}, ValueError, "did you mean 'neuron'?"),
-    (([3, 2, 1], "qqqq"), {}, ValueError, "must be one of 'sigmoid', 'tanh', 'relu', 'identity', 'leaky_relu', 'elu'"),
+    (([3, 1],), {"bias": True}, TypeError, "bias is True, but must be one of 'neuron', 'layer', 'none'"),
+    (([3, 2, 1], "exp"), {}, ValueError, "hidden is 'exp', but must be one of"),
+    (([3, 2, 1], None), {}, TypeError, "hidden must be the name of an activation or a list of names, got None"),
+    (([3, 2, 1], [3]), {}, TypeError, "hidden is 3"),
+    (([1, 10**5000],), {}, ValueError, "layers[1] is above 2**63 - 1"),
+    (([2**32, 2**32],), {}, ValueError, "parameters, more than can be counted"),
+    (({3, 4},), {}, TypeError, "layers must be a seq"),
+    (
+        ([3, 2, 1], "qqqq"),
+        {},
+        ValueError,
+        "hidden is 'qqqq', but must be one of 'sigmoid', 'tanh', 'relu', 'identity', 'leaky_relu', 'elu'",
+    ),
     (([3, 2, 1], "softmax(1)"), {}, ValueError, "hidden is 'softmax'"),
     (([3, 2, 1], "tanh(1)"), {}, ValueError, "hidden is 'tanh(1)', but tanh has no parameters"),
     (([3, 2, 1], "elu(1, 2)"), {}, ValueError, "hidden is 'elu(1, 2)', but elu takes alpha=1.0"),
@@ -123,9 +135,8 @@ def test_bad_arguments_are_refused_by_name(args, keywords, error, message):
 
 
 def test_a_hint_only_where_something_is_near():
-    with pytest.raises(ValueError, match="hidden") as caught:
+    with pytest.raises(ValueError, match=r"'hardswish'$"):
         Network([3, 2, 1], "qqqq")
-    assert "did you mean" not in str(caught.value)
 
 
 def test_summary_counts_parameters_and_memory():
@@ -141,12 +152,3 @@ def test_summary_counts_parameters_and_memory():
 def test_every_activation_is_an_output():
     for name in ACTIVATIONS:
         assert Network([2, 2], output=name).output == name
-
-
-@pytest.mark.parametrize(
-    ("layers", "error", "message"),
-    [([2**32, 2**32], ValueError, "parameters, more than can be counted"), ({3, 4}, TypeError, "layers must be a seq")],
-)
-def test_layers_that_cannot_be(layers, error, message):
-    with pytest.raises(error, match=message):
-        Network(layers)

@@ -4,51 +4,30 @@ import pickle
 
 import numpy as np
 import pytest
-from tasks import BACKENDS, data, everything, make
+from tasks import data, everything, make
 
 from briskmlp import SGD, Adam, EarlyStopping, Trainer
 
-W1, W2 = np.zeros((3, 5)), np.zeros((5, 2))
-CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
-    ({"layers": 784}, TypeError, "layers must be a sequence of widths .* got 784"),
-    ({"layers": "784"}, TypeError, "layers must be a sequence of widths .* got '784'"),
+CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message; more in the tests of what checks them
     ({"layers": [3]}, ValueError, "layers has 1 widths, but needs at least 2"),
-    ({"layers": []}, ValueError, "layers has 0 widths"),
-    ({"layers": [3, 0]}, ValueError, r"layers\[1\] is 0, but must be >= 1"),
-    ({"layers": [-3, 2]}, ValueError, r"layers\[0\] is -3"),
-    ({"layers": [3, 2.0]}, TypeError, r"layers\[1\] must be an integer, got 2.0"),
-    ({"layers": [3, True]}, TypeError, r"layers\[1\] must be an integer, got True"),
     ({"hidden": "rleu"}, ValueError, "hidden is 'rleu', but must be one of 'sigmoid', .* did you mean 'relu'"),
-    ({"hidden": "softmax"}, ValueError, "hidden is 'softmax', but must be one of"),
-    ({"hidden": None}, TypeError, "hidden is None, but must be one of"),
-    ({"hidden": ["relu", "relu"]}, ValueError, "hidden has 2 values, but the network has 1 hidden layer"),
-    ({"hidden": [3]}, TypeError, r"hidden\[0\] is 3"),
     ({"output": "sofmax"}, ValueError, "output is 'sofmax', .* did you mean 'softmax'"),
     ({"loss": "crossentropy"}, ValueError, "loss is 'crossentropy', .* did you mean 'cross_entropy'"),
     ({"loss": None}, TypeError, "loss is None"),
     ({"loss": "cross_entropy", "output": "tanh"}, ValueError, "cannot be trained with output 'tanh'; the valid pairs"),
     ({"bias": "neurons"}, ValueError, "bias is 'neurons', .* did you mean 'neuron'"),
-    ({"bias": True}, TypeError, "bias is True, but must be one of 'neuron', 'layer', 'none'"),
     ({"optimizer": "adam"}, TypeError, r"optimizer must be one of SGD, .*Adam, .* such as SGD.* got 'adam'"),
     ({"optimizer": SGD}, TypeError, "optimizer must be one of .* got <class"),
-    ({"optimizer": 0.1}, TypeError, "optimizer must be one of .* got 0.1"),
     ({"batch_size": 0}, ValueError, "batch_size is 0, but must be >= 1"),
-    ({"batch_size": -1}, ValueError, "batch_size is -1"),
     ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),
-    ({"batch_size": True}, TypeError, "batch_size must be an integer, got True"),
     ({"batch_size": 2**70}, ValueError, "batch_size is 1180591620717411303424"),
     ({"l2": -0.1}, ValueError, "l2 is -0.1, but must be >= 0"),
     ({"l2": float("nan")}, ValueError, "l2 is nan"),
     ({"l2": "0.1"}, TypeError, "l2 must be a number, got '0.1'"),
-    (
-        {"loss": "poisson", "output": "relu"},
-        ValueError,
-        "cannot be trained with output 'relu'; .* poisson with exp, softplus;",
-    ),
-    ({"output": "exp"}, ValueError, "loss 'mse' cannot be trained with output 'exp'"),
-    ({"hidden": "exp"}, ValueError, "hidden is 'exp', but must be one of"),
+    ({"l2": float("inf")}, ValueError, "^l2 is inf, but "),
+    ({"l2": 10**400}, ValueError, "^l2 is 10000.*, but "),
+    ({"clip_norm": 10**400}, ValueError, "^clip_norm is 10000.*, but "),
     ({"dropout": 1.0}, ValueError, "dropout is 1.0, but must be >= 0 and < 1"),
-    ({"dropout": -0.1}, ValueError, "dropout is -0.1, but must be >= 0"),
     ({"dropout": float("nan")}, ValueError, "dropout is nan"),
     ({"dropout": "0.5"}, TypeError, "dropout must be a number, got '0.5'"),
     ({"dropout": np.array("a")}, TypeError, "dropout must be a number"),
@@ -58,7 +37,6 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"dropout": [1.5]}, ValueError, r"dropout\[0\] is 1.5, but must be >= 0 and < 1"),
     ({"dropout": [True]}, TypeError, r"dropout\[0\] must be a number, got True"),
     ({"clip_norm": 0}, ValueError, "clip_norm is 0, but must be > 0"),
-    ({"clip_norm": -1.0}, ValueError, "clip_norm is -1.0, but must be > 0"),
     ({"clip_norm": float("inf")}, ValueError, "clip_norm is inf"),
     ({"clip_norm": "1"}, TypeError, "clip_norm must be a number, got '1'"),
     ({"dtype": "float16"}, ValueError, "dtype is 'float16', but must be one of 'float32', 'float64'"),
@@ -77,12 +55,10 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
     ({"backend": None}, TypeError, "backend is None"),
     ({"initializer": "golrot"}, ValueError, "initializer is 'golrot', .* did you mean 'glorot'"),
     ({"initializer": np.zeros(3)}, ValueError, "initializer has 3 numbers, but the network has 32 parameters"),
-    ({"initializer": np.zeros(32, complex)}, TypeError, "initializer has dtype complex128"),
-    ({"initializer": np.full(32, 1e300)}, ValueError, "initializer has values that are not finite as float32"),
-    ({"initializer": [(W1, np.zeros(5))]}, ValueError, r"initializer has 1 \(W, b\) pairs, .* has 2 layers"),
-    ({"initializer": [(W1, np.zeros(3)), (W2, np.zeros(2))]}, ValueError, r"initializer's b\[0\] has shape \(3,\)"),
-    ({"initializer": [(W1.T, np.zeros(5)), (W2, np.zeros(2))]}, ValueError, r"initializer's W\[0\] has shape \(5, 3\)"),
-    ({"initializer": [(W1 * np.nan, np.zeros(5)), (W2, np.zeros(2))]}, ValueError, r"initializer's W\[0\] has values"),
+    ({"initializer": 5}, TypeError, "initializer must be one of 'glorot', 'he', a flat array"),
+    ({"initializer": lambda: 0}, TypeError, "initializer must be"),
+    ({"initializer": [([[0.0]], [0.0], 1)] * 2}, ValueError, r"of lengths \[3\], but each must be a pair"),
+    ({"initializer": [([[0.0], [0.0, 1.0]], [0.0])] * 2}, ValueError, r"initializer's W\[0\] is ragged"),
 ]
 
 
@@ -90,23 +66,6 @@ CONSTRUCTOR = [  # arguments of a [3, 5, 2] Trainer, the error, its message
 def test_the_constructor_refuses(arguments, error, message):
     with pytest.raises(error, match=message):
         Trainer(**{"layers": [3, 5, 2], "backend": "auto", **arguments})
-
-
-@pytest.mark.parametrize(
-    ("make_optimizer", "error", "message"),
-    [
-        (lambda: SGD(-0.1), ValueError, "learning_rate is -0.1, but must be >= 0"),
-        (lambda: SGD(float("inf")), ValueError, "learning_rate is inf"),
-        (lambda: SGD("0.1"), TypeError, "learning_rate must be a number, got '0.1'"),
-        (lambda: SGD(0.1, momentum=1.0), ValueError, "momentum is 1.0, but must be >= 0 and < 1"),
-        (lambda: SGD(0.1, nesterov=True), ValueError, "nesterov=True needs a momentum > 0"),
-        (lambda: Adam(epsilon=0.0), ValueError, "epsilon is 0.0, but must be > 0"),
-        (lambda: EarlyStopping(patience=0), ValueError, "patience is 0, but must be >= 1"),
-    ],
-)
-def test_optimizers_and_callbacks_refuse(make_optimizer, error, message):
-    with pytest.raises(error, match=message):
-        make_optimizer()
 
 
 def spoiled(array, row, value, column=None):
@@ -120,47 +79,29 @@ LABELS, BINARY = np.arange(10) % 4, np.arange(10) % 2
 ONES = np.ones(10)
 FIT = [  # task, what differs from a good fit, the error, its message
     ("mse", {"epochs": -1}, ValueError, "epochs is -1, but must be >= 0"),
-    ("mse", {"epochs": -2}, ValueError, "epochs is -2"),
     ("mse", {"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
     ("mse", {"epochs": True}, TypeError, "epochs must be an integer, got True"),
     ("mse", {"X": spoiled(X, 5, np.nan, 2)}, ValueError, "X has nan at row 5, column 2; values must be finite"),
-    ("mse", {"X": spoiled(X, 9, -np.inf, 0)}, ValueError, "X has -inf at row 9, column 0"),
-    ("mse", {"X": spoiled(X, 0, 1e39, 0)}, ValueError, r"X has 1e\+39 at row 0, column 0, which overflows float32"),
     ("mse", {"X": X[:, :2]}, ValueError, "X has 2 columns, but the network's first layer has 3 neurons"),
-    ("mse", {"X": X[0]}, ValueError, r"X has 1 column .* a single row is X.reshape\(1, -1\)"),
-    ("mse", {"X": X[:0], "Y": Y[:0]}, ValueError, r"X is empty, of shape \(0, 3\)"),
     ("mse", {"X": X[:9]}, ValueError, "Y has 10 rows, but X has 9"),
-    ("mse", {"X": X + 0j}, TypeError, "X has dtype complex128; accepted: a dense array of bool, integer or float"),
-    ("mse", {"X": X.astype(object)}, TypeError, "X has dtype object"),
-    ("mse", {"X": X.astype(str)}, TypeError, "X has dtype <U"),
     ("mse", {"X": None}, TypeError, "X is None"),
-    ("mse", {"X": "abc"}, TypeError, "X is a str"),
-    ("mse", {"X": [[1, 2, 3], [4, 5]]}, TypeError, "X is a list .* its rows differ in length"),
-    ("mse", {"X": 3.0}, ValueError, "X is a single number"),
     ("mse", {"Y": None}, TypeError, "Y is None"),
     ("mse", {"Y": Y[:, :1]}, ValueError, "Y has 1 column .*, but the network's last layer has 2 neurons"),
-    ("mse", {"Y": np.hstack([Y, Y])}, ValueError, "Y has 4 columns, but the network's last layer has 2 neurons"),
     ("mse", {"Y": spoiled(Y, 7, np.inf, 1)}, ValueError, "Y has inf at row 7, column 1"),
     ("mse", {"Y": BINARY}, ValueError, 'class labels need loss="cross_entropy"'),
-    ("mse", {"Y": Y + 0j}, TypeError, "Y has dtype complex128"),
     ("softmax", {"Y": spoiled(LABELS, 3, 4).astype(int)}, ValueError, "Y has label 4 at row 3; labels must be 0 to 3"),
-    ("softmax", {"Y": spoiled(LABELS, 3, -1).astype("i1")}, ValueError, "Y has label -1 at row 3"),
     ("softmax", {"Y": LABELS * 1.0}, ValueError, "class labels need an integer dtype"),
-    ("softmax", {"Y": np.array(list("abcdabcdab"))}, TypeError, "Y has dtype <U1"),
     ("softmax", {"Y": np.ones((10, 4))}, ValueError, "Y sums to 4 at row 0; each row must sum to 1"),
     ("softmax", {"metrics": "mae"}, ValueError, "metric 'mae' needs dense targets"),
     ("binary", {"Y": BINARY + 1}, ValueError, "Y has 2.0 at row 1, column 0; targets of this loss must be from 0 to 1"),
-    ("binary", {"Y": BINARY - 0.5}, ValueError, "Y has -0.5 at row 0"),
     ("mse", {"sample_weight": -ONES}, ValueError, "sample_weight has -1.0 at row 0; weights must be 0 or more"),
     ("mse", {"sample_weight": ONES * 0}, ValueError, "sample_weight sums to 0; accepted: a positive, finite sum"),
-    ("mse", {"sample_weight": spoiled(ONES, 4, np.nan)}, ValueError, "sample_weight has nan at row 4"),
     ("mse", {"sample_weight": ONES[:9]}, ValueError, "sample_weight has 9 rows, but X has 10"),
-    ("mse", {"sample_weight": ONES[:, None]}, ValueError, r"sample_weight has shape \(10, 1\); accepted: \(10,\)"),
     ("mse", {"sample_weight": "balanced"}, TypeError, "sample_weight is a str"),
     ("mse", {"validation_data": (X,)}, TypeError, r"validation_data must be \(X, Y\) or .* got a tuple of 1"),
     ("mse", {"validation_data": X}, TypeError, "validation_data must be .* got a ndarray"),
     ("mse", {"validation_data": (X[:, :2], Y)}, ValueError, "validation X has 2 columns"),
-    ("mse", {"validation_data": (X, Y[:5])}, ValueError, "validation Y has 5 rows"),
+    ("mse", {"validation_data": (X, Y[:5])}, ValueError, "^validation Y has 5 rows, but validation X has 10$"),
     ("mse", {"validation_data": (X, Y, -ONES)}, ValueError, "validation sample_weight has -1.0 at row 0"),
     ("mse", {"metrics": ["acuracy"]}, ValueError, "metrics is 'acuracy', .* did you mean 'accuracy'"),
     ("mse", {"metrics": None}, TypeError, "metrics must be a name or a sequence of names"),
@@ -172,12 +113,12 @@ FIT = [  # task, what differs from a good fit, the error, its message
 ]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def trainers(request):
-    """One Trainer per task, with state that an error could spoil, one batch into its third epoch."""
+@pytest.fixture(scope="module")
+def trainers():
+    """One Trainer per task, with state that an error could spoil."""
     made = {}
     for task, targets in (("mse", Y), ("softmax", LABELS), ("binary", BINARY)):
-        trainer = make(task, backend=request.param, optimizer=Adam(), batch_size=4)
+        trainer = make(task, backend="numpy", optimizer=Adam(), batch_size=4)
         trainer.fit(X, targets, epochs=2)
         made[task] = trainer, targets
     return made
@@ -217,17 +158,11 @@ def test_predict_refuses(trainers, bad):
     assert (out == 7).all()
 
 
-def test_the_first_of_several_bad_rows_is_named(trainers):
-    trainer, targets = trainers["mse"]
-    with pytest.raises(ValueError, match="X has inf at row 2, column 1"):
-        trainer.fit(spoiled(spoiled(X, 8, np.nan), 2, np.inf, 1), targets, epochs=1)
-
-
 @pytest.mark.parametrize(("rate", "error"), [(float("nan"), ValueError), (-1.0, ValueError), ("0.1", TypeError)])
-def test_a_bad_rate_of_a_schedule_is_refused_between_epochs(backend_name, rate, error):
+def test_a_bad_rate_of_a_schedule_is_refused_between_epochs(rate, error):
     rates = [0.1, 0.1, rate, 0.1]
     optimizer = SGD(lambda epoch: rates[epoch])
-    trainer, twin = (make("mse", backend=backend_name, optimizer=optimizer, batch_size=4) for _ in range(2))
+    trainer, twin = (make("mse", backend="numpy", optimizer=optimizer, batch_size=4) for _ in range(2))
     twin.fit(X, Y, epochs=2)
     with pytest.raises(error, match="learning_rate"):
         trainer.fit(X, Y, epochs=4, callbacks=[EarlyStopping("loss", patience=9)])  # epoch by epoch
@@ -245,20 +180,6 @@ def test_what_the_plan_was_made_of_cannot_be_assigned(name):
     with pytest.raises(AttributeError, match=f"{name} cannot be changed"):
         setattr(trainer, name, before)
     assert getattr(trainer, name) == before
-
-
-@pytest.mark.parametrize(
-    ("initializer", "error", "message"),
-    [
-        (5, TypeError, "initializer must be one of 'glorot', 'he', a flat array"),
-        (lambda: 0, TypeError, "initializer must be"),
-        ([([[0.0], [0.0]], [0.0], 1)], ValueError, "entries of lengths \\[3\\], but each must be a pair"),
-        ([([[0.0], [0.0, 1.0]], [0.0])], ValueError, r"initializer's W\[0\] is ragged"),
-    ],
-)
-def test_an_initializer_of_another_kind_is_named(initializer, error, message):
-    with pytest.raises(error, match=message):
-        Trainer([2, 1], initializer=initializer, backend="numpy")
 
 
 def test_a_state_that_overflows_is_divergence(backend_name):
@@ -286,37 +207,11 @@ def test_labels_for_sigmoid_outputs_are_told_what_they_need():
 
 def test_counts_are_not_negative():
     trainer = Trainer([1, 2], loss="poisson", backend="numpy")
-    X, counts = [1.0, 2.0], [[0, 3], [1, -2]]
-    message = r"^Y has -2\.0 at row 1, column 1; targets of this loss must be 0 or more$"
-    with pytest.raises(ValueError, match=message):
-        trainer.fit(X, counts, epochs=1)
-    with pytest.raises(ValueError, match=message):
-        trainer.evaluate(X, counts)
-    with pytest.raises(ValueError, match=r"^validation Y has -2\.0 at row 1"):
-        trainer.fit(X, np.abs(counts), epochs=1, validation_data=(X, counts))
-    trainer.fit(X, np.abs(counts), epochs=1)
-
-
-@pytest.mark.parametrize("loss", ["mse", "absolute_error", "huber", "poisson"])
-def test_labels_need_cross_entropy(loss):
-    with pytest.raises(ValueError, match=r'class labels need loss="cross_entropy"$'):
-        Trainer([1, 3], loss=loss, backend="numpy").fit([1.0, 2.0, 3.0], [0, 1, 2], epochs=1)
-
-
-def test_validation_rows_are_compared_with_those_of_validation():
-    data = np.ones((4, 1)), np.ones((4, 1))
-    with pytest.raises(ValueError, match=r"^validation Y has 3 rows, but validation X has 2$"):
-        Trainer([1, 1], backend="numpy").fit(*data, epochs=1, validation_data=(np.ones((2, 1)), np.ones((3, 1))))
-
-
-@pytest.mark.parametrize("arguments", [{"l2": 10**400}, {"l2": float("inf")}, {"clip_norm": 10**400}])
-def test_numbers_beyond_all_floats_and_arrays_are_refused_by_name(arguments):
-    with pytest.raises(ValueError, match=rf"^{next(iter(arguments))} is .*, but "):
-        Trainer([1, 1], **arguments)
-
-
-def test_networks_whose_bytes_cannot_be_counted_are_refused():
-    with pytest.raises(ValueError, match="more than can be counted"):
-        Trainer([3 * 10**9, 10**9])
-    with pytest.raises(ValueError, match=r"layers\[1\] is above 2\*\*63 - 1"):
-        Trainer([1, 10**5000])
+    X, counts = [1.0, 2.0], np.array([[0, 3], [1, -2]])
+    message = r"Y has -2\.0 at row 1, column 1; targets of this loss must be 0 or more$"
+    for call in (trainer.partial_fit, trainer.evaluate):
+        with pytest.raises(ValueError, match="^" + message):
+            call(X, counts)
+    with pytest.raises(ValueError, match="^validation " + message):
+        trainer.fit(X, abs(counts), epochs=1, validation_data=(X, counts))
+    trainer.fit(X, abs(counts), epochs=1)
