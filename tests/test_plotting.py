@@ -1,22 +1,16 @@
 """The pictures of losses, weights and predictions: what is drawn is what was recorded, learned or counted."""
 
 import re
-import subprocess
 import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier as StockClassifier
-from tasks import TWO_WEIGHTS, XOR, small
+from tasks import TWO_WEIGHTS, XOR, run_script, small
 
 from briskmlp import History, MLPClassifier, MLPRegressor, Trainer
-from briskmlp.plotting import (
-    DescentDisplay,
-    LossCurveDisplay,
-    WeightImagesDisplay,
-    plot_confusion_matrix,
-)
+from briskmlp.plotting import DescentDisplay, LossCurveDisplay, WeightImagesDisplay, plot_confusion_matrix
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 
@@ -238,5 +232,4 @@ def test_without_matplotlib_the_message_names_the_extra(monkeypatch):
 
 
 def test_importing_it_loads_neither_matplotlib_nor_scikit_learn():
-    code = "import sys, briskmlp.plotting; assert not {'matplotlib', 'sklearn'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_script("import sys, briskmlp.plotting; assert not {'matplotlib', 'sklearn'} & set(sys.modules)")

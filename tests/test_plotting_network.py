@@ -123,10 +123,12 @@ def texts_of(display):
     return [text for text in display.ax_.texts if text.get_text()]
 
 
-@pytest.mark.parametrize("figsize", [None, (4.0, 3.0), (12.0, 4.0), (3.0, 8.0)])
-@pytest.mark.parametrize("bias", ["neuron", "layer"])
-@pytest.mark.parametrize("layers", [[1, 1], [30, 6, 1], [784, 300, 100, 10], [2, 1, 2, 1, 2, 1]])
-def test_texts_are_inside_and_do_not_overlap(layers, bias, figsize):
+@pytest.mark.parametrize("size", range(4))
+@pytest.mark.parametrize("shape", range(4))
+def test_texts_are_inside_and_do_not_overlap(shape, size):
+    """Each shape with each size, each of which has both kinds of bias."""
+    layers = [[1, 1], [30, 6, 1], [784, 300, 100, 10], [2, 1, 2, 1, 2, 1]][shape]
+    figsize, bias = [None, (4.0, 3.0), (12.0, 4.0), (3.0, 8.0)][size], ["neuron", "layer"][(shape + size) % 2]
     names = {"input_labels": [f"measurement {i}" for i in range(layers[0])], "output_labels": ["class"] * layers[-1]}
     ax = None if figsize is None else plt.subplots(figsize=figsize, layout="constrained")[1]
     display = NetworkDisplay.from_trainer(network(layers, bias=bias), ax=ax, **names)

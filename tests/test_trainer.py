@@ -3,15 +3,13 @@
 import copy
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks import BACKENDS, TASKS, data, described, make
+from tasks import BACKENDS, TASKS, data, described, make, run_script
 
 from briskmlp import SGD, Adam, AdamW, CheckpointError, Cosine, RMSprop, StepDecay, Trainer, session
 from briskmlp.backends import dispatch, native
@@ -279,11 +277,9 @@ trainer, X, Y = pickle.load(open(sys.argv[1], "rb"))
 trainer.fit(X, Y, epochs=2)
 print(trainer.parameters.tobytes().hex())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "trainer"], capture_output=True, text=True, check=True
-    )
+    found = run_script(code, tmp_path / "trainer")
     trainer.fit(X, Y, epochs=2)
-    assert done.stdout.strip() == trainer.parameters.tobytes().hex()
+    assert found.strip() == trainer.parameters.tobytes().hex()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: type(optimizer).__name__)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from tasks import data, everything, make
+from tasks import BACKENDS, data, everything, make
 
 from briskmlp import SGD, Adam, RMSprop, Trainer
 
@@ -168,6 +168,7 @@ print(epoch, batch)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.parametrize("backend_name", BACKENDS)
 def test_ctrl_c_from_a_terminal(backend_name):
     command = [sys.executable, "-c", SIGNAL, backend_name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
