@@ -271,7 +271,8 @@ class Optimizer:
     state: list = field(default_factory=list, init=False)  # (m, v, x) per parameter array
 
     def update(self, parameters, gradients, lr):
-        self.state = self.state or [[np.full(p.shape, self.initial) for _ in range(3)] for p in parameters]
+        initial = getattr(self, "initial_accumulator_value", 0.0)
+        self.state = self.state or [[np.full(p.shape, initial) for _ in range(3)] for p in parameters]
         self.step += 1
         for p, g, slots in zip(parameters, gradients, self.state, strict=True):
             self.move(p, self.decay(p, g, lr), *slots, lr)
@@ -281,11 +282,6 @@ class Optimizer:
             p *= 1 - lr * self.weight_decay
             return g
         return g + self.weight_decay * p
-
-    @property
-    def initial(self):
-        """What all state is before step 1."""
-        return 0.0
 
 
 @dataclass(kw_only=True)
@@ -396,10 +392,6 @@ class Adagrad(Optimizer):
     lr_decay: float = 0.0
     initial_accumulator_value: float = 0.0
     eps: float = 1e-10
-
-    @property
-    def initial(self):
-        return self.initial_accumulator_value
 
     def move(self, p, g, m, v, x, lr):
         v += g**2

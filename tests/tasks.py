@@ -1,10 +1,12 @@
 """Small things to learn, and Trainers for them, which tests share; programs that run in a process of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
+import oracle
 
 from briskmlp import Trainer
 from briskmlp.backends import dispatch
@@ -44,6 +46,17 @@ def described(trainer):
     return *arrays, trainer.network.activations, trainer.loss
 
 
+def assert_fits_as_oracle(trainer, X, Y, optimizer, *, epochs=2, weight=None, rtol=1e-9):
+    """Train in float64; losses, weights and biases are those of the oracle's training with its optimizer."""
+    start = described(trainer)
+    options = {"batch_size": trainer.batch_size, "seed": trainer.seed, "shuffle": trainer.shuffle, "weight": weight}
+    weights, biases, losses = oracle.train(*start, optimizer, X, Y, epochs=epochs, **options)
+    history = trainer.fit(X, Y, epochs=epochs, sample_weight=weight)
+    np.testing.assert_allclose(history.loss, losses, rtol=rtol)
+    for ours, theirs in zip(trainer.weights + trainer.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol * 1e-2)
+
+
 def everything(trainer):
     """All that training changes, as bytes and counts."""
     position = trainer._session.position
@@ -55,6 +68,25 @@ def assert_same_model(own, other, tolerance=0.0):
     """Compare the parameters of two estimators, norm-wise."""
     for a, b in zip(own.coefs_ + own.intercepts_, other.coefs_ + other.intercepts_, strict=True):
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+def interrupt_in_call(monkeypatch, backend, k):
+    """Press Ctrl-C in the k-th kernel call from now on, each of one step, after it has moved everything.
+
+    Returns a list of the calls.
+    """
+    calls = []
+
+    def train(*args, run=backend.train):
+        where = run(*args)
+        calls.append(args)
+        if len(calls) == k:
+            os.kill(os.getpid(), signal.SIGINT)  # arrives at the latest when this function returns
+        return where
+
+    monkeypatch.setattr(backend, "train", train)
+    monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
+    return calls
 
 
 def run_script(script, *arguments, timeout=120, **environment):

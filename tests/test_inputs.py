@@ -1,6 +1,7 @@
 """Arrays of every kind become the same bits, memory is used in place where it can be, bad data gets one error."""
 
 import array
+import itertools
 import mmap
 import re
 import tracemalloc
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks import run_script
 
 from briskmlp.data import arrays
 from briskmlp.data.inputs import check_inputs, check_targets, check_weight
@@ -105,22 +105,30 @@ def save_map(tmp_path, X, order="C"):
     return np.memmap(path, X.dtype, "r", shape=X.shape, order=order)
 
 
+def peak(run):
+    """Return what a function gives, and the most bytes that were taken meanwhile."""
+    tracemalloc.start()
+    try:
+        return run(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 # Layouts and dtypes of X
 
 
-@both_dtypes
-@pytest.mark.parametrize("came", FLOATS + INTEGERS)
 @every_layout
-def test_every_layout_and_dtype_gives_the_bits_of_the_contiguous_copy(layout, came, dtype):
-    contiguous = sample((7, 5), came)
-    X = LAYOUTS[layout](contiguous)
-    before = bits(X)
-    result = check_inputs(X, 5, dtype)
-    assert result.n == 7
-    assert_kernel_ready(result.array, 7, 5, dtype)
-    assert bits(result.array) == bits(contiguous.astype(dtype))
-    assert bits(X) == before
-    assert np.shares_memory(result.array, X) == (layout in IN_PLACE and np.dtype(came) == dtype)
+def test_every_layout_and_dtype_gives_the_bits_of_the_contiguous_copy(layout):
+    for came, dtype in itertools.product(FLOATS + INTEGERS, (F32, F64)):
+        contiguous = sample((7, 5), came)
+        X = LAYOUTS[layout](contiguous)
+        before = bits(X)
+        result = check_inputs(X, 5, dtype)
+        assert result.n == 7
+        assert_kernel_ready(result.array, 7, 5, dtype)
+        assert bits(result.array) == bits(contiguous.astype(dtype)), (came, dtype)
+        assert bits(X) == before
+        assert np.shares_memory(result.array, X) == (layout in IN_PLACE and np.dtype(came) == dtype)
 
 
 @given(
@@ -233,14 +241,8 @@ def test_pandas():
     X = sample((5, 3), F32)
     assert bits(check_inputs(pd.DataFrame(X), 3, F32).array) == bits(X)
     assert bits(check_inputs(pd.Series(X[:, 0]), 1, F32).array) == bits(X[:, 0])
-    mixed = pd.DataFrame(
-        {
-            "flag": [True, False],
-            "size": [0.5, 2.0],
-            "count": pd.array([3, 4], dtype="Int64"),
-            "small": np.array([1, 2], np.int8),
-        }
-    )
+    count, small = pd.array([3, 4], dtype="Int64"), np.array([1, 2], np.int8)
+    mixed = pd.DataFrame({"flag": [True, False], "size": [0.5, 2.0], "count": count, "small": small})
     assert check_inputs(mixed, 4, F32).array.tolist() == [[1, 0.5, 3, 1], [0, 2, 4, 2]]
     assert check_targets(pd.Series([2, 0]), 2, 3, 3, F32).tolist() == [2, 0]
     assert check_targets(pd.Series([2, 0], dtype="Int64"), 2, 3, 3, F32).tolist() == [2, 0]
@@ -264,6 +266,7 @@ def test_pandas_errors_name_the_column():
         check_inputs(pd.DataFrame({"day": pd.to_datetime(["2024-01-01"])}), 1, F32)
 
 
+@pytest.mark.torch
 def test_torch():
     torch = pytest.importorskip("torch")
     X = torch.arange(12, dtype=torch.float32).reshape(4, 3)
@@ -328,14 +331,13 @@ def test_a_map_larger_than_a_chunk_is_never_copied(monkeypatch, tmp_path, came):
     with path.open("wb") as file:
         file.truncate(n * n_in * np.dtype(came).itemsize)
     mapped = np.memmap(path, came, "r", shape=(n, n_in))
-    tracemalloc.start()
-    try:
+
+    def read():
         result = check_inputs(mapped, n_in, F32)
-        taken = result.take(np.array([n - 1, 0]))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * arrays.CHUNK_BYTES
+        return result, result.take(np.array([n - 1, 0]))
+
+    (result, taken), most = peak(read)
+    assert most < 2 * arrays.CHUNK_BYTES
     assert not taken.any()
     assert (result.array is None) == (came == "float64")
     if result.array is not None:
@@ -344,13 +346,8 @@ def test_a_map_larger_than_a_chunk_is_never_copied(monkeypatch, tmp_path, came):
 
 def test_converting_in_memory_needs_little_more_than_its_result():
     X = np.zeros((40_000, 256), F64, order="F")
-    tracemalloc.start()
-    try:
-        result = check_inputs(X, 256, F32)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < result.array.nbytes + arrays.CHUNK_BYTES
+    result, most = peak(lambda: check_inputs(X, 256, F32))
+    assert most < result.array.nbytes + arrays.CHUNK_BYTES
 
 
 def test_sparse_matrices_are_staged():
@@ -408,34 +405,27 @@ def test_sparse_is_never_densified_whole():
     sparse = pytest.importorskip("scipy.sparse")
     entries = (np.ones(10_000, F32), (np.arange(10_000) * 2, np.arange(10_000) % 5_000))
     X = sparse.coo_array(entries, shape=(20_000, 5_000))
-    tracemalloc.start()
-    try:
-        check_inputs(X, 5_000, F32).take(np.arange(32))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 * 2**20  # dense, X is 400 MB
+    _, most = peak(lambda: check_inputs(X, 5_000, F32).take(np.arange(32)))
+    assert most < 4 * 2**20  # dense, X is 400 MB
 
 
 # What is refused
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("came", FLOATS)
 @every_layout
-def test_the_first_value_that_is_not_finite_is_named(monkeypatch, layout, came, bad):
+def test_the_first_value_that_is_not_finite_is_named(monkeypatch, layout, came):
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 200)  # so that rows fall into several chunks
     rng = np.random.default_rng(1)
     cells = [(0, 0), (22, 6), *zip(rng.integers(0, 23, 3).tolist(), rng.integers(0, 7, 3).tolist(), strict=True)]
-    for row, column in cells:
+    for bad, (row, column) in zip(itertools.cycle([np.nan, np.inf, -np.inf]), cells, strict=False):
         X = sample((23, 7), came)
         X[row, column] = bad
         X[row, column + 1 :] = np.nan
         X[row + 1 :, :] = np.nan
         for dtype in (F32, F64):
-            with pytest.raises(
-                ValueError, match=rf"^X has {bad} at row {row}, column {column}; values must be finite$"
-            ):
+            message = rf"^X has {bad} at row {row}, column {column}; values must be finite$"
+            with pytest.raises(ValueError, match=message):
                 check_inputs(LAYOUTS[layout](X), 7, dtype)
 
 
@@ -454,9 +444,7 @@ def test_overflow_is_told_from_infinity(tmp_path):
     X = np.ones((3, 4))
     X[2, 1] = -1e300
     for source in (X, np.asfortranarray(X), X.tolist(), save_map(tmp_path, X)):
-        with pytest.raises(
-            ValueError, match=r"^X has -1e\+300 at row 2, column 1, which overflows float32; values must"
-        ):
+        with pytest.raises(ValueError, match=r"^X has -1e\+300 at row 2, column 1, which overflows float32; values m"):
             check_inputs(source, 4, F32)
     check_inputs(X, 4, F64)
     if np.finfo(np.longdouble).max > np.finfo(F64).max:
@@ -542,7 +530,7 @@ def refusal(check, *arguments, **options):
 
 
 @given(st.recursive(st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.binary(), st.integers()), st.lists))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_any_nested_list_is_read_or_refused_by_name(X):
     for check, arguments in ((check_inputs, (2, F32)), (check_targets, (2, 2, 2, F32)), (check_weight, (2, F32))):
         message = refusal(check, X, *arguments, name="values")
@@ -553,17 +541,16 @@ def test_any_nested_list_is_read_or_refused_by_name(X):
 
 
 @every_layout
-@pytest.mark.parametrize("came", [*FLOATS, "bool", "int32"])
-def test_dense_targets(layout, came):
-    contiguous = sample((6, 4), came)
-    Y = LAYOUTS[layout](contiguous)
-    before = bits(Y)
-    for dtype in (F32, F64):
+def test_dense_targets(layout):
+    for came, dtype in itertools.product([*FLOATS, "bool", "int32"], (F32, F64)):
+        contiguous = sample((6, 4), came)
+        Y = LAYOUTS[layout](contiguous)
+        before = bits(Y)
         targets = check_targets(Y, 6, 4, 4, dtype)
         assert_kernel_ready(targets, 6, 4, dtype)
         assert targets.flags.c_contiguous
-        assert bits(targets) == bits(contiguous.astype(dtype))
-    assert bits(Y) == before
+        assert bits(targets) == bits(contiguous.astype(dtype)), (came, dtype)
+        assert bits(Y) == before
 
 
 def test_targets_are_used_in_place(tmp_path):
@@ -746,15 +733,3 @@ def test_weights_that_do_not_fit(weight, message):
 def test_weights_whose_sum_is_infinite():
     with pytest.raises(ValueError, match="sample_weight sums to inf; accepted: a positive, finite sum"):
         check_weight([1.7e308, 1.7e308], 2, F64)
-
-
-# The module
-
-
-def test_importing_it_imports_numpy_and_nothing_heavier():
-    code = (
-        "import sys, numpy; before = set(sys.modules); import briskmlp.data.inputs;"
-        "heavy = {'scipy', 'pandas', 'torch', 'numba', 'sklearn'} & {name.split('.')[0] for name in sys.modules};"
-        "assert not heavy, heavy"
-    )
-    run_script(code)

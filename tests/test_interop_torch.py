@@ -1,7 +1,5 @@
 """fit(module, …) leaves what a PyTorch loop over the same batches leaves: parameters and optimizer state, to 1e-10."""
 
-import os
-import signal
 from functools import partial
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from tasks import interrupt_in_call
 from torch_loop import assert_same, data, loop, network, nn, numbers, optim, torch, twins
 
 from briskmlp.backends import dispatch
@@ -349,17 +348,7 @@ def interrupt(each_backend, monkeypatch):
     module = dispatch._module(each_backend)
 
     def cut(k):
-        calls = []
-
-        def train(*args, run=module.train):
-            where = run(*args)
-            calls.append(args)
-            if len(calls) == k:
-                os.kill(os.getpid(), signal.SIGINT)  # arrives at the latest when this function returns
-            return where
-
-        monkeypatch.setattr(module, "train", train)
-        monkeypatch.setattr("briskmlp.session.CALL_SECONDS", 0.0)
+        interrupt_in_call(monkeypatch, module, k)
         return k if module.RESTORES else k - 1
 
     return cut
@@ -482,24 +471,3 @@ def test_dropout_with_every_divisor(each_backend, name, reduction):
     assert_same(ours, theirs)
     if name != "weighted-labels" or reduction == "sum":
         np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
-
-
-@pytest.mark.usefixtures("numpy_backend")
-def test_the_gradient_with_dropout_is_the_mean_of_pytorchs():
-    """One step of gradient descent, averaged over masks, moves the weights as far as PyTorch's does on average."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 16), nn.Identity(), nn.Dropout(0.25), nn.Linear(16, 1)).double()
-    X, Y = data(n=200, n_out=1)
-    steps = []
-    for train in (
-        lambda *args: fit(*args, epochs=1, batch_size=200),
-        lambda *args: loop(*args, [torch.arange(200)], 200),
-    ):
-        moved = []
-        for _ in range(60):
-            (twin, optimizer), _ = twins(module, lambda module: optim.SGD(module.parameters(), lr=1.0))
-            train(twin, nn.MSELoss(), optimizer, X, Y)
-            moved.append((twin[3].weight - module[3].weight).detach().numpy().ravel())
-        steps.append(np.array(moved))
-    error = np.sqrt(sum(step.var(axis=0, ddof=1) / len(step) for step in steps))
-    assert (abs(steps[0].mean(axis=0) - steps[1].mean(axis=0)) < 5 * error).all()  # 16 at 5 sigma: 1e-5 by chance

@@ -27,27 +27,6 @@ def each(case, backend):
 Z = np.array([-3.0, -1.5, -1.0, -0.5, 0.25, 1.0, 1.25, 2.0, 8.0])  # exact in both dtypes
 
 
-@pytest.mark.parametrize("slope", [0.01, 0.25])
-def test_leaky_relu_has_the_plans_slope(backend, dtype, slope):
-    case = build([3, 9, 2], hidden="leaky_relu", output="leaky_relu", dtype=dtype, n=30)
-    case.plan.activation_parameters[:, 0] = slope
-    (W1, W2), (b1, b2) = case.tensors(case.params)
-
-    def f(values):
-        return np.where(values > 0, values, slope * values)
-
-    Z1 = case.X @ W1 + b1
-    A1 = f(Z1)
-    Z2 = A1 @ W2 + b2
-    tolerance = {"rtol": 50 * np.finfo(dtype).eps, "atol": 50 * np.finfo(dtype).eps}
-    np.testing.assert_allclose(case.forward(backend), f(Z2), **tolerance)
-    delta2 = 2 * (f(Z2) - case.Y) * np.where(Z2 > 0, 1, slope)
-    delta1 = delta2 @ W2.T * np.where(Z1 > 0, 1, slope)
-    expected = case.flat([case.X.T @ delta1, A1.T @ delta2], [delta1.sum(axis=0), delta2.sum(axis=0)])
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(case.gradient(backend)[1], expected, rtol=0, atol=300 * np.finfo(dtype).eps * scale)
-
-
 def test_leaky_relu_keeps_what_is_special(backend, dtype):
     """NaN passes, infinities keep their signs, and 0 is 0."""
     case = single("leaky_relu", "mse", dtype, [np.nan, np.inf, -np.inf, 0.0, -1e-30], [0.0] * 5)
@@ -101,16 +80,6 @@ def test_cross_entropy_told_as_scikit_learn_does(backend, dtype, output, labelle
     np.testing.assert_allclose(slopes, z * (A - Y), rtol=4 * eps, atol=40 * 4 * eps)
 
 
-def test_poisson_is_half_the_deviance(backend, dtype):
-    Y = np.array([0.0, 1.0, 0.0, 2.0, 3.0, 0.5, 17.0, 7.0, 3000.0])
-    losses, delta = each(single("exp", "poisson", dtype, Z, Y), backend)
-    A = np.exp(Z)
-    eps = np.finfo(dtype).eps
-    size = A + Y + np.abs(Y * Z) + np.abs(xlogy(Y, Y))  # what is added up, and may cancel
-    assert (np.abs(losses - (A - Y - Y * Z + xlogy(Y, Y))) <= 10 * eps * size).all()
-    assert (np.abs(delta - (A - Y)) <= 10 * eps * (A + Y)).all()
-
-
 def test_poisson_keeps_what_large_counts_leave(backend, dtype):
     """A near Y: of sums of 10^7 some hundredths remain, which float32 would not see."""
     z = np.log([1e6, 1e7, 3e7]).astype(dtype).astype(np.float64)
@@ -120,18 +89,9 @@ def test_poisson_keeps_what_large_counts_leave(backend, dtype):
     assert (np.abs(losses - expected) <= 10 * np.finfo(np.float64).eps * (y * z)).all()
 
 
-def test_poisson_is_infinite_where_its_prediction_is(backend):
-    losses, _ = each(single("exp", "poisson", "float32", [88.0, 89.0, 700.0], [1.0] * 3), backend)
-    assert np.isfinite(losses).tolist() == [True, False, False]
-
-
-def test_poisson_equals_scikit_learns(backend):
-    from sklearn.metrics import mean_poisson_deviance
-
-    case = build([4, 9, 1], output="exp", loss="poisson", n=40, weighted=True)
-    A = case.forward(backend)[:, 0]
-    deviance = mean_poisson_deviance(case.Y[:, 0], A, sample_weight=case.weight)
-    assert case.gradient(backend)[0] / case.weight.sum() == pytest.approx(deviance / 2, rel=1e-12)
+def test_poisson_is_infinite_where_its_prediction_is(backend, dtype):
+    losses, _ = each(single("exp", "poisson", dtype, [88.0, 89.0, 1000.0], [1.0] * 3), backend)
+    assert np.isfinite(losses).tolist() == [True, dtype == "float64", False]
 
 
 def test_poisson_of_a_count_of_0_and_of_a_rate_near_0(backend, dtype):
@@ -153,12 +113,6 @@ def test_poisson_of_softplus_near_0(backend, dtype, beta):
     eps = float(np.finfo(dtype).eps)
     np.testing.assert_allclose(losses, -Y + xlogy(Y, Y) - Y * (beta * z - math.log(beta)), rtol=4 * eps, atol=1e-12)
     np.testing.assert_allclose(delta, -beta * Y, rtol=64 * eps, atol=1e-12)
-
-
-def test_a_rate_that_overflows_is_divergence(backend, dtype):
-    case = single("exp", "poisson", dtype, [1000.0], [1.0])
-    assert np.isinf(case.forward(backend)[0, 0])
-    assert not np.isfinite(case.gradient(backend)[0])
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", "poisson"])

@@ -675,11 +675,8 @@ def test_two_calls_at_once_are_too_many_for_one_workspace():
 
     with ThreadPoolExecutor(2) as pool:
         results = set(pool.map(run, range(2)))
-    assert results == {"this workspace is in use by another call", run_alone(case, rates)}
-
-
-def run_alone(case, rates):
-    return case.train(native, rates)[0].tobytes()
+    alone = case.train(native, rates)[0].tobytes()
+    assert results == {"this workspace is in use by another call", alone}
 
 
 def unaligned(array):

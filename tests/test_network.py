@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from briskmlp import CELU, ELU, Hardtanh, LeakyReLU, Softplus
 from briskmlp.network import BIASES, Network
-from briskmlp.operations.activations import ACTIVATIONS, chosen
+from briskmlp.operations.activations import chosen
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.sampled_from(BIASES))
@@ -147,8 +147,3 @@ def test_summary_counts_parameters_and_memory():
     assert Network([784, 100, 10]).summary("float64").endswith("621.2 KiB as float64")
     assert Network([2, 3, 1], bias="layer").summary().endswith("total: 11 parameters, 44 bytes as float32")
     assert Network([2, 3, 1], bias="none").n_parameters == 9
-
-
-def test_every_activation_is_an_output():
-    for name in ACTIVATIONS:
-        assert Network([2, 2], output=name).output == name

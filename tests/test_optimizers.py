@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from build import OPTIMIZERS as TORCH
 from build import build
+from test_oracle import torch_on_one_thread  # noqa: F401 - a fixture
 
 from briskmlp.backends import numpy as backend
 from briskmlp.operations.rules import BY_CODE, hyperparameters_of
@@ -103,20 +104,10 @@ def test_hyperparameters_and_defaults_are_pytorchs(cls):
     assert sorted(field.name for field in dataclasses.fields(cls)) == sorted(expected)
 
 
-@pytest.fixture
-def torch_float64():
-    """PyTorch with float64 for what has no dtype of its own, such as NAdam's mu_product."""
-    torch = pytest.importorskip("torch")
-    torch.set_default_dtype(torch.float64)
-    yield torch
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("name", TORCH)
-def test_trajectories_are_pytorchs(torch_float64, name):
+def test_trajectories_are_pytorchs(torch, name):
     """50 steps in float64, some gradients 0, with a rate for each step; and the same state after them."""
-    torch = torch_float64
     optimizer = TORCH[name]
     case = build([3, 4, 2], optimizer=optimizer)
     state = case.start()

@@ -75,11 +75,8 @@ def test_sigmoid_is_accurate_and_never_overflows():
 
 
 def test_softmax_is_stable():
-    np.testing.assert_allclose(
-        oracle.softmax(np.array([[1e4, 1e4], [-1e4, 0], [0, math.log(3)]])),
-        [[0.5, 0.5], [0, 1], [0.25, 0.75]],
-        rtol=1e-15,
-    )
+    A = oracle.softmax(np.array([[1e4, 1e4], [-1e4, 0], [0, math.log(3)]]))
+    np.testing.assert_allclose(A, [[0.5, 0.5], [0, 1], [0.25, 0.75]], rtol=1e-15)
 
 
 @pytest.mark.parametrize("name", oracle.ACTIVATION)
@@ -148,9 +145,9 @@ def test_cross_entropy_is_stable(output, z, Y, expected):
 
 
 def test_one_column_targets_may_be_flat():
-    layer, X = ([np.ones((2, 1))], [np.zeros(1)]), np.eye(2)
-    for activation, loss in [("sigmoid", "cross_entropy"), ("identity", "mse")]:
-        flat, column = (oracle.loss_sum(*layer, [activation], loss, X, np.array(Y)) for Y in ([0, 1], [[0.0], [1.0]]))
+    layer = [np.ones((2, 1))], [np.zeros(1)]
+    for pair in [(["sigmoid"], "cross_entropy"), (["identity"], "mse")]:
+        flat, column = (oracle.loss_sum(*layer, *pair, np.eye(2), np.array(Y)) for Y in ([0, 1], [[0.0], [1.0]]))
         assert flat == column
 
 
@@ -216,7 +213,7 @@ def test_gradient_with_masks_and_scales_equals_central_differences():
     batch = weights, biases, ["sigmoid", "leaky_relu", "tanh"], "mse", X, Y, weight
 
     def E(report_scale=1.0):
-        penalty = 0.3 / 2 * sum(float((W**2).sum()) for W in weights)
+        penalty = 0.15 * sum(float((W**2).sum()) for W in weights)
         return (report_scale * 0.25 * oracle.loss_sum(*batch, masks) + penalty) / weight.sum()
 
     value, dW, db = oracle.gradient(*batch, 0.3, masks=masks, loss_scale=0.25, report_scale=0.5)
@@ -226,9 +223,8 @@ def test_gradient_with_masks_and_scales_equals_central_differences():
     masks = [np.array([[0, 1 / 0.6, 1 / 0.6, 0]]), np.ones((1, 6))]
     thinned = [weights[0], weights[1] * masks[0].T, weights[2]]
     arguments = biases, ["sigmoid", "leaky_relu", "tanh"], "mse", X, Y
-    assert oracle.loss_sum(weights, *arguments, masks=masks) == pytest.approx(
-        oracle.loss_sum(thinned, *arguments), rel=1e-14
-    )
+    expected = oracle.loss_sum(thinned, *arguments)
+    assert oracle.loss_sum(weights, *arguments, masks=masks) == pytest.approx(expected, rel=1e-14)
 
 
 def test_clipping():
@@ -269,19 +265,8 @@ def test_nothing_given_is_changed():
     X, Y, weight = data(5, 3, 2)
     given = [*weights, *biases, X, Y, weight]
     before = [array.copy() for array in given]
-    oracle.train(
-        weights,
-        biases,
-        ["relu", "identity"],
-        "mse",
-        oracle.AdamW(),
-        X,
-        Y,
-        epochs=2,
-        batch_size=2,
-        weight=weight,
-        l2=0.1,
-    )
+    network_and_loss = weights, biases, ["relu", "identity"], "mse"
+    oracle.train(*network_and_loss, oracle.AdamW(), X, Y, epochs=2, batch_size=2, weight=weight, l2=0.1)
     assert_all_close(given, before, rtol=0)
 
 
@@ -298,26 +283,14 @@ def philox4x64(counter, key, rounds=10):
     return [x0, x1, x2, x3]
 
 
-@pytest.mark.parametrize(
-    ("counter", "key", "words"),
-    [  # Random123's kat_vectors, philox4x64 10
-        (
-            [0, 0, 0, 0],
-            [0, 0],
-            [0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B],
-        ),
-        (
-            [2**64 - 1] * 4,
-            [2**64 - 1] * 2,
-            [0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0],
-        ),
-        (
-            [0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89],
-            [0x452821E638D01377, 0xBE5466CF34E90C6C],
-            [0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("counter", "key", "words"), [  # Random123's kat_vectors, philox4x64 10
+    ([0] * 4, [0] * 2, [0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B]),
+    ([2**64 - 1] * 4, [2**64 - 1] * 2,
+     [0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0]),
+    ([0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89],
+     [0x452821E638D01377, 0xBE5466CF34E90C6C],
+     [0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6]),
+])  # fmt: skip
 def test_philox_known_answers(counter, key, words):
     assert philox4x64(counter, key) == words
 
@@ -365,25 +338,6 @@ def test_sample_order_differs_between_seeds_and_epochs_and_is_uniform():
 
 
 # ---- update and train ------------------------------------------------------------------------------------------------
-def test_first_steps_by_hand():
-    def steps(optimizer, lr=0.1):
-        p = np.array([1.0])
-        for g in (2.0, -1.0):
-            optimizer.update([p], [np.array([g])], lr)
-        return p[0]
-
-    assert steps(oracle.SGD()) == pytest.approx(1 - 0.2 + 0.1)
-    assert steps(oracle.SGD(momentum=0.75)) == pytest.approx(1 - 0.1 * 2 - 0.1 * 0.5)
-    assert steps(oracle.SGD(momentum=0.75, nesterov=True)) == pytest.approx(1 - 0.1 * 3.5 - 0.1 * (-1 + 0.75 * 0.5))
-    assert steps(oracle.SGD(weight_decay=0.5)) == pytest.approx(0.75 - 0.1 * (-1 + 0.5 * 0.75))
-    m, v = 0.1 * (0.9 * 2 - 1) / (1 - 0.9**2), 0.001 * (0.999 * 4 + 1) / (1 - 0.999**2)
-    second = 0.1 * m / (math.sqrt(v) + 0.5)
-    assert steps(oracle.Adam(eps=0.5)) == pytest.approx(1 - 0.1 * 2 / 2.5 - second)
-    assert steps(oracle.AdamW(eps=0.5, weight_decay=0.5)) == pytest.approx((0.95 - 0.1 * 2 / 2.5) * 0.95 - second)
-    v = 0.99 * 0.04 + 0.01
-    assert steps(oracle.RMSprop(eps=0.5)) == pytest.approx(1 - 0.1 * 2 / (0.2 + 0.5) + 0.1 / (math.sqrt(v) + 0.5))
-
-
 @pytest.mark.parametrize(("ours", "theirs", "options"), [
     (oracle.RatedSGD(momentum=0.9), "SGDOptimizer", {"momentum": 0.9, "nesterov": False}),
     (oracle.RatedSGD(momentum=0.8, nesterov=True), "SGDOptimizer", {"momentum": 0.8, "nesterov": True}),
@@ -427,25 +381,6 @@ def test_history_by_rows():
     options = {"epochs": 1, "batch_size": 2, "learning_rates": 0.0, "shuffle": False, "weight": weight}
     assert oracle.train(*arguments, **options)[2] == [pytest.approx((0 * 1 + 4 * 9) / 10)]
     assert oracle.train(*arguments, **options, report_rows=True)[2] == [pytest.approx((0 * 2 + 4 * 1) / 3)]
-
-
-def test_skipped_batch_is_no_step():
-    X, Y, _ = data(3, 2, 1)
-    adam = oracle.Adam()
-    oracle.train(*network([2, 1]), ["identity"], "mse", adam, X, Y, epochs=5, batch_size=1, weight=[1, 0, 1], seed=3)
-    assert adam.step == 10
-
-
-@pytest.mark.parametrize("batch_size", [None, 12, 100])
-def test_all_rows_in_one_batch(batch_size):
-    X, Y, _ = data(12, 3, 2)
-    arguments = *network([3, 4, 2]), ["tanh", "identity"], "mse"
-    weights, biases, losses = oracle.train(*arguments, oracle.SGD(), X, Y, epochs=1, batch_size=batch_size,
-                                           learning_rates=[0.1])  # fmt: skip
-    E, dW, db = oracle.gradient(*arguments, X, Y)
-    assert losses == [pytest.approx(E, rel=1e-13)]
-    assert_all_close(weights, [W - 0.1 * d for W, d in zip(arguments[0], dW, strict=True)], rtol=1e-12)
-    assert_all_close(biases, [b - 0.1 * d for b, d in zip(arguments[1], db, strict=True)], rtol=1e-12)
 
 
 def test_training_goes_on_where_it_stopped():
@@ -540,11 +475,10 @@ def torch_loss(torch, parameters, activations, loss, X, Y, weight):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize(("loss", "output", "hidden", "bias"), CASES)
-def test_loss_and_gradient_equal_autograd(torch, loss, output, labels, hidden, bias):
-    if labels and (loss, output) != PAIRS[0]:
-        return
+@pytest.mark.parametrize(
+    ("loss", "output", "hidden", "bias", "labels"), [(*case, False) for case in CASES] + [(*CASES[0], True)]
+)
+def test_loss_and_gradient_equal_autograd(torch, loss, output, hidden, bias, labels):
     weights, biases = network([5, 7, 4, 3], bias)
     X, Y, weight = data(11, 5, 3, output)
     Y = Y.argmax(axis=1) if labels else Y
@@ -554,48 +488,33 @@ def test_loss_and_gradient_equal_autograd(torch, loss, output, labels, hidden, b
     E_torch.backward()
     E, dW, db = oracle.gradient(weights, biases, activations, loss, X, Y, weight)
     assert pytest.approx(E_torch.item(), rel=1e-12) == E
-    assert oracle.loss_sum(weights, biases, activations, loss, X, Y, weight) / weight.sum() == pytest.approx(
-        E, rel=1e-14
-    )
+    whole = oracle.loss_sum(weights, biases, activations, loss, X, Y, weight) / weight.sum()
+    assert whole == pytest.approx(E, rel=1e-14)
     expected = [np.zeros(p.shape) if p.grad is None else p.grad.numpy() for p in parameters]
     assert_all_close(dW + db, expected, rtol=1e-10, atol=1e-13)
 
 
-OPTIMIZERS = [
-    ("SGD", {}),
-    ("SGD", {"momentum": 0.9}),
-    ("SGD", {"momentum": 0.9, "nesterov": True}),
-    ("SGD", {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1}),
-    ("SGD", {"weight_decay": 0.1}),
-    ("Adam", {}),
-    ("Adam", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    ("AdamW", {}),
-    ("AdamW", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.3}),
-    ("RMSprop", {}),
-    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
-    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "momentum": 0.7}),
-    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "centered": True}),
-    ("RMSprop", {"alpha": 0.8, "eps": 1e-3, "centered": True, "momentum": 0.7}),
-    ("SGD", {"momentum": 0.9, "dampening": 0.3}),
-    ("Adam", {"betas": (0.7, 0.6), "amsgrad": True}),
-    ("NAdam", {}),
-    ("NAdam", {"betas": (0.7, 0.9), "eps": 1e-3, "momentum_decay": 0.1, "weight_decay": 0.1}),
-    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    ("RAdam", {}),
-    ("RAdam", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    ("RAdam", {"betas": (0.7, 0.6)}),
-    ("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    ("Adamax", {}),
-    ("Adamax", {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    ("Adagrad", {}),
-    ("Adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3, "weight_decay": 0.1}),
-    ("Adadelta", {}),
-    ("Adadelta", {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
-]
+DECAY, OTHER = {"weight_decay": 0.1}, {"eps": 1e-3, "weight_decay": 0.1}
+BETAS, QUICK = {"betas": (0.7, 0.9)}, {"alpha": 0.8, "eps": 1e-3}
+DECOUPLED = {"decoupled_weight_decay": True, **DECAY}
+NESTEROV = {"momentum": 0.5, "nesterov": True}
+ACCUMULATED = {"lr_decay": 0.1, "initial_accumulator_value": 0.5}
+OPTIMIZERS = {
+    "SGD": [{}, DECAY, {"momentum": 0.9}, NESTEROV, NESTEROV | DECAY, {"momentum": 0.9, "dampening": 0.3}],
+    "Adam": [{}, BETAS | OTHER, {"betas": (0.7, 0.6), "amsgrad": True}],
+    "AdamW": [{}, BETAS | OTHER],
+    "RMSprop": [{}, QUICK | DECAY, QUICK | {"momentum": 0.7}, QUICK | {"centered": True},
+                QUICK | {"centered": True, "momentum": 0.7}],
+    "NAdam": [{}, BETAS | OTHER | {"momentum_decay": 0.1}, DECOUPLED],
+    "RAdam": [{}, BETAS | OTHER, {"betas": (0.7, 0.6)}, DECOUPLED],
+    "Adamax": [{}, BETAS | OTHER],
+    "Adagrad": [{}, ACCUMULATED | OTHER],
+    "Adadelta": [{}, {"rho": 0.8, **OTHER}],
+}  # fmt: skip
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
+@pytest.mark.parametrize(("name", "options"), [(name, each) for name, every in OPTIMIZERS.items() for each in every])
 def test_training_equals_torch(torch, name, options):
     """Ten epochs of five batches, the last one short, with a rate for each epoch: 50 steps."""
     X, Y, weight = data(22, 3, 4, "softmax")
@@ -624,7 +543,7 @@ def test_training_equals_torch(torch, name, options):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", sorted({name for name, _ in OPTIMIZERS}))
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_defaults_are_torch_s(torch, name):
     defaults = getattr(torch.optim, name)([torch.zeros(1)]).defaults
     ours = {{"learning_rate": "lr"}.get(key, key): value for key, value in vars(getattr(oracle, name)()).items()}

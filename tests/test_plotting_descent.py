@@ -55,9 +55,8 @@ def test_contours_are_where_the_loss_has_their_level():
     trainer = Trainer([2, 1], hidden="identity", optimizer=SGD(0.1), initializer=initial, dtype="float64")
     X, Y = np.diag([1.0, 2.0]), np.zeros(2)  # E = (w1² + 4 w2²) / 2
     limits = (-2.0, 2.0), (-1.5, 1.5)
-    display = DescentDisplay.from_trainer(
-        trainer, X, Y, weights=((0, 0, 0), (0, 1, 0)), epochs=3, limits=limits, n_points=41
-    )
+    options = {"weights": ((0, 0, 0), (0, 1, 0)), "epochs": 3, "limits": limits, "n_points": 41}
+    display = DescentDisplay.from_trainer(trainer, X, Y, **options)
     levels = display.contours_.levels
     assert len(levels) == 16
     assert levels[[0, -1]].tolist() == [display.surface.min(), display.surface.max()] == [0.0, 6.5]
@@ -95,14 +94,13 @@ def test_limits_hold_the_path_and_the_weights_that_the_trainer_has():
 
 def test_a_flat_surface_and_losses_beyond_all_numbers():
     trainer = small(initializer=np.zeros(13))
-    display = DescentDisplay.from_trainer(trainer, *XOR, weights=((0, 0, 0), (0, 1, 0)), epochs=2, n_points=3)
+    weights = (0, 0, 0), (0, 1, 0)
+    display = DescentDisplay.from_trainer(trainer, *XOR, weights=weights, epochs=2, n_points=3)
     assert np.ptp(display.surface) == 0
     display.figure_.draw_without_rendering()
     counts = Trainer([2, 1], loss="poisson", seed=0, dtype="float64", backend="numpy", optimizer=SGD(0.01))
     limits = (0.0, 2000.0), (0.0, 2000.0)
-    display = DescentDisplay.from_trainer(
-        counts, *XOR, weights=((0, 0, 0), (0, 1, 0)), epochs=1, limits=limits, n_points=5
-    )
+    display = DescentDisplay.from_trainer(counts, *XOR, weights=weights, epochs=1, limits=limits, n_points=5)
     assert not np.isfinite(display.surface).all()
     display.figure_.draw_without_rendering()
 

@@ -1,4 +1,4 @@
-"""Philox streams against NumPy's generator and the oracle: same words, orders that are fair, weights in range."""
+"""Philox streams against NumPy's generator and the oracle: same words, same orders, weights in range."""
 
 import numpy as np
 import oracle
@@ -13,20 +13,7 @@ seeds = st.integers(0, random.MAX_SEED)
 
 @given(seeds, st.integers(0, 2**40), st.integers(0, 300))
 def test_sample_order_is_the_oracles(seed, epoch, n):
-    np.testing.assert_array_equal(random.sample_order(seed, epoch, n), oracle.sample_order(seed, epoch, n))
-
-
-def test_sample_order_is_a_permutation_of_int64():
-    order = random.sample_order(3, 1, 1000)
-    assert order.dtype == np.int64
-    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-
-
-def test_every_order_of_four_is_as_likely():
-    """24 orders in 4800 epochs: each 200 times, with a standard deviation of 14."""
-    orders, counts = np.unique([random.sample_order(5, epoch, 4) for epoch in range(4800)], axis=0, return_counts=True)
-    assert len(orders) == 24
-    assert ((counts - 200.0) ** 2 / 200).sum() < 49.7  # chi², 23 degrees of freedom: once in 1000 seeds
+    np.testing.assert_array_equal(random.sample_order(seed, epoch, n), oracle.sample_order(seed, epoch, n), strict=True)
 
 
 def test_streams_are_apart():

@@ -1,11 +1,9 @@
 """The benchmark report: what it plans, how a duel counts, and what it writes from the numbers. Nothing is timed."""
 
-from __future__ import annotations
-
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
@@ -20,35 +18,25 @@ from report_tables import figure, headline, left_out, percent  # noqa: E402, the
 from workloads import WORKLOADS  # noqa: E402, the same
 
 
-def row(contender: str, workload: str, us: float, ratio: float, **more: Any) -> dict[str, Any]:
+def row(contender, workload, us, ratio, **more):
+    ours = contender == "briskmlp-native"
     return {
-        "contender": contender,
-        "workload": workload,
-        "dtype": "float32",
-        "threads": 2,
-        "isa": "avx2" if contender == "briskmlp-native" else None,
-        "base": contender == "briskmlp-native",
-        "us": us,
-        "us_quartiles": [0.9 * us, 1.1 * us],
-        "ratio": ratio,
-        "ratio_quartiles": [0.8 * ratio, 1.5 * ratio],
-        "ratio_of_best": 0.9 * ratio,
-        "pairs": 9,
-        "gflops": 100.0,
-        **more,
-    }
+        "contender": contender, "workload": workload, "dtype": "float32", "threads": 2, "isa": "avx2" if ours else None,
+        "base": ours, "us": us, "us_quartiles": [0.9 * us, 1.1 * us], "pairs": 9, "gflops": 100.0,
+        "ratio": ratio, "ratio_quartiles": [0.8 * ratio, 1.5 * ratio], "ratio_of_best": 0.9 * ratio, **more,
+    }  # fmt: skip
 
 
-def absent(contender: str, workload: str, why: str) -> dict[str, Any]:
+def absent(contender, workload, why):
     return {"contender": contender, "workload": workload, "dtype": "float32", "threads": 2, "absent": why}
 
 
 @pytest.fixture
-def report() -> dict[str, Any]:
+def report():
     """Two workloads; PyTorch is faster at one and missing at the other, JAX is not installed."""
-    names = ("xor", "mid")
     numbers = {"peak_mib": {"xor": 40.0}, "first_s": 0.3, "first_quartiles": [0.2, 0.4], "starts": 3}
     grown = {"axis": "width", "value": 64, "flops": 4_000_000}
+    trained = {"hidden": "tanh", "optimizer": "adam"}
     return {
         "command": "python bench/report.py",
         "date": "2026-01-02",
@@ -60,14 +48,8 @@ def report() -> dict[str, Any]:
         "limits": [{"dtype": "float32", "threads": 2, "fma": 400.0, "gemm": 200.0}],
         "main": {"dtype": "float32", "threads": 2},
         "workloads": [
-            {
-                "name": n,
-                "layers": WORKLOADS[n].layers,
-                "batch": WORKLOADS[n].batch,
-                "hidden": "tanh",
-                "optimizer": "adam",
-            }
-            for n in names
+            {"name": name, "layers": WORKLOADS[name].layers, "batch": WORKLOADS[name].batch, **trained}
+            for name in ("xor", "mid")
         ],
         "rows": [
             row("briskmlp-native", "xor", 0.25, 1.0),
@@ -91,7 +73,7 @@ def report() -> dict[str, Any]:
     }
 
 
-def test_headline(report: dict[str, Any]) -> None:
+def test_headline(report):
     """The base row is that of the same output; the fastest is bold, but scikit-learn's work is another."""
     head, _, xor, mid = headline(report).splitlines()
     columns = (
@@ -102,7 +84,7 @@ def test_headline(report: dict[str, Any]) -> None:
     assert mid == "| mid | 784-256-10 tanh, Adam | 128 | **1,230** | 25 % | – | – | – | – |"
 
 
-def test_left_out_names_who_where_and_why(report: dict[str, Any]) -> None:
+def test_left_out_names_who_where_and_why(report):
     assert left_out(report).splitlines() == [
         "- JAX: No module named 'jax' (float32, 2 threads: xor, mid)",
         "- PyTorch: torch died (float32, 2 threads: mid)",
@@ -110,7 +92,7 @@ def test_left_out_names_who_where_and_why(report: dict[str, Any]) -> None:
     ]
 
 
-def test_text_has_every_number_and_the_conditions(report: dict[str, Any]) -> None:
+def test_text_has_every_number_and_the_conditions(report):
     text = report_text(report, {"speed": "report/speed.png"})
     assert "| xor | PyTorch |  | 0.2 | 0.18 – 0.22 | 0.8 | 0.64 – 1.2 | 0.72 | 9 | 100 | 25 % |" in text
     assert "| xor, linear output | scikit-learn |" in text
@@ -127,29 +109,29 @@ def test_text_has_every_number_and_the_conditions(report: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("value", "text"), [(0.08412, "0.0841"), (6.868, "6.87"), (99.96, "100"), (217.4, "217"), (1037512.0, "1,040,000")]
 )
-def test_figures_have_three_digits(value: float, text: str) -> None:
+def test_figures_have_three_digits(value, text):
     assert figure(value) == text
 
 
-def test_percent() -> None:
+def test_percent():
     assert [percent(share) for share in (0.914, 0.0999, 0.042, 0.0007)] == ["91 %", "10 %", "4.2 %", "< 0.1 %"]
 
 
-def test_replace_block() -> None:
+def test_replace_block():
     assert replace_block(f"a\n{BEGIN}\nold\n{END}\nb", f"{BEGIN}\nnew\n{END}") == f"a\n{BEGIN}\nnew\n{END}\nb"
     for text in ("no markers", f"{BEGIN} {BEGIN} {END}"):
         with pytest.raises(ValueError, match="once each"):
             replace_block(text, "new")
 
 
-def test_dump_keeps_four_digits_and_one_line_per_row(report: dict[str, Any]) -> None:
+def test_dump_keeps_four_digits_and_one_line_per_row(report):
     text = dump(report | {"minutes": 1.23456})
     assert json.loads(text)["minutes"] == 1.235
     assert [row.get("us_quartiles") for row in json.loads(text)["rows"][:2]] == [[0.225, 0.275], [0.18, 0.22]]
     assert sum('"contender": "torch"' in line for line in text.splitlines()) == 3
 
 
-def test_committed_texts_follow_from_the_committed_numbers() -> None:
+def test_committed_texts_follow_from_the_committed_numbers():
     """README.md and REPORT.md are written by ``python bench/report.py``, or with ``--from bench/report.json``."""
     report = json.loads((ROOT / "bench/report.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -158,7 +140,7 @@ def test_committed_texts_follow_from_the_committed_numbers() -> None:
     assert (ROOT / "bench/REPORT.md").read_text(encoding="utf-8") == report_text(report, drawn)
 
 
-def test_figures(report: dict[str, Any], tmp_path: Path) -> None:
+def test_figures(report, tmp_path):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
     from report_figures import draw
 
@@ -176,12 +158,10 @@ def test_figures(report: dict[str, Any], tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.png"))  # none that would not belong to the numbers
 
 
-def test_plan_covers_everything_and_begins_with_what_matters() -> None:
+def test_plan_covers_everything_and_begins_with_what_matters():
     groups = plan(Settings(threads=(1, 2)))
     done = {(job.workload.name, job.dtype, job.threads) for group in groups for job in group if job.part == "rows"}
-    assert done == {
-        (name, dtype, threads) for name in WORKLOADS for dtype in ("float32", "float64") for threads in (1, 2)
-    }
+    assert done == {*itertools.product(WORKLOADS, ("float32", "float64"), (1, 2))}
     first = groups[0][0]
     assert (first.dtype, first.threads) == ("float32", 2)
     for job in (job for group in groups for job in group):
@@ -192,32 +172,32 @@ def test_plan_covers_everything_and_begins_with_what_matters() -> None:
 class Fake:
     """A contender whose turns take given times; it fails where a text stands instead of a number."""
 
-    def __init__(self, seconds: list[float | str]) -> None:
+    def __init__(self, seconds):
         self.name, self.version, self.isa, self.dtype = "fake", "fake 1", None, "float32"
-        self.process, self.checked, self.epochs, self.steps = self, set[Any](), 1, 1
-        self.left, self.turns = seconds, list[dict[str, Any]]()
-        self.exit_code: int | None = None
+        self.process, self.checked, self.epochs, self.steps = self, set(), 1, 1
+        self.left, self.turns = seconds, []
+        self.exit_code = None
 
-    def poll(self) -> int | None:
+    def poll(self):
         return self.exit_code
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         pass
 
-    def prepare(self, *_: object, **__: object) -> None:
+    def prepare(self, *_, **__):
         self.turns = []
 
-    def ask(self, *_: object, **__: object) -> None:
+    def ask(self, *_, **__):
         pass
 
     @property
-    def per_step(self) -> list[float]:
+    def per_step(self):
         return [turn["seconds"] for turn in self.turns]
 
-    def turn(self) -> None:
+    def turn(self):
         seconds = self.left.pop(0)
         if isinstance(seconds, str):
             self.exit_code = 1
@@ -225,14 +205,10 @@ class Fake:
         self.turns.append({"seconds": seconds, "cpu": seconds, "idle_cpu": 0.0, "loss": 0.0})
 
 
-def test_duel_takes_paired_ratios_and_outlives_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: dict[str, list[float | str]] = {
-        "briskmlp-native": [1.0, 2.0, 4.0],
-        "torch": [3.0, 2.0, 8.0],
-        "numpy": [1.0, "numpy died", 1.0],
-    }
+def test_duel_takes_paired_ratios_and_outlives_failures(monkeypatch):
+    turns = {"briskmlp-native": [1.0, 2.0, 4.0], "torch": [3.0, 2.0, 8.0], "numpy": [1.0, "numpy died", 1.0]}
 
-    def start(name: str, threads: int) -> Fake:
+    def start(name, threads):
         if name not in turns:
             raise report_measure.MissingError(f"{name}: not installed")
         return Fake(turns[name])
@@ -246,11 +222,7 @@ def test_duel_takes_paired_ratios_and_outlives_failures(monkeypatch: pytest.Monk
     with report_measure.Pool(1) as pool:
         ours, torch, jax, numpy = report_measure.Duel(job, pool, settings).rows()
         assert (ours["ratio"], ours["us"], ours["base"], ours["more"]) == (1.0, 2e6, True, 1)
-        assert (torch["ratio"], torch["us"], torch["pairs"]) == (
-            2.0,
-            3e6,
-            3,
-        )  # of 3, 1, 2; the medians' quotient is 3/2
+        assert (torch["ratio"], torch["us"], torch["pairs"]) == (2.0, 3e6, 3)  # of 3, 1, 2; the medians' are 3 and 2
         assert torch["gflops"] == pytest.approx(WORKLOADS["deep"].flops / 3 / 1e9)
         assert jax["absent"] == "jax: not installed"
         assert numpy["absent"] == "numpy died"

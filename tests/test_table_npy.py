@@ -1,12 +1,13 @@
 """NPY files: what is read of them, what is refused, and that they are never in memory as a whole."""
 
 import errno
+import itertools
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from tasks import run_script
 
 from briskmlp import Trainer
 from briskmlp.tabular.preparation import Preparation
@@ -20,11 +21,16 @@ ROWS, COLUMNS = np.arange(3, 40, 2), np.array([4, 0, 5])
 
 @pytest.fixture
 def mapped(tmp_path):
-    """Write an array; return what is mapped of it."""
+    """Write arrays, each to a file of its own; return what is mapped of them."""
+    calls = itertools.count()
 
-    def mapped(array):
-        np.save(tmp_path / "X.npy", array)
-        return Mapped(tmp_path / "X.npy")
+    def mapped(*arrays):
+        folder = tmp_path / f"{next(calls)}"
+        folder.mkdir()
+        paths = [folder / f"X{index}.npy" for index in range(len(arrays))]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+        return Mapped(*paths)
 
     return mapped
 
@@ -40,21 +46,7 @@ def _chunks(request, monkeypatch):
         monkeypatch.setattr("briskmlp.data.arrays.CHUNK_BYTES", 1)
 
 
-@pytest.fixture
-def split(tmp_path):
-    """Write arrays, each to a file of its own; return what is mapped of them."""
-
-    def split(*arrays):
-        paths = [tmp_path / f"{index}.npy" for index in range(len(arrays))]
-        for path, array in zip(paths, arrays, strict=True):
-            np.save(path, array)
-        return Mapped(*paths)
-
-    return split
-
-
 EVERY = np.arange(40)
-
 LAYOUTS = {
     "C": X,
     "Fortran": np.asfortranarray(X),
@@ -126,19 +118,25 @@ def test_preparation_learns_the_same_as_of_a_table(mapped):
         )
 
 
-@pytest.mark.usefixtures("_held")
-@pytest.mark.parametrize("row", [0, 20, 39])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_bad_values_say_where(mapped, row, bad):
-    damaged = FLAT.copy()
+@pytest.mark.usefixtures("_held", "_chunks")
+@pytest.mark.parametrize(("cuts", "row", "place"), [
+    ([], 0, "X0.npy, row 0"), ([], 20, "X0.npy, row 20"), ([], 39, "X0.npy, row 39"),
+    ([13, 14], 0, "X0.npy, row 0"), ([13, 14], 12, "X0.npy, row 12"), ([13, 14], 13, "X1.npy, row 0"),
+])  # fmt: skip
+def test_bad_values_say_where(mapped, cuts, row, place):
     preparation = Preparation.fit({"X[5]": FLAT[:, 5], "X[2]": FLAT[:, 2]}, "X[2]", ROWS)
-    damaged[row, 5] = bad
-    data = mapped(damaged)
-    message = rf"X\.npy, row {row} \(from 0\), column 'X\[5\]': {bad:g} is not finite"
-    with pytest.raises(ValueError, match=message):
-        data.moments(EVERY[::-1], COLUMNS)
-    with pytest.raises(ValueError, match=message):
-        preparation.mapped_inputs(data, EVERY, "float32").take(EVERY)
+    for bad in (np.nan, np.inf, -np.inf):
+        damaged = FLAT.copy()
+        damaged[row, 5] = bad
+        data = mapped(*np.split(damaged, cuts))
+        assert data.place(row).endswith(f"{place} (from 0)")
+        message = rf"{place} \(from 0\), column 'X\[5\]': {bad:g} is not finite"
+        with pytest.raises(ValueError, match=message):
+            data.moments(EVERY[::-1], COLUMNS)
+        with pytest.raises(ValueError, match=message):
+            preparation.mapped_inputs(data, EVERY, "float32").take(EVERY)
+        with pytest.raises(ValueError, match=rf"{place[:6]}: array 'X\[5\]' has {bad:g} at {place[8:]};"):
+            data.column(5)
 
 
 def test_values_far_from_the_mean(mapped):
@@ -181,7 +179,7 @@ def test_trainers_refuse_inputs_of_another_width_or_dtype(mapped):
     ],
 )
 def test_what_is_refused(mapped, array, message):
-    with pytest.raises(ValueError, match=rf"X\.npy {message}"):
+    with pytest.raises(ValueError, match=rf"X0\.npy {message}"):
         mapped(array)
 
 
@@ -190,14 +188,14 @@ def test_damaged_files_are_one_error(mapped, tmp_path):
     whole = path.read_bytes()
     for end in (*range(0, 128, 9), len(whole) - 1):
         path.write_bytes(whole[:end])
-        with pytest.raises(ValueError, match=r"X\.npy cannot be mapped as an NPY file"):
+        with pytest.raises(ValueError, match=r"X0\.npy cannot be mapped as an NPY file"):
             open_array(path)
     for position in range(128):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x15]) + whole[position + 1 :])
         try:
             Mapped(path)
         except ValueError as error:
-            assert "X.npy" in str(error)  # noqa: PT017 - a shape may change and still fit
+            assert "X0.npy" in str(error)  # noqa: PT017 - a shape may change and still fit
     with pytest.raises(IsADirectoryError):
         open_array(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -218,7 +216,7 @@ def test_a_file_that_is_cut_while_it_is_in_use(mapped):
     (path,) = data.paths
     os.truncate(path, 1000)
     for read in (lambda: data.take(EVERY, COLUMNS), lambda: data.column(0), lambda: data.moments(EVERY, COLUMNS)):
-        with pytest.raises(ValueError, match=r"X\.npy had 2048 bytes and now has 1000: it was cut while in use"):
+        with pytest.raises(ValueError, match=r"X0\.npy had 2048 bytes and now has 1000: it was cut while in use"):
             read()
 
 
@@ -240,9 +238,9 @@ def test_a_file_that_is_removed_or_replaced_while_it_is_in_use(mapped):
 @pytest.mark.parametrize("columns", [COLUMNS, np.arange(6)], ids=["some columns", "all columns"])
 @pytest.mark.parametrize("cuts", [[], [1], [13, 14, 39]])
 @pytest.mark.parametrize("lay_out", [np.ascontiguousarray, np.asfortranarray])
-def test_several_files_are_as_one(mapped, split, cuts, columns, lay_out):
+def test_several_files_are_as_one(mapped, cuts, columns, lay_out):
     """Of any rows, in any order and also twice: the same bits."""
-    one, several = mapped(X), split(*map(lay_out, np.split(X, cuts)))
+    one, several = mapped(X), mapped(*map(lay_out, np.split(X, cuts)))
     assert (several.n, several.width, several.names) == (one.n, one.width, one.names)
     shuffled = np.random.RandomState(1).permutation(40)
     for rows in (EVERY, shuffled, ROWS, np.array([39, 0, 39]), np.array([13]), EVERY[:0]):
@@ -253,59 +251,42 @@ def test_several_files_are_as_one(mapped, split, cuts, columns, lay_out):
             assert ours.tobytes() == theirs.tobytes()
 
 
-def test_files_of_other_types_shapes_and_byte_orders(split):
+def test_files_of_other_types_shapes_and_byte_orders(mapped):
     parts = [np.array([[1, 2], [3, 4]], dtype=">i2"), np.array([[[0.5], [0.25]]]), np.array([[True, False]])]
-    data = split(*parts)
+    data = mapped(*parts)
     wanted = [[1.0, 2.0], [3.0, 4.0], [0.5, 0.25], [1.0, 0.0]]
     assert data.take(np.arange(4), np.arange(2)).tolist() == wanted
     assert data.column(1).dtype == np.dtype(float)
     assert data.column(1).tolist() == [2.0, 4.0, 0.25, 0.0]
 
 
-@pytest.mark.usefixtures("_held", "_chunks")
-@pytest.mark.parametrize(("row", "place"), [(0, "0.npy, row 0"), (12, "0.npy, row 12"), (13, "1.npy, row 0")])
-def test_bad_values_of_several_files_say_in_which(split, row, place):
-    damaged = FLAT.copy()
-    damaged[row, 5] = np.nan
-    preparation = Preparation.fit({"X[5]": FLAT[:, 5], "X[2]": FLAT[:, 2]}, "X[2]", ROWS)
-    data = split(*np.split(damaged, [13, 14]))
-    assert data.place(row).endswith(f"{place} (from 0)")
-    message = rf"{place} \(from 0\), column 'X\[5\]': nan is not finite"
-    with pytest.raises(ValueError, match=message):
-        data.moments(EVERY[::-1], COLUMNS)
-    with pytest.raises(ValueError, match=message):
-        preparation.mapped_inputs(data, EVERY, "float32").take(EVERY)
-    with pytest.raises(ValueError, match=rf"{place[:5]}: array 'X\[5\]' has nan at {place[7:]};"):
-        data.column(5)
+def test_what_is_refused_of_several_files(mapped):
+    with pytest.raises(ValueError, match=r"X1\.npy has shape \(40,\), but .*X0\.npy has \(40, 2, 3\); .* same number"):
+        mapped(X, X[:, 0, 0])
+    with pytest.raises(ValueError, match=r"X1\.npy has dtype <U1; accepted: bool"):
+        mapped(X, np.array(["a"]))
+    with pytest.raises(ValueError, match=r"X1\.npy has shape \(0, 2, 3\); accepted: .* not empty"):
+        mapped(X, X[:0])
 
 
-def test_what_is_refused_of_several_files(split):
-    with pytest.raises(ValueError, match=r"1\.npy has shape \(40,\), but .*0\.npy has \(40, 2, 3\); .* same number of"):
-        split(X, X[:, 0, 0])
-    with pytest.raises(ValueError, match=r"1\.npy has dtype <U1; accepted: bool"):
-        split(X, np.array(["a"]))
-    with pytest.raises(ValueError, match=r"1\.npy has shape \(0, 2, 3\); accepted: .* not empty"):
-        split(X, X[:0])
-
-
-def test_files_that_cannot_all_be_open_are_named(split, monkeypatch):
-    data = split(X, X)
+def test_files_that_cannot_all_be_open_are_named(mapped, monkeypatch):
+    data = mapped(X, X)
 
     def refuse(*_, **__):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
-    with pytest.raises(OSError, match=r"Too many open files: .*0\.npy"):
+    with pytest.raises(OSError, match=r"Too many open files: .*X0\.npy"):
         Mapped(*data.paths)
 
 
 LIMITED = """
 import resource, sys
 import numpy as np
-from briskmlp import cli
+from briskmlp import cli, session
 from briskmlp.tabular.reading import npy
-npy.HELD_BYTES = 0
-limit = 300 * 2**20
+npy.HELD_BYTES, session.STAGE_BYTES = 0, 16 * 2**20
+limit = 200 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
     np.load(sys.argv[1])
@@ -317,22 +298,19 @@ sys.exit("the limit does not hold")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA holds anonymous memory on Linux only")
 def test_a_file_larger_than_the_memory_allowed(tmp_path):
-    """400 MB of zeros that the disk does not hold, with 300 MB of memory, of which two stages of 64 MB are in use.
+    """220 MB of zeros that the disk does not hold, with 200 MB of memory, of which two stages of 16 MB are in use.
 
     They are read together with a second, small file.
     """
     path, model, out = tmp_path / "X.npy", tmp_path / "model", tmp_path / "out.csv"
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(100_000, 1000))
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(55_000, 1000))
     array[-1, -1] = 1.0  # nothing else is written
     del array
     small = tmp_path / "small.npy"
     np.save(small, np.ones((10, 1000), dtype=np.float32))
-    environment = {**os.environ, "BRISKMLP_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1"}
     for command in (
         ["train", path, small, "--epochs", 1, "--hidden", "none", "--batch-size", 1000, "--out", model],
         ["predict", model, path, small, "--out", out],
     ):
-        arguments = [sys.executable, "-c", LIMITED, path, *map(str, command)]
-        done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120, env=environment)
-        assert done.returncode == 0, done.stderr
-    assert len(out.read_text().splitlines()) == 100_011
+        run_script(LIMITED, path, *command, BRISKMLP_BACKEND="numpy", OPENBLAS_NUM_THREADS="1")
+    assert len(out.read_text().splitlines()) == 55_011

@@ -62,18 +62,6 @@ def test_scalars_and_images_are_rows(backend_name):
     assert run(flat, 12, Y.reshape(30, 2, 1)) == run(flat, 12)
 
 
-def test_pandas():
-    pandas = pytest.importorskip("pandas")
-    X, Y, weight = data("mse", 21)
-    index = pandas.RangeIndex(100, 121)
-    frames = pandas.DataFrame(X, index, list("abc")), pandas.DataFrame(Y, index), pandas.Series(weight, index)
-    assert bits(*frames) == bits(X, Y, weight)
-    labels = np.random.default_rng(0).integers(4, size=21)
-    expected, nullable = bits(X, labels, task="softmax"), pandas.Series(labels, index, dtype="Int8")
-    assert bits(frames[0], pandas.Series(labels, index), task="softmax") == expected
-    assert bits(frames[0], nullable.to_frame(), task="softmax") == expected
-
-
 # --- staged data -----------------------------------------------------------------------------------------------------
 
 

@@ -112,24 +112,30 @@ from briskmlp import Adam, Trainer
 warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(300, 300)), rng.normal(size=(300, 2))
+
 def make():
     return Trainer([300, 200, 2], optimizer=Adam(), seed=0, backend=sys.argv[1])
 
-def child_trains(trainer, epochs):
+def write(trainer):
+    os.write(1, trainer.parameters[:8].tobytes().hex().encode() + b"\\n")
+
+def in_child(run, *arguments):
     pid = os.fork()
     if pid == 0:
         signal.alarm(10)  # a child that waits for ever is killed
-        trainer.fit(X, Y, epochs=epochs)
-        ok = trainer.epoch == 2 and np.isfinite(trainer.predict(X)).all()
-        os.write(1, trainer.parameters[:8].tobytes().hex().encode() + b"\\n")
-        os._exit(0 if ok else 3)
+        os._exit(0 if run(*arguments) else 3)
     _, status = os.waitpid(pid, 0)
     assert status == 0, status
 
+def to_epoch_2(trainer, epochs):
+    trainer.fit(X, Y, epochs=epochs)
+    write(trainer)
+    return trainer.epoch == 2 and np.isfinite(trainer.predict(X)).all()
+
 trainer = make()
 trainer.fit(X, Y, epochs=1)
-child_trains(trainer, 1)  # goes on where the parent was
-child_trains(make(), 2)  # afresh: the same bits
+in_child(to_epoch_2, trainer, 1)  # goes on where the parent was
+in_child(to_epoch_2, make(), 2)  # afresh: the same bits
 assert trainer.epoch == 1
 stop = threading.Event()
 
@@ -137,62 +143,33 @@ class Stop:
     def on_epoch_end(self, trainer, record):
         return stop.is_set()
 
+def goes_on():
+    warnings.simplefilter("ignore", UserWarning)  # the epoch in progress may be dropped
+    before = small.epoch  # what the parent's kernel has just counted, or from before its call
+    small.fit(few, few[:, :2], epochs=2)
+    return before < small.epoch <= before + 2 and np.isfinite(small.parameters).all()
+
 # OpenBLAS itself hangs in a fork beside one of its threaded products: this network is too small for these.
-small, few = Trainer([3, 4, 2], batch_size=8, seed=0, backend=sys.argv[1]), np.zeros((8, 3))
+small, few = Trainer([3, 4, 2], batch_size=8, seed=0, backend=sys.argv[1]), rng.normal(size=(64, 3))
+small.fit(few, few[:, :2], epochs=1)
 thread = threading.Thread(target=lambda: small.fit(few, few[:, :2], epochs=10**9, callbacks=[Stop()]), daemon=True)
 thread.start()
-for _ in range(10):
-    child_trains(make(), 2)  # forks while a thread trains
+for _ in range(10):  # forks while a thread trains
+    in_child(to_epoch_2, make(), 2)
+    in_child(goes_on)
 stop.set()
 thread.join()
 trainer.fit(X, Y, epochs=1)
-os.write(1, trainer.parameters[:8].tobytes().hex().encode() + b"\\n")
+write(trainer)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("backend_name", BACKENDS)
-def test_a_forked_child_trains(backend_name):
+def test_a_forked_child_trains_also_the_trainer_of_a_fit_that_is_running(backend_name):
     results = run_script(FORK, backend_name).split()
     assert len(results) == 13
     assert len(set(results)) == 1
-
-
-FORK_IN_FIT = """
-import os, signal, sys, threading, warnings
-import numpy as np
-from briskmlp import Trainer
-
-warnings.simplefilter("ignore", DeprecationWarning)  # Python's own, about forks beside threads
-X = np.random.default_rng(0).normal(size=(64, 3))
-stop = threading.Event()
-
-class Stop:
-    def on_epoch_end(self, trainer, record):
-        return stop.is_set()
-
-trainer = Trainer([3, 4, 2], batch_size=8, seed=0, backend=sys.argv[1])
-trainer.fit(X, X[:, :2], epochs=1)
-thread = threading.Thread(target=lambda: trainer.fit(X, X[:, :2], epochs=10**9, callbacks=[Stop()]), daemon=True)
-thread.start()
-for _ in range(20):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(10)
-        warnings.simplefilter("ignore", UserWarning)  # the epoch in progress may be dropped
-        before = trainer.epoch  # what the parent's kernel has just counted, or from before its call
-        trainer.fit(X, X[:, :2], epochs=2)
-        os._exit(0 if before < trainer.epoch <= before + 2 and np.isfinite(trainer.parameters).all() else 3)
-    assert os.waitpid(pid, 0)[1] == 0
-stop.set()
-thread.join()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("backend_name", BACKENDS)
-def test_a_child_forked_in_the_middle_of_a_fit_trains_the_same_trainer(backend_name):
-    run_script(FORK_IN_FIT, backend_name)
 
 
 def resident():
