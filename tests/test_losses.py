@@ -45,11 +45,13 @@ def test_huber_has_the_plans_threshold(backend, dtype, d):
     assert delta.tolist() == np.clip(Z, -d, d).tolist()
 
 
-def test_absolute_error_has_slope_0_where_there_is_no_error(backend, dtype):
-    case = single("identity", "absolute_error", dtype, [2.0, 2.0, 2.0], [2.0, 1.5, 3.0])
-    losses, delta = each(case, backend)
-    assert losses.tolist() == [0, 0.5, 1]
-    assert delta.tolist() == [0, 1, -1]
+@pytest.mark.parametrize(
+    ("loss", "E", "slopes"), [("mse", [0, 0.25, 1], [0, 1, -2]), ("absolute_error", [0, 0.5, 1], [0, 1, -1])]
+)
+def test_losses_of_small_errors_and_of_none(backend, dtype, loss, E, slopes):
+    losses, delta = each(single("identity", loss, dtype, [2.0, 2.0, 2.0], [2.0, 1.5, 3.0]), backend)
+    assert losses.tolist() == E
+    assert delta.tolist() == slopes
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax"])

@@ -58,12 +58,6 @@ def test_dropout_numbers_are_numpys_words(seed, epoch, places, layer, n_units):
         np.testing.assert_array_equal(row, raw.astype("<u8").view("<u2")[:n_units])
 
 
-def test_dropout_is_the_oracles():
-    numbers = random.dropout_numbers(3, 5, np.arange(40), 1, 100)
-    expected = oracle.dropout_mask(3, 5, range(40), 1, 100, 0.3)
-    np.testing.assert_array_equal(np.where(numbers < round(0.3 * 65536), 0, expected.max()), expected)
-
-
 def test_drawn_seeds_are_seeds():
     drawn = {random.draw_seed() for _ in range(20)}
     assert len(drawn) == 20

@@ -24,7 +24,7 @@ CONTAINERS = LAYOUTS | {"list": np.ndarray.tolist, "array": ArrayOnly, "DLPack":
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_containers_and_dtypes(backend_name, dtype, container):
+def test_containers(backend_name, dtype, container):
     """Of X, Y, weights and labels; what becomes of each dtype in each layout is held to its copy in test_inputs.py."""
     X, (_, Y, weight), contain = INTEGERS.astype(dtype), data("mse", 21), CONTAINERS[container]
     arguments, labels = {"backend": backend_name, "dtype": dtype}, np.random.default_rng(0).integers(2, size=(21, 1))

@@ -53,9 +53,9 @@ def test_fit_is_the_oracles_training_and_goes_on_where_it_stopped(backend_name, 
     second = trainer.fit(X, Y, epochs=2, sample_weight=weight)
     assert trainer.epoch == 5
     rates = [rate(epoch) for epoch in range(5)]
-    task = *start, oracle_optimizer(optimizer), X, Y
+    training = *start, oracle_optimizer(optimizer), X, Y
     options = {"epochs": 5, "batch_size": 4, "learning_rates": rates, "seed": 3, "weight": weight, "l2": 0.2}
-    weights, biases, losses = oracle.train(*task, **options)
+    weights, biases, losses = oracle.train(*training, **options)
     for ours, expected in zip(trainer.weights + trainer.biases, weights + biases, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(first.loss + second.loss, losses, rtol=1e-10)
