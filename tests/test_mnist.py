@@ -10,7 +10,7 @@ import pytest
 from briskmlp import SGD, Trainer
 
 DATA = Path(__file__).parent / "data" / "mnist_5k.csv.gz"
-EPOCHS, BATCH, RATE = 30, 10, 1.5
+EPOCHS, BATCH, RATE = 15, 10, 1.5
 
 
 @pytest.fixture(scope="module")

@@ -324,8 +324,13 @@ def same_for(extension):
     return same_for
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.01), Adam(0.001)], ids=lambda optimizer: type(optimizer).__name__)
-@pytest.mark.parametrize("shape", SHAPES)
+# each shape with one optimizer; either has shapes that a team shares, and others
+every_shape = pytest.mark.parametrize(
+    ("shape", "optimizer"), [*zip(SHAPES, itertools.cycle([SGD(0.01), Adam(0.001)]))], ids=list(SHAPES)
+)
+
+
+@every_shape
 def test_any_number_of_threads_gives_the_same_bits(same_for, isa, dtype, shape, optimizer):
     same_for((1, 2, 3, 7), lambda: learn(shape, optimizer, dtype=dtype))
 
@@ -349,7 +354,7 @@ def test_dropout_and_clipping_give_the_same_bits(same_for, isa, dtype, shape):
     ("isa", "precision"),
     [pair for pair in itertools.product(native.isas(), PRECISIONS) if pair[0] == "amx" or pair[1] != "highest"],
 )
-@pytest.mark.parametrize(("shape", "optimizer"), [*zip(SHAPES, itertools.cycle([SGD(0.01), Adam(0.001)]))])
+@every_shape
 def test_precisions_give_the_same_bits(same_for, monkeypatch, isa, shape, precision, optimizer):
     monkeypatch.setenv("BRISKMLP_ISA", isa)
     dropout = 0.25 * (SHAPES[shape][1] > 400)
