@@ -46,6 +46,14 @@ enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precisio
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
 
+enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
+/* What a batch's gradient, a sum over its rows, is divided by: Σ weight, the number of rows, or 1. */
+enum brisk_divisor { BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_ROWS, BRISK_DIVISOR_NOTHING };
+
+/* An activation has up to so many parameters; a rule so many hyperparameters, slots and scalars, and numbers that
+ * depend on the step alone. */
+enum { BRISK_PARAMETERS = 2, BRISK_HYPER = 8, BRISK_SLOTS = 3, BRISK_SCALARS = 1, BRISK_FACTORS = 3 };
+
 #define ACTIVATION(NAME, ...) BRISK_##NAME,
 enum brisk_activation {
 #include "operations.def"
@@ -57,83 +65,42 @@ enum brisk_loss {
 #include "operations.def"
     BRISK_LOSSES
 };
-enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
-/* What a batch's gradient, a sum over its rows, is divided by: Σ weight, the number of rows, or 1. */
-enum brisk_divisor { BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_ROWS, BRISK_DIVISOR_NOTHING };
 #define RULE(NAME, ...) BRISK_##NAME,
 enum brisk_rule {
 #include "operations.def"
     BRISK_RULES
 };
 
-/* An activation has up to so many parameters; a rule so many hyperparameters, slots and scalars, and numbers that
- * depend on the step alone. */
-enum { BRISK_PARAMETERS = 2, BRISK_HYPER = 8, BRISK_SLOTS = 3, BRISK_SCALARS = 1, BRISK_FACTORS = 3 };
-
 /* Where an activation may stand, and what its backward pass reads (operations.def). */
 enum brisk_where { BRISK_ANYWHERE, BRISK_OUTPUT };
 enum brisk_saves { BRISK_SAVES_NOTHING, BRISK_SAVES_A, BRISK_SAVES_EXACT_A, BRISK_SAVES_SLOPE };
 
-static inline enum brisk_where brisk_where_of(enum brisk_activation f) {
-    switch (f) {
-#define ACTIVATION(NAME, where, ...)                                                                                   \
-    case BRISK_##NAME:                                                                                                 \
-        return BRISK_##where;
+static const struct {
+    enum brisk_where where;
+    enum brisk_saves saves;
+} brisk_activations[BRISK_ACTIVATIONS + 1] = {
+#define ACTIVATION(NAME, where, saves, ...) [BRISK_##NAME] = {BRISK_##where, BRISK_SAVES_##saves},
 #include "operations.def"
-    default:
-        return BRISK_OUTPUT;
-    }
-}
+    [BRISK_BY_SLOPE] = {BRISK_OUTPUT, BRISK_SAVES_SLOPE},
+};
 
-static inline enum brisk_saves brisk_saves_of(enum brisk_activation f) {
-    switch (f) {
-#define ACTIVATION(NAME, where, saves, ...)                                                                            \
-    case BRISK_##NAME:                                                                                                 \
-        return BRISK_SAVES_##saves;
+/* Of a loss that is a sum of functions of one A - Y each, for any output but softmax; 0 of others. */
+static const int brisk_error_factors[BRISK_LOSSES] = {
+#define LOSS(NAME, factor, ...) [BRISK_##NAME] = factor,
 #include "operations.def"
-    default:
-        return BRISK_SAVES_NOTHING;
-    }
-}
+};
+
+static const struct {
+    int slots, scalars;
+} brisk_rules[BRISK_RULES] = {
+#define RULE(NAME, slots, scalars, ...) [BRISK_##NAME] = {slots, scalars},
+#include "operations.def"
+};
 
 /* Whether the backward pass has a loop of its own for this activation of a hidden layer, which reads A. */
 static inline bool brisk_reads_A(enum brisk_activation f) {
-    const enum brisk_saves saves = brisk_saves_of(f);
-    return brisk_where_of(f) == BRISK_ANYWHERE && (saves == BRISK_SAVES_A || saves == BRISK_SAVES_EXACT_A);
-}
-
-/* Whether a loss is a sum of functions of one A - Y each, for any output but softmax. */
-static inline bool brisk_is_of_errors(enum brisk_loss loss) {
-    switch (loss) {
-#define LOSS(NAME, factor, ...)                                                                                        \
-    case BRISK_##NAME:                                                                                                 \
-        return (factor) != 0;
-#include "operations.def"
-    default:
-        return false;
-    }
-}
-
-static inline int brisk_slots_of(enum brisk_rule rule) {
-    switch (rule) {
-#define RULE(NAME, slots, ...)                                                                                         \
-    case BRISK_##NAME:                                                                                                 \
-        return slots;
-#include "operations.def"
-    default:
-        return 0;
-    }
-}
-
-static inline int brisk_scalars_of(enum brisk_rule rule) {
-    switch (rule) {
-#define RULE(NAME, slots, scalars, ...)                                                                                \
-    case BRISK_##NAME:                                                                                                 \
-        return scalars;
-#include "operations.def"
-    default:
-        return 0;
-    }
+    const enum brisk_saves saves = brisk_activations[f].saves;
+    return brisk_activations[f].where == BRISK_ANYWHERE && (saves == BRISK_SAVES_A || saves == BRISK_SAVES_EXACT_A);
 }
 
 struct brisk_plan {
@@ -231,15 +198,13 @@ struct brisk_work {
  * the layers' panels, and own_rows. */
 void brisk_set_schedule(struct brisk_work* work, int64_t m, int threads);
 
-/* Return a workspace, or NULL when memory is short. The caller fills in n_in, n_out, activation, parameters, dense_*,
- * n_b and the multipliers of n_layers layers, and has checked that no width or offset is negative. */
+/* Return a workspace, or NULL when memory is short; or, if `measure`, one without memory, which can only be asked for
+ * its size, 0 where that overflows. The caller fills in n_in, n_out, activation, parameters, dense_*, n_b and the
+ * multipliers of n_layers layers, and has checked that no width or offset is negative. */
 struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                                  const struct brisk_layer* layers, int64_t n, bool training, int threads);
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads,
+                                  bool measure);
 void brisk_work_free(struct brisk_work* work);
-
-/* The bytes that such a workspace would take; 0 where they overflow. */
-size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                       const struct brisk_layer* layers, int64_t n, bool training, int threads);
 
 /* For tests: let the count-th allocation from now on fail, or none for 0; and use so many threads whatever the shape is
  * worth, or as many as it is worth for 0. */
@@ -322,12 +287,22 @@ const struct brisk_kernels* brisk_kernels_of(enum brisk_isa isa, size_t size);
 
 /* --- the calls: epoch.c ------------------------------------------------------------------------------------------ */
 
-/* All that training changes. counts are epoch, batch, step; sums are Σ loss and Σ divisor of the epoch in progress, or,
- * for report_rows, Σ of the batches' mean losses times their rows, and Σ rows. */
+/* The epoch in progress, its next batch, and the steps made in all. */
+struct brisk_position {
+    int64_t epoch, batch, step;
+};
+
+/* Σ loss and Σ divisor of the epoch in progress, or, for report_rows, Σ of the batches' mean losses times their rows,
+ * and Σ rows. */
+struct brisk_sums {
+    double loss, divisor;
+};
+
+/* All that training changes. */
 struct brisk_state {
     void *params, *slots;
-    int64_t* counts;
-    double* sums;
+    struct brisk_position* position;
+    struct brisk_sums* sums;
     double* scalars; /* of the rule */
 };
 
@@ -347,13 +322,28 @@ void brisk_forward(struct brisk_work* work, const void* params, const struct bri
 double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                       int64_t n_rows, double scale, bool with_penalty, void* grad);
 
-/* One step of dense parameters, of which the state's counts and sums are not moved. */
+/* One step of dense parameters, which does not move the state's position and sums. */
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
                   const struct brisk_state* state, const void* grad, int64_t step, double rate);
 
 enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
-/* On anything but BRISK_DONE the state is as it was, and where[] names epoch and batch. */
+/* On anything but BRISK_DONE the state is as it was, and `where` names epoch and batch. */
 enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
-                           const struct brisk_steps* steps, int64_t where[2]);
+                           const struct brisk_steps* steps, struct brisk_position* where);
+
+/* Call region(arg, &team) as brisk_pool_run does, on processors that are set up for these kernels. */
+void brisk_run(const struct brisk_kernels* kernels, int threads,
+               void (*region)(void* arg, const struct brisk_team* team), void* arg);
+
+/* --- what a machine can do at best: limits.c --------------------------------------------------------------------- */
+
+/* Per second. `threads` are those that were free to measure with, at most those asked for. */
+struct brisk_limits {
+    int threads;
+    double flops, read, triad; /* triad counts the two arrays read and the one written, as STREAM does */
+};
+
+/* Measure with these kernels; false when memory is short. Takes about half a second. */
+bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits);
 
 #endif

@@ -167,7 +167,7 @@ check_python() (
     local include="-isystem $("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')"
     include+=" -DPy_LIMITED_API=0x030b0000 '-DBRISKMLP_VERSION=\"$version\"' '-DBRISKMLP_COMPILER=\"$CC\"'"
     {
-        for name in python/{arguments,module} runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables}; do
+        for name in python/{arguments,calls,module,workspaces} runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables}; do
             echo "$compile $include -c kernels/$name.c -o objects/${name#*/}.o"
         done
         kernels_of "$CC" objects "$compile"

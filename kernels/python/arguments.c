@@ -38,35 +38,27 @@ static bool has_layout(const Py_buffer* view, enum brisk_use use) {
     return view->strides[0] % view->itemsize == 0 && (view->shape[1] <= 1 || view->strides[1] == view->itemsize);
 }
 
-/* Whether the buffer has this type, shape and layout; if not, an exception says what it has. */
-static bool fits(const Py_buffer* view, const char* name, enum brisk_type type, int n_axes, const int64_t shape[2],
-                 enum brisk_use use) {
-    if (!has_type(view, type)) {
-        PyErr_Format(PyExc_TypeError, "%s has numbers of format '%s', but must have aligned native ones of '%c'", name,
-                     view->format == NULL ? "B" : view->format, (int)type);
-        return false;
-    }
-    if (view->ndim != n_axes) {
-        PyErr_Format(PyExc_ValueError, "%s has %d axes, but must have %d", name, view->ndim, n_axes);
-        return false;
-    }
+/* The buffer, if it has this type, shape and layout; if not, NULL and an exception that says what it has. */
+static const void* check(const Py_buffer* view, const char* name, enum brisk_type type, int n_axes,
+                         const int64_t shape[2], enum brisk_use use) {
+    if (!has_type(view, type))
+        return PyErr_Format(PyExc_TypeError, "%s has numbers of format '%s', but must have aligned native ones of '%c'",
+                            name, view->format == NULL ? "B" : view->format, (int)type);
+    if (view->ndim != n_axes)
+        return PyErr_Format(PyExc_ValueError, "%s has %d axes, but must have %d", name, view->ndim, n_axes);
     for (int axis = 0; axis < n_axes; axis++)
-        if (shape[axis] >= 0 && view->shape[axis] != shape[axis]) {
-            PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d, but must have %lld", name,
-                         view->shape[axis], axis, (long long)shape[axis]);
-            return false;
-        }
-    if (!has_layout(view, use)) {
-        PyErr_Format(PyExc_ValueError, "%s must be aligned and in C order%s", name,
-                     use == BRISK_READ_ROWS ? " within each row" : "");
-        return false;
-    }
-    return true;
+        if (shape[axis] >= 0 && view->shape[axis] != shape[axis])
+            return PyErr_Format(PyExc_ValueError, "%s has length %zd along axis %d, but must have %lld", name,
+                                view->shape[axis], axis, (long long)shape[axis]);
+    if (!has_layout(view, use))
+        return PyErr_Format(PyExc_ValueError, "%s must be aligned and in C order%s", name,
+                            use == BRISK_READ_ROWS ? " within each row" : "");
+    return view;
 }
 
 static struct brisk_array fit(struct brisk_buffers* held, const Py_buffer* view, const char* name, enum brisk_type type,
                               int n_axes, const int64_t shape[2], enum brisk_use use) {
-    if (view == NULL || !fits(view, name, type, n_axes, shape, use)) {
+    if (view == NULL || check(view, name, type, n_axes, shape, use) == NULL) {
         held->failed = true;
         return (struct brisk_array){0};
     }
@@ -123,31 +115,21 @@ static double read_double(PyObject* plan, const char* name) {
     return number;
 }
 
-/* A vector of the plan; the buffer keeps it alive. */
-static struct brisk_array read_vector(struct brisk_buffers* held, PyObject* plan, const char* name,
-                                      enum brisk_type type, int64_t n) {
-    PyObject* value = held->failed || PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
+/* A vector of the plan, or, with a width, a matrix; the buffer keeps it alive. */
+static struct brisk_array read_array(struct brisk_buffers* held, PyObject* plan, const char* name, enum brisk_type type,
+                                     int64_t n, int64_t width) {
+    PyObject* value = held->failed ? NULL : PyObject_GetAttrString(plan, name);
     held->failed = value == NULL;
-    const struct brisk_array vector = brisk_vector(held, value, name, type, n, BRISK_READ);
+    const struct brisk_array array = width > 0 ? brisk_matrix(held, value, name, type, n, width, BRISK_READ)
+                                               : brisk_vector(held, value, name, type, n, BRISK_READ);
     Py_XDECREF(value);
-    return vector;
-}
-
-/* The same for a matrix of float64. */
-static struct brisk_array read_matrix(struct brisk_buffers* held, PyObject* plan, const char* name, int64_t n,
-                                      int64_t width) {
-    PyObject* value = held->failed || PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
-    held->failed = value == NULL;
-    const struct brisk_array matrix = brisk_matrix(held, value, name, BRISK_FLOAT64, n, width, BRISK_READ);
-    Py_XDECREF(value);
-    return matrix;
+    return array;
 }
 
 static void read_numbers(PyObject* object, struct brisk_plan* plan) {
-    const int64_t any = INT64_MAX;
     *plan = (struct brisk_plan){
-        .n_parameters = read_int(object, "n_parameters", 1, any),
-        .batch_size = read_int(object, "batch_size", 0, any),
+        .n_parameters = read_int(object, "n_parameters", 1, INT64_MAX),
+        .batch_size = read_int(object, "batch_size", 0, INT64_MAX),
         .n_slots = read_int(object, "n_slots", 0, BRISK_SLOTS),
         .n_scalars = read_int(object, "n_scalars", 0, BRISK_SCALARS),
         .bias = (enum brisk_bias)read_int(object, "bias", BRISK_BIAS_NEURON, BRISK_BIAS_NONE),
@@ -158,7 +140,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .decoupled = read_int(object, "decoupled", 0, 1) != 0,
         .shuffle = read_int(object, "shuffle", 0, 1) != 0,
         .report_rows = read_int(object, "report_rows", 0, 1) != 0,
-        .seed = (uint64_t)read_int(object, "seed", INT64_MIN, any),
+        .seed = (uint64_t)read_int(object, "seed", INT64_MIN, INT64_MAX),
         .huber = read_double(object, "huber"),
         .loss_scale = read_double(object, "loss_scale"),
         .report_scale = read_double(object, "report_scale"),
@@ -178,7 +160,7 @@ static bool is_pair(enum brisk_loss loss, enum brisk_activation output) {
     if (loss == BRISK_##LOSS && output == BRISK_##ACTIVATION)                                                          \
         return true;
 #include "../operations.def"
-    return brisk_is_of_errors(loss) && brisk_where_of(output) == BRISK_ANYWHERE;
+    return brisk_error_factors[loss] != 0 && brisk_activations[output].where == BRISK_ANYWHERE;
 }
 
 /* Whether the plan describes a network whose tensors all lie within the parameters. */
@@ -190,11 +172,11 @@ static bool is_sound(const struct brisk_plan* plan, const struct brisk_layer* la
         if (layer->n_in < 1 || layer->n_out < 1 || __builtin_mul_overflow(layer->n_in, layer->n_out, &n_weights) ||
             !is_part(plan, layer->dense_W, n_weights) || !is_part(plan, layer->dense_b, layer->n_b) ||
             f == BRISK_ACTIVATIONS || layer->threshold > 65535 ||
-            (l + 1 < plan->n_layers ? brisk_where_of(f) != BRISK_ANYWHERE : layer->threshold > 0))
+            (l + 1 < plan->n_layers ? brisk_activations[f].where != BRISK_ANYWHERE : layer->threshold > 0))
             return false;
     }
-    return is_pair(plan->loss, layers[plan->n_layers - 1].activation) && plan->n_slots == brisk_slots_of(plan->rule) &&
-           plan->n_scalars == brisk_scalars_of(plan->rule);
+    return is_pair(plan->loss, layers[plan->n_layers - 1].activation) &&
+           plan->n_slots == brisk_rules[plan->rule].slots && plan->n_scalars == brisk_rules[plan->rule].scalars;
 }
 
 /* Of 65536 random numbers those that drop a unit; at a rate that is none, more. */
@@ -203,18 +185,19 @@ static int64_t threshold_of(double dropout) {
 }
 
 static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* object, struct brisk_plan* plan) {
-    const struct brisk_array widths = read_vector(held, object, "layers", BRISK_INT64, -1);
+    const struct brisk_array widths = read_array(held, object, "layers", BRISK_INT64, -1, 0);
     const int64_t n = plan->n_layers = widths.n - 1;
     const int64_t* width = widths.data;
-    const int64_t* activation = read_vector(held, object, "activations", BRISK_INT64, n).data;
-    const double* parameters = read_matrix(held, object, "activation_parameters", n, BRISK_PARAMETERS).data;
-    const double* hyper = read_vector(held, object, "hyper", BRISK_FLOAT64, BRISK_HYPER).data;
-    const int64_t* offset = read_vector(held, object, "offsets", BRISK_INT64, 2 * n).data;
-    const int64_t* trained = read_vector(held, object, "trained", BRISK_INT64, 2 * n).data;
-    const double* rate = read_vector(held, object, "rate_scale", BRISK_FLOAT64, 2 * n).data;
-    const double* decay = read_vector(held, object, "decay", BRISK_FLOAT64, 2 * n).data;
-    const double* l2 = read_vector(held, object, "l2", BRISK_FLOAT64, 2 * n).data;
-    const double* dropout = read_vector(held, object, "dropout", BRISK_FLOAT64, n).data;
+    const int64_t* activation = read_array(held, object, "activations", BRISK_INT64, n, 0).data;
+    const double* parameters =
+        read_array(held, object, "activation_parameters", BRISK_FLOAT64, n, BRISK_PARAMETERS).data;
+    const double* hyper = read_array(held, object, "hyper", BRISK_FLOAT64, BRISK_HYPER, 0).data;
+    const int64_t* offset = read_array(held, object, "offsets", BRISK_INT64, 2 * n, 0).data;
+    const int64_t* trained = read_array(held, object, "trained", BRISK_INT64, 2 * n, 0).data;
+    const double* rate = read_array(held, object, "rate_scale", BRISK_FLOAT64, 2 * n, 0).data;
+    const double* decay = read_array(held, object, "decay", BRISK_FLOAT64, 2 * n, 0).data;
+    const double* l2 = read_array(held, object, "l2", BRISK_FLOAT64, 2 * n, 0).data;
+    const double* dropout = read_array(held, object, "dropout", BRISK_FLOAT64, n, 0).data;
     if (held->failed)
         return NULL;
     struct brisk_layer* layers = PyMem_Calloc(n < 1 ? 1 : (size_t)n, sizeof *layers);

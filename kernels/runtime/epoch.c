@@ -4,13 +4,12 @@
  * values that all of them see; thread 0 alone writes what is shared. A call writes its results last: the caller's state
  * stays as it was unless everything has gone well. */
 #include "../brisk.h"
+#include "float_state.h"
+#include "parts.h"
 #include "philox.h"
-#include "pool.h"
 
 #include <math.h>
-#include <string.h>
 
-/* A region of kernels. */
 struct region {
     const struct brisk_kernels* kernels;
     void (*body)(void* arg, const struct brisk_team* team);
@@ -26,10 +25,10 @@ static void on_each_thread(void* arg, const struct brisk_team* team) {
         region->kernels->end();
 }
 
-static void run(const struct brisk_kernels* kernels, int threads, void (*body)(void*, const struct brisk_team*),
-                void* arg) {
-    struct region region = {kernels, body, arg};
-    brisk_pool_run(threads, on_each_thread, &region);
+void brisk_run(const struct brisk_kernels* kernels, int threads,
+               void (*region)(void* arg, const struct brisk_team* team), void* arg) {
+    struct region with_kernels = {kernels, region, arg};
+    brisk_pool_run(threads, on_each_thread, &with_kernels);
 }
 
 /* The calls that share a batch add its penalty, the l2 term of the loss, once. */
@@ -65,41 +64,57 @@ static void draw_order(struct brisk_work* work, int64_t epoch) {
     }
 }
 
-/* --- forward ----------------------------------------------------------------------------------------------------- */
+/* --- forward, gradient, update ----------------------------------------------------------------------------------- */
 
-struct forward {
+/* A call that moves nothing. */
+struct call {
     struct brisk_work* work;
     const void* params;
     const struct brisk_data* data;
-    const int64_t* rows;
-    int64_t n_rows;
-    char* out;
+    struct brisk_batch batch;
+    void* out; /* the outputs, or the gradient */
+    double loss;
 };
 
 enum { DENSE_ROWS = 4 }; /* whose products cost less than packing the weights for them */
 
-static void forward_region(void* arg, const struct brisk_team* team) {
-    const struct forward* call = arg;
-    const struct brisk_work* work = call->work;
-    if (call->n_rows <= DENSE_ROWS && work->splits == 1 && work->kernels->predict_few != NULL) {
-        if (team->rank == 0)
-            work->kernels->predict_few(work, call->params, call->data, call->rows, call->n_rows, call->out);
-        return;
-    }
-    const int64_t n_out = work->layers[work->plan.n_layers - 1].n_out;
-    work->kernels->pack(work, team, call->params, work->P);
+/* Pack the parameters, and write the copies that products read. */
+static void pack(const struct brisk_work* work, const struct brisk_team* team, const void* params, bool backward) {
+    work->kernels->pack(work, team, params, work->P);
     brisk_wait(team);
-    if (work->rounds) {
+    if (backward || work->rounds) {
         work->kernels->transpose(work, team);
         brisk_wait(team);
     }
-    const int64_t chunks = (call->n_rows + work->rows - 1) / work->rows;
-    for (int64_t c = chunks * team->rank / team->size; c < chunks * (team->rank + 1) / team->size; c++) {
-        const int64_t first = c * work->rows;
-        work->kernels->predict(work, team->rank, call->data, call->rows + first,
-                               smaller(work->rows, call->n_rows - first),
-                               call->out + (size_t)(first * n_out) * work->kernels->size);
+}
+
+static void forward_region(void* arg, const struct brisk_team* team) {
+    const struct call* call = arg;
+    const struct brisk_work* work = call->work;
+    const struct brisk_kernels* kernels = work->kernels;
+    const int64_t *rows = call->batch.rows, m = call->batch.m, n_out = work->layers[work->plan.n_layers - 1].n_out;
+    if (m <= DENSE_ROWS && work->splits == 1 && kernels->predict_few != NULL) {
+        if (team->rank == 0)
+            kernels->predict_few(work, call->params, call->data, rows, m, call->out);
+        return;
     }
+    pack(work, team, call->params, false);
+    const struct part chunks = part_of(team, (m + work->rows - 1) / work->rows);
+    for (int64_t i = chunks.first * work->rows; i < smaller(m, chunks.end * work->rows); i += work->rows)
+        kernels->predict(work, team->rank, call->data, rows + i, smaller(work->rows, m - i),
+                         (char*)call->out + (size_t)(i * n_out) * kernels->size);
+}
+
+static void gradient_region(void* arg, const struct brisk_team* team) {
+    struct call* call = arg;
+    const struct brisk_work* work = call->work;
+    pack(work, team, call->params, call->batch.goal == BRISK_GRADIENT);
+    const double loss = work->kernels->step(work, team, call->data, &call->batch);
+    if (team->rank > 0)
+        return;
+    call->loss = loss;
+    if (call->out != NULL)
+        work->kernels->add(work, work->G, call->out);
 }
 
 /* How many threads can work on chunks of rows of their own. */
@@ -109,74 +124,24 @@ static int threads_with_own_space(const struct brisk_work* work) {
 
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                    int64_t n_rows, void* out) {
-    struct forward call = {work, params, data, rows, n_rows, out};
-    run(work->kernels, threads_with_own_space(work), forward_region, &call);
-}
-
-/* --- gradient ---------------------------------------------------------------------------------------------------- */
-
-struct gradient {
-    struct brisk_work* work;
-    const void* params;
-    const struct brisk_data* data;
-    struct brisk_batch batch;
-    void* grad;
-    double loss;
-};
-
-static void gradient_region(void* arg, const struct brisk_team* team) {
-    struct gradient* call = arg;
-    const struct brisk_work* work = call->work;
-    work->kernels->pack(work, team, call->params, work->P);
-    brisk_wait(team);
-    if (call->batch.goal != BRISK_LOSS || work->rounds)
-        work->kernels->transpose(work, team);
-    brisk_wait(team);
-    const double loss = work->kernels->step(work, team, call->data, &call->batch);
-    if (team->rank > 0)
-        return;
-    call->loss = loss;
-    if (call->grad != NULL)
-        work->kernels->add(work, work->G, call->grad);
+    struct call call = {work, params, data, {.rows = rows, .m = n_rows}, out, 0};
+    brisk_run(work->kernels, threads_with_own_space(work), forward_region, &call);
 }
 
 double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                       int64_t n_rows, double scale, bool with_penalty, void* grad) {
-    struct gradient call = {
-        .work = work,
-        .params = params,
-        .data = data,
-        .batch = {.rows = rows, .m = n_rows, .scale = scale, .goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT},
-        .grad = grad,
-    };
+    const enum brisk_goal goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT;
+    struct call call = {work, params, data, {.rows = rows, .m = n_rows, .scale = scale, .goal = goal}, grad, 0};
     set_penalty(work, with_penalty);
-    run(work->kernels, grad == NULL ? threads_with_own_space(work) : work->threads, gradient_region, &call);
+    brisk_run(work->kernels, grad == NULL ? threads_with_own_space(work) : work->threads, gradient_region, &call);
     return call.loss;
-}
-
-/* --- update ------------------------------------------------------------------------------------------------------ */
-
-struct update {
-    const struct brisk_kernels* kernels;
-    const struct brisk_plan* plan;
-    const struct brisk_layer* layers;
-    const struct brisk_state* state;
-    const void* grad;
-    int64_t step;
-    double rate;
-};
-
-static void update_region(void* arg, const struct brisk_team* team) {
-    const struct update* call = arg;
-    (void)team; /* one thread: the caller, with the kernels' floating-point state */
-    call->kernels->update(call->plan, call->layers, call->state->params, call->grad, call->state->slots,
-                          call->state->scalars, call->step, call->rate);
 }
 
 void brisk_update(const struct brisk_kernels* kernels, const struct brisk_plan* plan, const struct brisk_layer* layers,
                   const struct brisk_state* state, const void* grad, int64_t step, double rate) {
-    struct update call = {kernels, plan, layers, state, grad, step, rate};
-    run(kernels, 1, update_region, &call);
+    const uint64_t float_state = brisk_float_state_enter();
+    kernels->update(plan, layers, state->params, grad, state->slots, state->scalars, step, rate);
+    brisk_float_state_write(float_state);
 }
 
 /* --- train ------------------------------------------------------------------------------------------------------- */
@@ -186,7 +151,7 @@ struct train {
     const struct brisk_state* state;
     const struct brisk_data* data;
     const struct brisk_steps* steps;
-    int64_t* where;
+    struct brisk_position* where;
     enum brisk_end end;
     double weights[2]; /* of this batch and the one before, in turn */
     bool finite[BRISK_POOL_MAX];
@@ -235,70 +200,61 @@ static void train_region(void* arg, const struct brisk_team* team) {
     struct brisk_work* work = call->work;
     const struct brisk_plan* plan = &work->plan;
     const struct brisk_kernels* kernels = work->kernels;
-    kernels->pack(work, team, call->state->params, work->P);
-    for (int64_t s = 0; s < plan->n_slots; s++)
-        kernels->pack(work, team, slot(work, call->state->slots, s, plan->n_parameters),
-                      slot(work, work->S, s, work->n_packed));
-    brisk_wait(team);
-    kernels->transpose(work, team);
-
     const struct brisk_state* state = call->state;
     const struct brisk_steps* steps = call->steps;
     const bool given = steps->order != NULL;
     const int64_t n = given ? steps->n_order : work->n;
     const int64_t n_batches = n / plan->batch_size + (n % plan->batch_size != 0);
-    const int64_t first = state->counts[0];
-    int64_t epoch = first, batch_index = state->counts[1], step = state->counts[2];
-    double loss_sum = state->sums[0], divisor_sum = state->sums[1];
-    double scalars[BRISK_SCALARS] = {0}; /* each thread moves its own alike */
+    pack(work, team, state->params, true);
+    for (int64_t s = 0; s < plan->n_slots; s++)
+        kernels->pack(work, team, slot(work, state->slots, s, plan->n_parameters),
+                      slot(work, work->S, s, work->n_packed));
+
+    struct brisk_position at = *state->position;
+    struct brisk_sums sums = *state->sums;
+    struct brisk_batch batch = {.goal = BRISK_UPDATE}; /* of each thread its own: all move their scalars alike */
     for (int64_t i = 0; i < plan->n_scalars; i++)
-        scalars[i] = state->scalars[i];
+        batch.scalars[i] = state->scalars[i];
+    const int64_t first = at.epoch;
     enum brisk_end end = BRISK_DONE;
     int64_t drawn = -1;
-    brisk_wait(team); /* nobody moves the position before all have read it, or WT before all have written it */
+    brisk_wait(team); /* nobody moves the position before all have read it */
     for (int64_t s = 0; s < steps->max_steps; s++) {
-        if (epoch - first == steps->n_epochs || (given && epoch > first))
+        if (at.epoch - first == steps->n_epochs || (given && at.epoch > first))
             break;
-        if (!given && drawn != epoch) {
+        if (!given && drawn != at.epoch) {
             brisk_wait(team); /* a batch without weight has none: somebody may still be reading the last order */
             if (team->rank == 0)
-                draw_order(work, epoch);
-            drawn = epoch;
+                draw_order(work, at.epoch);
+            drawn = at.epoch;
             brisk_wait(team);
         }
-        const int64_t start = batch_index * plan->batch_size, m = smaller(plan->batch_size, n - start);
+        const int64_t start = at.batch * plan->batch_size, m = smaller(plan->batch_size, n - start);
         const int64_t* rows = (given ? steps->order : work->order) + start;
         const double divisor = divisor_of(call, team, s, rows, m);
         if (divisor > 0) {
-            struct brisk_batch batch = {
-                .rows = rows,
-                .m = m,
-                .scale = 1 / divisor,
-                .rate = steps->rates[epoch - first],
-                .step = step + 1,
-                .epoch = epoch,
-                .place = start,
-                .goal = BRISK_UPDATE,
-                .n_next = s + 1 < steps->max_steps ? smaller(plan->batch_size, n - start - m) : 0,
-            };
-            memcpy(batch.scalars, scalars, sizeof scalars);
+            batch.rows = rows;
+            batch.m = m;
+            batch.scale = 1 / divisor;
+            batch.rate = steps->rates[at.epoch - first];
+            batch.step = at.step + 1;
+            batch.epoch = at.epoch;
+            batch.place = start;
+            batch.n_next = s + 1 < steps->max_steps ? smaller(plan->batch_size, n - start - m) : 0;
             const double loss = kernels->step(work, team, call->data, &batch);
-            memcpy(scalars, batch.scalars, sizeof scalars);
             if (!isfinite(loss)) {
                 end = BRISK_LOSS_NOT_FINITE;
                 break;
             }
-            step++;
-            const double counted = plan->report_rows ? (double)m : divisor;
-            loss_sum += plan->report_rows ? loss / divisor * counted : loss;
-            divisor_sum += counted;
+            at.step++;
+            sums.loss += plan->report_rows ? loss / divisor * (double)m : loss;
+            sums.divisor += plan->report_rows ? (double)m : divisor;
         }
-        if (++batch_index == n_batches) {
+        if (++at.batch == n_batches) {
             if (team->rank == 0)
-                steps->losses[epoch - first] = loss_sum / divisor_sum;
-            epoch++;
-            batch_index = 0;
-            loss_sum = divisor_sum = 0;
+                steps->losses[at.epoch - first] = sums.loss / sums.divisor;
+            at = (struct brisk_position){at.epoch + 1, 0, at.step};
+            sums = (struct brisk_sums){0};
         }
     }
     if (end == BRISK_DONE && !unpack_if_finite(call, team))
@@ -307,23 +263,19 @@ static void train_region(void* arg, const struct brisk_team* team) {
         return;
     call->end = end;
     if (end != BRISK_DONE) {
-        call->where[0] = epoch;
-        call->where[1] = batch_index;
+        *call->where = at;
         return;
     }
-    state->counts[0] = epoch;
-    state->counts[1] = batch_index;
-    state->counts[2] = step;
-    state->sums[0] = loss_sum;
-    state->sums[1] = divisor_sum;
+    *state->position = at;
+    *state->sums = sums;
     for (int64_t i = 0; i < plan->n_scalars; i++)
-        state->scalars[i] = scalars[i];
+        state->scalars[i] = batch.scalars[i];
 }
 
 enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
-                           const struct brisk_steps* steps, int64_t where[2]) {
+                           const struct brisk_steps* steps, struct brisk_position* where) {
     struct train call = {.work = work, .state = state, .data = data, .steps = steps, .where = where};
     set_penalty(work, true);
-    run(work->kernels, work->threads, train_region, &call);
+    brisk_run(work->kernels, work->threads, train_region, &call);
     return call.end;
 }

@@ -9,59 +9,42 @@
 #include <stdint.h>
 
 #if defined(__x86_64__)
-
 #include <xmmintrin.h>
-
-static inline uint64_t brisk_float_state_read(void) {
-    return _mm_getcsr();
-}
-
-static inline void brisk_float_state_write(uint64_t state) {
-    _mm_setcsr((unsigned)state);
-}
-
 /* MXCSR at power-on (all exceptions masked, to nearest); flush results to zero; take inputs as zero */
 #define BRISK_FLOAT_STATE (0x1F80u | 1u << 15 | 1u << 6)
-
 #elif defined(__aarch64__)
+/* FPCR.FZ flushes results and inputs alike; all else zero is the default */
+#define BRISK_FLOAT_STATE (1u << 24)
+#else
+#define BRISK_FLOAT_STATE 0u
+#endif
 
 static inline uint64_t brisk_float_state_read(void) {
-    uint64_t state;
+    uint64_t state = 0;
+#if defined(__x86_64__)
+    state = _mm_getcsr();
+#elif defined(__aarch64__)
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(state));
+#endif
     return state;
 }
 
+/* On x86 that includes the exception flags: what is restored is as it was, whatever was raised in between. */
 static inline void brisk_float_state_write(uint64_t state) {
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)state);
+#elif defined(__aarch64__)
     __asm__ __volatile__("msr fpcr, %0" : : "r"(state) : "memory");
-}
-
-/* FPCR.FZ flushes results and inputs alike; all else zero is the default */
-#define BRISK_FLOAT_STATE (1u << 24)
-
 #else
-
-static inline uint64_t brisk_float_state_read(void) {
-    return 0;
-}
-
-static inline void brisk_float_state_write(uint64_t state) {
     (void)state;
+#endif
 }
 
-#define BRISK_FLOAT_STATE 0u
-
-#endif
-
-/* Set the register for kernels; returns its previous value, for brisk_float_state_leave. */
+/* Set the register for kernels; return its previous value, to be written back. */
 static inline uint64_t brisk_float_state_enter(void) {
-    uint64_t old = brisk_float_state_read();
+    const uint64_t old = brisk_float_state_read();
     brisk_float_state_write(BRISK_FLOAT_STATE);
     return old;
-}
-
-/* Restore the register, bit for bit: on x86 that includes the exception flags, so that none raised in between stays. */
-static inline void brisk_float_state_leave(uint64_t old) {
-    brisk_float_state_write(old);
 }
 
 #endif

@@ -65,7 +65,7 @@ static void* allocate(size_t size) {
 
 static void release(void* memory, size_t size) {
 #if defined(__linux__)
-    if (size >= MAPPED) {
+    if (memory != NULL && size >= MAPPED) {
         munmap(memory, size);
         return;
     }
@@ -83,17 +83,12 @@ struct cursor {
 };
 
 static void* take(struct cursor* cursor, int64_t count, size_t size) {
-    size_t bytes, end;
-    bool overflow = count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) ||
-                    __builtin_add_overflow(bytes, (size_t)(LINE - 1), &bytes) ||
-                    __builtin_add_overflow(cursor->size, bytes & ~(size_t)(LINE - 1), &end);
-    if (overflow || cursor->overflow) {
-        cursor->overflow = true;
-        return NULL;
-    }
-    void* memory = cursor->memory == NULL ? NULL : cursor->memory + cursor->size;
-    cursor->size = end;
-    return memory;
+    const size_t start = cursor->size;
+    size_t bytes;
+    cursor->overflow |= count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) ||
+                        __builtin_add_overflow(bytes, (size_t)(LINE - 1), &bytes) ||
+                        __builtin_add_overflow(start, bytes & ~(size_t)(LINE - 1), &cursor->size);
+    return cursor->memory == NULL ? NULL : cursor->memory + start;
 }
 
 static int64_t divide_up(int64_t n, int64_t by) {
@@ -103,32 +98,26 @@ static int64_t divide_up(int64_t n, int64_t by) {
 /* Assign the offsets of the packed parameters; return false where they overflow. */
 static bool assign_offsets(struct brisk_work* work) {
     const int64_t panel = work->kernels->panel, square = panel * panel;
-    int64_t elements = 0, transposed = 0, blocks = 0;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         struct brisk_layer* layer = &work->layers[l];
         layer->panels_in = divide_up(layer->n_in, panel);
         layer->panels = divide_up(layer->n_out, panel);
-        layer->b_size = work->plan.bias == BRISK_BIAS_NEURON  ? layer->panels * panel
-                        : work->plan.bias == BRISK_BIAS_LAYER ? panel
-                                                              : 0;
-        int64_t layer_blocks, layer_elements;
-        if (__builtin_mul_overflow(layer->panels_in, layer->panels, &layer_blocks) ||
-            __builtin_mul_overflow(layer_blocks, square, &layer_elements))
+        layer->b_size = divide_up(layer->n_b, panel) * panel;
+        int64_t blocks, elements;
+        if (__builtin_mul_overflow(layer->panels_in, layer->panels, &blocks) ||
+            __builtin_mul_overflow(blocks, square, &elements))
             return false;
         layer->W_panel = layer->panels_in * square;
         layer->WT_panel = layer->panels * square;
-        layer->W = elements;
-        layer->WT = transposed;
-        layer->first_block = blocks;
-        if (__builtin_add_overflow(elements, layer_elements, &layer->b) ||
-            __builtin_add_overflow(layer->b, layer->b_size, &elements))
+        layer->W = work->n_packed;
+        layer->WT = work->n_transposed;
+        layer->first_block = work->n_blocks;
+        if (__builtin_add_overflow(layer->W, elements, &layer->b) ||
+            __builtin_add_overflow(layer->b, layer->b_size, &work->n_packed))
             return false;
-        transposed += l > 0 ? layer_elements : 0; /* cannot overflow: at most `elements` */
-        blocks += layer_blocks;
+        work->n_transposed += l > 0 ? elements : 0; /* cannot overflow: at most n_packed */
+        work->n_blocks += blocks;
     }
-    work->n_packed = elements;
-    work->n_transposed = transposed;
-    work->n_blocks = blocks;
     return true;
 }
 
@@ -182,10 +171,7 @@ static void choose_threads(struct brisk_work* work, int64_t batch, int threads) 
     const int64_t most = work->shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
     const double flops = 6 * weights_of(work, false) * (double)batch;
     const int forced = atomic_load(&forced_threads);
-    work->threads = forced > 0 ? forced : (int)smaller(threads, most);
-    if (work->threads < 1)
-        work->threads = 1;
-    for (;; work->threads--) {
+    for (work->threads = forced > 0 ? forced : (int)smaller(threads, most > 1 ? most : 1);; work->threads--) {
         brisk_set_schedule(work, m, work->threads);
         const double moved = work->shared ? weights_of(work, true) * (double)work->kernels->size : 0;
         const double each = FLOPS_PER_THREAD + (double)waits * FLOPS_PER_WAIT + moved * FLOPS_PER_BYTE;
@@ -206,46 +192,39 @@ static void divide(struct brisk_work* work, int threads) {
 
 /* Whether training saves f'(Z): where f' does not follow from A, or from an A that was rounded. */
 static bool saves_slope(const struct brisk_work* work, const struct brisk_layer* layer) {
-    const enum brisk_saves saves = brisk_saves_of(layer->activation);
+    const enum brisk_saves saves = brisk_activations[layer->activation].saves;
     const bool exact = layer->threshold == 0 && !(work->rounds && work->splits == 1);
     return saves == BRISK_SAVES_SLOPE || (saves == BRISK_SAVES_EXACT_A && !exact);
 }
 
 /* Place a space, or another thread's view of the first one. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
-    const int64_t n_layers = work->plan.n_layers, panel = work->kernels->panel;
+    const int64_t n = work->plan.n_layers + 1, panel = work->kernels->panel;
     const int64_t copies = work->splits > 1 ? 1 + work->splits : 1; /* several splits lie behind the float32 elements */
     const size_t size = work->kernels->size, column = (size_t)(work->panel_stride * copies) * size;
-    struct brisk_space counted, *space = cursor->memory == NULL ? &counted : &work->spaces[s];
-    const bool view = s > 0 && work->shared;
-    if (view && cursor->memory != NULL)
+    const bool counting = cursor->memory == NULL, view = s > 0 && work->shared;
+    struct brisk_space counted = {0}, *space = counting ? &counted : &work->spaces[s];
+    void** A = take(cursor, 2 * n, sizeof(void*));
+    if (view && !counting) {
         *space = work->spaces[0];
-    void** A = take(cursor, n_layers + 1, sizeof(void*));
-    void** S = take(cursor, n_layers + 1, sizeof(void*));
-    if (view && A != NULL) {
-        memcpy(A, space->A, (size_t)(n_layers + 1) * sizeof(void*));
-        memcpy(S, space->S, (size_t)(n_layers + 1) * sizeof(void*));
+        memcpy(A, space->A, 2 * (size_t)n * sizeof(void*));
     }
     space->A = A;
-    space->S = S;
+    space->S = counting ? NULL : A + n;
     const int64_t block = work->splits > 1 ? 0 : work->kernels->block;
     space->C = take(cursor, smaller(block, smaller(block, work->delta_panels) * work->rows * panel), size);
-    if (!view || work->own_rows) {
-        void* rows = take(cursor, work->layers[0].panels_in, column);
-        if (A != NULL)
-            A[0] = rows;
+    for (int64_t l = 0, placed = view ? work->own_rows : n; l < placed; l++) {
+        const struct brisk_layer* layer = &work->layers[l > 0 ? l - 1 : 0];
+        void* activations = take(cursor, l > 0 ? layer->panels : layer->panels_in, column);
+        const bool saves_slope = l > 0 && layer->saves_slope;
+        void* slopes = saves_slope ? take(cursor, layer->panels * work->panel_stride, size) : NULL;
+        if (!counting) {
+            A[l] = activations;
+            space->S[l] = slopes;
+        }
     }
     if (view)
         return;
-    for (int64_t l = 1; l <= n_layers; l++) {
-        void* activations = take(cursor, work->layers[l - 1].panels, column);
-        const bool saves_slope = work->layers[l - 1].saves_slope;
-        void* slopes = saves_slope ? take(cursor, work->layers[l - 1].panels * work->panel_stride, size) : NULL;
-        if (A != NULL) {
-            A[l] = activations;
-            S[l] = slopes;
-        }
-    }
     for (int d = 0; d < 3; d++)
         space->D[d] = take(cursor, work->delta_panels, column);
     space->block = take(cursor, panel * panel, size);
@@ -254,16 +233,11 @@ static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
 
 static void place(struct brisk_work* work, struct cursor* cursor) {
     const struct brisk_plan* plan = &work->plan;
-    const size_t size = work->kernels->size;
+    const size_t size = work->kernels->size, read = size * (size_t)work->splits / (size_t)work->kernels->vnni;
     const int64_t training = work->training ? 1 : 0;
     work->P = take(cursor, work->n_packed, size);
-    int64_t state;
-    if (__builtin_mul_overflow(work->n_packed, plan->n_slots * training, &state))
-        cursor->overflow = true;
-    else
-        work->S = take(cursor, state, size);
+    work->S = take(cursor, work->n_packed * training, size * (size_t)plan->n_slots);
     work->G = take(cursor, work->n_packed * training, size * (size_t)work->n_shards);
-    const size_t read = size * (size_t)work->splits / (size_t)work->kernels->vnni;
     work->WT = take(cursor, work->n_transposed * training, read);
     work->R = work->rounds ? take(cursor, work->n_packed, read) : work->P;
     work->penalties = take(cursor, work->n_blocks, sizeof(double));
@@ -275,54 +249,6 @@ static void place(struct brisk_work* work, struct cursor* cursor) {
         place_space(work, cursor, s);
 }
 
-/* Return a workspace whose memory is counted in `body` but not allocated; NULL when memory is short even for this. */
-static struct brisk_work* measure(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                                  const struct brisk_layer* layers, int64_t n, bool training, int threads,
-                                  struct cursor* body) {
-    struct cursor head = {0};
-    take(&head, 1, sizeof(struct brisk_work));
-    take(&head, plan->n_layers, sizeof *layers);
-    if (head.overflow || (head.memory = allocate(head.size)) == NULL)
-        return NULL;
-    const size_t head_size = head.size;
-    head.size = 0;
-    struct brisk_work* work = take(&head, 1, sizeof *work);
-    *work = (struct brisk_work){.plan = *plan, .kernels = kernels, .n = n, .training = training, .order_epoch = -1};
-    work->head_size = head_size;
-    work->layers = take(&head, plan->n_layers, sizeof *layers);
-    work->rounds = kernels->vnni > 1 || plan->precision != BRISK_HIGHEST;
-    work->splits = plan->precision == BRISK_BFLOAT16 ? 1
-                   : plan->precision == BRISK_HIGH   ? 2
-                   : kernels->vnni > 1               ? 3
-                                                     : 1;
-    memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
-    for (int64_t l = 0; l < plan->n_layers; l++)
-        work->layers[l].saves_slope = training && saves_slope(work, &work->layers[l]);
-    if (assign_offsets(work)) {
-        divide(work, threads);
-        place(work, body);
-    } else
-        body->overflow = true;
-    return work;
-}
-
-struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                                  const struct brisk_layer* layers, int64_t n, bool training, int threads) {
-    struct cursor body = {0};
-    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
-    if (work == NULL)
-        return NULL;
-    if (body.overflow || (body.memory = allocate(body.size)) == NULL) {
-        release(work, work->head_size);
-        return NULL;
-    }
-    work->memory = body.memory;
-    work->size = body.size;
-    body.size = 0;
-    place(work, &body);
-    return work;
-}
-
 void brisk_work_free(struct brisk_work* work) {
     if (work == NULL)
         return;
@@ -330,12 +256,46 @@ void brisk_work_free(struct brisk_work* work) {
     release(work, work->head_size);
 }
 
-size_t brisk_work_size(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
-                       const struct brisk_layer* layers, int64_t n, bool training, int threads) {
-    struct cursor body = {0};
-    struct brisk_work* work = measure(kernels, plan, layers, n, training, threads, &body);
-    if (work == NULL)
-        return 0;
-    release(work, work->head_size);
-    return body.overflow ? 0 : body.size;
+struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
+                                  const struct brisk_layer* layers, int64_t n, bool training, int threads,
+                                  bool measure) {
+    struct cursor head = {0}, body = {0};
+    take(&head, 1, sizeof(struct brisk_work));
+    take(&head, plan->n_layers, sizeof *layers);
+    if (head.overflow || (head.memory = allocate(head.size)) == NULL)
+        return NULL;
+    const size_t head_size = head.size;
+    head.size = 0;
+    struct brisk_work* work = take(&head, 1, sizeof *work);
+    *work = (struct brisk_work){
+        .plan = *plan,
+        .layers = take(&head, plan->n_layers, sizeof *layers),
+        .kernels = kernels,
+        .n = n,
+        .training = training,
+        .rounds = kernels->vnni > 1 || plan->precision != BRISK_HIGHEST,
+        .splits = plan->precision == BRISK_HIGH                           ? 2
+                  : plan->precision == BRISK_HIGHEST && kernels->vnni > 1 ? 3
+                                                                          : 1,
+        .order_epoch = -1,
+        .head_size = head_size,
+    };
+    memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        work->layers[l].saves_slope = training && saves_slope(work, &work->layers[l]);
+    body.overflow = !assign_offsets(work);
+    if (!body.overflow) {
+        divide(work, threads);
+        place(work, &body);
+    }
+    work->size = body.overflow ? 0 : body.size;
+    if (measure)
+        return work;
+    if (body.overflow || (work->memory = body.memory = allocate(body.size)) == NULL) {
+        brisk_work_free(work);
+        return NULL;
+    }
+    body.size = 0;
+    place(work, &body);
+    return work;
 }

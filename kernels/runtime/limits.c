@@ -1,6 +1,5 @@
 /* Measures a machine's limits with a team of threads: the best of many passes, each between two barriers. */
-#include "limits.h"
-
+#include "../brisk.h"
 #include "pool.h"
 #include "profile.h"
 
@@ -43,8 +42,6 @@ static void measure_region(void* arg, const struct brisk_team* team) {
     const struct brisk_kernels* kernels = measurement->kernels;
     const size_t bytes = 3 * (size_t)measurement->n * kernels->size;
     double best[KINDS] = {0};
-    if (kernels->begin != NULL)
-        kernels->begin();
     /* each thread touches its share first, so that NUMA places it near */
     memset(measurement->memory + PARTS * bytes * (size_t)team->rank, 0, PARTS * bytes);
     for (enum kind kind = MULTIPLY_ADD; kind < KINDS; kind++)
@@ -56,8 +53,6 @@ static void measure_region(void* arg, const struct brisk_team* team) {
             const double rate = 1e9 / (double)(brisk_nanoseconds() - start);
             best[kind] = rate > best[kind] ? rate : best[kind];
         }
-    if (kernels->end != NULL)
-        kernels->end();
     if (team->rank > 0)
         return;
     measurement->limits = (struct brisk_limits){
@@ -76,7 +71,7 @@ bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, stru
     measurement.memory = aligned_alloc(64, bytes);
     if (measurement.memory == NULL)
         return false;
-    brisk_pool_run(threads, measure_region, &measurement);
+    brisk_run(kernels, threads, measure_region, &measurement);
     free(measurement.memory);
     *limits = measurement.limits;
     return true;

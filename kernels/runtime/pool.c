@@ -223,7 +223,7 @@ static int set_up_team(int threads, void (*region)(void* arg, const struct brisk
 
 void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg) {
     struct brisk_team team = {0, 1, &pool.barrier};
-    int limit = brisk_pool_limit();
+    const int limit = brisk_get_num_threads();
     if (threads > limit)
         threads = limit;
     bool busy = threads > 1 && !atomic_exchange(&pool.busy, true);
@@ -232,7 +232,7 @@ void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_te
 
     uint64_t float_state = brisk_float_state_enter();
     region(arg, &team);
-    brisk_float_state_leave(float_state);
+    brisk_float_state_write(float_state);
 
     if (busy) {
         brisk_wait(&team);
@@ -240,11 +240,11 @@ void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_te
     }
 }
 
-int brisk_pool_limit(void) {
+int brisk_get_num_threads(void) {
     return atomic_load_explicit(&pool.limit, memory_order_relaxed);
 }
 
-void brisk_pool_set_limit(int limit) {
+void brisk_set_num_threads(int limit) {
     limit = limit < 1 ? 1 : limit > BRISK_POOL_MAX ? BRISK_POOL_MAX : limit;
     atomic_store_explicit(&pool.limit, limit, memory_order_relaxed);
 }

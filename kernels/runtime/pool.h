@@ -24,9 +24,9 @@ struct brisk_team {
 void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg);
 
 /* The upper bound of every team, 1 … BRISK_POOL_MAX; initially the latter. A value outside is clipped. It takes effect
- * with the next region. */
-int brisk_pool_limit(void);
-void brisk_pool_set_limit(int limit);
+ * with the next region. The extension exports both for threadpoolctl, which finds them by their names. */
+__attribute__((visibility("default"))) int brisk_get_num_threads(void);
+__attribute__((visibility("default"))) void brisk_set_num_threads(int limit);
 
 void brisk_barrier_wait(struct brisk_barrier* barrier);
 

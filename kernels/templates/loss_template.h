@@ -167,7 +167,7 @@ static double poisson(const struct brisk_layer* layer, const real* Z, const real
 /* --- losses that are a sum over outputs -------------------------------------------------------------------------- */
 
 static bool of_errors(enum brisk_loss loss, enum brisk_activation f) {
-    return brisk_is_of_errors(loss) && f != BRISK_SOFTMAX;
+    return brisk_error_factors[loss] != 0 && f != BRISK_SOFTMAX;
 }
 
 /* The activation that the forward pass applies to the last layer: such losses read A, the others Z. */

@@ -56,7 +56,7 @@ INLINE void forward_loop(enum brisk_activation f, const double* parameters, real
             vec_store(C + j * LANES, a);
             if (S == NULL)
                 continue;
-            if (brisk_saves_of(f) == BRISK_SAVES_EXACT_A)
+            if (brisk_activations[f].saves == BRISK_SAVES_EXACT_A)
                 slope = activation_backward(f, vec_splat(1), a, p, q);
             vec_store(S + i * NR + j * LANES, slope);
         }

@@ -276,7 +276,7 @@ INLINE vec move(const struct rule* r, enum brisk_rule kind, vec w, vec g, vec* s
 /* Move n weights W by the gradient G; their slots lie at S, stride elements apart, if the rule has any. */
 INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, real* W, const real* G, real* S,
                             int64_t stride, int64_t n) {
-    const int slots = brisk_slots_of(kind);
+    const int slots = brisk_rules[kind].slots;
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t left = n - i;
         vec s[BRISK_SLOTS];

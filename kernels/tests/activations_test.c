@@ -317,7 +317,7 @@ int main(int argc, char** argv) {
         compute(f, x, y[0]);
         const uint64_t before = brisk_float_state_enter();
         compute(f, x, y[1]);
-        brisk_float_state_leave(before);
+        brisk_float_state_write(before);
         for (int k = 0; k < n; k++) {
             for (int flush = 0; flush < 2; flush++) {
                 const double e = error(f, x[k], y[flush][k]);

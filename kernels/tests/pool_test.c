@@ -97,15 +97,15 @@ static void test_crowd(void) {
 }
 
 static void set_limits(void) {
-    int old = brisk_pool_limit();
+    int old = brisk_get_num_threads();
     check(old == BRISK_POOL_MAX, "the first limit");
-    brisk_pool_set_limit(2);
-    check(brisk_pool_limit() == 2 && run_sums(7, 1, false) == 2, "a limit of 2");
-    brisk_pool_set_limit(0);
-    check(brisk_pool_limit() == 1 && run_sums(7, 1, false) == 1, "a limit of 0, clipped to 1");
-    brisk_pool_set_limit(1 << 20);
-    check(brisk_pool_limit() == BRISK_POOL_MAX, "a limit too large, clipped");
-    brisk_pool_set_limit(old);
+    brisk_set_num_threads(2);
+    check(brisk_get_num_threads() == 2 && run_sums(7, 1, false) == 2, "a limit of 2");
+    brisk_set_num_threads(0);
+    check(brisk_get_num_threads() == 1 && run_sums(7, 1, false) == 1, "a limit of 0, clipped to 1");
+    brisk_set_num_threads(1 << 20);
+    check(brisk_get_num_threads() == BRISK_POOL_MAX, "a limit too large, clipped");
+    brisk_set_num_threads(old);
 }
 
 static void* sum_alone(void* unused) {

@@ -362,7 +362,7 @@ static struct brisk_work* make_work(const struct task* t) {
     group = KERNELS[t->kernels].group;
     brisk_force_threads(t->threads);
     struct brisk_work* work =
-        brisk_work_new(&KERNELS[t->kernels].kernels, &plan, layers, 3 * t->batch, t->training, t->threads);
+        brisk_work_new(&KERNELS[t->kernels].kernels, &plan, layers, 3 * t->batch, t->training, t->threads, false);
     if (work == NULL)
         abort();
     return work;

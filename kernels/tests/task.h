@@ -127,7 +127,7 @@ static struct task make_task(const struct shape* shape, int v) {
     enum brisk_activation hiddens[BRISK_ACTIVATIONS];
     int n_hiddens = 0;
     for (enum brisk_activation f = 0; f < BRISK_ACTIVATIONS; f++)
-        if (brisk_where_of(f) == BRISK_ANYWHERE)
+        if (brisk_activations[f].where == BRISK_ANYWHERE)
             hiddens[n_hiddens++] = f;
     static const int64_t thresholds[3][2] = {{0, 0}, {32768, 16384}, {1, 45000}}; /* of layers in turn */
     static const double norms[] = {INFINITY, 0.125, INFINITY, 1};
@@ -141,8 +141,8 @@ static struct task make_task(const struct shape* shape, int v) {
     state = ((uint64_t)(shape - SHAPES) * VARIANTS + (uint64_t)v + 1) * 0x9E3779B97F4A7C15;
     t.plan = (struct brisk_plan){.n_layers = shape->n_layers,
                                  .batch_size = shape->batch,
-                                 .n_slots = brisk_slots_of(rules[rule]),
-                                 .n_scalars = brisk_scalars_of(rules[rule]),
+                                 .n_slots = brisk_rules[rules[rule]].slots,
+                                 .n_scalars = brisk_rules[rules[rule]].scalars,
                                  .bias = (enum brisk_bias)bias,
                                  .loss = loss,
                                  .rule = rules[rule],
@@ -267,7 +267,7 @@ static void poison(void* from, void* to) {
 
 /* A workspace full of NaN: elements that a call has not written itself, and padding, must not matter. */
 static struct brisk_work* make_work(const struct task* t, bool training) {
-    struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1);
+    struct brisk_work* work = brisk_work_new(kernels, &t->plan, t->layers, t->n, training, 1, false);
     if (work == NULL)
         abort();
     work->record = record;

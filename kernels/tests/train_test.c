@@ -123,14 +123,16 @@ static void check_train(const struct task* t, struct result* r) {
     for (int64_t i = 0; i < t->n; i++)
         in_order[i] = i;
     const int64_t* order = t->variant % 2 ? t->order : NULL;
-    int64_t counts[3] = {0}, where[2];
-    double sums[2] = {0}, loss;
-    const struct brisk_state live = {a.params, a.state, counts, sums, a.scalars};
+    struct brisk_position at = {0}, where;
+    struct brisk_sums sums = {0};
+    double loss;
+    const struct brisk_state live = {a.params, a.state, &at, &sums, a.scalars};
     const struct brisk_steps one = {&t->rate, &loss, 1, 1, order, t->n};
     for (int s = 0; s < (t->n < MANY ? 4 : 1); s++) {
-        const int64_t *rows = (order == NULL ? in_order : order) + counts[1] * batch, made = counts[2];
-        const int64_t m = t->n - counts[1] * batch < batch ? t->n - counts[1] * batch : batch;
-        const int64_t epoch = counts[0], place = counts[1] * batch;
+        const struct brisk_position before = at;
+        const struct brisk_sums sums0 = sums;
+        const int64_t place = at.batch * batch, m = smaller(t->n - place, batch);
+        const int64_t* rows = (order == NULL ? in_order : order) + place;
         double weight = 0;
         for (int64_t i = 0; i < m; i++)
             weight += t->weight == NULL ? 1 : t->weight[rows[i]];
@@ -141,24 +143,24 @@ static void check_train(const struct task* t, struct result* r) {
             params[i] = number(a.params, i);
         for (int64_t i = 0; i < a.n_state; i++)
             state[i] = number(a.state, i);
-        const double loss0 = sums[0], weight0 = sums[1];
         const double counted = t->plan.report_rows && divisor > 0 ? (double)m : divisor;
-        const bool next = (counts[1] + 1) * batch >= t->n;
-        check(brisk_train(work, &live, &a.data, &one, where) == BRISK_DONE, t, "a step failed");
-        check(counts[2] == made + (divisor > 0) &&
-                  (next ? counts[1] == 0 && sums[1] == 0 : sums[1] == weight0 + counted),
+        const bool next = place + batch >= t->n;
+        check(brisk_train(work, &live, &a.data, &one, &where) == BRISK_DONE, t, "a step failed");
+        check(at.step == before.step + (divisor > 0) && at.epoch == before.epoch + next &&
+                  (next ? at.batch == 0 && sums.divisor == 0
+                        : at.batch == before.batch + 1 && sums.divisor == sums0.divisor + counted),
               t, "the position after a step");
         if (divisor == 0) {
             for (int64_t i = 0; i < n_parameters; i++)
                 near(t, "weights that must not move", i, number(a.params, i), params[i], 0);
             continue;
         }
-        compute(t, params, rows, m, 1 / divisor, epoch, place, r);
+        compute(t, params, rows, m, 1 / divisor, before.epoch, place, r);
         const double share = counted / divisor;
-        near(t, "sum of losses", s, next ? loss * (weight0 + counted) : sums[0], loss0 + share * r->loss,
-             share * (r->e_loss + 4 * u * r->loss) + 4 * u * loss0);
+        near(t, "sum of losses", s, next ? loss * (sums0.divisor + counted) : sums.loss, sums0.loss + share * r->loss,
+             share * (r->e_loss + 4 * u * r->loss) + 4 * u * sums0.loss);
         clip(t, r);
-        check_step(t, params, state, &a, r->grad, r->e_grad, counts[2]);
+        check_step(t, params, state, &a, r->grad, r->e_grad, at.step);
     }
     free(params), free(state), free(in_order);
     brisk_work_free(work);
@@ -173,33 +175,38 @@ enum { EPOCHS = 3 };
 static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     struct arrays a = make_arrays(t);
     struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
-    int64_t counts[3] = {0}, where[2];
-    double rates[EPOCHS] = {t->rate, t->rate / 2, t->rate}, numbers[EPOCHS + 3] = {0};
-    const struct brisk_state live = {a.params, a.state, counts, numbers + EPOCHS, a.scalars};
-    while (counts[0] < EPOCHS) {
-        const int64_t done = counts[0];
+    struct brisk_position at = {0}, where;
+    struct brisk_sums sums = {0};
+    double rates[EPOCHS] = {t->rate, t->rate / 2, t->rate}, numbers[EPOCHS + 1] = {0};
+    const struct brisk_state live = {a.params, a.state, &at, &sums, a.scalars};
+    while (at.epoch < EPOCHS) {
+        const int64_t done = at.epoch;
         const struct brisk_steps steps = {rates + done, numbers + done, EPOCHS - done, max_steps, NULL, 0};
-        if (brisk_train(work, &live, &a.data, &steps, where) != BRISK_DONE) {
+        if (brisk_train(work, &live, &a.data, &steps, &where) != BRISK_DONE) {
             fail(t, "training failed");
             break;
         }
-        if (counts[2] % 3 == 1) {
+        if (at.step % 3 == 1) {
             brisk_work_free(work);
             work = make_work(t, true);
         }
     }
-    numbers[EPOCHS + 2] = brisk_gradient(work, a.params, &a.data, t->order, t->n, 1, true, a.grad);
+    numbers[EPOCHS] = brisk_gradient(work, a.params, &a.data, t->order, t->n, 1, true, a.grad);
     brisk_forward(predicting, a.params, &a.data, t->order, t->n, a.out);
 
     const size_t one = format->size, n_parameters = (size_t)t->plan.n_parameters;
     const struct {
         const void* from;
         size_t size;
-    } parts[] = {
-        {a.params, n_parameters * one},           {a.grad, n_parameters * one}, {a.state, (size_t)a.n_state * one},
-        {a.out, (size_t)(t->n * t->n_out) * one}, {counts, sizeof counts},      {numbers, sizeof numbers}};
-    char* bytes = zeros((int64_t)((2 * n_parameters + (size_t)a.n_state + (size_t)(t->n * t->n_out)) * one +
-                                  sizeof counts + sizeof numbers),
+    } parts[] = {{a.params, n_parameters * one},
+                 {a.grad, n_parameters * one},
+                 {a.state, (size_t)a.n_state * one},
+                 {a.out, (size_t)(t->n * t->n_out) * one},
+                 {&at, sizeof at},
+                 {&sums, sizeof sums},
+                 {numbers, sizeof numbers}};
+    char* bytes = zeros((int64_t)((2 * n_parameters + (size_t)a.n_state + (size_t)(t->n * t->n_out)) * one + sizeof at +
+                                  sizeof sums + sizeof numbers),
                         1);
     *size = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; *size += parts[i++].size)
@@ -288,17 +295,18 @@ static void check_end(const struct task* t, const double rates[2], int64_t max_s
                       int64_t batch) {
     struct arrays a = make_arrays(t), same = make_arrays(t);
     struct brisk_work* work = make_work(t, true);
-    int64_t counts[3] = {0}, where[2] = {-1, -1};
-    double sums[2] = {0}, losses[2] = {-1, -1};
-    const struct brisk_state live = {a.params, a.state, counts, sums, a.scalars};
+    struct brisk_position at = {0}, where = {-1, -1, 0};
+    struct brisk_sums sums = {0};
+    double losses[2] = {-1, -1};
+    const struct brisk_state live = {a.params, a.state, &at, &sums, a.scalars};
     const struct brisk_steps steps = {rates, losses, 2, max_steps, NULL, 0};
-    const enum brisk_end got = brisk_train(work, &live, &a.data, &steps, where);
+    const enum brisk_end got = brisk_train(work, &live, &a.data, &steps, &where);
     check(got == end, t, "training ended otherwise");
-    check(where[0] == epoch && where[1] == batch, t, "training ended elsewhere");
+    check(where.epoch == epoch && where.batch == batch, t, "training ended elsewhere");
     check(memcmp(a.params, same.params, (size_t)t->plan.n_parameters * format->size) == 0, t,
           "parameters were touched");
     check(memcmp(a.state, same.state, (size_t)a.n_state * format->size) == 0, t, "the state was touched");
-    check(counts[0] == 0 && counts[1] == 0 && counts[2] == 0 && sums[0] == 0 && sums[1] == 0, t,
+    check(at.epoch == 0 && at.batch == 0 && at.step == 0 && sums.loss == 0 && sums.divisor == 0, t,
           "position was touched");
     brisk_work_free(work);
     free_arrays(&a), free_arrays(&same);
@@ -333,7 +341,7 @@ static void check_allocation(void) {
     struct brisk_work* work = NULL;
     for (; work == NULL && count < 100; count++) {
         brisk_fail_allocation(count);
-        work = brisk_work_new(kernels, &t.plan, t.layers, t.n, true, 2);
+        work = brisk_work_new(kernels, &t.plan, t.layers, t.n, true, 2, false);
     }
     brisk_fail_allocation(0);
     check(work != NULL && count > 2, &t, "failing allocations");
@@ -343,10 +351,11 @@ static void check_allocation(void) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int training = 0; training < 2; training++) {
             t.plan.batch_size = sizes[i] - 1;
-            check(brisk_work_new(kernels, &t.plan, t.layers, sizes[i], training, 2) == NULL, &t, "memory without end");
+            check(brisk_work_new(kernels, &t.plan, t.layers, sizes[i], training, 2, false) == NULL, &t,
+                  "memory without end");
         }
     t.layers[0].n_in = t.layers[0].n_out = t.layers[1].n_in = (int64_t)1 << 31;
-    check(brisk_work_new(kernels, &t.plan, t.layers, 1, true, 2) == NULL, &t, "weights without end");
+    check(brisk_work_new(kernels, &t.plan, t.layers, 1, true, 2, false) == NULL, &t, "weights without end");
     free_task(&t);
 }
 

@@ -126,14 +126,12 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
 @cache
 def _show_to_threadpoolctl() -> None:
     """Let ``threadpoolctl.threadpool_info`` list the kernels' threads, and ``threadpool_limits`` bound them."""
-    import ctypes  # these two here, because importing briskmlp shall not load them
-
-    import threadpoolctl
+    import threadpoolctl  # here, because importing briskmlp shall not load it
 
     class Controller(threadpoolctl.LibController):  # type: ignore[misc] # it ships no types
         user_api = internal_api = "briskmlp"
         filename_prefixes = ("_native",)
-        check_symbols = ("brisk_get_num_threads", "brisk_set_num_threads", "brisk_version")
+        check_symbols = ("brisk_get_num_threads", "brisk_set_num_threads")
 
         def get_num_threads(self) -> int:
             limit: int = self.dynlib.brisk_get_num_threads()
@@ -142,13 +140,9 @@ def _show_to_threadpoolctl() -> None:
         def set_num_threads(self, num_threads: int) -> None:
             self.dynlib.brisk_set_num_threads(num_threads)
 
-        def get_version(self) -> str | None:
-            get = getattr(self.dynlib, "brisk_version", None)
-            if get is None:  # threadpoolctl asks other packages' _native libraries too, before it looks for symbols
-                return None
-            get.restype = ctypes.c_char_p
-            version: bytes = get()
-            return version.decode()
+        def get_version(self) -> str:  # asked of other packages' _native libraries too, before symbols are looked for
+            version: str = _load()[0].version
+            return version
 
     threadpoolctl.register(Controller)
 
@@ -219,7 +213,7 @@ class Schedule(NamedTuple):
 def schedule(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> Schedule:
     """Return the schedule of a workspace for training."""
     work = workspace(plan, dtype, n, threads=threads, isa=isa)
-    used, rows, shards, layers = _load()[0].schedule(work)
+    _, used, _, rows, shards, layers = _load()[0].describe(work)
     return Schedule(used, rows, shards, tuple(LayerSchedule(*layer) for layer in layers))
 
 
