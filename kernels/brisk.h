@@ -15,7 +15,9 @@
 #define BRISK_H
 
 #include "isa/isas.h"
+#include "runtime/pool.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,13 +26,16 @@ static inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+static inline int64_t divide_up(int64_t n, int64_t by) {
+    return n / by + (n % by != 0);
+}
+
 /* --- instruction sets: cpu.c ------------------------------------------------------------------------------------- */
 
-/* In the order of isas.h. */
 extern const char* const brisk_isa_names[BRISK_ISA_COUNT];
 
-/* The ISAs that can run here: bit i is set if the processor has ISA i and the operating system saves its registers.
- * There is no side effect: before its first AMX tile the process must still ask for permission. */
+/* Bit i is set if ISA i can run here: the processor has it and the operating system saves its registers. Before its
+ * first AMX tile the process must still ask for permission. */
 unsigned brisk_isas_can_run(void);
 
 /* Ask for permission to use AMX's tiles, for this process and its forks. Linux refuses while any thread has a signal
@@ -39,9 +44,8 @@ bool brisk_permits_tiles(void);
 
 enum brisk_precision { BRISK_HIGHEST, BRISK_HIGH, BRISK_BFLOAT16 }; /* the others need float32 */
 
-/* The ISA of the set `isas` that should run: the fastest that has kernels for this precision and has been measured.
- * ISAs that multiply bfloat16 only have no kernels for the highest precision, except AMX, which computes it in three
- * splits but has not been measured. */
+/* The fastest of these ISAs that has kernels for this precision and has been measured. What multiplies bfloat16 only
+ * has none for the highest, except AMX, which computes it in three splits but has not been measured. */
 enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision);
 
 /* --- the plan: briskmlp/plan.py in C ----------------------------------------------------------------------------- */
@@ -149,7 +153,6 @@ struct brisk_layer {
 /* --- the workspace: layout.c ------------------------------------------------------------------------------------- */
 
 struct brisk_kernels;
-struct brisk_team; /* pool.h */
 
 /* The activations and deltas of one chunk of rows: A[l] (rows, width l), l = 0 … n_layers, and three buffers of deltas,
  * used in turn. Behind each lie its splits, if there are several (pack_f32_template.h, pack_bf16_template.h). S[l], of
@@ -162,14 +165,15 @@ struct brisk_space {
     double* losses; /* one for each BRISK_LOSS_ROWS rows */
 };
 
-enum { BRISK_LOSS_ROWS = 16 }; /* the losses of so many rows are added up in the dtype, and their sums in float64 */
+enum { BRISK_LOSS_ROWS = 16 }; /* their losses are added up in the dtype, and these sums in float64 */
 
 /* The memory for calls over up to `n` rows. Only one call at a time may use it. */
 struct brisk_work {
     struct brisk_plan plan;
-    struct brisk_layer* layers;
+    struct brisk_layer* layers; /* they lie behind this struct */
     const struct brisk_kernels* kernels;
     int64_t n;
+    atomic_bool busy; /* used by a call */
     bool training;
     bool rounds;          /* whether products read splits of the elements */
     int splits;           /* how many; 1 where there are none */
@@ -190,12 +194,11 @@ struct brisk_work {
     int64_t* order;             /* (n,) the order of the epoch in progress */
     int64_t order_epoch;        /* the epoch that it belongs to, or -1 */
     void* memory;
-    size_t size, head_size; /* bytes of `memory`, and of this struct with its layers */
-    int64_t* record;        /* of a profiled training, for each thread; owned by the caller (profile.h) */
+    size_t size;     /* bytes of `memory` */
+    int64_t* record; /* of a profiled training, for each thread; owned by the caller (profile.h) */
 };
 
-/* Decide the schedule of chunks of m rows for up to so many threads; a team may be smaller, and a chunk too. It needs
- * the layers' panels, and own_rows. */
+/* Decide the schedule of chunks of up to m rows for up to so many threads, from the layers' panels and own_rows. */
 void brisk_set_schedule(struct brisk_work* work, int64_t m, int threads);
 
 /* Return a workspace, or NULL when memory is short; or, if `measure`, one without memory, which can only be asked for
@@ -206,10 +209,9 @@ struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const str
                                   bool measure);
 void brisk_work_free(struct brisk_work* work);
 
-/* For tests: let the count-th allocation from now on fail, or none for 0; and use so many threads whatever the shape is
- * worth, or as many as it is worth for 0. */
-void brisk_fail_allocation(int64_t count);
-void brisk_force_threads(int threads);
+/* For tests, else 0: which allocation from now on shall fail, and how many threads any shape gets. */
+extern atomic_llong brisk_failing_allocation;
+extern atomic_int brisk_forced_threads;
 
 /* --- the kernels of one ISA and dtype: isa/kernels.c -------------------------------------------------------------- */
 
@@ -220,11 +222,8 @@ struct brisk_data {
     int64_t X_step;
 };
 
-enum brisk_goal {
-    BRISK_LOSS,     /* only the loss */
-    BRISK_GRADIENT, /* also the gradient, in the workspace's first G */
-    BRISK_UPDATE    /* also the update */
-};
+/* Only the loss; also the gradient, in the workspace's first G; also the update. */
+enum brisk_goal { BRISK_LOSS, BRISK_GRADIENT, BRISK_UPDATE };
 
 /* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. The
  * first row is the place-th of its epoch; dropout, which only BRISK_UPDATE applies, depends on both. A step of
@@ -292,8 +291,7 @@ struct brisk_position {
     int64_t epoch, batch, step;
 };
 
-/* Σ loss and Σ divisor of the epoch in progress, or, for report_rows, Σ of the batches' mean losses times their rows,
- * and Σ rows. */
+/* Of the epoch in progress; for report_rows, Σ of the batches' mean losses times their rows, and Σ rows. */
 struct brisk_sums {
     double loss, divisor;
 };
@@ -331,19 +329,18 @@ enum brisk_end { BRISK_DONE, BRISK_LOSS_NOT_FINITE, BRISK_WEIGHTS_NOT_FINITE };
 enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
                            const struct brisk_steps* steps, struct brisk_position* where);
 
-/* Call region(arg, &team) as brisk_pool_run does, on processors that are set up for these kernels. */
-void brisk_run(const struct brisk_kernels* kernels, int threads,
-               void (*region)(void* arg, const struct brisk_team* team), void* arg);
+/* Run a region as brisk_pool_run does, on processors that are set up for these kernels. */
+void brisk_run(const struct brisk_kernels* kernels, int threads, brisk_region* region, void* arg);
 
 /* --- what a machine can do at best: limits.c --------------------------------------------------------------------- */
 
-/* Per second. `threads` are those that were free to measure with, at most those asked for. */
+/* Per second. `threads` are those that were free to measure with, at most those asked for; 0 if memory is short. */
 struct brisk_limits {
     int threads;
     double flops, read, triad; /* triad counts the two arrays read and the one written, as STREAM does */
 };
 
-/* Measure with these kernels; false when memory is short. Takes about half a second. */
-bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits);
+/* Measure with these kernels, in about half a second. */
+struct brisk_limits brisk_measure_limits(const struct brisk_kernels* kernels, int threads);
 
 #endif

@@ -1,22 +1,11 @@
 /* Python objects as C arguments. Whatever is in an array or a Plan, nothing outside an array may be touched because of
  * it: what is not as kernels take it to be is refused here, by name. */
-#include "arguments.h"
+#include "module.h"
 
 #include <math.h>
 #include <string.h>
 
 /* --- buffers ----------------------------------------------------------------------------------------------------- */
-
-static const Py_buffer* hold(struct brisk_buffers* held, PyObject* object, enum brisk_use use) {
-    if (held->failed)
-        return NULL;
-    Py_buffer* view = &held->views[held->count];
-    held->failed = PyObject_GetBuffer(object, view, use == BRISK_WRITE ? PyBUF_RECORDS : PyBUF_RECORDS_RO) < 0;
-    if (held->failed)
-        return NULL;
-    held->count++;
-    return view;
-}
 
 void brisk_release(struct brisk_buffers* held) {
     while (held->count > 0)
@@ -56,30 +45,35 @@ static const void* check(const Py_buffer* view, const char* name, enum brisk_typ
     return view;
 }
 
-static struct brisk_array fit(struct brisk_buffers* held, const Py_buffer* view, const char* name, enum brisk_type type,
-                              int n_axes, const int64_t shape[2], enum brisk_use use) {
-    if (view == NULL || check(view, name, type, n_axes, shape, use) == NULL) {
+/* An array of one axis or two; or of either, for 0: one axis are labels then. */
+static struct brisk_array hold(struct brisk_buffers* held, PyObject* object, const char* name, enum brisk_type type,
+                               int n_axes, const int64_t shape[2], enum brisk_use use) {
+    Py_buffer* view = &held->views[held->count];
+    if (held->failed || PyObject_GetBuffer(object, view, use == BRISK_WRITE ? PyBUF_RECORDS : PyBUF_RECORDS_RO) < 0) {
         held->failed = true;
         return (struct brisk_array){0};
     }
-    return (struct brisk_array){view->buf, view->shape[0], view->strides[0] / view->itemsize};
+    held->count++;
+    const bool labels = n_axes == 0 && view->ndim == 1;
+    held->failed = check(view, name, labels ? BRISK_INT64 : type, labels || n_axes == 1 ? 1 : 2, shape, use) == NULL;
+    if (held->failed)
+        return (struct brisk_array){0};
+    return (struct brisk_array){view->buf, view->shape[0], view->strides[0] / view->itemsize, labels};
 }
 
 struct brisk_array brisk_vector(struct brisk_buffers* held, PyObject* object, const char* name, enum brisk_type type,
                                 int64_t n, enum brisk_use use) {
-    return fit(held, hold(held, object, use), name, type, 1, (int64_t[2]){n, -1}, use);
+    return hold(held, object, name, type, 1, (int64_t[2]){n, -1}, use);
 }
 
 struct brisk_array brisk_matrix(struct brisk_buffers* held, PyObject* object, const char* name, enum brisk_type type,
                                 int64_t n, int64_t width, enum brisk_use use) {
-    return fit(held, hold(held, object, use), name, type, 2, (int64_t[2]){n, width}, use);
+    return hold(held, object, name, type, 2, (int64_t[2]){n, width}, use);
 }
 
 struct brisk_array brisk_targets(struct brisk_buffers* held, PyObject* Y, enum brisk_type type, int64_t n,
-                                 int64_t width, bool labels_allowed, bool* labels) {
-    const Py_buffer* view = hold(held, Y, BRISK_READ);
-    *labels = labels_allowed && view != NULL && view->ndim == 1;
-    return fit(held, view, "Y", *labels ? BRISK_INT64 : type, *labels ? 1 : 2, (int64_t[2]){n, width}, BRISK_READ);
+                                 int64_t width, bool labels_allowed) {
+    return hold(held, Y, "Y", type, labels_allowed ? 0 : 2, (int64_t[2]){n, width}, BRISK_READ);
 }
 
 void brisk_check_indices(struct brisk_buffers* held, const char* name, const int64_t* indices, int64_t first,
@@ -96,13 +90,9 @@ void brisk_check_indices(struct brisk_buffers* held, const char* name, const int
 
 static int64_t read_int(PyObject* plan, const char* name, int64_t low, int64_t high) {
     PyObject* value = PyErr_Occurred() ? NULL : PyObject_GetAttrString(plan, name);
-    if (value == NULL)
-        return low;
-    const int64_t number = PyLong_AsLongLong(value);
-    Py_DECREF(value);
-    if (PyErr_Occurred())
-        return low;
-    if (number < low || number > high)
+    const int64_t number = value == NULL ? low : PyLong_AsLongLong(value);
+    Py_XDECREF(value);
+    if (!PyErr_Occurred() && (number < low || number > high))
         PyErr_Format(PyExc_ValueError, "plan.%s is %lld, which is not in %lld to %lld", name, (long long)number,
                      (long long)low, (long long)high);
     return number;
@@ -179,11 +169,6 @@ static bool is_sound(const struct brisk_plan* plan, const struct brisk_layer* la
            plan->n_slots == brisk_rules[plan->rule].slots && plan->n_scalars == brisk_rules[plan->rule].scalars;
 }
 
-/* Of 65536 random numbers those that drop a unit; at a rate that is none, more. */
-static int64_t threshold_of(double dropout) {
-    return dropout >= 0 && dropout < 1 ? smaller(lrint(dropout * 65536), 65535) : INT64_MAX;
-}
-
 static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* object, struct brisk_plan* plan) {
     const struct brisk_array widths = read_array(held, object, "layers", BRISK_INT64, -1, 0);
     const int64_t n = plan->n_layers = widths.n - 1;
@@ -213,16 +198,14 @@ static struct brisk_layer* read_layers(struct brisk_buffers* held, PyObject* obj
         layers[l] = (struct brisk_layer){
             .n_in = width[l],
             .n_out = width[l + 1],
-            .activation = activation[l] >= 0 && activation[l] < BRISK_ACTIVATIONS
-                              ? (enum brisk_activation)activation[l]
-                              : BRISK_ACTIVATIONS, /* none, which is_sound refuses */
+            .activation = /* or none, which is_sound refuses */
+            (enum brisk_activation)(activation[l] < 0 ? BRISK_ACTIVATIONS : smaller(activation[l], BRISK_ACTIVATIONS)),
             .parameters = {parameters[BRISK_PARAMETERS * l], parameters[BRISK_PARAMETERS * l + 1]},
             .dense_W = offset[2 * l],
             .dense_b = offset[2 * l + 1],
-            .n_b = plan->bias == BRISK_BIAS_NEURON  ? width[l + 1]
-                   : plan->bias == BRISK_BIAS_LAYER ? 1
-                                                    : 0,
-            .threshold = threshold_of(dropout[l]),
+            .n_b = plan->bias == BRISK_BIAS_NEURON ? width[l + 1] : plan->bias == BRISK_BIAS_LAYER,
+            .threshold = /* of 65536 random numbers; at a rate that is none, more */
+            dropout[l] >= 0 && dropout[l] < 1 ? smaller(lrint(dropout[l] * 65536), 65535) : INT64_MAX,
             .rate_W = rate[2 * l],
             .rate_b = rate[2 * l + 1],
             .decay_W = decay[2 * l],

@@ -5,7 +5,7 @@
 
 /* A call: the workspace that it has to itself, the plan and type of its arrays, and their buffers. */
 struct call {
-    struct brisk_workspace* space; /* NULL if it needs none */
+    struct brisk_work* work; /* NULL if it needs none */
     const struct brisk_plan* plan;
     enum brisk_type type;
     int64_t n; /* rows of X */
@@ -18,22 +18,22 @@ static enum brisk_type type_of(const struct brisk_kernels* kernels) {
 
 /* Until `finish`, the workspace is this call's. */
 static bool begin(struct call* call, PyObject* capsule) {
-    struct brisk_workspace* space = PyCapsule_GetPointer(capsule, BRISK_WORKSPACE);
-    if (space == NULL)
+    struct brisk_work* work = PyCapsule_GetPointer(capsule, BRISK_WORKSPACE);
+    if (work == NULL)
         return false;
-    if (atomic_exchange(&space->busy, true)) {
+    if (atomic_exchange(&work->busy, true)) {
         PyErr_SetString(PyExc_RuntimeError, "this workspace is in use by another call");
         return false;
     }
-    *call = (struct call){.space = space, .plan = &space->work->plan, .type = type_of(space->work->kernels)};
+    *call = (struct call){.work = work, .plan = &work->plan, .type = type_of(work->kernels)};
     return true;
 }
 
 /* Returns whether the call was made; if it was refused, there is an exception. */
 static bool finish(struct call* call) {
     brisk_release(&call->held);
-    if (call->space != NULL)
-        atomic_store(&call->space->busy, false);
+    if (call->work != NULL)
+        call->work->busy = false;
     return !call->held.failed;
 }
 
@@ -49,32 +49,27 @@ static void* take_params(struct call* call, PyObject* params, const char* name, 
 
 /* The state but for position and sums. */
 static struct brisk_state take_state(struct call* call, PyObject* params, PyObject* slots, PyObject* scalars) {
-    const int64_t n_slots = call->plan->n_slots, n = call->plan->n_parameters;
+    const struct brisk_plan* plan = call->plan;
+    struct brisk_buffers* held = &call->held;
     return (struct brisk_state){
         .params = take_params(call, params, "params", BRISK_WRITE),
-        .slots = brisk_matrix(&call->held, slots, "slots", call->type, n_slots, n, BRISK_WRITE).data,
-        .scalars =
-            brisk_vector(&call->held, scalars, "scalars", BRISK_FLOAT64, call->plan->n_scalars, BRISK_WRITE).data,
+        .slots = brisk_matrix(held, slots, "slots", call->type, plan->n_slots, plan->n_parameters, BRISK_WRITE).data,
+        .scalars = brisk_vector(held, scalars, "scalars", BRISK_FLOAT64, plan->n_scalars, BRISK_WRITE).data,
     };
-}
-
-static int64_t outputs_of(const struct call* call) {
-    return call->space->work->layers[call->plan->n_layers - 1].n_out;
 }
 
 /* X alone where Y is NULL. */
 static struct brisk_data take_data(struct call* call, PyObject* X, PyObject* Y, PyObject* weight) {
-    const struct brisk_layer *first = call->space->work->layers, *last = first + call->plan->n_layers - 1;
+    const struct brisk_layer *first = call->work->layers, *last = first + call->plan->n_layers - 1;
     struct brisk_buffers* held = &call->held;
     const struct brisk_array rows = brisk_matrix(held, X, "X", call->type, -1, first->n_in, BRISK_READ_ROWS);
     struct brisk_data data = {.X = rows.data, .X_step = rows.step};
     call->n = rows.n;
     if (Y != NULL) {
         const bool classes = call->plan->loss == BRISK_CROSS_ENTROPY && last->activation == BRISK_SOFTMAX;
-        bool labels;
-        const struct brisk_array targets = brisk_targets(held, Y, call->type, call->n, last->n_out, classes, &labels);
-        data.Y = labels ? NULL : targets.data;
-        data.labels = labels ? targets.data : NULL;
+        const struct brisk_array targets = brisk_targets(held, Y, call->type, call->n, last->n_out, classes);
+        data.Y = targets.labels ? NULL : targets.data;
+        data.labels = targets.labels ? targets.data : NULL;
         if (weight != Py_None)
             data.weight = brisk_vector(held, weight, "weight", call->type, call->n, BRISK_READ).data;
     }
@@ -84,7 +79,7 @@ static struct brisk_data take_data(struct call* call, PyObject* X, PyObject* Y, 
 /* Indices into the rows of X: no more than the workspace is for. */
 static struct brisk_array take_rows(struct call* call, PyObject* rows) {
     const struct brisk_array indices = brisk_vector(&call->held, rows, "rows", BRISK_INT64, -1, BRISK_READ);
-    if (indices.n > call->space->work->n)
+    if (indices.n > call->work->n)
         refuse(call, "rows are more than the workspace is for");
     brisk_check_indices(&call->held, "rows", indices.data, 0, indices.n, call->n);
     return indices;
@@ -98,10 +93,11 @@ static PyObject* forward(PyObject* Py_UNUSED(self), PyObject* args) {
     const void* P = take_params(&call, params, "params", BRISK_READ);
     const struct brisk_data data = take_data(&call, X, NULL, NULL);
     const struct brisk_array indices = take_rows(&call, rows);
-    void* A = brisk_matrix(&call.held, out, "out", call.type, indices.n, outputs_of(&call), BRISK_WRITE).data;
+    const int64_t n_out = call.work->layers[call.plan->n_layers - 1].n_out;
+    void* A = brisk_matrix(&call.held, out, "out", call.type, indices.n, n_out, BRISK_WRITE).data;
     if (!call.held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        brisk_forward(call.space->work, P, &data, indices.data, indices.n, A);
+        brisk_forward(call.work, P, &data, indices.data, indices.n, A);
         Py_END_ALLOW_THREADS;
     }
     return finish(&call) ? Py_NewRef(Py_None) : NULL;
@@ -120,11 +116,11 @@ static PyObject* gradient(PyObject* Py_UNUSED(self), PyObject* args) {
     const struct brisk_data data = take_data(&call, X, Y, weight);
     const struct brisk_array indices = take_rows(&call, rows);
     void* G = grad == Py_None ? NULL : take_params(&call, grad, "grad", BRISK_WRITE);
-    if (grad != Py_None && !call.space->work->training)
+    if (grad != Py_None && !call.work->training)
         refuse(&call, "the workspace computes no gradient: it was made with training=False");
     if (!call.held.failed) {
         Py_BEGIN_ALLOW_THREADS;
-        loss = brisk_gradient(call.space->work, P, &data, indices.data, indices.n, scale, with_penalty, G);
+        loss = brisk_gradient(call.work, P, &data, indices.data, indices.n, scale, with_penalty, G);
         Py_END_ALLOW_THREADS;
     }
     return finish(&call) ? PyFloat_FromDouble(loss) : NULL;
@@ -136,7 +132,7 @@ static void check_position(struct call* call, const struct brisk_position* at, c
     if (call->held.failed)
         return;
     const int64_t size = call->plan->batch_size, n = steps->n_order, max_steps = steps->max_steps;
-    const int64_t n_batches = size > 0 ? n / size + (n % size != 0) : 0, all = call->space->work->n;
+    const int64_t n_batches = size > 0 ? divide_up(n, size) : 0, all = call->work->n;
     if (n > all || (steps->order == NULL && n < all))
         refuse(call, "X or order has another length than the workspace is for");
     if (at->epoch < 0 || at->batch < 0 || at->batch >= n_batches || at->step < 0 || max_steps < 0 ||
@@ -161,9 +157,9 @@ static PyObject* train(PyObject* Py_UNUSED(self), PyObject* args) {
     state.position = brisk_vector(held, counts, "counts", BRISK_INT64, 3, BRISK_WRITE).data;
     state.sums = brisk_vector(held, sums, "sums", BRISK_FLOAT64, 2, BRISK_WRITE).data;
     const struct brisk_data data = take_data(&call, X, Y, weight);
-    struct brisk_array indices = {.n = call.n};
-    if (order != Py_None)
-        indices = brisk_vector(held, order, "order", BRISK_INT64, -1, BRISK_READ);
+    const struct brisk_array indices = order == Py_None
+                                           ? (struct brisk_array){.n = call.n}
+                                           : brisk_vector(held, order, "order", BRISK_INT64, -1, BRISK_READ);
     const struct brisk_array rate = brisk_vector(held, rates, "rates", BRISK_FLOAT64, -1, BRISK_READ);
     const struct brisk_steps steps = {
         .rates = rate.data,
@@ -173,14 +169,14 @@ static PyObject* train(PyObject* Py_UNUSED(self), PyObject* args) {
         .order = indices.data,
         .n_order = indices.n,
     };
-    if (!call.space->work->training)
+    if (!call.work->training)
         refuse(&call, "the workspace cannot train: it was made with training=False");
     check_position(&call, state.position, &steps);
     enum brisk_end end = BRISK_DONE;
     struct brisk_position where;
     if (!held->failed) {
         Py_BEGIN_ALLOW_THREADS;
-        end = brisk_train(call.space->work, &state, &data, &steps, &where);
+        end = brisk_train(call.work, &state, &data, &steps, &where);
         Py_END_ALLOW_THREADS;
     }
     if (!finish(&call))

@@ -2,7 +2,6 @@
  * Limited API of CPython 3.11, so that one build serves every later version; its types are in _native.pyi. */
 #include "module.h"
 
-#include "../runtime/pool.h"
 #include "../runtime/profile.h"
 
 #include <string.h>
@@ -73,11 +72,12 @@ static PyObject* limits(PyObject* Py_UNUSED(self), PyObject* args) {
     if (kernels == NULL)
         return NULL;
     struct brisk_limits best;
-    bool measured;
     Py_BEGIN_ALLOW_THREADS;
-    measured = brisk_measure_limits(kernels, threads, &best);
+    best = brisk_measure_limits(kernels, threads);
     Py_END_ALLOW_THREADS;
-    return measured ? Py_BuildValue("(iddd)", best.threads, best.flops, best.read, best.triad) : PyErr_NoMemory();
+    if (best.threads == 0)
+        return PyErr_NoMemory();
+    return Py_BuildValue("(iddd)", best.threads, best.flops, best.read, best.triad);
 }
 
 /* --- for tests --------------------------------------------------------------------------------------------------- */
@@ -86,7 +86,7 @@ static PyObject* _fail_allocation(PyObject* Py_UNUSED(self), PyObject* args) {
     long long count;
     if (!PyArg_ParseTuple(args, "L:_fail_allocation", &count))
         return NULL;
-    brisk_fail_allocation(count);
+    brisk_failing_allocation = count;
     Py_RETURN_NONE;
 }
 
@@ -95,7 +95,7 @@ static PyObject* _force_threads(PyObject* Py_UNUSED(self), PyObject* args) {
     if (!PyArg_ParseTuple(args, "i:_force_threads", &threads))
         return NULL;
     brisk_set_num_threads(BRISK_POOL_MAX);
-    brisk_force_threads(threads);
+    brisk_forced_threads = threads;
     Py_RETURN_NONE;
 }
 

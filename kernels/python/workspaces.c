@@ -1,44 +1,27 @@
 /* The workspaces that calls need, as capsules. */
-#include "../runtime/pool.h"
 #include "../runtime/profile.h"
 #include "module.h"
 
 static void destroy(PyObject* capsule) {
-    struct brisk_workspace* space = PyCapsule_GetPointer(capsule, BRISK_WORKSPACE);
-    brisk_work_free(space->work);
-    brisk_release(&space->record);
-    PyMem_Free(space);
+    brisk_work_free(PyCapsule_GetPointer(capsule, BRISK_WORKSPACE));
+    Py_XDECREF(PyCapsule_GetContext(capsule));
 }
 
-/* A capsule around a workspace, which writes to a record unless that is None; the workspace is freed if there is none.
- */
-static PyObject* wrap(struct brisk_work* work, PyObject* record) {
-    struct brisk_workspace* space = work == NULL ? NULL : PyMem_Calloc(1, sizeof *space);
-    if (space == NULL) {
-        brisk_work_free(work);
-        return PyErr_NoMemory();
-    }
-    space->work = work;
-    if (record != Py_None) {
-        const int64_t words = work->threads * brisk_record_size(work->plan.n_layers);
-        const struct brisk_array array = brisk_vector(&space->record, record, "record", BRISK_INT64, -1, BRISK_WRITE);
-        if (!space->record.failed && array.n < words) {
-            PyErr_Format(PyExc_ValueError, "record has %lld numbers, but %d threads need %lld", (long long)array.n,
-                         work->threads, (long long)words);
-            space->record.failed = true;
-        }
-        work->record = array.data;
-    }
-    PyObject* capsule = space->record.failed ? NULL : PyCapsule_New(space, BRISK_WORKSPACE, destroy);
-    if (capsule == NULL) {
-        brisk_work_free(work);
-        brisk_release(&space->record);
-        PyMem_Free(space);
-    }
-    return capsule;
+/* Let the training in a workspace be profiled into an array, which the capsule keeps in place. */
+static bool set_record(PyObject* capsule, struct brisk_work* work, PyObject* record) {
+    struct brisk_buffers held = {0};
+    const int64_t words = work->threads * brisk_record_size(work->plan.n_layers);
+    const struct brisk_array array = brisk_vector(&held, record, "record", BRISK_INT64, -1, BRISK_WRITE);
+    if (!held.failed && array.n < words)
+        PyErr_Format(PyExc_ValueError, "record has %lld numbers, but %d threads need %lld", (long long)array.n,
+                     work->threads, (long long)words);
+    PyObject* view = PyErr_Occurred() ? NULL : PyMemoryView_FromObject(record);
+    brisk_release(&held);
+    work->record = array.data;
+    return view != NULL && PyCapsule_SetContext(capsule, view) == 0;
 }
 
-/* A workspace, or only its size. */
+/* A capsule around a workspace, or only its size. */
 static PyObject* make(PyObject* args, bool measure) {
     PyObject *object, *record = Py_None, *result = NULL;
     const char* isa;
@@ -64,12 +47,13 @@ static PyObject* make(PyObject* args, bool measure) {
         Py_BEGIN_ALLOW_THREADS;
         work = brisk_work_new(kernels, &plan, layers, n, training, most, measure);
         Py_END_ALLOW_THREADS;
-        if (work == NULL || !measure)
-            result = wrap(work, record);
-        else {
-            result = PyLong_FromSize_t(work->size);
+        result = work == NULL ? PyErr_NoMemory()
+                 : measure    ? PyLong_FromSize_t(work->size)
+                              : PyCapsule_New(work, BRISK_WORKSPACE, destroy);
+        if (measure || result == NULL)
             brisk_work_free(work);
-        }
+        else if (record != Py_None && !set_record(result, work, record))
+            Py_CLEAR(result);
     }
     PyMem_Free(layers);
     return result;
@@ -86,10 +70,9 @@ static PyObject* workspace_size(PyObject* Py_UNUSED(self), PyObject* args) {
 static PyObject* describe(PyObject* Py_UNUSED(self), PyObject* capsule) {
     static const char* const names[] = {
         [BRISK_BY_PANELS] = "panels", [BRISK_BY_ROWS] = "rows", [BRISK_BY_INPUTS] = "inputs"};
-    const struct brisk_workspace* space = PyCapsule_GetPointer(capsule, BRISK_WORKSPACE);
-    if (space == NULL)
+    const struct brisk_work* work = PyCapsule_GetPointer(capsule, BRISK_WORKSPACE);
+    if (work == NULL)
         return NULL;
-    const struct brisk_work* work = space->work;
     PyObject* layers = PyTuple_New((Py_ssize_t)work->plan.n_layers);
     for (int64_t l = 0; layers != NULL && l < work->plan.n_layers; l++) {
         const struct brisk_schedule* s = &work->layers[l].schedule;

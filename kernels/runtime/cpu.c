@@ -1,9 +1,5 @@
-/* Which instruction sets can run, and which should.
- *
- * It is not enough that the processor has an instruction set: the operating system must save its registers at a context
- * switch, which XCR0 tells, and Linux grants AMX's tiles only to a process that asks for them.
- *
- * With BRISK_EMULATED the ISAs that vec_emulated.h emulates can run wherever AVX-512 can.
+/* Which instruction sets can run, and which should. With BRISK_EMULATED those that vec_emulated.h emulates can run
+ * wherever AVX-512 can.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, sections 13.3, 14.3 and 15.2-15.4;
  * Linux, Documentation/arch/x86/xstate.rst. */
@@ -26,7 +22,7 @@
 const char* const brisk_isa_names[BRISK_ISA_COUNT] = {BRISK_ISAS(BRISK_NAME)};
 
 /* What tells of ISAs: registers of CPUID's leaves 1 and 7 and of leaf 7's subleaf 1; and XCR0, the registers that the
- * operating system saves. */
+ * operating system saves at a context switch. */
 struct features {
     uint32_t leaf1_ecx, leaf7_ebx, leaf7_edx, leaf7_1_eax;
     uint64_t xcr0;
@@ -97,9 +93,6 @@ unsigned brisk_isas_can_run(void) {
 
 enum brisk_isa brisk_isa_should_run(unsigned isas, enum brisk_precision precision) {
     const enum brisk_isa last = precision == BRISK_HIGHEST ? BRISK_AVX512 : BRISK_AVX512_BF16;
-    enum brisk_isa best = BRISK_PORTABLE;
-    for (enum brisk_isa isa = BRISK_PORTABLE; isa <= last; isa++)
-        if (isas & 1u << isa)
-            best = isa;
-    return best;
+    const unsigned considered = isas & ((2u << last) - 1);
+    return (enum brisk_isa)(31 - __builtin_clz(considered)); /* the highest bit */
 }

@@ -12,7 +12,7 @@
 
 struct region {
     const struct brisk_kernels* kernels;
-    void (*body)(void* arg, const struct brisk_team* team);
+    brisk_region* body;
     void* arg;
 };
 
@@ -25,8 +25,7 @@ static void on_each_thread(void* arg, const struct brisk_team* team) {
         region->kernels->end();
 }
 
-void brisk_run(const struct brisk_kernels* kernels, int threads,
-               void (*region)(void* arg, const struct brisk_team* team), void* arg) {
+void brisk_run(const struct brisk_kernels* kernels, int threads, brisk_region* region, void* arg) {
     struct region with_kernels = {kernels, region, arg};
     brisk_pool_run(threads, on_each_thread, &with_kernels);
 }
@@ -47,17 +46,11 @@ static void draw_order(struct brisk_work* work, int64_t epoch) {
     work->order_epoch = epoch;
     for (int64_t i = 0; i < work->n; i++)
         order[i] = i;
-    if (!work->plan.shuffle)
-        return;
-    uint64_t words[4], block = 0, low;
-    int used = 4;
-    for (int64_t i = work->n - 1; i > 0; i--, used++) {
-        if (used == 4) {
-            /* NumPy counts before each block */
-            brisk_philox(++block, 0, 0, BRISK_STREAM_ORDER, work->plan.seed, (uint64_t)epoch, words);
-            used = 0;
-        }
-        const int64_t j = (int64_t)brisk_high_product(words[used], (uint64_t)i + 1, &low);
+    uint64_t words[4], drawn = 0, low;
+    for (int64_t i = work->plan.shuffle ? work->n - 1 : 0; i > 0; i--, drawn++) {
+        if (drawn % 4 == 0) /* NumPy counts before each block */
+            brisk_philox(drawn / 4 + 1, 0, 0, BRISK_STREAM_ORDER, work->plan.seed, (uint64_t)epoch, words);
+        const int64_t j = (int64_t)brisk_high_product(words[drawn % 4], (uint64_t)i + 1, &low);
         const int64_t kept = order[i];
         order[i] = order[j];
         order[j] = kept;
@@ -99,7 +92,7 @@ static void forward_region(void* arg, const struct brisk_team* team) {
         return;
     }
     pack(work, team, call->params, false);
-    const struct part chunks = part_of(team, (m + work->rows - 1) / work->rows);
+    const struct part chunks = part_of(team, divide_up(m, work->rows));
     for (int64_t i = chunks.first * work->rows; i < smaller(m, chunks.end * work->rows); i += work->rows)
         kernels->predict(work, team->rank, call->data, rows + i, smaller(work->rows, m - i),
                          (char*)call->out + (size_t)(i * n_out) * kernels->size);
@@ -117,15 +110,10 @@ static void gradient_region(void* arg, const struct brisk_team* team) {
         work->kernels->add(work, work->G, call->out);
 }
 
-/* How many threads can work on chunks of rows of their own. */
-static int threads_with_own_space(const struct brisk_work* work) {
-    return work->shared ? 1 : work->threads;
-}
-
 void brisk_forward(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
                    int64_t n_rows, void* out) {
     struct call call = {work, params, data, {.rows = rows, .m = n_rows}, out, 0};
-    brisk_run(work->kernels, threads_with_own_space(work), forward_region, &call);
+    brisk_run(work->kernels, work->shared ? 1 : work->threads, forward_region, &call); /* each in its own space */
 }
 
 double brisk_gradient(struct brisk_work* work, const void* params, const struct brisk_data* data, const int64_t* rows,
@@ -133,7 +121,7 @@ double brisk_gradient(struct brisk_work* work, const void* params, const struct 
     const enum brisk_goal goal = grad == NULL ? BRISK_LOSS : BRISK_GRADIENT;
     struct call call = {work, params, data, {.rows = rows, .m = n_rows, .scale = scale, .goal = goal}, grad, 0};
     set_penalty(work, with_penalty);
-    brisk_run(work->kernels, grad == NULL ? threads_with_own_space(work) : work->threads, gradient_region, &call);
+    brisk_run(work->kernels, grad == NULL && work->shared ? 1 : work->threads, gradient_region, &call);
     return call.loss;
 }
 
@@ -153,8 +141,8 @@ struct train {
     const struct brisk_steps* steps;
     struct brisk_position* where;
     enum brisk_end end;
-    double weights[2]; /* of this batch and the one before, in turn */
-    bool finite[BRISK_POOL_MAX];
+    double weights[2];      /* of this batch and the one before, in turn */
+    atomic_bool overflowed; /* something that was learned */
 };
 
 /* What the gradient of a batch is divided by. Thread 0 adds up the weights for all, because all must take the same
@@ -182,11 +170,10 @@ static bool unpack_if_finite(struct train* call, const struct brisk_team* team) 
     bool finite = kernels->finite(work, team, work->P);
     for (int64_t s = 0; s < work->plan.n_slots; s++)
         finite &= kernels->finite(work, team, slot(work, work->S, s, work->n_packed));
-    call->finite[team->rank] = finite;
-    brisk_wait(team);
-    for (int rank = 0; rank < team->size; rank++)
-        finite &= call->finite[rank];
     if (!finite)
+        call->overflowed = true;
+    brisk_wait(team);
+    if (call->overflowed)
         return false;
     kernels->unpack(work, team, work->P, call->state->params);
     for (int64_t s = 0; s < work->plan.n_slots; s++)
@@ -204,7 +191,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
     const struct brisk_steps* steps = call->steps;
     const bool given = steps->order != NULL;
     const int64_t n = given ? steps->n_order : work->n;
-    const int64_t n_batches = n / plan->batch_size + (n % plan->batch_size != 0);
+    const int64_t n_batches = divide_up(n, plan->batch_size);
     pack(work, team, state->params, true);
     for (int64_t s = 0; s < plan->n_slots; s++)
         kernels->pack(work, team, slot(work, state->slots, s, plan->n_parameters),

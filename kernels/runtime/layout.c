@@ -10,7 +10,6 @@
 #include "../brisk.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,20 +33,16 @@ enum {
  * by panels. */
 static const double FLOPS_PER_THREAD = 1.5e6, FLOPS_PER_WAIT = 3e5, FLOPS_PER_BYTE = 20;
 
-static atomic_llong allocations_until_failure; /* 0: none fails */
-static atomic_int forced_threads;
+atomic_llong brisk_failing_allocation;
+atomic_int brisk_forced_threads;
 
-void brisk_fail_allocation(int64_t count) {
-    atomic_store(&allocations_until_failure, count);
+static bool allocation_fails(void) {
+    return brisk_failing_allocation > 0 && brisk_failing_allocation-- == 1;
 }
 
-void brisk_force_threads(int threads) {
-    atomic_store(&forced_threads, threads);
-}
-
-/* Return zeroed memory, or NULL when memory is short. */
+/* Zeroed memory, or NULL when memory is short. */
 static void* allocate(size_t size) {
-    if (atomic_load(&allocations_until_failure) > 0 && atomic_fetch_sub(&allocations_until_failure, 1) == 1)
+    if (allocation_fails())
         return NULL;
 #if defined(__linux__)
     if (size >= MAPPED) {
@@ -65,17 +60,15 @@ static void* allocate(size_t size) {
 
 static void release(void* memory, size_t size) {
 #if defined(__linux__)
-    if (memory != NULL && size >= MAPPED) {
+    if (memory != NULL && size >= MAPPED)
         munmap(memory, size);
-        return;
-    }
+    else
 #endif
+        free(memory);
     (void)size;
-    free(memory);
 }
 
-/* A bump allocator that hands out cache lines of a block of memory. It runs twice: first to count the bytes, then to
- * point into the block. */
+/* Hands out cache lines of a block of memory, twice: first to count the bytes, then to point into the block. */
 struct cursor {
     char* memory; /* NULL while counting */
     size_t size;
@@ -89,10 +82,6 @@ static void* take(struct cursor* cursor, int64_t count, size_t size) {
                         __builtin_add_overflow(bytes, (size_t)(LINE - 1), &bytes) ||
                         __builtin_add_overflow(start, bytes & ~(size_t)(LINE - 1), &cursor->size);
     return cursor->memory == NULL ? NULL : cursor->memory + start;
-}
-
-static int64_t divide_up(int64_t n, int64_t by) {
-    return n / by + (n % by != 0);
 }
 
 /* Assign the offsets of the packed parameters; return false where they overflow. */
@@ -134,43 +123,12 @@ static double weights_of(const struct brisk_work* work, bool by_rows) {
     return weights;
 }
 
-/* A small network's batches are divided into shards, as many as there are rows for. */
-static void choose_shards(struct brisk_work* work, int64_t batch) {
-    work->n_shards = 1;
-    if (work->training && weights_of(work, false) * (double)work->kernels->size <= (double)SHARDED_BYTES)
-        while (work->n_shards < MAX_SHARDS && batch >= 2 * work->n_shards * SHARD_ROWS)
-            work->n_shards *= 2;
-    work->shared = work->training && work->n_shards == 1;
-}
-
-/* A batch, or a shard of so many rows, is computed in chunks of equal size. */
-static void choose_rows(struct brisk_work* work, int64_t shard) {
-    const int64_t largest = work->shared ? LARGEST_CHUNK : SMALL_CHUNK, grain = work->kernels->rows;
-    const int64_t chunks = shard > 0 ? divide_up(shard, largest) : 1;
-    work->rows = divide_up(divide_up(shard > 0 ? shard : 1, chunks), grain) * grain;
-}
-
-/* Set how far panels of activations and deltas lie apart, and what follows from it. */
-static void choose_strides(struct brisk_work* work) {
-    /* Panels are not a multiple of 4096 bytes apart, where their rows would compete for one cache set. */
-    const int64_t row = work->kernels->panel;
-    work->panel_stride = work->rows * row;
-    if ((size_t)work->panel_stride * work->kernels->size % 4096 == 0)
-        work->panel_stride += row;
-    work->delta_panels = 1;
-    for (int64_t l = 0; l < work->plan.n_layers; l++)
-        if (work->layers[l].panels > work->delta_panels)
-            work->delta_panels = work->layers[l].panels;
-    work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)work->kernels->size <=
-                     (double)OWN_ROWS;
-}
-
 /* Use as many of the threads as are each worth their start, and decide the schedule for them. */
 static void choose_threads(struct brisk_work* work, int64_t batch, int threads) {
     const int64_t m = smaller(batch, work->rows), waits = work->shared ? 2 * work->plan.n_layers : 2;
     const int64_t most = work->shared ? INT32_MAX : work->training ? work->n_shards : divide_up(batch, work->rows);
     const double flops = 6 * weights_of(work, false) * (double)batch;
-    const int forced = atomic_load(&forced_threads);
+    const int forced = brisk_forced_threads;
     for (work->threads = forced > 0 ? forced : (int)smaller(threads, most > 1 ? most : 1);; work->threads--) {
         brisk_set_schedule(work, m, work->threads);
         const double moved = work->shared ? weights_of(work, true) * (double)work->kernels->size : 0;
@@ -181,21 +139,31 @@ static void choose_threads(struct brisk_work* work, int64_t batch, int threads) 
 }
 
 static void divide(struct brisk_work* work, int threads) {
+    const struct brisk_kernels* kernels = work->kernels;
     const int64_t size = work->plan.batch_size, batch = work->training && size > 0 ? smaller(size, work->n) : work->n;
-    choose_shards(work, batch);
-    choose_rows(work, work->training ? divide_up(batch, work->n_shards) : batch);
-    choose_strides(work);
+    /* A small network's batches are divided into shards, as many as there are rows for. */
+    work->n_shards = 1;
+    if (work->training && weights_of(work, false) * (double)kernels->size <= (double)SHARDED_BYTES)
+        while (work->n_shards < MAX_SHARDS && batch >= 2 * work->n_shards * SHARD_ROWS)
+            work->n_shards *= 2;
+    work->shared = work->training && work->n_shards == 1;
+    /* A batch, or a shard, is computed in chunks of equal size. */
+    const int64_t rows = batch > 0 ? divide_up(batch, work->n_shards) : 1;
+    const int64_t chunks = divide_up(rows, work->shared ? LARGEST_CHUNK : SMALL_CHUNK);
+    work->rows = divide_up(divide_up(rows, chunks), kernels->rows) * kernels->rows;
+    /* Panels are not a multiple of 4096 bytes apart, where their rows would compete for one cache set. */
+    work->panel_stride = work->rows * kernels->panel;
+    if ((size_t)work->panel_stride * kernels->size % 4096 == 0)
+        work->panel_stride += kernels->panel;
+    work->delta_panels = 1;
+    for (int64_t l = 0; l < work->plan.n_layers; l++)
+        if (work->layers[l].panels > work->delta_panels)
+            work->delta_panels = work->layers[l].panels;
+    work->own_rows = (double)work->panel_stride * (double)work->layers[0].panels_in * (double)kernels->size <= OWN_ROWS;
     choose_threads(work, batch, threads);
 }
 
 /* --- where everything lies --------------------------------------------------------------------------------------- */
-
-/* Whether training saves f'(Z): where f' does not follow from A, or from an A that was rounded. */
-static bool saves_slope(const struct brisk_work* work, const struct brisk_layer* layer) {
-    const enum brisk_saves saves = brisk_activations[layer->activation].saves;
-    const bool exact = layer->threshold == 0 && !(work->rounds && work->splits == 1);
-    return saves == BRISK_SAVES_SLOPE || (saves == BRISK_SAVES_EXACT_A && !exact);
-}
 
 /* Place a space, or another thread's view of the first one. */
 static void place_space(struct brisk_work* work, struct cursor* cursor, int s) {
@@ -253,23 +221,19 @@ void brisk_work_free(struct brisk_work* work) {
     if (work == NULL)
         return;
     release(work->memory, work->size);
-    release(work, work->head_size);
+    free(work);
 }
 
 struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const struct brisk_plan* plan,
                                   const struct brisk_layer* layers, int64_t n, bool training, int threads,
                                   bool measure) {
-    struct cursor head = {0}, body = {0};
-    take(&head, 1, sizeof(struct brisk_work));
-    take(&head, plan->n_layers, sizeof *layers);
-    if (head.overflow || (head.memory = allocate(head.size)) == NULL)
+    const size_t layers_size = (size_t)plan->n_layers * sizeof *layers;
+    struct brisk_work* work = allocation_fails() ? NULL : malloc(sizeof *work + layers_size);
+    if (work == NULL)
         return NULL;
-    const size_t head_size = head.size;
-    head.size = 0;
-    struct brisk_work* work = take(&head, 1, sizeof *work);
     *work = (struct brisk_work){
         .plan = *plan,
-        .layers = take(&head, plan->n_layers, sizeof *layers),
+        .layers = (struct brisk_layer*)(work + 1),
         .kernels = kernels,
         .n = n,
         .training = training,
@@ -278,24 +242,28 @@ struct brisk_work* brisk_work_new(const struct brisk_kernels* kernels, const str
                   : plan->precision == BRISK_HIGHEST && kernels->vnni > 1 ? 3
                                                                           : 1,
         .order_epoch = -1,
-        .head_size = head_size,
     };
-    memcpy(work->layers, layers, (size_t)plan->n_layers * sizeof *layers);
-    for (int64_t l = 0; l < plan->n_layers; l++)
-        work->layers[l].saves_slope = training && saves_slope(work, &work->layers[l]);
-    body.overflow = !assign_offsets(work);
-    if (!body.overflow) {
-        divide(work, threads);
-        place(work, &body);
+    memcpy(work->layers, layers, layers_size);
+    for (int64_t l = 0; l < plan->n_layers; l++) { /* f' does not follow from A, or not from an A that was rounded */
+        const enum brisk_saves saves = brisk_activations[layers[l].activation].saves;
+        const bool exact = layers[l].threshold == 0 && !(work->rounds && work->splits == 1);
+        work->layers[l].saves_slope =
+            training && (saves == BRISK_SAVES_SLOPE || (saves == BRISK_SAVES_EXACT_A && !exact));
     }
-    work->size = body.overflow ? 0 : body.size;
+    struct cursor cursor = {.overflow = !assign_offsets(work)};
+    if (!cursor.overflow) {
+        divide(work, threads);
+        place(work, &cursor);
+    }
+    work->size = cursor.overflow ? 0 : cursor.size;
     if (measure)
         return work;
-    if (body.overflow || (work->memory = body.memory = allocate(body.size)) == NULL) {
+    work->memory = cursor.overflow ? NULL : allocate(work->size);
+    if (work->memory == NULL) {
         brisk_work_free(work);
         return NULL;
     }
-    body.size = 0;
-    place(work, &body);
+    cursor = (struct cursor){.memory = work->memory};
+    place(work, &cursor);
     return work;
 }

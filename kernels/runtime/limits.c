@@ -1,6 +1,5 @@
 /* Measures a machine's limits with a team of threads: the best of many passes, each between two barriers. */
 #include "../brisk.h"
-#include "pool.h"
 #include "profile.h"
 
 #include <stdlib.h>
@@ -19,36 +18,30 @@ struct measurement {
     int64_t n;    /* numbers of one part of a thread's share of an array */
     char* memory; /* for each thread and part, those of A, B and C */
     struct brisk_limits limits;
-    double kept[BRISK_POOL_MAX]; /* sums that are not used, but keep the compiler from dropping the loops */
+    double kept[BRISK_POOL_MAX]; /* sums that nobody uses, but without which the compiler would drop the loops */
 };
 
 enum kind { MULTIPLY_ADD, READ, TRIAD, KINDS };
 
-static void pass(struct measurement* measurement, int rank, enum kind kind, int part) {
-    const struct brisk_kernels* kernels = measurement->kernels;
-    const int64_t n = measurement->n;
-    const size_t bytes = (size_t)n * kernels->size;
-    char* A = measurement->memory + 3 * bytes * (size_t)(rank * PARTS + part);
-    if (kind == MULTIPLY_ADD)
-        measurement->kept[rank] += kernels->chains(ROUNDS);
-    else if (kind == READ)
-        measurement->kept[rank] += kernels->stream_read(A, 3 * n);
-    else
-        kernels->stream_triad(A, A + bytes, A + 2 * bytes, n);
-}
-
 static void measure_region(void* arg, const struct brisk_team* team) {
     struct measurement* measurement = arg;
     const struct brisk_kernels* kernels = measurement->kernels;
-    const size_t bytes = 3 * (size_t)measurement->n * kernels->size;
-    double best[KINDS] = {0};
-    /* each thread touches its share first, so that NUMA places it near */
-    memset(measurement->memory + PARTS * bytes * (size_t)team->rank, 0, PARTS * bytes);
+    const int64_t n = measurement->n;
+    const size_t bytes = (size_t)n * kernels->size;
+    char* share = measurement->memory + 3 * bytes * PARTS * (size_t)team->rank;
+    double best[KINDS] = {0}, *kept = &measurement->kept[team->rank];
+    memset(share, 0, 3 * bytes * PARTS); /* by the thread itself, so that NUMA places it near */
     for (enum kind kind = MULTIPLY_ADD; kind < KINDS; kind++)
         for (int i = 0; i < PASSES; i++) {
+            char* A = share + 3 * bytes * (size_t)(i % PARTS);
             brisk_wait(team);
             const int64_t start = brisk_nanoseconds();
-            pass(measurement, team->rank, kind, i % PARTS);
+            if (kind == MULTIPLY_ADD)
+                *kept += kernels->chains(ROUNDS);
+            else if (kind == READ)
+                *kept += kernels->stream_read(A, 3 * n);
+            else
+                kernels->stream_triad(A, A + bytes, A + 2 * bytes, n);
             brisk_wait(team);
             const double rate = 1e9 / (double)(brisk_nanoseconds() - start);
             best[kind] = rate > best[kind] ? rate : best[kind];
@@ -58,21 +51,19 @@ static void measure_region(void* arg, const struct brisk_team* team) {
     measurement->limits = (struct brisk_limits){
         .threads = team->size,
         .flops = best[MULTIPLY_ADD] * kernels->chain_flops * ROUNDS * team->size,
-        .read = best[READ] * (double)bytes * team->size,
-        .triad = best[TRIAD] * (double)bytes * team->size,
+        .read = best[READ] * 3 * (double)bytes * team->size,
+        .triad = best[TRIAD] * 3 * (double)bytes * team->size,
     };
 }
 
-bool brisk_measure_limits(const struct brisk_kernels* kernels, int threads, struct brisk_limits* limits) {
+struct brisk_limits brisk_measure_limits(const struct brisk_kernels* kernels, int threads) {
     /* a multiple of the loops' unrolling and of cache lines */
     const int64_t share = (LEAST_BYTES / threads > THREAD_BYTES ? LEAST_BYTES / threads : THREAD_BYTES) & ~0xFFFF;
     struct measurement measurement = {.kernels = kernels, .n = share / PARTS / (int64_t)kernels->size};
     const size_t bytes = 3 * PARTS * (size_t)measurement.n * kernels->size * (size_t)threads;
     measurement.memory = aligned_alloc(64, bytes);
-    if (measurement.memory == NULL)
-        return false;
-    brisk_run(kernels, threads, measure_region, &measurement);
+    if (measurement.memory != NULL)
+        brisk_run(kernels, threads, measure_region, &measurement);
     free(measurement.memory);
-    *limits = measurement.limits;
-    return true;
+    return measurement.limits;
 }

@@ -3,7 +3,6 @@
 #define BRISK_PARTS_H
 
 #include "../brisk.h"
-#include "pool.h"
 
 /* A thread's share of a range: first … end. */
 struct part {
@@ -20,7 +19,7 @@ static inline struct part part_of(const struct brisk_team* team, int64_t n) {
 static inline struct part rows_of(const struct brisk_team* team, int64_t m, int64_t run) {
     if (team->size == 1)
         return (struct part){0, m};
-    const struct part runs = part_of(team, (m + run - 1) / run);
+    const struct part runs = part_of(team, divide_up(m, run));
     return (struct part){smaller(m, runs.first * run), smaller(m, runs.end * run)};
 }
 

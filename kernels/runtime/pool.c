@@ -1,12 +1,9 @@
-/* The threads.
- *
- * All waiting is done on eventcounts. An eventcount is a number; a thread that waits polls until the number changes
- * and, if that takes too long, sleeps on a condition variable; a thread that advances it adds one, and makes a system
- * call only if another sleeps.
- *   - Each worker waits on an eventcount of its own for the next region. A team of n is the caller and the first
- *     n - 1 workers; the others are not disturbed.
- *   - The barrier is a count of arrivals and one eventcount, which the last thread to arrive advances. A region ends
- * with a barrier too: a worker that has passed it no longer reads anything but its own eventcount.
+/* The threads. All waiting is done on eventcounts. An eventcount is a number; a thread that waits polls until the
+ * number changes and, if that takes too long, sleeps on a condition variable; a thread that advances it adds one, and
+ * makes a system call only if another sleeps. Each worker waits on an eventcount of its own for the next region: a team
+ * of n is the caller and the first n - 1 workers, and the others are not disturbed. The barrier is a count of arrivals
+ * and one eventcount, which the last thread to arrive advances. A region ends with a barrier too: a worker that has
+ * passed it no longer reads anything but its own eventcount.
  *
  * One region runs at a time: its caller has set the atomic flag `busy`, which is tried and never waited for. Only that
  * caller writes the pool's fields, and it publishes them to the workers when it advances their eventcounts.
@@ -27,10 +24,10 @@
 #include <stdint.h>
 #include <unistd.h>
 
-/* Two cache lines of 64 bytes, because x86 prefetches them in pairs, or one of Apple's. */
-enum { LINE = 128 };
-
-enum { STACK_BYTES = 1 << 20 };
+enum {
+    LINE = 128, /* two cache lines of 64 bytes, because x86 prefetches them in pairs, or one of Apple's */
+    STACK_BYTES = 1 << 20,
+};
 
 /* The wait policy is the number of polls from one call of sched_yield to the next. Spinning needs a yield now and then
  * because the thread we wait for may be queued on our processor, where Linux woke it, or because another process has
@@ -65,7 +62,7 @@ static struct {
     atomic_int limit;
     bool watches_forks;
     int workers; /* started so far; worker i is rank i + 1 */
-    void (*region)(void* arg, const struct brisk_team* team);
+    brisk_region* region;
     void* arg;
     struct brisk_barrier barrier;
     struct eventcount starts[BRISK_POOL_MAX - 1];
@@ -90,8 +87,8 @@ static void eventcount_init(struct eventcount* count) {
 }
 
 static void eventcount_advance(struct eventcount* count) {
-    /* In eventcount_wait a sleeper is counted first and reads the number then; here it is the other way round, and all
-     * four are sequentially consistent: either the sleeper sees the new number, or we see the sleeper. */
+    /* A sleeper is counted first and reads the number then; here it is the other way round, and all four are
+     * sequentially consistent: either the sleeper sees the new number, or we see the sleeper. */
     atomic_fetch_add(&count->number, 1);
     if (atomic_load(&count->sleepers) == 0)
         return;
@@ -102,24 +99,16 @@ static void eventcount_advance(struct eventcount* count) {
     pthread_cond_broadcast(&count->advanced);
 }
 
-/* Poll up to the spin limit; whether the number changed from `seen`. */
-static bool spin_until_changed(struct eventcount* count, unsigned long seen, enum wait_policy policy) {
-    for (int poll = 1;; poll++) {
-        if (atomic_load_explicit(&count->number, memory_order_acquire) != seen)
-            return true;
-        if (poll > SPIN_LIMIT * (int)policy)
-            return false;
-        if (poll % (int)policy != 0)
-            relax();
-        else
-            sched_yield();
-    }
-}
-
 /* Wait until the number is not `seen`. */
 static void eventcount_wait(struct eventcount* count, unsigned long seen, enum wait_policy policy) {
-    if (spin_until_changed(count, seen, policy))
-        return;
+    for (int poll = 0; poll <= SPIN_LIMIT * (int)policy; poll++) {
+        if (poll > 0 && poll % (int)policy == 0)
+            sched_yield();
+        else if (poll > 0)
+            relax();
+        if (atomic_load_explicit(&count->number, memory_order_acquire) != seen)
+            return;
+    }
     pthread_mutex_lock(&count->mutex);
     atomic_fetch_add(&count->sleepers, 1);
     while (atomic_load(&count->number) == seen)
@@ -204,12 +193,11 @@ static int processors(void) {
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* While busy: let up to `threads` threads run the region, the caller included; return how many. */
-static int set_up_team(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg) {
-    if (!pool.watches_forks)
-        pool.watches_forks = pthread_atfork(NULL, NULL, forget_workers) == 0;
-    if (!pool.watches_forks)
+/* While busy: start the region on up to threads - 1 workers; return the team's size. */
+static int set_up_team(int threads, brisk_region* region, void* arg) {
+    if (!pool.watches_forks && pthread_atfork(NULL, NULL, forget_workers) != 0)
         return 1;
+    pool.watches_forks = true;
     start_workers(threads - 1);
     int size = threads <= pool.workers ? threads : pool.workers + 1;
     pool.region = region;
@@ -221,7 +209,7 @@ static int set_up_team(int threads, void (*region)(void* arg, const struct brisk
     return size;
 }
 
-void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg) {
+void brisk_pool_run(int threads, brisk_region* region, void* arg) {
     struct brisk_team team = {0, 1, &pool.barrier};
     const int limit = brisk_get_num_threads();
     if (threads > limit)

@@ -13,6 +13,8 @@ struct brisk_team {
     struct brisk_barrier* barrier;
 };
 
+typedef void brisk_region(void* arg, const struct brisk_team* team);
+
 /* Call region(arg, &team) on up to `threads` threads at once, the caller being rank 0, and return when all have
  * returned. If another thread of the process uses the pool, if this is called from inside a region, or if threads
  * cannot be started, the team is smaller, down to the caller alone; it never waits for the pool. Results must not
@@ -21,7 +23,7 @@ struct brisk_team {
  * Inside, the floating-point control register is as float_state.h says; the caller's is restored on return. A region
  * must return on every thread, and each thread must meet the same barriers. A process forked inside a region may start
  * regions of its own, but must not go on with this one: the team's other threads are not there. */
-void brisk_pool_run(int threads, void (*region)(void* arg, const struct brisk_team* team), void* arg);
+void brisk_pool_run(int threads, brisk_region* region, void* arg);
 
 /* The upper bound of every team, 1 … BRISK_POOL_MAX; initially the latter. A value outside is clipped. It takes effect
  * with the next region. The extension exports both for threadpoolctl, which finds them by their names. */

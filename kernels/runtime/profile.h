@@ -6,7 +6,6 @@
 #define BRISK_PROFILE_H
 
 #include "../brisk.h"
-#include "pool.h"
 
 enum brisk_phase {
     BRISK_PHASE_GATHER,
@@ -29,36 +28,30 @@ struct brisk_event {
     int64_t start, end, step, place;
 };
 
-/* The head of one thread's record. Behind it lie (calls, ticks) for each phase of each layer, with one layer more that
- * stands for the whole network, and then the ring of events. */
+/* One thread's record. The counts are (calls, ticks) for each phase of each layer, with one layer more that stands for
+ * the whole network; behind them lies the ring of events. */
 struct brisk_record {
     int64_t every, steps, rows; /* one step in `every` is recorded; the number of steps made, and of their rows */
     int64_t sampled, ticks;     /* the number of recorded steps, and their time */
     int64_t n_events;           /* written so far: the next goes to this index modulo BRISK_EVENTS */
     int64_t mark, start, step;  /* where the current lap and the current step began; step 0 is not recorded */
+    int64_t counts[];
 };
 
-/* Whether a step is recorded. Steps are sampled by multiples of the golden ratio, which are periodic with no number of
- * batches in an epoch. */
-static inline bool brisk_is_recorded(int64_t step, int64_t every) {
-    return every > 0 && (uint64_t)step * 0x9E3779B97F4A7C15 <= UINT64_MAX / (uint64_t)every;
-}
+int64_t brisk_record_size(int64_t n_layers); /* one thread's, in 64-bit words */
 
-/* The size of one thread's record, in 64-bit words. */
-int64_t brisk_record_size(int64_t n_layers);
-
-/* The clock: the processor's time stamp counter where its rate is constant, else nanoseconds. */
+/* The clock of records: the processor's time stamp counter where its rate is constant, else nanoseconds. */
 int64_t brisk_ticks(void);
 int64_t brisk_nanoseconds(void);
 
-/* Cold, so that the compiler inlines the kernels around them as it would without. */
+/* Cold, so that the kernels around them are inlined as they would be without. */
 __attribute__((cold)) void brisk_begin(const struct brisk_work* work, int64_t rank, const struct brisk_batch* batch);
 __attribute__((cold)) void brisk_lap(const struct brisk_work* work, int64_t rank, int64_t l, enum brisk_phase phase);
 __attribute__((cold)) void brisk_end(const struct brisk_work* work, int64_t rank);
 
 /* --- in the kernels ---------------------------------------------------------------------------------------------- */
 
-/* Without a record a hook costs a predicted branch. What only computes a hook's arguments stands behind it too. */
+/* Without a record a hook, and what computes its arguments, costs a predicted branch. */
 static inline bool profiled(const struct brisk_work* work) {
     return __builtin_expect(work->record != NULL, 0);
 }

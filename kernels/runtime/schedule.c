@@ -7,8 +7,8 @@
  * added up in whole runs of rows: with 16 rows, which are one run, a step of 784-100-10 took 57 µs by rows and 22 by
  * panels. */
 static bool by_panels(int64_t threads, int64_t panels, int64_t vectors, int64_t m, int64_t run) {
-    const int64_t most = 2 * ((panels + threads - 1) / threads), runs = (m + run - 1) / run;
-    const int64_t most_rows = smaller(m, (runs + threads - 1) / threads * run);
+    const int64_t most = 2 * divide_up(panels, threads);
+    const int64_t most_rows = smaller(m, divide_up(divide_up(m, run), threads) * run);
     return threads == 1 || 8 * most * threads <= 9 * vectors || most * m < most_rows * vectors;
 }
 
@@ -18,8 +18,8 @@ void brisk_set_schedule(struct brisk_work* work, int64_t m, int threads) {
     for (int64_t l = 0; l < n_layers; l++) {
         struct brisk_layer* layer = &work->layers[l];
         const struct brisk_schedule* below = l > 0 ? &layer[-1].schedule : NULL;
-        const bool panels = by_panels(threads, layer->panels, (layer->n_out + lanes - 1) / lanes, m, run);
-        const bool panels_in = by_panels(threads, layer->panels_in, (layer->n_in + lanes - 1) / lanes, m, run);
+        const bool panels = by_panels(threads, layer->panels, divide_up(layer->n_out, lanes), m, run);
+        const bool panels_in = by_panels(threads, layer->panels_in, divide_up(layer->n_in, lanes), m, run);
         /* The losses are computed by rows, so the last layer is too: then nobody waits between them. */
         const bool last = l + 1 == n_layers;
         struct brisk_schedule schedule = {
@@ -28,7 +28,7 @@ void brisk_set_schedule(struct brisk_work* work, int64_t m, int threads) {
             .dW = panels ? BRISK_BY_PANELS : BRISK_BY_INPUTS,
             .grain = last ? kernels->rows : kernels->row_grain,
         };
-        /* A thread that reads the rows that it has written itself need not wait for others. */
+        /* A thread that reads only rows that it has written itself need not wait. */
         const bool own = below == NULL ? work->own_rows || schedule.forward == BRISK_BY_ROWS
                                        : below->forward == BRISK_BY_ROWS && schedule.forward == BRISK_BY_ROWS &&
                                              below->grain == schedule.grain;

@@ -1,4 +1,5 @@
-/* The tables of kernels that this build has: isa/kernels.c exports one for each ISA and dtype. */
+/* The tables of kernels that this build has: isa/kernels.c exports one for each ISA and dtype. The compiler folds the
+ * conditions, so that no table is referred to that is not there. */
 #include "../brisk.h"
 
 #if defined(__x86_64__)
@@ -11,7 +12,6 @@ enum { X86 = false };
     extern const struct brisk_kernels brisk_##name##_float32, brisk_##name##_float64;
 BRISK_ISAS(BRISK_DECLARE)
 
-/* float32, float64; the compiler folds the conditions, so that no table is referred to that is not there. */
 #define BRISK_TABLES(NAME, name, x86, float64)                                                                         \
     [BRISK_##NAME] = {X86 || !(x86) ? &brisk_##name##_float32 : NULL,                                                  \
                       (X86 || !(x86)) && (float64) ? &brisk_##name##_float64 : NULL},

@@ -360,7 +360,7 @@ static struct brisk_work* make_work(const struct task* t) {
     const struct brisk_plan plan = {
         .n_layers = t->n_layers, .batch_size = t->batch, .rule = t->rule, .clip_norm = t->clip ? 1 : (double)INFINITY};
     group = KERNELS[t->kernels].group;
-    brisk_force_threads(t->threads);
+    brisk_forced_threads = t->threads;
     struct brisk_work* work =
         brisk_work_new(&KERNELS[t->kernels].kernels, &plan, layers, 3 * t->batch, t->training, t->threads, false);
     if (work == NULL)
