@@ -516,15 +516,6 @@ def test_a_trainer_trains_keeps_and_loads_its_precision(backend_name, precision,
         trainer.precision = "highest"
 
 
-def test_sparse_input_is_the_same(task):
-    sparse = pytest.importorskip("scipy.sparse")
-    for precision in PRECISIONS:
-        trainers = [Trainer([7, 20, 2], precision=precision, seed=0) for _ in range(2)]
-        for trainer, X in zip(trainers, (task[0], sparse.csr_matrix(task[0])), strict=True):
-            trainer.fit(X, task[1], epochs=2)
-        assert trainers[0].parameters.tobytes() == trainers[1].parameters.tobytes()
-
-
 def test_explain_says_how_it_is_computed(monkeypatch):
     assert "precision" not in Trainer([3, 2]).explain()
     line = "precision: {}, emulated in float32 and no faster than highest: {}"
