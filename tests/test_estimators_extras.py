@@ -414,7 +414,7 @@ def test_extras_survive_adoption():
     [
         ({"activation": ["relu"]}, {}, "activation has 1 value, but the network has 2 hidden layers"),
         *(
-            ({"activation": ["relu", bad]}, {}, re.escape(f"activation is {bad!r}, but must be one of"))
+            ({"activation": ["relu", bad]}, {}, re.escape(f"activation[1] is {bad!r}, but must be one of"))
             for bad in ("rleu", "sigmoid", 1, ["relu"])
         ),
         ({"activation": "rleu"}, {}, "The 'activation' parameter of MLPClassifier must be"),
