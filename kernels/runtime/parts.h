@@ -19,7 +19,7 @@ static inline struct part part_of(const struct brisk_team* team, int64_t n) {
 static inline struct part rows_of(const struct brisk_team* team, int64_t m, int64_t run) {
     if (team->size == 1)
         return (struct part){0, m};
-    const struct part runs = part_of(team, divide_up(m, run));
+    const struct part runs = part_of(team, (m + run - 1) / run);
     return (struct part){smaller(m, runs.first * run), smaller(m, runs.end * run)};
 }
 

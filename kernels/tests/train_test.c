@@ -240,7 +240,6 @@ static void* train_beside(void* job) {
 static void check_profiled(const struct task* t, const char* bytes) {
     enum { THREADS = 2 };
     const int64_t size = brisk_record_size(t->plan.n_layers);
-    const int64_t head = (int64_t)sizeof(struct brisk_record) / (int64_t)sizeof(int64_t);
     record = zeros(THREADS * size, sizeof *record);
     for (int64_t rank = 0; rank < THREADS; rank++)
         ((struct brisk_record*)(record + rank * size))->every = 1 + t->variant % 3;
@@ -248,11 +247,10 @@ static void check_profiled(const struct task* t, const char* bytes) {
     same_bits(t, bytes, 1000, "other bits when profiled");
     for (int64_t rank = 0; rank < THREADS; rank++) {
         const struct brisk_record* r = (struct brisk_record*)(record + rank * size);
-        const int64_t* counts = record + rank * size + head;
         int64_t laps = 0, ticks = 0;
         for (int64_t place = 0; place < BRISK_PHASES * (t->plan.n_layers + 1); place++) {
-            laps += counts[2 * place];
-            ticks += counts[2 * place + 1];
+            laps += r->counts[2 * place];
+            ticks += r->counts[2 * place + 1];
         }
         int64_t recorded = 0;
         for (int64_t step = 1; step <= r->steps; step++) /* the golden ratio is 1.618… */
