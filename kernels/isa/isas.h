@@ -1,7 +1,6 @@
 /* The instruction sets, slowest first. Each includes the ones before it. A row has the name in C, the name used
  * everywhere else, whether it is one of x86-64's, and whether it has kernels for float64. */
-#ifndef BRISK_ISAS_H
-#define BRISK_ISAS_H
+#pragma once
 
 /* clang-format off */
 #define BRISK_ISAS(ROW) \
@@ -14,5 +13,3 @@
 
 #define BRISK_ENUMERATOR(NAME, ...) BRISK_##NAME,
 enum brisk_isa { BRISK_ISAS(BRISK_ENUMERATOR) BRISK_ISA_COUNT };
-
-#endif

@@ -1,7 +1,6 @@
 /* The vectors of the ISA that BRISK_ISA names, for float64 where BRISK_DOUBLE is 1. Without either they are the
  * portable ones for float32, with which each header opens in an editor. */
-#ifndef BRISK_VEC_H
-#define BRISK_VEC_H
+#pragma once
 
 #ifndef BRISK_DOUBLE /* whether `real` is double */
 #define BRISK_DOUBLE 0
@@ -32,5 +31,3 @@ INLINE vec vec_dot(vec a, vec b, vec c) {
 #endif
 
 enum { VNNI = BRISK_VNNI };
-
-#endif

@@ -9,8 +9,7 @@
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG, TILELOADD and TDPBF16PS.
  */
-#ifndef VEC_AMX_H
-#define VEC_AMX_H
+#pragma once
 
 #include "vec_avx512_bf16.h"
 
@@ -101,5 +100,3 @@ INLINE void tiles_store(int r, int v, real* C, int64_t step) {
     if (r == 2 && v == 2)
         _tile_stored(3, C + TILE_ROWS * step + LANES, bytes);
 }
-
-#endif

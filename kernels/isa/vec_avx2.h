@@ -1,11 +1,11 @@
 /* Vector operations of AVX2 and FMA: 8 float32 or 4 float64 numbers. See vec_portable.h for what each does. */
-#ifndef VEC_AVX2_H
-#define VEC_AVX2_H
+#pragma once
 
 #include <immintrin.h>
 #include <stdint.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL(i, n) _Pragma("GCC unroll 24") for (int i = 0; i < (n); i++)
 
 /* Rows of a register tile: 6 rows of two vectors are 12 accumulators, which leaves 4 of the 16 registers. */
 enum { MR = 6, MR_TN = 4 };
@@ -127,6 +127,4 @@ INLINE vec vec_upper_half(vec a) {
     const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
     return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x10000)));
 }
-#endif
-
 #endif

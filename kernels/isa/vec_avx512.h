@@ -1,11 +1,11 @@
 /* Vector operations of AVX-512: 16 float32 or 8 float64 numbers in a vector. See vec_portable.h for what each does. */
-#ifndef VEC_AVX512_H
-#define VEC_AVX512_H
+#pragma once
 
 #include <immintrin.h>
 #include <stdint.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL(i, n) _Pragma("GCC unroll 24") for (int i = 0; i < (n); i++)
 
 /* Rows of a register tile: 8 rows of two vectors are 16 accumulators, enough to hide the FMAs' latency. */
 enum { MR = 8, MR_TN = 8 };
@@ -142,5 +142,4 @@ INLINE vec vec_splat_quad(vec a, int i) {
                     : _mm512_permute_ps(a, 0xFF);
 }
 
-#endif
 #endif

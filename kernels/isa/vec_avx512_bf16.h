@@ -3,8 +3,7 @@
  * processor's control register says.
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VDPBF16PS and VCVTNE2PS2BF16. */
-#ifndef VEC_AVX512_BF16_H
-#define VEC_AVX512_BF16_H
+#pragma once
 
 #include "vec_avx512.h"
 
@@ -62,22 +61,18 @@ INLINE vec vec_interleave_rows(vec x, vec y, bool right) {
 /* Transpose 16 vectors: the i-th lane of the j-th becomes the j-th lane of the i-th. */
 INLINE void vec_transpose(vec x[16]) {
     vec y[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i += 2) {
-        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    UNROLL (i, 8) {
+        y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i += 4)
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
-            const __m512d a = _mm512_castps_pd(y[i + j]), b = _mm512_castps_pd(y[i + j + 2]);
-            x[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            x[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    UNROLL (q, 4)
+        UNROLL (j, 2) {
+            const __m512d a = _mm512_castps_pd(y[4 * q + j]), b = _mm512_castps_pd(y[4 * q + j + 2]);
+            x[4 * q + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            x[4 * q + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
         }
     /* Now x[4 q + c] has column 4 lane + c of rows 4 q … 4 q + 3 in each lane of 4 numbers. */
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
+    UNROLL (c, 4) {
         const vec even = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88), odd = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xDD);
         const vec even_low = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88);
         const vec odd_low = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xDD);
@@ -87,5 +82,3 @@ INLINE void vec_transpose(vec x[16]) {
         x[12 + c] = _mm512_shuffle_f32x4(odd, odd_low, 0xDD);
     }
 }
-
-#endif

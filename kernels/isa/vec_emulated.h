@@ -4,8 +4,7 @@
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VDPBF16PS, VCVTNE2PS2BF16, TDPBF16PS.
  */
-#ifndef VEC_EMULATED_H
-#define VEC_EMULATED_H
+#pragma once
 
 #ifndef BRISK_EMULATED
 #define BRISK_EMULATED 1
@@ -74,5 +73,3 @@ static inline void _tile_dpbf16ps(int c, int a, int b) {
         emulated_tiles[c].rows[m] = emulated_tiles[c].rows[m] + (firsts + seconds);
     }
 }
-
-#endif

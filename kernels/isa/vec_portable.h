@@ -1,7 +1,6 @@
 /* Vector operations with GCC's and Clang's vector extensions: 4 float32 or 2 float64 numbers, for which every x86-64
  * and aarch64 has registers. The comments here define each operation for the other vec_*.h too. */
-#ifndef VEC_PORTABLE_H
-#define VEC_PORTABLE_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL(i, n) _Pragma("GCC unroll 24") for (int i = 0; i < (n); i++)
 
 /* Rows of a register tile of two vectors, and of the tile of a transposed product. */
 #if defined(__aarch64__)
@@ -191,5 +191,3 @@ INLINE real vec_largest(vec a) {
         largest = a[i] > largest ? a[i] : largest;
     return largest;
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* The activations f and their derivatives f', as operations.def has them. Softmax is no function of one element, so
  * both leave it to the loss. */
-#ifndef BRISK_ACTIVATION_TEMPLATE_H
-#define BRISK_ACTIVATION_TEMPLATE_H
+#pragma once
 
 #include "../brisk.h"
 #include "special_template.h"
@@ -33,5 +32,3 @@ INLINE vec activation_backward(enum brisk_activation f, vec g, vec saved, vec p,
         return g * S;
     }
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* Gradients that are complete only when all threads have added to G: partial gradients of shards are reduced, the norm
  * is clipped, and the result is applied. */
-#ifndef BRISK_APPLY_TEMPLATE_H
-#define BRISK_APPLY_TEMPLATE_H
+#pragma once
 
 #include "weights_template.h"
 
@@ -108,5 +107,3 @@ static void clip_block(const struct brisk_work* work, int64_t l, int64_t block, 
         apply_biases(work, l, b, NR, (real*)work->G + b, batch);
     }
 }
-
-#endif

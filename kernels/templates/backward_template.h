@@ -3,8 +3,7 @@
  *     delta[l] = (delta[l+1] @ W[l+1].T) * f'(Z[l])        l = L-1 … 1
  *
  * The loss computes delta[L] (loss_template.h); weights_template.h computes dW and db. */
-#ifndef BRISK_BACKWARD_TEMPLATE_H
-#define BRISK_BACKWARD_TEMPLATE_H
+#pragma once
 
 #include "dropout_template.h"
 #include "product_template.h"
@@ -55,8 +54,7 @@ INLINE void sum_rows(const real* D, int64_t m, int v, vec sums[2]) {
         vec part[4] = {vec_splat(0), vec_splat(0), vec_splat(0), vec_splat(0)};
         int64_t i = 0;
         for (; i + 4 <= m; i += 4)
-#pragma GCC unroll 4
-            for (int p = 0; p < 4; p++)
+            UNROLL (p, 4)
                 part[p] = part[p] + vec_load(D + (i + p) * NR);
         for (; i < m; i++)
             part[0] = part[0] + vec_load(D + i * NR);
@@ -93,5 +91,3 @@ static void sum_delta(const struct brisk_work* work, const struct brisk_space* s
 #endif
     sum_rows(D_of(space, l) + j * work->panel_stride, m, v, sums);
 }
-
-#endif

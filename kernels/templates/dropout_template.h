@@ -9,8 +9,7 @@
  *
  * The backward pass draws nothing. Where slopes are saved, they are multiplied by the mask too; otherwise in A a
  * dropped unit is -0, and a unit that stays and is 0 is +0. */
-#ifndef BRISK_DROPOUT_TEMPLATE_H
-#define BRISK_DROPOUT_TEMPLATE_H
+#pragma once
 
 #include "../runtime/philox.h"
 #include "activation_template.h"
@@ -131,5 +130,3 @@ static void drop_delta(const struct brisk_work* work, int64_t l, const struct sa
         dropout_backward(BRISK_IDENTITY, layer, a, d, rows, v);
     }
 }
-
-#endif

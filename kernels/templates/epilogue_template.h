@@ -1,6 +1,5 @@
 /* The epilogue of dW's micro-kernels, on sums that are still in registers. */
-#ifndef BRISK_EPILOGUE_TEMPLATE_H
-#define BRISK_EPILOGUE_TEMPLATE_H
+#pragma once
 
 #include "../isa/vec.h"
 
@@ -22,5 +21,3 @@ INLINE void apply_epilogue(real* C, vec value, struct epilogue epilogue) {
     }
     vec_store(C, value);
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* The forward pass of a few rows, straight from the user's dense parameters. */
-#ifndef BRISK_FEW_ROWS_TEMPLATE_H
-#define BRISK_FEW_ROWS_TEMPLATE_H
+#pragma once
 
 #include "forward_template.h"
 
@@ -29,8 +28,7 @@ INLINE void dense_columns(const struct dense_product* p, const real* A, real* Z,
     for (int64_t k = 0; k < n_in; k += VNNI, W += VNNI * n_out) {
         const vec a = vec_splat(A[k / NR * p->a_stride + k % NR / VNNI]);
         const int64_t next = k + 1 < n_in ? n_out : 0;
-#pragma GCC unroll 8
-        for (int v = 0; v < WIDE; v++) {
+        UNROLL (v, WIDE) {
             const int64_t left = edge ? (n > v * LANES ? n - v * LANES : 0) : LANES;
             const real* w = W + j + (edge ? smaller(v * LANES, n) : v * LANES);
             acc[v] = vec_dot(a, load_dense(w, next, left, rounded), acc[v]);
@@ -86,7 +84,5 @@ static void predict_few(const struct brisk_work* work, const void* params, const
     }
     write_rows(work, space, m, out);
 }
-
-#endif
 
 #endif

@@ -5,8 +5,7 @@
  * A[0] is gathered from the user's rows. All A[l] (rows, width l) lie in the space, in panels: as float32, or, but for
  * the last, which no product reads, as packed for the products. Different threads may compute different panels or rows
  * of a layer. */
-#ifndef BRISK_FORWARD_TEMPLATE_H
-#define BRISK_FORWARD_TEMPLATE_H
+#pragma once
 
 #include "../runtime/profile.h"
 #include "dropout_template.h"
@@ -85,5 +84,3 @@ static void predict(const struct brisk_work* work, int space_index, const struct
     forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation, NULL);
     write_rows(work, space, m, out);
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* The arguments of the two products on one panel or block, in the manner of BLIS's micro-kernels and their auxinfo_t:
  * gemm_nn for A @ B, gemm_tn for A.T @ D. Vectors compute them in vector_tiles_template.h and gemm_tn_template.h,
  * matrix tiles in matrix_tiles_template.h. K and m count reals, each of which is VNNI summands. */
-#ifndef BRISK_GEMM_TEMPLATE_H
-#define BRISK_GEMM_TEMPLATE_H
+#pragma once
 
 #include "epilogue_template.h"
 #include "prefetch_template.h"
@@ -27,5 +26,3 @@ struct gemm_tn {
     struct prefetch next_A, next_D;
     struct next_batch* next_batch; /* or NULL */
 };
-
-#endif

@@ -2,8 +2,7 @@
  *
  * As in vector_tiles_template.h, a micro-kernel broadcasts reals of A, or, where D has few columns, of D. Sums of many
  * rows are added up in runs of a fixed length, so the number of threads never changes a bit. */
-#ifndef BRISK_GEMM_TN_TEMPLATE_H
-#define BRISK_GEMM_TN_TEMPLATE_H
+#pragma once
 
 #include "gemm_template.h"
 #include "panels_template.h"
@@ -26,10 +25,8 @@ static int64_t kc_tn_block(int splits) {
 INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int64_t m, struct next_batch* next_batch,
                             struct epilogue epilogue, real* C) {
     vec acc[MR_TN][2];
-#pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
+    UNROLL (i, height)
+        UNROLL (j, v)
             acc[i][j] = vec_splat(0);
     if (epilogue.kind != BETA_0 && m >= PREFETCH_C_ROWS)
         for (int i = 0; i < height * NR; i += 64 / (int)sizeof(real))
@@ -42,21 +39,16 @@ INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int
             until = every;
         }
         vec d[2];
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
+        UNROLL (j, v)
             d[j] = vec_load(D + j * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < height; i++) {
+        UNROLL (i, height) {
             const vec a = vec_splat(A[i]);
-#pragma GCC unroll 2
-            for (int j = 0; j < v; j++)
+            UNROLL (j, v)
                 acc[i][j] = vec_dot(a, d[j], acc[i][j]);
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < v; j++)
+    UNROLL (i, height)
+        UNROLL (j, v)
             apply_epilogue(C + i * NR + j * LANES, acc[i][j], epilogue);
 }
 
@@ -136,7 +128,5 @@ INLINE void gemm_tn_block(const struct gemm_tn* g, real* C) {
     if (g->splits > 1)
         other_splits(g, C);
 }
-
-#endif
 
 #endif

@@ -1,6 +1,5 @@
 /* A processor's limits, for rooflines: products that touch no memory, and streams that do little else. */
-#ifndef BRISK_LIMITS_TEMPLATE_H
-#define BRISK_LIMITS_TEMPLATE_H
+#pragma once
 
 #include "../isa/vec.h"
 
@@ -36,8 +35,7 @@ static double chains(int64_t rounds) {
     for (int c = 0; c < CHAINS; c++)
         acc[c] = vec_splat((real)(c + 1));
     for (int64_t i = 0; i < rounds; i++)
-#pragma GCC unroll 24
-        for (int c = 0; c < CHAINS; c++)
+        UNROLL (c, CHAINS)
             acc[c] = VNNI == 1 ? vec_fma(acc[c], x, y) : vec_dot(x, y, acc[c]);
     for (int c = 0; c < CHAINS; c++)
         sum = sum + acc[c];
@@ -53,8 +51,7 @@ static double stream_read(const void* numbers, int64_t n) {
     for (int s = 0; s < 8; s++)
         sums[s] = vec_splat(0);
     for (int64_t i = 0; i < n; i += 8 * LANES)
-#pragma GCC unroll 8
-        for (int s = 0; s < 8; s++)
+        UNROLL (s, 8)
             sums[s] = sums[s] + vec_load(A + i + s * LANES);
     for (int s = 0; s < 8; s++)
         sum = sum + sums[s];
@@ -68,5 +65,3 @@ static void stream_triad(void* a, const void* b, const void* c, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES)
         vec_store(A + i, vec_fma(vec_splat((real)0.5), vec_load(C + i), vec_load(B + i)));
 }
-
-#endif

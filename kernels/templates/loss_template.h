@@ -1,7 +1,6 @@
 /* The losses. `loss_rows` finishes the last layer of a chunk of rows: it writes delta[L] = ∂E/∂Z[L], times the batch's
  * scale, and the losses E. */
-#ifndef BRISK_LOSS_TEMPLATE_H
-#define BRISK_LOSS_TEMPLATE_H
+#pragma once
 
 #include "activation_template.h"
 #include "pack_bf16_template.h"
@@ -373,5 +372,3 @@ static double sum_partial_losses(const struct brisk_work* work, int64_t n) {
         sum += work->partial_losses[p];
     return sum;
 }
-
-#endif

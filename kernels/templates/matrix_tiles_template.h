@@ -10,8 +10,7 @@
  * whichever thread computes it.
  *
  * To load and store a square's sums counts as two steps of one product, so KC is as long as it is below. */
-#ifndef BRISK_MATRIX_TILES_TEMPLATE_H
-#define BRISK_MATRIX_TILES_TEMPLATE_H
+#pragma once
 
 #include "gemm_template.h"
 #include "panels_template.h"
@@ -162,7 +161,5 @@ static void gemm_tn_block(struct gemm_tn* g, real* C) {
         for (int j = 0; j < vectors_of(g->columns, 0); j++)
             apply_epilogue(C + i * NR + j * LANES, vec_load(dW + i * NR + j * LANES), g->epilogue);
 }
-
-#endif
 
 #endif

@@ -12,8 +12,7 @@
  *
  * For AMX the VNNI layout of 32 rows of a panel is two tiles, one behind the other, each of 16 pairs of 16 columns; for
  * A, the left operand, both are transposed to 16 columns of 16 pairs. */
-#ifndef BRISK_PACK_BF16_TEMPLATE_H
-#define BRISK_PACK_BF16_TEMPLATE_H
+#pragma once
 
 #include "panels_template.h"
 #include "rounding_template.h"
@@ -193,7 +192,5 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
         }
     }
 }
-
-#endif
 
 #endif

@@ -4,8 +4,7 @@
  *
  * For bfloat16, A and delta are rounded in place; for high they stay, and both splits lie behind them. Rounded weights
  * lie in R beside the parameters P, and once more in WT. */
-#ifndef BRISK_PACK_F32_TEMPLATE_H
-#define BRISK_PACK_F32_TEMPLATE_H
+#pragma once
 
 #include "panels_template.h"
 #include "rounding_template.h"
@@ -106,7 +105,5 @@ static void gather(const struct brisk_work* work, const struct brisk_space* spac
         pack_rows(work, &block, space->A[0], panels * stride, n_in, LEFT);
     }
 }
-
-#endif
 
 #endif

@@ -1,6 +1,5 @@
 /* Copies between the user's dense arrays and packed ones, and checks of packed ones. */
-#ifndef BRISK_PACK_TEMPLATE_H
-#define BRISK_PACK_TEMPLATE_H
+#pragma once
 
 #include "../runtime/parts.h"
 #include "weights_template.h"
@@ -87,5 +86,3 @@ static double weigh(const void* weight, const int64_t* rows, int64_t m) {
         sum += (double)((const real*)weight)[rows[i]];
     return sum;
 }
-
-#endif

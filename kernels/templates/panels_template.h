@@ -1,6 +1,5 @@
 /* The packed layout: where elements of weights, activations and deltas lie in panels (see brisk.h). */
-#ifndef BRISK_PANELS_TEMPLATE_H
-#define BRISK_PANELS_TEMPLATE_H
+#pragma once
 
 #include "../brisk.h"
 #include "../isa/vec.h"
@@ -73,5 +72,3 @@ struct saved {
 static inline struct saved saved_at(const struct saved* saved, int64_t j, int64_t i) {
     return (struct saved){saved->data + j * saved->stride + i * saved->row, saved->stride, saved->row};
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* Prefetching: the operands that a product reads soon, and the rows of X that the next batch gathers. */
-#ifndef BRISK_PREFETCH_TEMPLATE_H
-#define BRISK_PREFETCH_TEMPLATE_H
+#pragma once
 
 #include "../brisk.h"
 #include "../isa/vec.h"
@@ -42,5 +41,3 @@ static void prefetch_next_batch(struct next_batch* next_batch) {
         next_batch->rows++;
     }
 }
-
-#endif

@@ -11,8 +11,7 @@
  *         post_op                           dropout and packing, while the block of C is in L2
  *
  * (F. G. Van Zee, R. A. van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality, 2015) */
-#ifndef BRISK_PRODUCT_TEMPLATE_H
-#define BRISK_PRODUCT_TEMPLATE_H
+#pragma once
 
 #include "../runtime/parts.h"
 #include "activation_template.h"
@@ -169,5 +168,3 @@ static void product(const struct product* p, struct part panels, struct part row
                 p->post_op(p, &block);
         }
 }
-
-#endif

@@ -12,8 +12,7 @@
  *
  * The splits follow G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the bfloat16 Artificial Intelligence Datatype For
  * Higher-Precision Computations, ARITH 2019. */
-#ifndef BRISK_ROUNDING_TEMPLATE_H
-#define BRISK_ROUNDING_TEMPLATE_H
+#pragma once
 
 #include "../brisk.h"
 #include "../isa/vec.h"
@@ -70,7 +69,5 @@ INLINE vec bfloat16(vec x) {
     const vec rounded = vec_where_less(size, vec_splat(FLT_MIN), zero, vec_upper_half(x));
     return vec_where_less(size, vec_splat((real)INFINITY), rounded, x);
 }
-
-#endif
 
 #endif

@@ -1,6 +1,5 @@
 /* Softmax of one row. */
-#ifndef BRISK_SOFTMAX_TEMPLATE_H
-#define BRISK_SOFTMAX_TEMPLATE_H
+#pragma once
 
 #include "panels_template.h"
 #include "vec_math_template.h"
@@ -29,5 +28,3 @@ static double softmax_row(real* Z, int64_t stride, int64_t n, double* sum_exp) {
     *sum_exp = (double)sum;
     return (double)highest;
 }
-
-#endif

@@ -12,8 +12,7 @@
  * The last three are a product of z and a number that may have become 0 where |f| < 750 times the smallest normal
  * number. With another beta, rounding beta z changes softplus below 0 by |beta z| u more. f' crosses 0; of gelu, silu
  * and hardswish it is at most 8 u off, of mish and gelu_tanh 16 u. */
-#ifndef BRISK_SPECIAL_TEMPLATE_H
-#define BRISK_SPECIAL_TEMPLATE_H
+#pragma once
 
 #include "../isa/vec.h"
 #include "vec_math_template.h"
@@ -258,5 +257,3 @@ INLINE vec vec_hardswish(vec z, vec* slope) {
     *slope = vec_where_less(z, three, vec_where_less(-three, z, inner, zero), one);
     return x * (vec_min(vec_splat(6), x + three) * vec_splat((real)(1.0 / 6)));
 }
-
-#endif

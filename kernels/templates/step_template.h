@@ -1,8 +1,7 @@
 /* One step: forward, loss, backward, update. It is either data-parallel or layer-parallel, as layout.c decides, and in
  * a layer-parallel step each layer is divided as schedule.c decides. tests/schedule_test.c checks that between two
  * waits no thread reads or writes what another one writes. */
-#ifndef BRISK_STEP_TEMPLATE_H
-#define BRISK_STEP_TEMPLATE_H
+#pragma once
 
 #include "../runtime/parts.h"
 #include "../runtime/profile.h"
@@ -228,5 +227,3 @@ static double step(const struct brisk_work* work, const struct brisk_team* team,
         brisk_end(work, team->rank);
     return loss * work->plan.report_scale + penalty(work);
 }
-
-#endif

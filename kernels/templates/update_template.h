@@ -3,8 +3,7 @@
  *
  * These are the rules of PyTorch's optimizers of the same names. Scikit-learn's are velocity, which has the rate
  * inside, and Adam with Kingma & Ba's ε̂, which is added before the second correction: it is ε/sqrt(1-β2^t) here. */
-#ifndef BRISK_UPDATE_TEMPLATE_H
-#define BRISK_UPDATE_TEMPLATE_H
+#pragma once
 
 #include "../brisk.h"
 #include "../isa/vec.h"
@@ -316,5 +315,3 @@ static void update(const struct brisk_plan* plan, const struct brisk_layer* laye
         update_tensor(&of_b, P + b, G + b, S + b, n, layer->n_b);
     }
 }
-
-#endif

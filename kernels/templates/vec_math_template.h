@@ -9,8 +9,7 @@
  *
  * Nothing here needs a fused multiply-add. Every polynomial has the least largest relative error of its degree (Remez
  * 1934) before its coefficients were rounded. */
-#ifndef BRISK_VEC_MATH_TEMPLATE_H
-#define BRISK_VEC_MATH_TEMPLATE_H
+#pragma once
 
 #include "../isa/vec.h"
 
@@ -159,5 +158,3 @@ INLINE vec vec_tanh(vec z) {
 #endif
     return vec_copysign(tanh, z);
 }
-
-#endif

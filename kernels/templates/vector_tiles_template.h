@@ -4,8 +4,7 @@
  * 2, a pair of bf16 neighbours along the summation. All addresses inside a panel are constants apart, so it needs two
  * pointers and no index. Sums run in the order of the summation index, so neither the height of a micro-kernel nor the
  * number of threads changes a bit. */
-#ifndef BRISK_VECTOR_TILES_TEMPLATE_H
-#define BRISK_VECTOR_TILES_TEMPLATE_H
+#pragma once
 
 #include "gemm_template.h"
 #include "panels_template.h"
@@ -32,32 +31,25 @@ INLINE void micro_kernel(int height, int v, int64_t count, const struct gemm_nn*
     for (; count > 0; count--, A += height * ROW_STEP, C += height * NR) {
         vec acc[8][2];
         prefetch_lines(g->prefetch);
-#pragma GCC unroll 8
-        for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-            for (int j = 0; j < v; j++)
+        UNROLL (i, height)
+            UNROLL (j, v)
                 acc[i][j] = init != NULL ? vec_load(init + j * LANES) : vec_load(C + i * NR + j * LANES);
         const real *a = A, *b = B;
         for (int64_t k = 0; k < K; k += ROW_STEP, a += a_stride) {
             const int columns = (int)smaller(ROW_STEP, K - k);
             for (int p = 0; p < columns; p++, b += NR) {
                 vec row[2];
-#pragma GCC unroll 2
-                for (int j = 0; j < v; j++)
+                UNROLL (j, v)
                     row[j] = vec_load(b + j * LANES);
-#pragma GCC unroll 8
-                for (int i = 0; i < height; i++) {
+                UNROLL (i, height) {
                     const vec broadcast = vec_splat(a[i * ROW_STEP + p]);
-#pragma GCC unroll 2
-                    for (int j = 0; j < v; j++)
+                    UNROLL (j, v)
                         acc[i][j] = vec_dot(broadcast, row[j], acc[i][j]);
                 }
             }
         }
-#pragma GCC unroll 8
-        for (int i = 0; i < height; i++)
-#pragma GCC unroll 2
-            for (int j = 0; j < v; j++)
+        UNROLL (i, height)
+            UNROLL (j, v)
                 vec_store(C + i * NR + j * LANES, acc[i][j]);
     }
 }
@@ -93,30 +85,25 @@ INLINE void micro_kernel_quads(int quads, int64_t count, const struct gemm_nn* g
     for (; count > 0; count--, A += quads * 4 * ROW_STEP, C += quads * 4 * NR) {
         vec acc[8];
         prefetch_lines(g->prefetch);
-#pragma GCC unroll 8
-        for (int q = 0; q < quads; q++)
+        UNROLL (q, quads)
             acc[q] = init != NULL ? vec_load_quad(init, 0) : vec_load_quad(C + q * 4 * NR, NR);
         const real *a = A, *b = B;
         for (int64_t k = 0; k < K; k += ROW_STEP, a += a_stride) {
             const int columns = (int)smaller(ROW_STEP, K - k);
             for (int p = 0; p < columns; p += 4, b += 4 * NR) {
                 vec rows[8];
-#pragma GCC unroll 8
-                for (int q = 0; q < quads; q++)
+                UNROLL (q, quads)
                     rows[q] = vec_load_quad(a + q * 4 * ROW_STEP + p, ROW_STEP);
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) {
+                UNROLL (i, 4) {
                     if (p + i >= columns)
                         break;
                     const vec row = vec_load_quad(b + i * NR, 0);
-#pragma GCC unroll 8
-                    for (int q = 0; q < quads; q++)
+                    UNROLL (q, quads)
                         acc[q] = vec_dot(vec_splat_quad(rows[q], i), row, acc[q]);
                 }
             }
         }
-#pragma GCC unroll 8
-        for (int q = 0; q < quads; q++)
+        UNROLL (q, quads)
             vec_store_quad(C + q * 4 * NR, NR, acc[q]);
     }
 }
@@ -180,7 +167,5 @@ INLINE void multiply(int64_t rows, int64_t columns, const struct gemm_nn* g, rea
         micro_kernels(rows, columns, &other, C);
     }
 }
-
-#endif
 
 #endif

@@ -6,8 +6,7 @@
  * once. Where plain gradient descent makes its step from one chunk of rows, dW goes from the registers into W and never
  * lies in memory. Other rules read it from a block on the stack. It lies in G only where it is added up over several
  * chunks, shards or runs of rows, or asked for. */
-#ifndef BRISK_WEIGHTS_TEMPLATE_H
-#define BRISK_WEIGHTS_TEMPLATE_H
+#pragma once
 
 #include "../runtime/parts.h"
 #include "backward_template.h"
@@ -250,5 +249,3 @@ static void weights_layer(const struct brisk_work* work, const struct brisk_spac
                 weights_macro_kernel(work, space, l, &block, dest);
             }
 }
-
-#endif
