@@ -116,12 +116,11 @@ INLINE vec vec_hardsigmoid_backward(vec g, vec A) {
     "kernels/templates/update_template.h": [
         (
             "static struct rule rule_of",
-            """static void of_lion(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    (void)factors, (void)rate;
-    rule->mu = (real)hyper[0];
-    rule->gain = (real)(1 - hyper[0]);
-    rule->beta2 = (real)hyper[1];
-    rule->rest2 = (real)(1 - hyper[1]);
+            """static void of_lion(struct rule* rule) {
+    rule->mu = (real)rule->hyper[0];
+    rule->gain = (real)(1 - rule->hyper[0]);
+    rule->beta2 = (real)rule->hyper[1];
+    rule->rest2 = (real)(1 - rule->hyper[1]);
 }
 
 """,

@@ -5,44 +5,35 @@
  * The loss computes delta[L] (loss_template.h); weights_template.h computes dW and db. */
 #pragma once
 
-#include "dropout_template.h"
 #include "product_template.h"
 
-/* Finish a block of the delta of layer l-1: apply dropout, and pack it for the layer below. */
-static void after_backward(const struct product* product, const struct block* block) {
-    const struct brisk_work* work = product->work;
-    const int64_t l = product->l;
-    if (drops_delta(&work->layers[l - 1], product->masks))
-        drop_delta(work, l - 1, product->below, block);
-    if (rounds(work))
-        pack_rows(work, block, D_of(product->space, l - 1), D_size(work), work->layers[l].n_in, RIGHT);
+/* Pack a block of the delta of layer l-1 for the layer below. */
+static void pack_delta(const struct product* p, const struct block* block) {
+    pack_rows(p->work, block, D_of(p->space, p->l - 1), D_size(p->work), p->n, RIGHT);
 }
 
 /* Compute these panels and rows of the delta of layer l-1 from that of layer l. */
 INLINE void backward_layer(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
                            const struct masks* masks, struct part panels, struct part rows) {
     const struct brisk_layer *layer = &work->layers[l], *source = layer - 1;
-    const bool dropped = drops_delta(source, masks);
     const struct saved below =
         source->saves_slope ? (struct saved){space->S[l], work->panel_stride, NR} : saved_of(work, space->A[l]);
     const struct product backward = {
         .work = work,
         .space = space,
         .l = l,
-        .masks = masks,
         .A = row_major(work, D_of(space, l), D_size(work)),
         .B = weights_at(work->WT, work->n_transposed, layer->WT),
         .below = &below,
+        .dropped = drops(source, masks) && !source->saves_slope, /* slopes that are saved have the mask in them */
         .C = saves_f32(work) ? D_of(space, l - 1) : space->C,
         .b_stride = layer->WT_panel / VNNI,
         .c_stride = saves_f32(work) ? work->panel_stride : 0,
         .K = (layer->n_out + VNNI - 1) / VNNI,
         .n = layer->n_in,
-        .f = source->saves_slope ? BRISK_BY_SLOPE
-             : dropped           ? BRISK_IDENTITY
-                                 : source->activation,
-        .parameters = source->parameters,
-        .post_op = dropped || rounds(work) ? after_backward : NULL,
+        .f = source->saves_slope ? BRISK_BY_SLOPE : source->activation,
+        .layer = source,
+        .post_op = rounds(work) ? pack_delta : NULL,
     };
     product(&backward, panels, rows);
 }

@@ -16,8 +16,6 @@
 #include "pack_bf16_template.h"
 #include "pack_f32_template.h"
 
-#include <string.h>
-
 enum {
     UNITS = 16,
     DRAWN = 32 /* rows drawn at once, because vectors would wait for random numbers on their way to the cache */
@@ -32,29 +30,8 @@ static bool drops(const struct brisk_layer* layer, const struct masks* masks) {
     return masks != NULL && layer->threshold > 0;
 }
 
-/* Whether the backward pass has to look for dropped units: slopes that are saved have the mask in them. */
-static bool drops_delta(const struct brisk_layer* layer, const struct masks* masks) {
-    return drops(layer, masks) && !layer->saves_slope;
-}
-
 static real keep_scale(const struct brisk_layer* layer) {
     return (real)(65536.0 / (double)(65536 - layer->threshold));
-}
-
-/* The random numbers of one block of units, for the rows that are drawn at once. */
-struct draws {
-    uint16_t of[DRAWN][UNITS];
-};
-
-/* Draw them for rows i … i + n. */
-static void draw(const struct brisk_work* work, int64_t l, const struct masks* masks, int64_t block, int64_t i,
-                 int64_t n, struct draws* draws) {
-    for (int64_t r = 0; r < n; r++) {
-        uint64_t words[UNITS / 4];
-        brisk_philox((uint64_t)block + 1, (uint64_t)(masks->place + i + r), (uint64_t)l, BRISK_STREAM_DROPOUT,
-                     work->plan.seed, (uint64_t)masks->epoch, words);
-        memcpy(draws->of[r], words, sizeof words); /* the lowest 16 bits come first, on little-endian processors */
-    }
 }
 
 /* Apply dropout to a block of A[l+1], and to its slopes. Panels narrower than a block of units share its draws. */
@@ -64,11 +41,16 @@ static void drop_rows(const struct brisk_work* work, const struct brisk_space* s
     const vec threshold = vec_splat((real)layer->threshold), s = vec_splat(keep_scale(layer));
     const vec dropped = vec_splat(-(real)0), zero = vec_splat(0);
     const int64_t first = of->j0 * NR, end = smaller(of->j1 * NR, layer->n_out);
-    struct draws draws;
+    union {
+        uint64_t words[UNITS / 4];
+        uint16_t of[UNITS]; /* the lowest 16 bits come first, on little-endian processors */
+    } draws[DRAWN];
     for (int64_t block = first / UNITS; block * UNITS < end; block++)
         for (int64_t i = of->i0; i < of->i1; i += DRAWN) {
             const int64_t n = smaller(DRAWN, of->i1 - i);
-            draw(work, l, masks, block, i, n, &draws);
+            for (int64_t r = 0; r < n; r++)
+                brisk_philox((uint64_t)block + 1, (uint64_t)(masks->place + i + r), (uint64_t)l, BRISK_STREAM_DROPOUT,
+                             work->plan.seed, (uint64_t)masks->epoch, draws[r].words);
             for (int c = 0; c < UNITS; c += LANES) {
                 const int64_t unit = block * UNITS + c;
                 if (unit < first || unit >= end)
@@ -79,7 +61,7 @@ static void drop_rows(const struct brisk_work* work, const struct brisk_space* s
                 for (int64_t r = 0; r < n; r++, a += NR) {
                     real drawn[LANES];
                     for (int u = 0; u < LANES; u++)
-                        drawn[u] = (real)(int)draws.of[r][c + u];
+                        drawn[u] = (real)(int)draws[r].of[c + u];
                     const vec kept = vec_load(a) * s + zero; /* +0 where it would be -0 */
                     vec_store(a, vec_where_less(vec_load(drawn), threshold, dropped, kept));
                     if (slope == NULL)
@@ -89,44 +71,4 @@ static void drop_rows(const struct brisk_work* work, const struct brisk_space* s
                 }
             }
         }
-}
-
-/* delta = keep ? s · delta · f'(Z) : 0, on rows of v vectors of a panel, from the A that was multiplied by s; `rest` is
- * 1/s. */
-INLINE void dropout_backward(enum brisk_activation f, const struct brisk_layer* layer, const struct saved* A, real* D,
-                             int64_t rows, int v) {
-    const real s = keep_scale(layer), rest = (real)(65536 - layer->threshold) / 65536; /* exact */
-    const vec p = vec_splat((real)layer->parameters[0]), q = vec_splat((real)layer->parameters[1]);
-    const vec zero = vec_splat(0), one = vec_splat(1);
-    for (int64_t i = 0; i < rows; i++, D += NR)
-        for (int j = 0; j < v; j++) {
-            const vec a = saved_vec(A, i, j), g = vec_load(D + j * LANES) * vec_splat(s);
-            const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
-            const vec d = activation_backward(f, g, a * vec_splat(rest), p, q);
-            vec_store(D + j * LANES, vec_where_less(sign, zero, zero, d));
-        }
-}
-
-/* Turn a block of the gradient with respect to the dropped A of layer l into its delta. */
-static void drop_delta(const struct brisk_work* work, int64_t l, const struct saved* A, const struct block* of) {
-    const struct brisk_layer* layer = &work->layers[l];
-    const int64_t rows = of->i1 - of->i0;
-    for (int64_t j = of->j0; j < of->j1; j++) {
-        const struct saved here = saved_at(A, j, of->i0), *a = &here;
-        real* d = of->C + (j - of->j0) * of->c_stride;
-        const int v = vectors_of(layer->n_out, j);
-        switch (layer->activation) {
-#define ACTIVATION(NAME, where, saves, ...)                                                                            \
-    case BRISK_##NAME:                                                                                                 \
-        if (BRISK_SAVES_##saves == BRISK_SAVES_A && BRISK_##where == BRISK_ANYWHERE) {                                 \
-            dropout_backward(BRISK_##NAME, layer, a, d, rows, v);                                                      \
-            continue;                                                                                                  \
-        }                                                                                                              \
-        break;
-#include "../operations.def"
-        default:
-            break;
-        }
-        dropout_backward(BRISK_IDENTITY, layer, a, d, rows, v);
-    }
 }

@@ -8,18 +8,15 @@
 #pragma once
 
 #include "../runtime/profile.h"
-#include "dropout_template.h"
 #include "product_template.h"
-#include "softmax_template.h"
 
 /* Finish a block of A[l+1]: apply dropout, and pack it for the next layer. */
-static void after_forward(const struct product* product, const struct block* block) {
-    const struct brisk_work* work = product->work;
-    const int64_t l = product->l;
-    if (drops(&work->layers[l], product->masks))
-        drop_rows(work, product->space, l, product->masks, block);
-    if (rounds(work) && l + 1 < work->plan.n_layers)
-        pack_rows(work, block, product->space->A[l + 1], A_size(work, l + 1), work->layers[l].n_out, LEFT);
+static void after_forward(const struct product* p, const struct block* block) {
+    const int64_t l = p->l;
+    if (drops(p->layer, p->masks))
+        drop_rows(p->work, p->space, l, p->masks, block);
+    if (rounds(p->work) && l + 1 < p->work->plan.n_layers)
+        pack_rows(p->work, block, p->space->A[l + 1], A_size(p->work, l + 1), p->n, LEFT);
 }
 
 /* Compute these panels and rows of A[l+1] from A[l], with dropout; or Z itself where f is the identity. */
@@ -44,7 +41,7 @@ INLINE void forward_layer(const struct brisk_work* work, const struct brisk_spac
         .n = layer->n_out,
         .S = space->S[l + 1],
         .f = f,
-        .parameters = layer->parameters,
+        .layer = layer,
         .post_op = drops(layer, masks) || (rounds(work) && !last) ? after_forward : NULL,
     };
     product(&forward, panels, rows);

@@ -3,9 +3,49 @@
  * matrix tiles in matrix_tiles_template.h. K and m count reals, each of which is VNNI summands. */
 #pragma once
 
-#include "epilogue_template.h"
+#include "panels_template.h"
 #include "prefetch_template.h"
 #include "rounding_template.h"
+
+/* KC of A @ B (product_template.h). Vectors: up to kc_whole a panel of B is read whole, from L2, for each MC rows of A;
+ * for larger K, MC rows of NC_PANELS panels of C stay in L2 while blocks of A and B pass, and KC × NR elements of B
+ * stay in L1. Tiles: to load and store a square's sums counts as two steps of one product, so KC is as long as it is;
+ * with three splits the operands of a block are three times as large. */
+static inline int64_t kc_whole(void) {
+    return BRISK_TILES ? 256 : 896 / VNNI;
+}
+
+static inline int64_t kc_block(int splits) {
+    return !BRISK_TILES ? 512 / (int64_t)sizeof(real) : splits == 1 ? 256 : 128;
+}
+
+/* KC of a batch that is not summed at once (weights_template.h). */
+static inline int64_t kc_tn_block(int splits) {
+    return !BRISK_TILES ? 128 * VNNI : splits == 1 ? 512 : 256;
+}
+
+/* --- the epilogue of dW's micro-kernels, on sums that are still in registers ------------------------------------ */
+
+/* BETA_0 overwrites C, BETA_1 adds to it, as in BLAS; FUSED_SGD takes C for the weights and makes the step of gradient
+ * descent, C = C - shrink · C - rate · dW, where `shrink` is the rate times weight decay and l2. */
+enum epilogue_kind { BETA_0, BETA_1, FUSED_SGD };
+
+struct epilogue {
+    enum epilogue_kind kind;
+    real shrink, rate;
+};
+
+INLINE void apply_epilogue(real* C, vec value, struct epilogue epilogue) {
+    if (epilogue.kind == BETA_1)
+        value = vec_load(C) + value;
+    else if (epilogue.kind == FUSED_SGD) {
+        const vec w = vec_load(C);
+        value = vec_fnma(vec_splat(epilogue.rate), value, vec_fnma(vec_splat(epilogue.shrink), w, w));
+    }
+    vec_store(C, value);
+}
+
+/* --- the arguments ---------------------------------------------------------------------------------------------- */
 
 /* C (rows, NR) = init + A (rows, K) @ B (K, NR), summed over the splits A[a] @ B[b] with a + b < splits. */
 struct gemm_nn {

@@ -5,21 +5,12 @@
 #pragma once
 
 #include "gemm_template.h"
-#include "panels_template.h"
 
 #if !BRISK_TILES
 
-enum {
-    /* Sums of at least so many reals prefetch the C that they are added to: it gains 3 % of dW of 512-512 at a batch of
-     * 512, but costs 784-256 at a batch of 128 half a percent. */
-    PREFETCH_C_ROWS = 256
-};
-
-/* KC of a batch that is not summed at once (weights_template.h). */
-static int64_t kc_tn_block(int splits) {
-    (void)splits;
-    return 128 * VNNI;
-}
+/* Sums of at least so many reals prefetch the C that they are added to: it gains 3 % of dW of 512-512 at a batch of
+ * 512, but costs 784-256 at a batch of 128 half a percent. */
+enum { PREFETCH_C_ROWS = 256 };
 
 /* `height` rows × v vectors of dW, with A at the first of these rows. */
 INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int64_t m, struct next_batch* next_batch,
@@ -56,20 +47,14 @@ INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int
 INLINE void block_tn(int v, const real* A, const real* D, int64_t rows, const struct gemm_tn* g,
                      struct epilogue epilogue, real* C) {
     struct prefetch next_A = g->next_A, next_D = g->next_D;
-    const int64_t m = g->m;
-    struct next_batch* next_batch = g->next_batch;
     for (int64_t r = 0; r < rows; r += MR_TN) {
         prefetch_lines(&next_A);
         prefetch_lines(&next_D);
         if (r + MR_TN_HALF < rows)
-            micro_kernel_tn(MR_TN, v, A + r, D, m, next_batch, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN, v, A + r, D, g->m, g->next_batch, epilogue, C + r * NR);
         else
-            micro_kernel_tn(MR_TN_HALF, v, A + r, D, m, next_batch, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN_HALF, v, A + r, D, g->m, g->next_batch, epilogue, C + r * NR);
     }
-}
-
-static int64_t whole_mr_tn(int64_t n) {
-    return (n + MR_TN_HALF - 1) / MR_TN_HALF * MR_TN_HALF;
 }
 
 /* Whether to compute dW.T = D.T @ A instead, which has the same sums, to the bit, and takes fewer FMAs where D has few

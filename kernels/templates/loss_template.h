@@ -5,7 +5,6 @@
 #include "activation_template.h"
 #include "pack_bf16_template.h"
 #include "pack_f32_template.h"
-#include "softmax_template.h"
 
 #include <float.h>
 
@@ -205,13 +204,8 @@ INLINE vec beyond_half(vec a, vec bound) {
 INLINE vec error_loss(enum brisk_loss loss, vec w, vec error, vec bound, vec* sum) {
     const vec losses = *sum;
     vec dE = error;
-    (void)bound;
     switch (loss) {
-#define LOSS(NAME, factor, derivative, total)                                                                          \
-    case BRISK_##NAME:                                                                                                 \
-        dE = derivative;                                                                                               \
-        *sum = total;                                                                                                  \
-        break;
+#define LOSS(NAME, factor, derivative, total) OPERATION(NAME, dE = derivative; *sum = total)
 #include "../operations.def"
     default:
         break;
@@ -221,9 +215,7 @@ INLINE vec error_loss(enum brisk_loss loss, vec w, vec error, vec bound, vec* su
 
 static real factor_of(enum brisk_loss loss) {
     switch (loss) {
-#define LOSS(NAME, factor, ...)                                                                                        \
-    case BRISK_##NAME:                                                                                                 \
-        return factor;
+#define LOSS(NAME, factor, ...) OPERATION(NAME, return factor)
 #include "../operations.def"
     default:
         return 0;
@@ -257,11 +249,7 @@ INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct
 
 INLINE double errors_of_activation(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (f) {
-#define ACTIVATION(NAME, ...)                                                                                          \
-    case BRISK_##NAME:                                                                                                 \
-        if (brisk_reads_A(BRISK_##NAME))                                                                               \
-            return errors(loss, BRISK_##NAME, o);                                                                      \
-        break;
+#define ACTIVATION(NAME, ...) OPERATION(NAME, if (brisk_reads_A(BRISK_##NAME)) return errors(loss, BRISK_##NAME, o))
 #include "../operations.def"
     default:
         return errors(loss, BRISK_BY_SLOPE, o);
@@ -271,14 +259,10 @@ INLINE double errors_of_activation(enum brisk_loss loss, enum brisk_activation f
 
 static double errors_of(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
     switch (loss) {
-#define LOSS(NAME, factor, ...)                                                                                        \
-    case BRISK_##NAME:                                                                                                 \
-        if ((factor) != 0)                                                                                             \
-            return errors_of_activation(BRISK_##NAME, f, o);                                                           \
-        break;
+#define LOSS(NAME, factor, ...) OPERATION(NAME, if ((factor) != 0) return errors_of_activation(BRISK_##NAME, f, o))
 #include "../operations.def"
     default:
-        break;
+        return NAN;
     }
     return NAN;
 }

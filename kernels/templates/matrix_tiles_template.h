@@ -8,34 +8,14 @@
  * one before, and which ends with the first splits: 14 tiles are loaded for 6 products, not 24. Squares at the edges
  * take fewer tiles; they write rows beyond the last, which nothing reads. The sums of a square run in one order,
  * whichever thread computes it.
- *
- * To load and store a square's sums counts as two steps of one product, so KC is as long as it is below. */
+ */
 #pragma once
 
 #include "gemm_template.h"
-#include "panels_template.h"
 
 #if BRISK_TILES
 
-enum {
-    SQUARE = 2 * TILE_ROWS, /* rows of C; its columns are a panel */
-    ROW_GRAIN = PACK_ROWS   /* threads divide rows by multiples of it, so that no two write the same group */
-};
-
-/* KC of A @ B (product_template.h) and of A.T @ D (weights_template.h). With three splits the operands of a block are
- * three times as large. */
-static int64_t kc_whole(int splits) {
-    (void)splits;
-    return 256;
-}
-
-static int64_t kc_block(int splits) {
-    return splits == 1 ? 256 : 128;
-}
-
-static int64_t kc_tn_block(int splits) {
-    return splits == 1 ? 512 : 256;
-}
+enum { SQUARE = 2 * TILE_ROWS }; /* rows of C; its columns are a panel */
 
 static int64_t steps_of(int64_t pairs) {
     return (pairs + TILE_ROWS - 1) / TILE_ROWS;

@@ -32,17 +32,6 @@ INLINE int64_t vnni_row_at(int64_t p) {
     return BRISK_TILES ? p / (PACK_ROWS / 2) * BLOCK_REALS + p % (PACK_ROWS / 2) * VNNI_ROW : p * NR;
 }
 
-/* Whether the saved A and delta are float32 elements, rather than bf16 pairs. */
-static bool saves_f32(const struct brisk_work* work) {
-    return work->splits > 1;
-}
-
-/* A or delta as saved for the rest of the step. */
-static struct saved saved_of(const struct brisk_work* work, const real* x) {
-    return saves_f32(work) ? (struct saved){x, work->panel_stride, NR}
-                           : (struct saved){x, work->panel_stride / 2, ROW_STEP};
-}
-
 INLINE vec saved_vec(const struct saved* saved, int64_t i, int v) {
     const real* row = saved->data + i * saved->row;
     return saved->row == NR ? vec_load(row + v * LANES) : vec_load_bf16(row + v * LANES / 2);

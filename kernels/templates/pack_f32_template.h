@@ -11,17 +11,6 @@
 
 #if BRISK_VNNI == 1
 
-/* Whether the saved A and delta are float32 elements, rather than bf16 pairs. */
-static bool saves_f32(const struct brisk_work* work) {
-    (void)work;
-    return true;
-}
-
-/* A or delta as saved for the rest of the step. */
-static struct saved saved_of(const struct brisk_work* work, const real* x) {
-    return (struct saved){x, work->panel_stride, NR};
-}
-
 INLINE vec saved_vec(const struct saved* saved, int64_t i, int v) {
     return vec_load(saved->data + i * saved->row + v * LANES);
 }

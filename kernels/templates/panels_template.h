@@ -10,7 +10,8 @@ enum {
     PACK_ROWS = BRISK_TILES ? NR : VNNI, /* rows whose VNNI layout is written at once */
     /* A chunk has a multiple of so many rows, and each thread's share of the losses begins at one. */
     LOSS_GRAIN = BRISK_TILES ? (int)PACK_ROWS : (int)BRISK_LOSS_ROWS,
-    MR_TN_HALF = MR_TN / 2 /* the lower of the two heights of dW's micro-kernels */
+    ROW_GRAIN = BRISK_TILES ? (int)PACK_ROWS : 4, /* of rows that threads divide: no two write the same group or pair */
+    MR_TN_HALF = MR_TN / 2                        /* the lower of the two heights of dW's micro-kernels */
 };
 
 /* Round a number of rows up to whole groups of PACK_ROWS. */
@@ -28,10 +29,14 @@ static inline int64_t column(int64_t j, int64_t stride) {
     return j / NR * stride + j % NR;
 }
 
-/* The rows of block (·, k) of weights that micro-kernels write: the valid ones, rounded up to whole micro-kernels. */
-static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
-    const int64_t rows = smaller(NR, layer->n_in - k * NR);
+/* Rows of dW, rounded up to whole micro-kernels. */
+static inline int64_t whole_mr_tn(int64_t rows) {
     return (rows + MR_TN_HALF - 1) / MR_TN_HALF * MR_TN_HALF;
+}
+
+/* The rows of block (·, k) of weights that micro-kernels write. */
+static inline int64_t block_rows(const struct brisk_layer* layer, int64_t k) {
+    return whole_mr_tn(smaller(NR, layer->n_in - k * NR));
 }
 
 /* Where block (j, k) of weights begins in the packed parameters. */
@@ -68,6 +73,17 @@ struct saved {
     const real* data;
     int64_t stride, row;
 };
+
+/* Whether the saved A and delta are float32 elements, rather than bf16 pairs. */
+static inline bool saves_f32(const struct brisk_work* work) {
+    return VNNI == 1 || work->splits > 1;
+}
+
+/* A or delta as saved for the rest of the step. */
+static inline struct saved saved_of(const struct brisk_work* work, const real* x) {
+    return saves_f32(work) ? (struct saved){x, work->panel_stride, NR}
+                           : (struct saved){x, work->panel_stride / 2, ROW_STEP};
+}
 
 static inline struct saved saved_at(const struct saved* saved, int64_t j, int64_t i) {
     return (struct saved){saved->data + j * saved->stride + i * saved->row, saved->stride, saved->row};

@@ -14,10 +14,8 @@
 #pragma once
 
 #include "../runtime/parts.h"
-#include "activation_template.h"
+#include "dropout_template.h"
 #include "matrix_tiles_template.h"
-#include "pack_bf16_template.h"
-#include "pack_f32_template.h"
 #include "vector_tiles_template.h"
 
 enum {
@@ -28,8 +26,8 @@ enum {
 
 /* A product of layer l. A (rows, K reals), B (K reals, n columns) and C (rows, n) lie in panels, those of B and C
  * b_stride and c_stride apart. The epilogue of each element is the activation f, or, where `below` is given, the
- * multiplication with f' from what is saved there. `post_op`, if given, is called for each complete block of C.
- * c_stride is 0 where C has room for one block only. */
+ * multiplication with f' from what is saved there, and dropout. `post_op`, if given, is called for each complete block
+ * of C. c_stride is 0 where C has room for one block only. */
 struct product {
     const struct brisk_work* work;
     const struct brisk_space* space;
@@ -40,66 +38,76 @@ struct product {
     real* C;
     int64_t b_stride, c_stride, K, n, bias_step; /* bias_step is 0 where one bias serves all columns */
     const struct saved* below;                   /* or NULL */
+    bool dropped;                                /* whether units that A marks there have a gradient of 0 */
     real* S;                                     /* where f writes its slopes, in panels as activations; or NULL */
     enum brisk_activation f;
-    const double* parameters; /* of f */
+    const struct brisk_layer* layer; /* the one that has f */
     void (*post_op)(const struct product*, const struct block*);
 };
 
 INLINE void forward_loop(enum brisk_activation f, const double* parameters, real* S, real* C, int64_t rows, int v) {
     const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
-    for (int64_t i = 0; i < rows; i++, C += NR)
+    const enum brisk_saves saves = brisk_saves_of(f);
+    for (int64_t i = 0; i < rows && saves != BRISK_SAVES_NOTHING; i++, C += NR)
         for (int j = 0; j < v; j++) {
             vec slope;
             const vec a = activation(f, vec_load(C + j * LANES), p, q, &slope);
             vec_store(C + j * LANES, a);
-            if (S == NULL)
+            if (S == NULL || saves < BRISK_SAVES_EXACT_A)
                 continue;
-            if (brisk_activations[f].saves == BRISK_SAVES_EXACT_A)
+            if (saves == BRISK_SAVES_EXACT_A)
                 slope = activation_backward(f, vec_splat(1), a, p, q);
             vec_store(S + i * NR + j * LANES, slope);
         }
 }
 
-INLINE void backward_loop(enum brisk_activation f, const double* parameters, const struct saved* below, real* C,
-                          int64_t rows, int v) {
-    const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
-    for (int64_t i = 0; i < rows; i++, C += NR)
-        for (int j = 0; j < v; j++) {
-            const vec c = vec_load(C + j * LANES);
-            vec_store(C + j * LANES, activation_backward(f, c, saved_vec(below, i, j), p, q));
-        }
-}
-
-/* f of `rows` rows of v vectors of a panel of C, and its slopes to S, if not NULL. Each f has loops of its own; softmax
- * needs whole rows, so the loss computes it. */
+/* f of `rows` rows of v vectors of a panel of C, and its slopes to S, if not NULL. Each f has a loop of its own;
+ * softmax needs whole rows, so the loss computes it. */
 static void forward_epilogue(enum brisk_activation f, const double* parameters, real* S, real* C, int64_t rows, int v) {
     switch (f) {
-#define ACTIVATION(NAME, where, saves, ...)                                                                            \
-    case BRISK_##NAME:                                                                                                 \
-        if (BRISK_SAVES_##saves >= BRISK_SAVES_EXACT_A && S != NULL)                                                   \
-            forward_loop(BRISK_##NAME, parameters, S, C, rows, v);                                                     \
-        else if (BRISK_SAVES_##saves != BRISK_SAVES_NOTHING)                                                           \
-            forward_loop(BRISK_##NAME, parameters, NULL, C, rows, v);                                                  \
-        break;
+#define ACTIVATION(NAME, ...) OPERATION(NAME, forward_loop(BRISK_##NAME, parameters, S, C, rows, v))
 #include "../operations.def"
     default:
         break;
     }
 }
 
+/* Where units were dropped, the A that is saved has the factor s, and so has delta; -0 marks a dropped unit. */
+INLINE void backward_loop(enum brisk_activation f, const struct product* product, const struct saved* below, real* C,
+                          int64_t rows, int v, bool dropped) {
+    const double* parameters = product->layer->parameters;
+    const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
+    const vec zero = vec_splat(0), one = vec_splat(1);
+    const real s = keep_scale(product->layer), rest = (real)(65536 - product->layer->threshold) / 65536; /* exact */
+    for (int64_t i = 0; i < rows; i++, C += NR)
+        for (int j = 0; j < v; j++) {
+            const vec g = vec_load(C + j * LANES), a = saved_vec(below, i, j);
+            if (!dropped) {
+                vec_store(C + j * LANES, activation_backward(f, g, a, p, q));
+                continue;
+            }
+            const vec sign = vec_where_less(zero, vec_abs(a), one, vec_copysign(one, a)); /* -1 for -0 alone */
+            vec_store(C + j * LANES, vec_where_less(sign, zero, zero, activation_backward(f, g * s, a * rest, p, q)));
+        }
+}
+
+INLINE void backward_loops(enum brisk_activation f, const struct product* p, const struct saved* below, real* C,
+                           int64_t rows, int v) {
+    if (p->dropped)
+        backward_loop(f, p, below, C, rows, v, true);
+    else if (f != BRISK_IDENTITY)
+        backward_loop(f, p, below, C, rows, v, false);
+}
+
 /* The multiplication of the same rows with f' of what is saved below. */
-static void backward_epilogue(enum brisk_activation f, const double* parameters, const struct saved* below, real* C,
-                              int64_t rows, int v) {
-    switch (f) {
-#define ACTIVATION(NAME, where, saves, ...)                                                                            \
-    case BRISK_##NAME:                                                                                                 \
-        if (brisk_reads_A(BRISK_##NAME))                                                                               \
-            backward_loop(BRISK_##NAME, parameters, below, C, rows, v);                                                \
-        break;
+static void backward_epilogue(const struct product* p, const struct saved* below, real* C, int64_t rows, int v) {
+    switch (p->f) {
+#define ACTIVATION(NAME, ...)                                                                                          \
+    OPERATION(NAME, if (brisk_reads_A(BRISK_##NAME) || BRISK_##NAME == BRISK_IDENTITY)                                 \
+                        backward_loops(BRISK_##NAME, p, below, C, rows, v))
 #include "../operations.def"
     default:
-        backward_loop(BRISK_BY_SLOPE, parameters, below, C, rows, v);
+        backward_loop(BRISK_BY_SLOPE, p, below, C, rows, v, false);
     }
 }
 
@@ -138,10 +146,10 @@ static void macro_kernel(const struct product* p, const struct block* block, int
                 const int v = vectors_of(p->n, j);
                 if (p->below == NULL) {
                     real* S = p->S == NULL ? NULL : p->S + j * p->work->panel_stride + i * NR;
-                    forward_epilogue(p->f, p->parameters, S, C, rows, v);
+                    forward_epilogue(p->f, p->layer->parameters, S, C, rows, v);
                 } else {
                     const struct saved below = saved_at(p->below, j, i);
-                    backward_epilogue(p->f, p->parameters, &below, C, rows, v);
+                    backward_epilogue(p, &below, C, rows, v);
                 }
             }
         }
@@ -150,7 +158,7 @@ static void macro_kernel(const struct product* p, const struct block* block, int
 
 /* Compute these panels and rows of C. */
 static void product(const struct product* p, struct part panels, struct part rows) {
-    const bool whole = p->K <= kc_whole(p->work->splits), one_block = p->c_stride == 0;
+    const bool whole = p->K <= kc_whole(), one_block = p->c_stride == 0;
     const int64_t KC = whole ? p->K : kc_block(p->work->splits);
     const int64_t nc = !whole ? NC_PANELS : one_block ? 1 : panels.end - panels.first;
     struct block block = {.c_stride = p->c_stride};

@@ -17,6 +17,7 @@
 #include "../isa/vec.h"
 #include "vec_math_template.h"
 
+static const real HALF = (real)0.5;
 static const real SELU_SCALE = (real)1.0507009873554804934, SELU_ALPHA = (real)1.6732632423543772848;
 static const real LOG1P_C = (real)(91.0 / 128), LOG1P_LOG = (real)0.34117075740276712476; /* -log(LOG1P_C) */
 static const real DENSITY = (real)0.39894228040143267794; /* the normal distribution's at 0: 1 / sqrt(2 pi) */
@@ -62,8 +63,6 @@ static const real NORMAL_TAIL[] = {0.744416075f, -1.13112352f,  1.26169984f,    
 
 #endif
 
-enum { LOG1P_LENGTH = sizeof LOG1P / sizeof *LOG1P, NORMAL_TAIL_LENGTH = sizeof NORMAL_TAIL / sizeof *NORMAL_TAIL };
-
 /* The same as polynomial, in groups of four terms from the third on: a long one takes little more than half as long. */
 INLINE vec long_polynomial(vec x, const real* c, int length) {
     const vec x2 = x * x, x4 = x2 * x2;
@@ -76,21 +75,21 @@ INLINE vec long_polynomial(vec x, const real* c, int length) {
 
 /* Returns e^x - 1 for x <= 0, as -(1 - 2^n + 2^n g): 1 - 2^n is exact where its last bits count. */
 INLINE vec vec_expm1(vec x) {
-    struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), true);
-    return vec_fnma(e.scale, e.g, e.scale - vec_splat(1));
+    const struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), true);
+    return vec_fnma(e.scale, e.g, e.scale - 1);
 }
 
 /* Returns log(1 + e^z) = max(z, 0) + log(1 + e) with e = e^-|z| = 2^n (1 - g). Where e is small, log(1 + e) is
  * t + t^2 K(t) with t = e. Where it is large, log(1 / C) is added and t = C (1 + e) - 1, for which K has a third fewer
  * terms; C has so few bits that C 2^n + C - 1 is exact. */
 INLINE vec vec_log1p_exp(vec z) {
-    const vec zero = vec_splat(0), one = vec_splat(1), near = vec_splat((real)0.8675); /* e = 0.42 */
+    const vec zero = vec_splat(0), near = vec_splat((real)0.8675); /* e = 0.42 */
     const vec x = vec_min(vec_splat(LOWEST), vec_abs(z));
     const struct exponential e = exponential(x, vec_splat(SHIFT), false);
-    const vec C = vec_splat(LOG1P_C) * e.scale, large = vec_fnma(C, e.g, C + vec_splat(LOG1P_C - 1));
-    const vec t = vec_where_less(x, near, large, e.scale * (one - e.g)), t2 = t * t;
+    const vec C = LOG1P_C * e.scale, large = vec_fnma(C, e.g, C + (LOG1P_C - 1));
+    const vec t = vec_where_less(x, near, large, e.scale * (1 - e.g)), t2 = t * t;
     const vec above = vec_max(zero, z) + vec_where_less(x, near, vec_splat(LOG1P_LOG), zero);
-    return vec_fma(polynomial(t, t2, LOG1P, LOG1P_LENGTH), t2, t) + above;
+    return vec_fma(polynomial(t, t2, LOG1P, LENGTH(LOG1P)), t2, t) + above;
 }
 
 /* --- f' follows from A: f, and g f' --- */
@@ -104,12 +103,11 @@ INLINE vec vec_elu_backward(vec g, vec A, vec alpha) {
 }
 
 INLINE vec vec_selu(vec z) {
-    const vec below = vec_splat(SELU_SCALE * SELU_ALPHA) * vec_expm1(z);
-    return vec_where_less(z, vec_splat(0), below, vec_splat(SELU_SCALE) * z);
+    return vec_where_less(z, vec_splat(0), SELU_SCALE * SELU_ALPHA * vec_expm1(z), SELU_SCALE * z);
 }
 
 INLINE vec vec_selu_backward(vec g, vec A) {
-    return g * vec_where_less(vec_splat(0), A, vec_splat(SELU_SCALE), A + vec_splat(SELU_SCALE * SELU_ALPHA));
+    return g * vec_where_less(vec_splat(0), A, vec_splat(SELU_SCALE), A + SELU_SCALE * SELU_ALPHA);
 }
 
 INLINE vec vec_celu(vec z, vec alpha) {
@@ -117,28 +115,28 @@ INLINE vec vec_celu(vec z, vec alpha) {
 }
 
 INLINE vec vec_celu_backward(vec g, vec A, vec alpha) {
-    return vec_where_less(vec_splat(0), A, g, g * (A / alpha + vec_splat(1)));
+    return vec_where_less(vec_splat(0), A, g, g * (A / alpha + 1));
 }
 
 /* The division by beta is a multiplication, so that a loop divides once. */
 INLINE vec vec_softplus(vec z, vec beta, vec threshold) {
     const vec x = beta * z;
-    return vec_where_less(threshold, x, z, vec_log1p_exp(x) * (vec_splat(1) / beta));
+    return vec_where_less(threshold, x, z, vec_log1p_exp(x) * (1 / beta));
 }
 
 /* 1 - e^(-beta A), and 1 above the largest A below the threshold. */
 INLINE vec vec_softplus_backward(vec g, vec A, vec beta, vec threshold) {
     const vec x = beta * A, lowest = vec_splat(LOWEST), highest = vec_min(lowest, vec_log1p_exp(threshold));
     const struct exponential e = exponential(vec_where_less(highest, x, lowest, x), vec_splat(SHIFT), true);
-    return g * vec_fma(e.scale, e.g, vec_splat(1) - e.scale);
+    return g * vec_fma(e.scale, e.g, 1 - e.scale);
 }
 
 INLINE vec vec_softsign(vec z) {
-    return z / (vec_abs(z) + vec_splat(1));
+    return z / (vec_abs(z) + 1);
 }
 
 INLINE vec vec_softsign_backward(vec g, vec A) {
-    const vec root = vec_splat(1) - vec_abs(A);
+    const vec root = 1 - vec_abs(A);
     return g * (root * root);
 }
 
@@ -150,16 +148,8 @@ INLINE vec vec_hardtanh_backward(vec g, vec A, vec low, vec high) {
     return vec_where_less(low, A, vec_where_less(A, high, g, vec_splat(0)), vec_splat(0));
 }
 
-INLINE vec vec_relu6(vec z) {
-    return vec_hardtanh(z, vec_splat(0), vec_splat(6));
-}
-
-INLINE vec vec_relu6_backward(vec g, vec A) {
-    return vec_hardtanh_backward(g, A, vec_splat(0), vec_splat(6));
-}
-
 INLINE vec vec_log_sigmoid(vec z) {
-    return vec_splat(0) - vec_log1p_exp(-z); /* 0, not -0, for large z */
+    return 0 - vec_log1p_exp(-z); /* 0, not -0, for large z */
 }
 
 INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
@@ -176,21 +166,18 @@ INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
  * x^2 is the sum of the exact square of x rounded to half its digits and a small rest, so that e^(-x^2 / 2) is as good
  * as vec_exp; for z < 0 its power of two is multiplied last, as Q may be subnormal where f is not. */
 INLINE vec vec_gelu(vec z, vec* slope) {
-    const vec zero = vec_splat(0), one = vec_splat(1), half = vec_splat((real)0.5);
-    const vec x = vec_min(vec_splat(NORMAL_HIGHEST), vec_abs(z));
-    const vec high = (x + vec_splat(NORMAL_SHIFT)) - vec_splat(NORMAL_SHIFT);
-    const vec square = half * high * high, rest = (half * (x + high)) * (x - high);
-    const vec shifted = vec_fma(square + rest, vec_splat(-LOG2_E), vec_splat(SHIFT));
-    const vec n = shifted - vec_splat(SHIFT);
+    const vec zero = vec_splat(0), one = vec_splat(1);
+    const vec x = vec_min(vec_splat(NORMAL_HIGHEST), vec_abs(z)), high = (x + NORMAL_SHIFT) - NORMAL_SHIFT;
+    const vec square = HALF * high * high, rest = (HALF * (x + high)) * (x - high);
+    const vec shifted = vec_fma(square + rest, vec_splat(-LOG2_E), vec_splat(SHIFT)), n = shifted - SHIFT;
     const vec m = vec_fma(n, vec_splat(LN2_HIGH), square) + vec_fma(n, vec_splat(LN2_LOW), rest);
     const vec scale = vec_power_of_two(shifted), g = one_minus_exp(m);
 
-    const vec inverse = one / (x + vec_splat(NORMAL_OFFSET));
-    const vec s = vec_fma(x, inverse, -half);
-    const vec R = long_polynomial(s, NORMAL_TAIL, NORMAL_TAIL_LENGTH) * inverse;
+    const vec inverse = 1 / (x + NORMAL_OFFSET), s = vec_fma(x, inverse, vec_splat(-HALF));
+    const vec R = long_polynomial(s, NORMAL_TAIL, LENGTH(NORMAL_TAIL)) * inverse;
     const vec Q = vec_fnma(R, g, R), difference = vec_fnma(x, vec_splat(DENSITY), R);
     const vec G = scale * vec_fnma(difference, g, difference);
-    *slope = vec_where_less(z, zero, G, one - G);
+    *slope = vec_where_less(z, zero, G, 1 - G);
     return z * vec_where_less(z, zero, Q, vec_fnma(Q, scale, one)) * vec_where_less(z, zero, scale, one);
 }
 
@@ -201,14 +188,14 @@ struct logistic {
 
 INLINE struct logistic logistic(vec z) {
     const vec one = vec_splat(SIGMOID_ONE);
-    struct exponential e = exponential(z, vec_splat(SHIFT - (real)SIGMOID_SCALE), false);
-    vec inverse = vec_splat(1) / (vec_fnma(e.scale, e.g, one) + e.scale);
+    const struct exponential e = exponential(z, vec_splat(SHIFT - (real)SIGMOID_SCALE), false);
+    const vec inverse = 1 / (vec_fnma(e.scale, e.g, one) + e.scale);
     return (struct logistic){one * inverse, vec_fnma(e.scale, e.g, e.scale) * inverse};
 }
 
 /* z sigmoid(z). */
 INLINE vec vec_silu(vec z, vec* slope) {
-    const vec x = vec_max(vec_splat(SIGMOID_LOWEST), vec_min(vec_splat(LOGISTIC_HIGHEST), z));
+    const vec x = vec_clamp(z, SIGMOID_LOWEST, LOGISTIC_HIGHEST);
     const struct logistic y = logistic(x);
     *slope = vec_fma(x * y.s, y.rest, y.s);
     return z * y.s;
@@ -216,11 +203,9 @@ INLINE vec vec_silu(vec z, vec* slope) {
 
 /* z (1 + tanh u) / 2 = z sigmoid(2u) with 2u = 2 sqrt(2 / pi) (z + 0.044715 z^3). */
 INLINE vec vec_gelu_tanh(vec z, vec* slope) {
-    const vec x = vec_max(vec_splat(-GELU_TANH_HIGHEST), vec_min(vec_splat(GELU_TANH_HIGHEST), z));
-    const vec cubic = vec_splat(GELU_CUBIC) * (x * x), linear = vec_splat(GELU_LINEAR);
-    const vec v = x * (linear + cubic);
-    const struct logistic y = logistic(vec_max(vec_splat(SIGMOID_LOWEST), vec_min(vec_splat(LOGISTIC_HIGHEST), v)));
-    *slope = vec_fma(x * vec_fma(vec_splat(3), cubic, linear), y.s * y.rest, y.s);
+    const vec x = vec_clamp(z, -GELU_TANH_HIGHEST, GELU_TANH_HIGHEST), cubic = GELU_CUBIC * (x * x);
+    const struct logistic y = logistic(vec_clamp(x * (GELU_LINEAR + cubic), SIGMOID_LOWEST, LOGISTIC_HIGHEST));
+    *slope = vec_fma(x * vec_fma(vec_splat(3), cubic, vec_splat(GELU_LINEAR)), y.s * y.rest, y.s);
     return z * y.s;
 }
 
@@ -233,17 +218,16 @@ INLINE vec vec_mish(vec z, vec* slope) {
     const vec zero = vec_splat(0), one = vec_splat(1), two = vec_splat(2);
     const vec e = vec_exp(-vec_abs(z)), e2 = e * e;
     const vec t = vec_fma(two, e, vec_where_less(z, zero, e2, one));
-    const vec inverse = one / vec_fma(two, vec_where_less(z, zero, one, e2), t);
-    const vec T = t * inverse, h = vec_where_less(z, zero, e, e2) * vec_splat(4);
-    *slope = vec_fma(z, h * (one + e) * (inverse * inverse), T);
+    const vec inverse = 1 / vec_fma(two, vec_where_less(z, zero, one, e2), t);
+    const vec T = t * inverse, h = vec_where_less(z, zero, e, e2) * 4;
+    *slope = vec_fma(z, h * (1 + e) * (inverse * inverse), T);
     return z * T;
 }
 
 /* z min(max(z + 3, 0), 6) / 6. */
 INLINE vec vec_hardswish(vec z, vec* slope) {
-    const vec zero = vec_splat(0), one = vec_splat(1), three = vec_splat(3);
-    const vec x = vec_max(-three, z);
-    const vec inner = vec_fma(z, vec_splat((real)(1.0 / 3)), vec_splat((real)0.5));
-    *slope = vec_where_less(z, three, vec_where_less(-three, z, inner, zero), one);
-    return x * (vec_min(vec_splat(6), x + three) * vec_splat((real)(1.0 / 6)));
+    const vec three = vec_splat(3), x = vec_max(-three, z),
+              inner = vec_fma(z, vec_splat((real)(1.0 / 3)), vec_splat(HALF));
+    *slope = vec_where_less(z, three, vec_where_less(-three, z, inner, vec_splat(0)), vec_splat(1));
+    return x * (vec_min(vec_splat(6), x + 3) * (real)(1.0 / 6));
 }

@@ -57,9 +57,7 @@ static void adagrad_factors(const double* hyper, double step, double* scalars, d
 static void set_factors(const struct brisk_plan* plan, int64_t step, double* scalars, double* factors) {
     switch (plan->rule) {
 #define RULE(NAME, slots, n_scalars, factors_of, ...)                                                                  \
-    case BRISK_##NAME:                                                                                                 \
-        factors_of(plan->hyper, (double)step, scalars, factors);                                                       \
-        break;
+    OPERATION(NAME, factors_of(plan->hyper, (double)step, scalars, factors))
 #include "../operations.def"
     default:
         break;
@@ -71,85 +69,85 @@ static void set_factors(const struct brisk_plan* plan, int64_t step, double* sca
 /* A rule for one tensor and step. */
 struct rule {
     enum brisk_rule kind;
-    bool nesterov;
+    const double *hyper, *factors;
+    double rate;
     real lr, shrink, decay;
     real mu, gain;              /* v = μ v + gain · g */
     real rest1, beta2, rest2;   /* 1 - β1, β2, 1 - β2 */
     real root, epsilon;         /* root divides sqrt(v) */
     real ahead, divides, alone; /* NAdam's rate along m; RAdam divides m by divides · (sqrt(v) + ε) + alone */
+    bool nesterov;
 };
 
-static void no_constants(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    (void)rule, (void)hyper, (void)factors, (void)rate;
+static void no_constants(struct rule* rule) {
+    (void)rule;
 }
 
-static void of_momentum(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    (void)rate;
-    rule->mu = (real)hyper[0];
-    rule->gain = (real)factors[0];
-    rule->nesterov = hyper[2] != 0;
+static void of_momentum(struct rule* rule) {
+    rule->mu = (real)rule->hyper[0];
+    rule->gain = (real)rule->factors[0];
+    rule->nesterov = rule->hyper[2] != 0;
 }
 
-static void of_velocity(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    (void)factors, (void)rate;
-    rule->mu = (real)hyper[0];
-    rule->nesterov = hyper[1] != 0;
+static void of_velocity(struct rule* rule) {
+    rule->mu = (real)rule->hyper[0];
+    rule->nesterov = rule->hyper[1] != 0;
 }
 
-static void of_means(struct rule* rule, const double* hyper, const double* factors) {
-    rule->rest1 = (real)(1 - hyper[0]);
-    rule->beta2 = (real)hyper[1];
-    rule->rest2 = (real)(1 - hyper[1]);
-    rule->root = (real)factors[1];
-    rule->epsilon = (real)hyper[2];
+static void of_means(struct rule* rule) {
+    rule->rest1 = (real)(1 - rule->hyper[0]);
+    rule->beta2 = (real)rule->hyper[1];
+    rule->rest2 = (real)(1 - rule->hyper[1]);
+    rule->root = (real)rule->factors[1];
+    rule->epsilon = (real)rule->hyper[2];
 }
 
-static void of_adam(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    of_means(rule, hyper, factors);
-    rule->lr = (real)(rate / factors[0]);
-    if (rule->kind == BRISK_ADAM && hyper[3] != 0)
-        rule->epsilon = (real)(hyper[2] / factors[1]);
+static void of_adam(struct rule* rule) {
+    of_means(rule);
+    rule->lr = (real)(rule->rate / rule->factors[0]);
+    if (rule->kind == BRISK_ADAM && rule->hyper[3] != 0)
+        rule->epsilon = (real)(rule->hyper[2] / rule->factors[1]);
 }
 
-static void of_nadam(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    of_means(rule, hyper, factors);
-    rule->lr = (real)(rate * factors[0]);
-    rule->ahead = (real)(rate * factors[2]);
+static void of_nadam(struct rule* rule) {
+    of_means(rule);
+    rule->lr = (real)(rule->rate * rule->factors[0]);
+    rule->ahead = (real)(rule->rate * rule->factors[2]);
 }
 
-static void of_radam(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    of_means(rule, hyper, factors);
-    rule->divides = factors[2] > 0;
-    rule->alone = factors[2] <= 0;
-    rule->lr = (real)(rate / factors[0] * (factors[2] > 0 ? factors[2] : 1));
+static void of_radam(struct rule* rule) {
+    of_means(rule);
+    const double rectification = rule->factors[2];
+    rule->divides = rectification > 0;
+    rule->alone = rectification <= 0;
+    rule->lr = (real)(rule->rate / rule->factors[0] * (rectification > 0 ? rectification : 1));
 }
 
-static void of_adagrad(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    rule->lr = (real)(rate / factors[0]);
-    rule->epsilon = (real)hyper[1];
+static void of_adagrad(struct rule* rule) {
+    rule->lr = (real)(rule->rate / rule->factors[0]);
+    rule->epsilon = (real)rule->hyper[1];
 }
 
 /* ρ or α, ε and perhaps μ */
-static void of_rmsprop(struct rule* rule, const double* hyper, const double* factors, double rate) {
-    (void)factors, (void)rate;
-    rule->beta2 = (real)hyper[0];
-    rule->rest2 = (real)(1 - hyper[0]);
-    rule->epsilon = (real)hyper[1];
-    rule->mu = (real)hyper[2];
+static void of_rmsprop(struct rule* rule) {
+    rule->beta2 = (real)rule->hyper[0];
+    rule->rest2 = (real)(1 - rule->hyper[0]);
+    rule->epsilon = (real)rule->hyper[1];
+    rule->mu = (real)rule->hyper[2];
 }
 
 static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, const double* factors) {
     struct rule rule = {
         .kind = plan->rule,
+        .hyper = plan->hyper,
+        .factors = factors,
+        .rate = rate,
         .lr = (real)rate,
         .shrink = (real)(plan->decoupled ? rate * decay : 0),
         .decay = (real)(plan->decoupled ? l2 : decay + l2),
     };
     switch (plan->rule) {
-#define RULE(NAME, slots, n_scalars, factors_of, constants, ...)                                                       \
-    case BRISK_##NAME:                                                                                                 \
-        constants(&rule, plan->hyper, factors, rate);                                                                  \
-        break;
+#define RULE(NAME, slots, n_scalars, factors_of, constants, ...) OPERATION(NAME, constants(&rule))
 #include "../operations.def"
     default:
         break;
@@ -263,9 +261,7 @@ INLINE vec move(const struct rule* r, enum brisk_rule kind, vec w, vec g, vec* s
     g = vec_fma(vec_splat(r->decay), w, g);
     w = vec_fnma(vec_splat(r->shrink), w, w);
     switch (kind) {
-#define RULE(NAME, slots, n_scalars, factors, constants, moves)                                                        \
-    case BRISK_##NAME:                                                                                                 \
-        return moves(r, w, g, s);
+#define RULE(NAME, slots, n_scalars, factors, constants, moves) OPERATION(NAME, return moves(r, w, g, s))
 #include "../operations.def"
     default:
         return w;
@@ -289,10 +285,7 @@ INLINE void update_elements(const struct rule* rule, enum brisk_rule kind, real*
 
 static void update_tensor(const struct rule* rule, real* W, const real* G, real* S, int64_t stride, int64_t n) {
     switch (rule->kind) {
-#define RULE(NAME, ...)                                                                                                \
-    case BRISK_##NAME:                                                                                                 \
-        update_elements(rule, BRISK_##NAME, W, G, S, stride, n);                                                       \
-        break;
+#define RULE(NAME, ...) OPERATION(NAME, update_elements(rule, BRISK_##NAME, W, G, S, stride, n))
 #include "../operations.def"
     default:
         break;

@@ -40,7 +40,6 @@ static const real TANH[] = {-0.33333333333332313239,   0.13333333333168697576,  
                             0.021869485974729053455,   -0.0088631945032545486632, 0.0035917196915366327454,
                             -0.0014532167298582386233, 0.00057913694147614427742, -0.00021030228473027246222,
                             0.000051021402520319456866};
-enum { TANH_LENGTH = sizeof TANH / sizeof *TANH };
 
 /* (2 artanh(√u / 2) / √u - 1) / u for 0 <= u <= 4/9: degree 9; of artanh the relative error is 2^-59.3. */
 static const real ARTANH[] = {0.083333333333332879772,     0.012500000000049138186,    0.0022321428553010715573,
@@ -69,7 +68,7 @@ static const real ARTANH[] = {0.083333016421581424948f, 0.012506780902724026027f
 
 #endif
 
-enum { EXP_LENGTH = sizeof EXP / sizeof *EXP, ARTANH_LENGTH = sizeof ARTANH / sizeof *ARTANH };
+#define LENGTH(c) ((int)(sizeof(c) / sizeof *(c)))
 
 /* c[0] + c[1] x + … + c[length - 1] x^(length - 1), given x². Pairs of terms do not wait for each other, so it takes
  * half as long as Horner's rule, and as many operations where x² is needed anyway. */
@@ -81,11 +80,15 @@ INLINE vec polynomial(vec x, vec x2, const real* c, int length) {
     return p;
 }
 
+/* z, or the nearer of both bounds; NaN stays. */
+INLINE vec vec_clamp(vec z, real low, real high) {
+    return vec_max(vec_splat(low), vec_min(vec_splat(high), z));
+}
+
 /* Returns 1 - e^-m for |m| <= ln2/2. */
 INLINE vec one_minus_exp(vec m) {
-    vec m2 = m * m;
-    vec q = vec_fma(polynomial(m, m2, EXP + 1, EXP_LENGTH - 1), m, vec_splat(EXP[0]));
-    return vec_fnma(q, m2, m);
+    const vec m2 = m * m;
+    return vec_fnma(vec_fma(polynomial(m, m2, EXP + 1, LENGTH(EXP) - 1), m, vec_splat(EXP[0])), m2, m);
 }
 
 /* e^-x = scale (1 - g) */
@@ -106,24 +109,22 @@ INLINE struct exponential exponential(vec x, vec shift, bool one_step) {
 
 /* Returns e^x for x <= 0. */
 INLINE vec vec_exp(vec x) {
-    struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), false);
-    return e.scale * (vec_splat(1) - e.g);
+    const struct exponential e = exponential(vec_min(vec_splat(LOWEST), -x), vec_splat(SHIFT), false);
+    return e.scale * (1 - e.g);
 }
 
 /* Returns e^x for any x; infinity where it overflows. Where x > 0, half of it is computed: 2^n may overflow before e^x
  * does. */
 INLINE vec vec_exp_any(vec x) {
-    const vec zero = vec_splat(0), high = vec_max(vec_splat(-LOWEST), vec_min(vec_splat(HIGHEST), x));
-    const vec shift = vec_where_less(zero, x, vec_splat(SHIFT - 1), vec_splat(SHIFT));
-    struct exponential e = exponential(-high, shift, false);
-    return e.scale * (vec_splat(1) - e.g) * vec_where_less(zero, x, vec_splat(2), vec_splat(1));
+    const vec zero = vec_splat(0), shift = vec_where_less(zero, x, vec_splat(SHIFT - 1), vec_splat(SHIFT));
+    const struct exponential e = exponential(-vec_clamp(x, -LOWEST, HIGHEST), shift, false);
+    return e.scale * (1 - e.g) * vec_where_less(zero, x, vec_splat(2), vec_splat(1));
 }
 
 /* Returns log(1 + x) for 0 <= x <= 1, as 2 artanh(s / 2) with s = 2x / (2 + x) <= 2/3. */
 INLINE vec vec_log1p(vec x) {
-    vec s = (x + x) / (x + vec_splat(2));
-    vec u = s * s;
-    return vec_fma(polynomial(u, u * u, ARTANH, ARTANH_LENGTH) * u, s, s);
+    const vec s = (x + x) / (x + 2), u = s * s;
+    return vec_fma(polynomial(u, u * u, ARTANH, LENGTH(ARTANH)) * u, s, s);
 }
 
 /* Returns 1 / (1 + e^-z). Numerator and denominator are multiplied by 2^-SIGMOID_SCALE: then the denominator does not
@@ -131,23 +132,19 @@ INLINE vec vec_log1p(vec x) {
  * the smaller one would be lost, 2.4 ulp. */
 INLINE vec vec_sigmoid(vec z) {
     const vec one = vec_splat(SIGMOID_ONE);
-    vec x = vec_max(vec_splat(SIGMOID_LOWEST), vec_min(vec_splat(SIGMOID_HIGHEST), z));
-    struct exponential e = exponential(x, vec_splat(SHIFT - (real)SIGMOID_SCALE), false);
+    const vec x = vec_clamp(z, SIGMOID_LOWEST, SIGMOID_HIGHEST);
+    const struct exponential e = exponential(x, vec_splat(SHIFT - (real)SIGMOID_SCALE), false);
     return one / (vec_fnma(e.scale, e.g, one) + e.scale);
 }
 
 /* Returns tanh z = (1 - e^-2|z|) / (1 + e^-2|z|) with z's sign. Near 0, where n = 0, the numerator is g. */
 INLINE vec vec_tanh(vec z) {
-    const vec one = vec_splat(1);
-    vec x = vec_min(vec_splat(TANH_HIGHEST), vec_abs(z));
-    struct exponential e = exponential(x + x, vec_splat(SHIFT), true);
-    vec numerator = vec_fma(e.scale, e.g, one - e.scale);
-    vec denominator = vec_fnma(e.scale, e.g, one + e.scale);
-    vec tanh = numerator / denominator;
+    const vec x = vec_min(vec_splat(TANH_HIGHEST), vec_abs(z));
+    const struct exponential e = exponential(x + x, vec_splat(SHIFT), true);
+    vec tanh = vec_fma(e.scale, e.g, 1 - e.scale) / vec_fnma(e.scale, e.g, 1 + e.scale);
 #if BRISK_DOUBLE
     /* Up to 0.55 that could be 2.2 ulp off; in float32 it is below 2, every number tried. */
-    vec u = x * x;
-    vec near = vec_fma(polynomial(u, u * u, TANH, TANH_LENGTH) * u, x, x);
+    const vec u = x * x, near = vec_fma(polynomial(u, u * u, TANH, LENGTH(TANH)) * u, x, x);
     tanh = vec_where_less(x, vec_splat(TANH_NEAR), near, tanh);
 #endif
     return vec_copysign(tanh, z);

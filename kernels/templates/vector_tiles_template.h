@@ -7,22 +7,8 @@
 #pragma once
 
 #include "gemm_template.h"
-#include "panels_template.h"
 
 #if !BRISK_TILES
-
-/* Up to which K a panel of B is read whole, from L2, for each MC rows of A. */
-static int64_t kc_whole(int splits) {
-    (void)splits;
-    return 896 / VNNI;
-}
-
-/* KC for larger K: MC rows of NC_PANELS panels of C then stay in L2 while blocks of A and B pass, and KC × NR elements
- * of B stay in L1. */
-static int64_t kc_block(int splits) {
-    (void)splits;
-    return 512 / (int64_t)sizeof(real);
-}
 
 /* `count` micro-kernels, one below the other, of `height` rows × v vectors of C, from A. */
 INLINE void micro_kernel(int height, int v, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
@@ -145,8 +131,6 @@ INLINE void micro_kernels(int64_t rows, int64_t columns, const struct gemm_nn* g
         C += count * h * NR;
     }
 }
-
-enum { ROW_GRAIN = 4 }; /* threads divide rows by multiples of it, so that no two write the same row pair */
 
 /* How often `multiply` prefetches for so many rows. */
 static int64_t prefetches_of_rows(int64_t rows, int64_t K) {

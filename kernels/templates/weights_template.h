@@ -159,32 +159,26 @@ static void biases_layer(const struct brisk_work* work, const struct brisk_space
     }
 }
 
-/* A block of the macro-kernel of dW. */
-struct macro_block {
-    int64_t j0, j1, k0, k1; /* panels of D and of A: blocks of weights */
-    int64_t i, rows, m;     /* the run of rows from i on, out of m */
-    bool first, last;       /* of all runs that a gradient is summed over */
-};
-
-/* Add one run of rows to up to NC_PANELS × NC_PANELS blocks of weights. Each panel of D meets all panels of A, and each
- * block prefetches its share of the next run. */
-static void weights_macro_kernel(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
-                                 const struct macro_block* block, const struct grad_dest* dest) {
+/* Add some rows of a run of m to up to NC_PANELS × NC_PANELS blocks of weights. Each panel of D meets all panels of A,
+ * and each block prefetches its share of the next rows. */
+static void weights_macro_kernel(const struct brisk_work* work, const struct brisk_space* space, int64_t l, int64_t m,
+                                 struct part panels, struct part panels_in, struct part run,
+                                 const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
     const double lr = dest->batch->rate * layer->rate_W;
-    const real shrink = (real)(block->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
-    const int64_t stride = work->panel_stride / VNNI, here = block->i * ROW_STEP;
-    const int64_t rows = (block->rows + VNNI - 1) / VNNI;
+    const real shrink = (real)(dest->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
+    const int64_t stride = work->panel_stride / VNNI, here = run.first * ROW_STEP;
+    const int64_t rows = (run.end - run.first + VNNI - 1) / VNNI;
     const struct operand A = vnni_layout(work, space->A[l], A_size(work, l));
     const struct operand D = vnni_layout(work, D_of(space, l), D_size(work));
-    const bool prefetch = block->m > KC_TN_WHOLE && block->i + block->rows < block->m;
+    const bool next_run = m > KC_TN_WHOLE && run.end < m;
     struct gemm_tn g = {
         .A = A,
         .D = D,
         .splits = work->splits,
         .m = rows,
         .epilogue = {dest->fused_sgd ? FUSED_SGD
-                     : block->first  ? BETA_0
+                     : dest->first   ? BETA_0
                                      : BETA_1,
                      shrink, (real)lr},
         .next_batch = l == 0 ? dest->next_batch : NULL,
@@ -192,35 +186,32 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
     real own[NR * NR]; /* the space's block would be shared by all threads */
     if (!dest->fused_sgd && !dest->accumulate)
         memset(own, 0, sizeof own); /* the update reads its padding */
-    for (int64_t j = block->j0; j < block->j1; j++)
-        for (int64_t k = block->k0; k < block->k1; k++) {
+    for (int64_t j = panels.first; j < panels.end; j++)
+        for (int64_t k = panels_in.first; k < panels_in.end; k++) {
             g.A.first = A.first + k * stride + here;
             g.D.first = D.first + j * stride + here;
             g.rows = block_rows(layer, k);
             g.columns = smaller(NR, layer->n_out - j * NR);
-            /* Other threads have gathered rows of A[0]'s next panel, which come slowly from their caches. */
-            const bool next_panel = l == 0 && !work->own_rows && j == block->j0 && k + 1 < block->k1;
-            if (prefetch) {
-                const int64_t calls = prefetches_of_block(g.rows, g.columns, rows), n_j = block->j1 - block->j0;
-                g.next_A = prefetch_share(g.A.first + rows * NR, rows * NR, j - block->j0, n_j, calls);
-                g.next_D =
-                    prefetch_share(g.D.first + rows * NR, rows * NR, k - block->k0, block->k1 - block->k0, calls);
-            } else if (next_panel)
-                g.next_A =
-                    prefetch_share(g.A.first + stride, rows * NR, 0, 1, prefetches_of_block(g.rows, g.columns, rows));
-            else
-                g.next_A.lines = 0;
+            const int64_t n = rows * NR, calls = prefetches_of_block(g.rows, g.columns, rows);
+            const int64_t j0 = panels.first, k0 = panels_in.first;
+            g.next_A.lines = 0;
+            if (next_run) {
+                g.next_A = prefetch_share(g.A.first + n, n, j - j0, panels.end - j0, calls);
+                g.next_D = prefetch_share(g.D.first + n, n, k - k0, panels_in.end - k0, calls);
+            } else if (l == 0 && !work->own_rows && j == j0 && k + 1 < panels_in.end)
+                /* Other threads have gathered rows of A[0]'s next panel, which come slowly from their caches. */
+                g.next_A = prefetch_share(g.A.first + stride, n, 0, 1, calls);
             const int64_t at = block_at(layer, j, k);
             if (dest->fused_sgd) {
-                if (block->first)
+                if (dest->first)
                     penalise_block(work, layer, j, k);
                 gemm_tn_block(&g, (real*)work->P + at);
-                if (block->last && has_copies(work, l))
+                if (dest->last && has_copies(work, l))
                     write_copies(work, l, j, k);
             } else {
                 real* dW = dest->accumulate ? dest->G + at : own;
                 gemm_tn_block(&g, dW);
-                if (block->last)
+                if (dest->last)
                     apply_block(work, l, j, k, dW, dest->batch);
             }
         }
@@ -235,17 +226,10 @@ static void weights_layer(const struct brisk_work* work, const struct brisk_spac
     for (int64_t j = panels.first; j < panels.end; j += NC_PANELS)
         for (int64_t k = panels_in.first; k < panels_in.end; k += NC_PANELS)
             for (int64_t i = 0; i == 0 || i < m; i += rows) {
-                const struct macro_block block = {
-                    .j0 = j,
-                    .j1 = smaller(panels.end, j + NC_PANELS),
-                    .k0 = k,
-                    .k1 = smaller(panels_in.end, k + NC_PANELS),
-                    .i = i,
-                    .rows = smaller(rows, m - i),
-                    .m = m,
-                    .first = dest->first && i == 0,
-                    .last = dest->last && i + rows >= m,
-                };
-                weights_macro_kernel(work, space, l, &block, dest);
+                struct grad_dest here = *dest;
+                here.first &= i == 0, here.last &= i + rows >= m;
+                weights_macro_kernel(work, space, l, m, (struct part){j, smaller(panels.end, j + NC_PANELS)},
+                                     (struct part){k, smaller(panels_in.end, k + NC_PANELS)},
+                                     (struct part){i, smaller(m, i + rows)}, &here);
             }
 }

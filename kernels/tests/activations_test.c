@@ -160,6 +160,10 @@ static vec ours_hardtanh(vec z) {
     return vec_hardtanh(z, vec_splat(-1), vec_splat(1));
 }
 
+static vec ours_relu6(vec z) {
+    return vec_hardtanh(z, vec_splat(0), vec_splat(6));
+}
+
 #define WITH_SLOPE(name)                                                                                               \
     static vec ours_##name(vec z) {                                                                                    \
         vec slope;                                                                                                     \
@@ -200,7 +204,7 @@ static const struct function {
     {"softplus", ours_softplus, softplus_20, 2, ANY},
     {"softsign", vec_softsign, softsign, 2, ANY},
     {"hardtanh", ours_hardtanh, hardtanh, 0, ANY},
-    {"relu6", vec_relu6, relu6, 0, ANY},
+    {"relu6", ours_relu6, relu6, 0, ANY},
     {"log_sigmoid", vec_log_sigmoid, log_sigmoid, 2, ANY},
     {"gelu", ours_gelu, gelu, 9, ANY},
     {"gelu_slope", ours_gelu_slope, gelu_slope, 8, ANY, .absolute = true},
