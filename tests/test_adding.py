@@ -115,7 +115,7 @@ INLINE vec vec_hardsigmoid_backward(vec g, vec A) {
     ],
     "kernels/templates/update_template.h": [
         (
-            "static struct rule rule_of",
+            "INLINE struct rule rule_of",
             """static void of_lion(struct rule* rule) {
     rule->mu = (real)rule->hyper[0];
     rule->gain = (real)(1 - rule->hyper[0]);

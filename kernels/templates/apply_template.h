@@ -60,12 +60,10 @@ static void complete_block(const struct brisk_work* work, int64_t l, int64_t blo
     const int64_t k = block / layer->panels, j = block % layer->panels;
     const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR, n_biases = biases_beside(layer, j, k);
     real *G = (real*)work->G + at, *b = (real*)work->G + layer->b + j * NR;
-    const real* W = (const real*)work->P + at;
     if (work->n_shards > 1)
         reduce_shards(work, at, n, G);
     if (layer->l2 != 0)
-        for (int64_t i = 0; i < n; i += LANES)
-            vec_store(G + i, vec_fma(vec_splat((real)(layer->l2 * batch->scale)), vec_load(W + i), vec_load(G + i)));
+        add_l2(work, at, n, layer->l2 * batch->scale, G);
     double sum = sum_squares(G, smaller(NR, layer->n_in - k * NR), smaller(NR, layer->n_out - j * NR));
     if (n_biases > 0) {
         if (work->n_shards > 1)
@@ -76,16 +74,13 @@ static void complete_block(const struct brisk_work* work, int64_t l, int64_t blo
 }
 
 static void scale_elements(real* g, int64_t n, real factor) {
-    for (int64_t i = 0; i < n; i += LANES)
+    for (int64_t i = 0; i < n && factor != 1; i += LANES)
         vec_store(g + i, vec_load(g + i) * vec_splat(factor));
 }
 
 /* The factor that clips the gradient. Every thread adds up the squares of all blocks, in the same order. */
 static real clip_factor(const struct brisk_work* work) {
-    double sum = 0;
-    for (int64_t block = 0; block < work->n_blocks; block++)
-        sum += work->squares[block];
-    const double norm = sqrt(sum);
+    const double norm = sqrt(sum_of(work->squares, work->n_blocks));
     if (isinf(norm)) /* training has diverged, which NaN shows and a step of 0 would hide */
         return NAN;
     return (real)(norm > work->plan.clip_norm ? work->plan.clip_norm / norm : 1);
@@ -97,13 +92,11 @@ static void clip_block(const struct brisk_work* work, int64_t l, int64_t block, 
     const struct brisk_layer* layer = &work->layers[l];
     const int64_t k = block / layer->panels, j = block % layer->panels, b = layer->b + j * NR;
     real* G = (real*)work->G + block_at(layer, j, k);
-    if (factor != 1)
-        scale_elements(G, block_rows(layer, k) * NR, factor);
+    scale_elements(G, block_rows(layer, k) * NR, factor);
     penalise_block(work, layer, j, k);
     move_block(work, l, j, k, G, batch, 0);
     if (biases_beside(layer, j, k) > 0) {
-        if (factor != 1)
-            scale_elements((real*)work->G + b, NR, factor);
+        scale_elements((real*)work->G + b, NR, factor);
         apply_biases(work, l, b, NR, (real*)work->G + b, batch);
     }
 }

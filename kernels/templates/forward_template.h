@@ -47,20 +47,6 @@ INLINE void forward_layer(const struct brisk_work* work, const struct brisk_spac
     product(&forward, panels, rows);
 }
 
-/* Compute A[0] … A[L] of m rows, by one thread; `last` is the activation of the last layer. */
-static void forward_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
-                         const int64_t* rows, int64_t m, enum brisk_activation last, const struct masks* masks) {
-    const int64_t n_layers = work->plan.n_layers;
-    gather(work, space, data, rows, 0, m);
-    lap(work, space, 0, BRISK_PHASE_GATHER);
-    for (int64_t l = 0; l < n_layers; l++) {
-        const struct brisk_layer* layer = &work->layers[l];
-        forward_layer(work, space, l, l + 1 < n_layers ? layer->activation : last, masks,
-                      (struct part){0, layer->panels}, (struct part){0, m});
-        lap(work, space, l, BRISK_PHASE_FORWARD);
-    }
-}
-
 /* Write m rows of A[L] to out (m, n_out). */
 static void write_rows(const struct brisk_work* work, const struct brisk_space* space, int64_t m, real* out) {
     const int64_t n_layers = work->plan.n_layers, stride = work->panel_stride;
@@ -78,6 +64,10 @@ static void write_rows(const struct brisk_work* work, const struct brisk_space* 
 static void predict(const struct brisk_work* work, int space_index, const struct brisk_data* data, const int64_t* rows,
                     int64_t m, void* out) {
     const struct brisk_space* space = &work->spaces[space_index];
-    forward_rows(work, space, data, rows, m, work->layers[work->plan.n_layers - 1].activation, NULL);
+    gather(work, space, data, rows, 0, m);
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+        const struct brisk_layer* layer = &work->layers[l];
+        forward_layer(work, space, l, layer->activation, NULL, (struct part){0, layer->panels}, (struct part){0, m});
+    }
     write_rows(work, space, m, out);
 }

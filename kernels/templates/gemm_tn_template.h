@@ -47,13 +47,15 @@ INLINE void micro_kernel_tn(int height, int v, const real* A, const real* D, int
 INLINE void block_tn(int v, const real* A, const real* D, int64_t rows, const struct gemm_tn* g,
                      struct epilogue epilogue, real* C) {
     struct prefetch next_A = g->next_A, next_D = g->next_D;
+    struct next_batch* next_batch = g->next_batch;
+    const int64_t m = g->m;
     for (int64_t r = 0; r < rows; r += MR_TN) {
         prefetch_lines(&next_A);
         prefetch_lines(&next_D);
         if (r + MR_TN_HALF < rows)
-            micro_kernel_tn(MR_TN, v, A + r, D, g->m, g->next_batch, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN, v, A + r, D, m, next_batch, epilogue, C + r * NR);
         else
-            micro_kernel_tn(MR_TN_HALF, v, A + r, D, g->m, g->next_batch, epilogue, C + r * NR);
+            micro_kernel_tn(MR_TN_HALF, v, A + r, D, m, next_batch, epilogue, C + r * NR);
     }
 }
 

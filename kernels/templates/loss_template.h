@@ -339,10 +339,7 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
 
 /* The sum of the losses of m rows. */
 static double sum_losses(const struct brisk_space* space, int64_t m) {
-    double sum = 0;
-    for (int64_t i = 0; i < m; i += BRISK_LOSS_ROWS)
-        sum += space->losses[i / BRISK_LOSS_ROWS];
-    return sum;
+    return sum_of(space->losses, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
 }
 
 /* The losses of the shards of a batch, or of the chunks of a call that trains nothing. */
@@ -351,8 +348,5 @@ static void store_partial_loss(const struct brisk_work* work, int64_t p, double 
 }
 
 static double sum_partial_losses(const struct brisk_work* work, int64_t n) {
-    double sum = 0;
-    for (int64_t p = 0; p < n; p++)
-        sum += work->partial_losses[p];
-    return sum;
+    return sum_of(work->partial_losses, n);
 }

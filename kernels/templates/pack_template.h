@@ -65,16 +65,16 @@ static bool all_finite(const real* p, int64_t n) {
 }
 
 static bool packed_is_finite(const struct brisk_work* work, const struct brisk_team* team, const void* packed) {
-    const real* P = packed;
     bool result = true;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         const struct part rows = part_of(team, layer->n_in);
         for (int64_t j = 0; j < layer->panels; j++)
             for (int64_t k = rows.first; k < rows.end; k++)
-                result &= all_finite(P + layer->W + j * layer->W_panel + k * NR, smaller(NR, layer->n_out - j * NR));
+                result &= all_finite((const real*)packed + layer->W + j * layer->W_panel + k * NR,
+                                     smaller(NR, layer->n_out - j * NR));
         if (team->rank == 0)
-            result &= all_finite(P + layer->b, layer->n_b);
+            result &= all_finite((const real*)packed + layer->b, layer->n_b);
     }
     return result;
 }

@@ -44,6 +44,13 @@ static inline int64_t block_at(const struct brisk_layer* layer, int64_t j, int64
     return layer->W + j * layer->W_panel + k * NR * NR;
 }
 
+static inline double sum_of(const double* x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
 /* A block of a product C: panels j0 … j1 of rows i0 … i1, of which the first element lies at C. */
 struct block {
     int64_t j0, j1, i0, i1;

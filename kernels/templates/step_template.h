@@ -43,71 +43,7 @@ static void clip_and_apply(const struct brisk_work* work, const struct brisk_tea
     }
 }
 
-/* --- data parallel: each thread works alone on shards of the rows ------------------------------------------------ */
-
-/* Return the un-normalised loss of m rows, and write their gradient to G, unless only the loss is asked for. */
-static double shard_step(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
-                         const struct brisk_batch* batch, const int64_t* rows, int64_t m, real* G) {
-    const int64_t n_layers = work->plan.n_layers;
-    double loss = 0;
-    for (int64_t start = 0; start == 0 || start < m; start += work->rows) {
-        const int64_t n = smaller(work->rows, m - start);
-        const struct part all_rows = {0, n};
-        const struct grad_dest dest = {.accumulate = true, .first = start == 0, .G = G, .batch = batch};
-        const struct masks here = {batch->epoch, batch->place + (rows - batch->rows) + start};
-        const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
-        forward_rows(work, space, data, rows + start, n, loss_activation(work), masks);
-        loss_rows(work, space, data, rows + start, 0, n, batch->scale);
-        lap(work, space, n_layers - 1, BRISK_PHASE_LOSS);
-        loss += sum_losses(space, n);
-        if (batch->goal == BRISK_LOSS)
-            continue;
-        for (int64_t l = n_layers - 1; l >= 0; l--) {
-            const struct brisk_layer* layer = &work->layers[l];
-            const struct part panels = {0, layer->panels}, panels_in = {0, layer->panels_in};
-            if (l > 0) {
-                backward_layer(work, space, l, masks, panels_in, all_rows);
-                lap(work, space, l, BRISK_PHASE_DX);
-            }
-            weights_layer(work, space, l, n, panels, panels_in, &dest);
-            lap(work, space, l, BRISK_PHASE_DW);
-        }
-    }
-    return loss;
-}
-
-/* Compute the shards of a batch, or, for the loss alone, its chunks; then reduce the partial gradients. */
-static double step_data_parallel(const struct brisk_work* work, const struct brisk_team* team,
-                                 const struct brisk_data* data, const struct brisk_batch* batch) {
-    const struct brisk_space* space = &work->spaces[team->rank];
-    const bool with_gradient = batch->goal != BRISK_LOSS;
-    const int64_t shards = with_gradient ? work->n_shards : (batch->m + work->rows - 1) / work->rows;
-    const struct part mine = part_of(team, shards);
-    for (int64_t p = mine.first; p < mine.end; p++) {
-        const int64_t first = with_gradient ? batch->m * p / shards : p * work->rows;
-        const int64_t end = with_gradient ? batch->m * (p + 1) / shards : smaller(batch->m, first + work->rows);
-        real* G = with_gradient ? (real*)work->G + p * work->n_packed : NULL;
-        const double loss = shard_step(work, space, data, batch, batch->rows + first, end - first, G);
-        store_partial_loss(work, p, loss);
-    }
-    wait_after(work, team, 0);
-    const double loss = sum_partial_losses(work, shards);
-    if (clips(work, batch))
-        clip_and_apply(work, team, batch);
-    else if (with_gradient)
-        apply_shards(work, space, team, batch);
-    else
-        for (int64_t l = 0; l < work->plan.n_layers; l++) {
-            const struct brisk_layer* layer = &work->layers[l];
-            const struct part blocks = part_of(team, layer->panels_in * layer->panels);
-            for (int64_t block = blocks.first; block < blocks.end; block++)
-                penalise_block(work, layer, block % layer->panels, block / layer->panels);
-        }
-    wait_after(work, team, 0);
-    return loss;
-}
-
-/* --- layer parallel: all threads work on one layer at a time ----------------------------------------------------- */
+/* --- rows: a team works on one layer at a time; a thread that has rows of its own is a team of one ---------------- */
 
 /* A thread's share of dW[l] and db[l], and of the update. */
 static void weights_part(const struct brisk_work* work, const struct brisk_team* team, int64_t l, int64_t m,
@@ -115,7 +51,7 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
     const struct share share = dW_share(team, &work->layers[l]);
     weights_layer(work, &work->spaces[team->rank], l, m, share.panels, share.others, dest);
     if (profiled(work))
-        lap_of(work, team, l, clips(work, dest->batch) ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
+        lap_of(work, team, l, clips(work, dest->batch) || work->n_shards > 1 ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
 /* dW of the lowest layer, which prefetches the rows that the thread will gather next: those of this batch's next chunk,
@@ -131,6 +67,7 @@ static void lowest_weights_part(const struct brisk_work* work, const struct bris
         .end = rows + m + part.end,
         .lines = lines,
     };
+    dest->next_batch = NULL;
     if (left > 0) {
         const int64_t calls = (prefetches_of_dW(work, m) + team->size - 1) / team->size;
         next_batch.per_call = (part.end - part.first) * lines / calls + 1;
@@ -183,31 +120,75 @@ static void backward_chunk(const struct brisk_work* work, const struct brisk_tea
         weights_part(work, team, 1, m, dest);
 }
 
-/* Forward and backward through all layers. */
+/* Forward and backward through all layers of these rows of the batch; returns their un-normalised loss. */
+static double step_rows(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
+                        const struct brisk_batch* batch, struct part part, struct grad_dest dest) {
+    const bool applied = dest.last;
+    double loss = 0;
+    for (int64_t start = part.first; start == part.first || start < part.end; start += work->rows) {
+        const int64_t m = smaller(work->rows, part.end - start), left = part.end - start - m;
+        const int64_t* rows = batch->rows + start;
+        const struct masks here = {batch->epoch, batch->place + start};
+        const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
+        loss += forward_chunk(work, team, data, rows, m, batch->scale, masks);
+        if (batch->goal == BRISK_LOSS)
+            continue;
+        dest.first = start == part.first, dest.last = applied && left == 0;
+        backward_chunk(work, team, m, masks, &dest);
+        lowest_weights_part(work, team, data, rows, m, left > 0 || work->n_shards > 1 ? left : batch->n_next, &dest);
+        wait_after(work, team, 0);
+    }
+    return loss;
+}
+
+/* --- data parallel: each thread works alone on shards of the rows, or, for the loss alone, on chunks ---------------
+ */
+
+static double step_data_parallel(const struct brisk_work* work, const struct brisk_team* team,
+                                 const struct brisk_data* data, const struct brisk_batch* batch) {
+    const struct brisk_team alone = {.rank = team->rank, .size = 1};
+    const bool with_gradient = batch->goal != BRISK_LOSS;
+    const int64_t m = batch->m, shards = with_gradient ? work->n_shards : (m + work->rows - 1) / work->rows;
+    const struct part mine = part_of(team, shards);
+    for (int64_t p = mine.first; p < mine.end; p++) {
+        const struct part rows = with_gradient ? (struct part){m * p / shards, m * (p + 1) / shards}
+                                               : (struct part){p * work->rows, smaller(m, (p + 1) * work->rows)};
+        real* G = with_gradient ? (real*)work->G + p * work->n_packed : NULL;
+        const struct grad_dest dest = {.accumulate = true, .G = G, .batch = batch};
+        store_partial_loss(work, p, step_rows(work, &alone, data, batch, rows, dest));
+    }
+    wait_after(work, team, 0);
+    const double loss = sum_partial_losses(work, shards);
+    if (clips(work, batch))
+        clip_and_apply(work, team, batch);
+    else if (with_gradient)
+        apply_shards(work, &work->spaces[team->rank], team, batch);
+    else
+        for (int64_t l = 0; l < work->plan.n_layers; l++) {
+            const struct brisk_layer* layer = &work->layers[l];
+            const struct part blocks = part_of(team, layer->panels_in * layer->panels);
+            for (int64_t block = blocks.first; block < blocks.end; block++)
+                penalise_block(work, layer, block % layer->panels, block / layer->panels);
+        }
+    wait_after(work, team, 0);
+    return loss;
+}
+
+/* --- layer parallel: all threads work on one layer at a time ----------------------------------------------------- */
+
 static double step_layer_parallel(const struct brisk_work* work, const struct brisk_team* team,
                                   const struct brisk_data* data, const struct brisk_batch* batch) {
     const bool one_chunk = batch->m <= work->rows, clipped = clips(work, batch);
     const bool fused = batch->goal == BRISK_UPDATE && work->plan.rule == BRISK_SGD && one_chunk && !clipped &&
                        (work->splits == 1 || BRISK_TILES); /* vectors add up the splits of dW in memory */
-    double loss = 0;
-    for (int64_t start = 0; start == 0 || start < batch->m; start += work->rows) {
-        const int64_t m = smaller(work->rows, batch->m - start), left = batch->m - start - m;
-        const int64_t* rows = batch->rows + start;
-        const struct masks here = {batch->epoch, batch->place + start};
-        const struct masks* masks = batch->goal == BRISK_UPDATE ? &here : NULL;
-        struct grad_dest dest = {
-            .fused_sgd = fused,
-            .accumulate = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || m > KC_TN_WHOLE || clipped),
-            .first = start == 0,
-            .last = left == 0 && !clipped,
-            .G = work->G,
-            .batch = batch,
-        };
-        loss += forward_chunk(work, team, data, rows, m, batch->scale, masks);
-        backward_chunk(work, team, m, masks, &dest);
-        lowest_weights_part(work, team, data, rows, m, left > 0 ? left : batch->n_next, &dest);
-        wait_after(work, team, 0);
-    }
+    const struct grad_dest dest = {
+        .fused_sgd = fused,
+        .accumulate = !fused && (batch->goal == BRISK_GRADIENT || !one_chunk || batch->m > KC_TN_WHOLE || clipped),
+        .last = !clipped,
+        .G = work->G,
+        .batch = batch,
+    };
+    const double loss = step_rows(work, team, data, batch, (struct part){0, batch->m}, dest);
     if (clipped) {
         clip_and_apply(work, team, batch);
         wait_after(work, team, work->plan.n_layers - 1);

@@ -136,7 +136,7 @@ static void of_rmsprop(struct rule* rule) {
     rule->mu = (real)rule->hyper[2];
 }
 
-static struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, const double* factors) {
+INLINE struct rule rule_of(const struct brisk_plan* plan, double rate, double decay, double l2, const double* factors) {
     struct rule rule = {
         .kind = plan->rule,
         .hyper = plan->hyper,

@@ -76,11 +76,8 @@ static double penalty(const struct brisk_work* work) {
     double sum = 0;
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
-        double squares = 0;
         if (layer->l2 != 0)
-            for (int64_t block = 0; block < layer->panels_in * layer->panels; block++)
-                squares += work->penalties[layer->first_block + block];
-        sum += layer->l2 / 2 * squares;
+            sum += layer->l2 / 2 * sum_of(work->penalties + layer->first_block, layer->panels_in * layer->panels);
     }
     return sum;
 }
@@ -96,21 +93,23 @@ static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int6
         write_copies(work, l, j, k);
 }
 
+/* Write the gradient g of n weights from offset `at` on, and its l2 term, to G. */
+static void add_l2(const struct brisk_work* work, int64_t at, int64_t n, double l2, const real* g) {
+    const real* W = (const real*)work->P + at;
+    for (int64_t i = 0; i < n; i += LANES)
+        vec_store((real*)work->G + at + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
+}
+
 /* Apply a block's complete gradient g: move the weights, or write it to G with its l2 term. */
 static void apply_block(const struct brisk_work* work, int64_t l, int64_t j, int64_t k, const real* g,
                         const struct brisk_batch* batch) {
     const struct brisk_layer* layer = &work->layers[l];
     const double l2 = layer->l2 * batch->scale;
     penalise_block(work, layer, j, k);
-    if (batch->goal != BRISK_GRADIENT) {
+    if (batch->goal == BRISK_GRADIENT)
+        add_l2(work, block_at(layer, j, k), block_rows(layer, k) * NR, l2, g);
+    else
         move_block(work, l, j, k, g, batch, l2);
-        return;
-    }
-    const int64_t at = block_at(layer, j, k), n = block_rows(layer, k) * NR;
-    const real* W = (const real*)work->P + at;
-    real* G = (real*)work->G + at;
-    for (int64_t i = 0; i < n; i += LANES)
-        vec_store(G + i, vec_fma(vec_splat((real)l2), vec_load(W + i), vec_load(g + i)));
 }
 
 /* The same for n biases from offset `at` on. */
@@ -118,8 +117,7 @@ static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, i
                          const struct brisk_batch* batch) {
     const struct brisk_layer* layer = &work->layers[l];
     if (batch->goal == BRISK_GRADIENT) {
-        if (g != (real*)work->G + at)
-            memcpy((real*)work->G + at, g, (size_t)n * sizeof *g);
+        memmove((real*)work->G + at, g, (size_t)n * sizeof *g); /* g may lie there already */
         return;
     }
     const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->factors);
@@ -165,8 +163,9 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
                                  struct part panels, struct part panels_in, struct part run,
                                  const struct grad_dest* dest) {
     const struct brisk_layer* layer = &work->layers[l];
+    const bool first = dest->first && run.first == 0, last = dest->last && run.end == m;
     const double lr = dest->batch->rate * layer->rate_W;
-    const real shrink = (real)(dest->first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
+    const real shrink = (real)(first ? lr * (layer->decay_W + layer->l2 * dest->batch->scale) : 0);
     const int64_t stride = work->panel_stride / VNNI, here = run.first * ROW_STEP;
     const int64_t rows = (run.end - run.first + VNNI - 1) / VNNI;
     const struct operand A = vnni_layout(work, space->A[l], A_size(work, l));
@@ -178,7 +177,7 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
         .splits = work->splits,
         .m = rows,
         .epilogue = {dest->fused_sgd ? FUSED_SGD
-                     : dest->first   ? BETA_0
+                     : first         ? BETA_0
                                      : BETA_1,
                      shrink, (real)lr},
         .next_batch = l == 0 ? dest->next_batch : NULL,
@@ -192,26 +191,26 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
             g.D.first = D.first + j * stride + here;
             g.rows = block_rows(layer, k);
             g.columns = smaller(NR, layer->n_out - j * NR);
-            const int64_t n = rows * NR, calls = prefetches_of_block(g.rows, g.columns, rows);
-            const int64_t j0 = panels.first, k0 = panels_in.first;
+            const int64_t j0 = panels.first, k0 = panels_in.first, n = rows * NR;
             g.next_A.lines = 0;
             if (next_run) {
+                const int64_t calls = prefetches_of_block(g.rows, g.columns, rows);
                 g.next_A = prefetch_share(g.A.first + n, n, j - j0, panels.end - j0, calls);
                 g.next_D = prefetch_share(g.D.first + n, n, k - k0, panels_in.end - k0, calls);
             } else if (l == 0 && !work->own_rows && j == j0 && k + 1 < panels_in.end)
                 /* Other threads have gathered rows of A[0]'s next panel, which come slowly from their caches. */
-                g.next_A = prefetch_share(g.A.first + stride, n, 0, 1, calls);
+                g.next_A = prefetch_share(g.A.first + stride, n, 0, 1, prefetches_of_block(g.rows, g.columns, rows));
             const int64_t at = block_at(layer, j, k);
             if (dest->fused_sgd) {
-                if (dest->first)
+                if (first)
                     penalise_block(work, layer, j, k);
                 gemm_tn_block(&g, (real*)work->P + at);
-                if (dest->last && has_copies(work, l))
+                if (last && has_copies(work, l))
                     write_copies(work, l, j, k);
             } else {
                 real* dW = dest->accumulate ? dest->G + at : own;
                 gemm_tn_block(&g, dW);
-                if (dest->last)
+                if (last)
                     apply_block(work, l, j, k, dW, dest->batch);
             }
         }
@@ -226,10 +225,8 @@ static void weights_layer(const struct brisk_work* work, const struct brisk_spac
     for (int64_t j = panels.first; j < panels.end; j += NC_PANELS)
         for (int64_t k = panels_in.first; k < panels_in.end; k += NC_PANELS)
             for (int64_t i = 0; i == 0 || i < m; i += rows) {
-                struct grad_dest here = *dest;
-                here.first &= i == 0, here.last &= i + rows >= m;
                 weights_macro_kernel(work, space, l, m, (struct part){j, smaller(panels.end, j + NC_PANELS)},
                                      (struct part){k, smaller(panels_in.end, k + NC_PANELS)},
-                                     (struct part){i, smaller(m, i + rows)}, &here);
+                                     (struct part){i, smaller(m, i + rows)}, dest);
             }
 }

@@ -11,7 +11,6 @@
 /* The functions of the templates that are replaced. */
 #define gather computed_gather
 #define forward_layer computed_forward_layer
-#define forward_rows computed_forward_rows
 #define loss_rows computed_loss_rows
 #define sum_losses computed_sum_losses
 #define store_partial_loss computed_store_partial_loss
@@ -30,7 +29,6 @@
 #include "../templates/loss_template.h"
 #undef gather
 #undef forward_layer
-#undef forward_rows
 #undef loss_rows
 #undef sum_losses
 #undef store_partial_loss
@@ -167,13 +165,6 @@ static void forward_layer(const struct brisk_work* work, const struct brisk_spac
     writes(space->A[l + 1], panels, packed_rows(work, rows));
     if (work->kernels->block > 0 && work->splits == 1) /* else it has no memory */
         writes(space->C, only(0), only(0));
-}
-
-static void forward_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
-                         const int64_t* rows, int64_t m, enum brisk_activation last, const struct masks* masks) {
-    gather(work, space, data, rows, 0, m);
-    for (int64_t l = 0; l < work->plan.n_layers; l++)
-        forward_layer(work, space, l, last, masks, first(work->layers[l].panels), first(m));
 }
 
 static void loss_rows(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_data* data,
@@ -317,7 +308,9 @@ static void clip_block(const struct brisk_work* work, int64_t l, int64_t block, 
 }
 
 static void wait_after(const struct brisk_work* work, const struct brisk_team* team, int64_t l) {
-    (void)work, (void)team, (void)l;
+    (void)work, (void)l;
+    if (team->size == 1)
+        return;
     if (barriers[rank] == MOST_BARRIERS)
         abort();
     after_dX[barriers[rank]] = computed_dX;
