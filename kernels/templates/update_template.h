@@ -184,60 +184,64 @@ INLINE vec squares_of(const struct rule* r, vec g, vec v) {
     return vec_fma(vec_splat(r->beta2), v, vec_splat(r->rest2) * (g * g));
 }
 
-INLINE vec move_adam(const struct rule* r, vec w, vec g, vec* s) {
+INLINE void move_means(const struct rule* r, vec g, vec* s) {
     s[0] = mean_of(r->rest1, g, s[0]);
     s[1] = squares_of(r, g, s[1]);
-    return w - vec_splat(r->lr) * s[0] / (vec_sqrt(s[1]) / vec_splat(r->root) + vec_splat(r->epsilon));
+}
+
+/* What divides the mean of g: the corrected root of the mean of g², and ε. */
+INLINE vec corrected_root(const struct rule* r, vec v) {
+    return vec_sqrt(v) / r->root + r->epsilon;
+}
+
+INLINE vec move_adam(const struct rule* r, vec w, vec g, vec* s) {
+    move_means(r, g, s);
+    return w - r->lr * s[0] / corrected_root(r, s[1]);
 }
 
 INLINE vec move_amsgrad(const struct rule* r, vec w, vec g, vec* s) {
-    s[0] = mean_of(r->rest1, g, s[0]);
-    s[1] = squares_of(r, g, s[1]);
+    move_means(r, g, s);
     s[2] = vec_max(s[2], s[1]);
-    return w - vec_splat(r->lr) * s[0] / (vec_sqrt(s[2]) / vec_splat(r->root) + vec_splat(r->epsilon));
+    return w - r->lr * s[0] / corrected_root(r, s[2]);
 }
 
 INLINE vec move_nadam(const struct rule* r, vec w, vec g, vec* s) {
-    s[0] = mean_of(r->rest1, g, s[0]);
-    s[1] = squares_of(r, g, s[1]);
-    return w - vec_fma(vec_splat(r->lr), g, vec_splat(r->ahead) * s[0]) /
-                   (vec_sqrt(s[1]) / vec_splat(r->root) + vec_splat(r->epsilon));
+    move_means(r, g, s);
+    return w - vec_fma(vec_splat(r->lr), g, r->ahead * s[0]) / corrected_root(r, s[1]);
 }
 
 INLINE vec move_radam(const struct rule* r, vec w, vec g, vec* s) {
-    s[0] = mean_of(r->rest1, g, s[0]);
-    s[1] = squares_of(r, g, s[1]);
-    const vec divisor = vec_sqrt(s[1]) + vec_splat(r->epsilon);
-    return w - vec_splat(r->lr) * s[0] / vec_fma(vec_splat(r->divides), divisor, vec_splat(r->alone));
+    move_means(r, g, s);
+    const vec divisor = vec_sqrt(s[1]) + r->epsilon;
+    return w - r->lr * s[0] / vec_fma(vec_splat(r->divides), divisor, vec_splat(r->alone));
 }
 
 INLINE vec move_adamax(const struct rule* r, vec w, vec g, vec* s) {
     s[0] = mean_of(r->rest1, g, s[0]);
-    s[1] = vec_max(vec_splat(r->beta2) * s[1], vec_abs(g) + vec_splat(r->epsilon));
-    return w - vec_splat(r->lr) * s[0] / s[1];
+    s[1] = vec_max(r->beta2 * s[1], vec_abs(g) + r->epsilon);
+    return w - r->lr * s[0] / s[1];
 }
 
 INLINE vec move_adagrad(const struct rule* r, vec w, vec g, vec* s) {
     s[0] = vec_fma(g, g, s[0]);
-    return w - vec_splat(r->lr) * g / (vec_sqrt(s[0]) + vec_splat(r->epsilon));
+    return w - r->lr * g / (vec_sqrt(s[0]) + r->epsilon);
 }
 
 INLINE vec move_adadelta(const struct rule* r, vec w, vec g, vec* s) {
-    const vec epsilon = vec_splat(r->epsilon);
     s[0] = squares_of(r, g, s[0]);
-    const vec delta = vec_sqrt(s[1] + epsilon) / vec_sqrt(s[0] + epsilon) * g;
+    const vec delta = vec_sqrt(s[1] + r->epsilon) / vec_sqrt(s[0] + r->epsilon) * g;
     s[1] = squares_of(r, delta, s[1]);
     return vec_fnma(vec_splat(r->lr), delta, w);
 }
 
 INLINE vec move_rmsprop(const struct rule* r, vec w, vec g, vec* s) {
     s[0] = squares_of(r, g, s[0]);
-    return w - vec_splat(r->lr) * g / (vec_sqrt(s[0]) + vec_splat(r->epsilon));
+    return w - r->lr * g / (vec_sqrt(s[0]) + r->epsilon);
 }
 
 INLINE vec move_rmsprop_momentum(const struct rule* r, vec w, vec g, vec* s) {
     s[0] = squares_of(r, g, s[0]);
-    s[1] = vec_fma(vec_splat(r->mu), s[1], g / (vec_sqrt(s[0]) + vec_splat(r->epsilon)));
+    s[1] = vec_fma(vec_splat(r->mu), s[1], g / (vec_sqrt(s[0]) + r->epsilon));
     return vec_fnma(vec_splat(r->lr), s[1], w);
 }
 
@@ -245,7 +249,7 @@ INLINE vec move_rmsprop_momentum(const struct rule* r, vec w, vec g, vec* s) {
 INLINE vec centered(const struct rule* r, vec g, vec* v, vec* mean) {
     *v = squares_of(r, g, *v);
     *mean = mean_of(r->rest2, g, *mean);
-    return g / (vec_sqrt(vec_max(vec_splat(0), vec_fnma(*mean, *mean, *v))) + vec_splat(r->epsilon));
+    return g / (vec_sqrt(vec_max(vec_splat(0), vec_fnma(*mean, *mean, *v))) + r->epsilon);
 }
 
 INLINE vec move_rmsprop_centered(const struct rule* r, vec w, vec g, vec* s) {

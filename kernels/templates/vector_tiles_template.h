@@ -41,24 +41,18 @@ INLINE void micro_kernel(int height, int v, int64_t count, const struct gemm_nn*
 }
 
 /* The micro-kernels of each height up to MR, which registers have room for. */
-INLINE void micro_kernel_of(int height, int v, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
-    switch (height) {
-#define CASE(HEIGHT)                                                                                                   \
-    case HEIGHT:                                                                                                       \
+static void micro_kernel_of(int height, int v, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
+    switch (10 * height + v) {
+#define CASE(HEIGHT, V)                                                                                                \
+    case 10 * HEIGHT + V:                                                                                              \
         if (HEIGHT <= MR)                                                                                              \
-            micro_kernel(HEIGHT, v, count, g, A, C);                                                                   \
+            micro_kernel(HEIGHT, V, count, g, A, C);                                                                   \
         break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#define CASES(V) CASE(1, V) CASE(2, V) CASE(3, V) CASE(4, V) CASE(5, V) CASE(6, V) CASE(7, V) CASE(8, V)
+        CASES(1) CASES(2)
+#undef CASES
 #undef CASE
     }
-}
-
-static void micro_kernel_single(int height, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
-    micro_kernel_of(height, 1, count, g, A, C);
-}
-
-static void micro_kernel_double(int height, int64_t count, const struct gemm_nn* g, const real* A, real* C) {
-    micro_kernel_of(height, 2, count, g, A, C);
 }
 
 #ifdef BRISK_QUADS
@@ -107,7 +101,6 @@ static int64_t micro_kernels_quads(int64_t rows, const struct gemm_nn* g, real* 
 /* `rows` rows of one panel of C, of one split. The heights of the micro-kernels differ by one at most, because a low
  * one waits for its own results. */
 INLINE void micro_kernels(int64_t rows, int64_t columns, const struct gemm_nn* g, real* C) {
-    const int v = vectors_of(columns, 0);
     const real* A = g->A.first;
 #ifdef BRISK_QUADS
     if (columns <= 4 && rows >= 16) {
@@ -123,10 +116,7 @@ INLINE void micro_kernels(int64_t rows, int64_t columns, const struct gemm_nn* g
         const int64_t h = height - lower, count = lower == 0 ? tall : n - tall;
         if (count == 0)
             break;
-        if (v == 2)
-            micro_kernel_double((int)h, count, g, A, C);
-        else
-            micro_kernel_single((int)h, count, g, A, C);
+        micro_kernel_of((int)h, vectors_of(columns, 0), count, g, A, C);
         A += count * h * ROW_STEP;
         C += count * h * NR;
     }
