@@ -99,7 +99,7 @@ class Lion(Optimizer):
     ],
     "kernels/templates/special_template.h": [
         (
-            "#endif\n$",
+            "/* z min(max(z + 3",
             """INLINE vec vec_hardsigmoid(vec z) {
     const vec x = vec_fma(z, vec_splat((real)(1.0 / 6)), vec_splat((real)0.5));
     return vec_min(vec_splat(1), vec_max(vec_splat(0), x));

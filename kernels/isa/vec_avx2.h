@@ -9,14 +9,6 @@
 /* Rows of a register tile: 6 rows of two vectors are 12 accumulators, which leaves 4 of the 16 registers. */
 enum { MR = 6, MR_TN = 4 };
 
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return FP(fmadd)(a, b, c);
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return FP(fnmadd)(a, b, c);
-}
-
 /* All bits set in the first n lanes. */
 INLINE __m256i vec_lanes_below(int64_t n) {
 #if BRISK_DOUBLE

@@ -17,14 +17,6 @@ typedef __mmask16 vec_mask;
 #define COMPARE _mm512_cmp_ps_mask
 #endif
 
-INLINE vec vec_fma(vec a, vec b, vec c) {
-    return FP(fmadd)(a, b, c);
-}
-
-INLINE vec vec_fnma(vec a, vec b, vec c) {
-    return FP(fnmadd)(a, b, c);
-}
-
 INLINE vec_mask vec_lanes_below(int64_t n) {
     return (vec_mask)((1u << (n < LANES ? n : LANES)) - 1);
 }

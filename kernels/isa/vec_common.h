@@ -79,6 +79,16 @@ INLINE vec vec_upper_half(vec a) {
 
 #if defined(__SSE2__)
 
+#if VEC_BYTES > 16
+INLINE vec vec_fma(vec a, vec b, vec c) {
+    return FP(fmadd)(a, b, c);
+}
+
+INLINE vec vec_fnma(vec a, vec b, vec c) {
+    return FP(fnmadd)(a, b, c);
+}
+#endif
+
 INLINE vec vec_sqrt(vec a) {
     return FP(sqrt)(a);
 }

@@ -56,19 +56,15 @@ static double bce_clipped(const real* Y, real* D, int64_t stride, int64_t n, dou
 /* E = Σ softplus(Z) - Y Z, delta = factor · (A - Y), where A = sigmoid(Z). */
 static double sigmoid_cross_entropy(const real* Z, const real* Y, real* D, int64_t stride, int64_t n, double factor,
                                     double least) {
-    const vec zero = vec_splat(0), one = vec_splat(1), factors = vec_splat((real)factor);
+    const vec zero = vec_splat(0), factors = vec_splat((real)factor);
     vec losses = zero;
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
         const vec z = vec_load(Z + at), y = vec_load_first(Y + j, n - j);
-        const vec e = vec_exp(-vec_abs(z));
-        const vec softplus = vec_where_less(z, zero, zero, z) + vec_log1p(e);
+        const vec e = vec_exp(-vec_abs(z)), softplus = vec_where_less(z, zero, zero, z) + vec_log1p(e);
         losses = losses + vec_first(softplus - y * z, n - j, 0);
-        const vec a = vec_where_less(z, zero, e, one) / (one + e);
-        if (least > 0)
-            vec_store(D + at, a);
-        else
-            vec_store(D + at, (a - y) * factors);
+        const vec a = vec_where_less(z, zero, e, vec_splat(1)) / (1 + e);
+        vec_store(D + at, least > 0 ? a : (a - y) * factors);
     }
     return least > 0 ? bce_clipped(Y, D, stride, n, factor, least) : (double)vec_sum(losses);
 }
@@ -146,10 +142,8 @@ static double poisson(const struct brisk_layer* layer, const real* Z, const real
     for (int64_t j = 0; j < n; j += LANES) {
         const int64_t at = column(j, stride);
         const vec z = vec_load(Z + at), y = vec_load_first(Y + j, n - j);
-        if (layer->activation == BRISK_EXP)
-            vec_store(D + at, (vec_exp_any(z) - y) * factors);
-        else
-            vec_store(D + at, softplus_deviance(layer, z, y) * factors);
+        const vec dZ = layer->activation == BRISK_EXP ? vec_exp_any(z) - y : softplus_deviance(layer, z, y);
+        vec_store(D + at, dZ * factors);
     }
     for (int64_t j = 0; j < n; j++) {
         const double y = (double)Y[j];
@@ -262,7 +256,7 @@ static double errors_of(enum brisk_loss loss, enum brisk_activation f, const str
 #define LOSS(NAME, factor, ...) OPERATION(NAME, if ((factor) != 0) return errors_of_activation(BRISK_##NAME, f, o))
 #include "../operations.def"
     default:
-        return NAN;
+        break;
     }
     return NAN;
 }
@@ -284,12 +278,12 @@ static double loss_row(const struct brisk_work* work, const struct brisk_data* d
         return w * sigmoid_cross_entropy(Z, Y, D, stride, n, factor, least);
     if (Y != NULL)
         return w * softmax_cross_entropy(Z, Y, D, stride, n, factor, least);
-    const double loss = w * softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor, least, sum_exp);
-    if (w == 1)
-        return loss;
-    const double own = *sum_exp;
-    *sum_exp = 1;
-    return loss + w * log(own);
+    double loss = w * softmax_cross_entropy_label(Z, data->labels[i], D, stride, n, factor, least, sum_exp);
+    if (w != 1) {
+        loss += w * log(*sum_exp);
+        *sum_exp = 1;
+    }
+    return loss;
 }
 
 /* Finish rows i0 … i1, of which i0 is a multiple of BRISK_LOSS_ROWS; space->losses gets one sum for so many rows. */
@@ -337,7 +331,6 @@ static void loss_rows(const struct brisk_work* work, const struct brisk_space* s
     }
 }
 
-/* The sum of the losses of m rows. */
 static double sum_losses(const struct brisk_space* space, int64_t m) {
     return sum_of(space->losses, (m + BRISK_LOSS_ROWS - 1) / BRISK_LOSS_ROWS);
 }

@@ -42,10 +42,6 @@ struct square {
     struct next_batch* next_batch;
 };
 
-static bool any_prefetch(const struct square* s) {
-    return s->next_left->lines > 0 || (s->next_right != NULL && s->next_right->lines > 0) || s->next_batch != NULL;
-}
-
 /* Prefetch before a step. It stands apart, to leave the step its registers. */
 static __attribute__((noinline)) void prefetch_square(const struct square* s) {
     prefetch_lines(s->next_left);
@@ -59,7 +55,8 @@ static __attribute__((noinline)) void prefetch_square(const struct square* s) {
 /* r × v tiles of a square, of n splits. */
 INLINE void sum_square(int r, int v, int n, const struct square* s, real* C) {
     const real *A = s->left.first, *B = s->right.first;
-    const bool prefetch = any_prefetch(s);
+    const bool prefetch =
+        s->next_left->lines > 0 || (s->next_right != NULL && s->next_right->lines > 0) || s->next_batch != NULL;
     tiles_begin(r, v, s->init, s->init_step);
     for (int64_t step = 0; step < s->steps; step++, A += s->left_step, B += TILE_ROWS * NR) {
         if (prefetch)

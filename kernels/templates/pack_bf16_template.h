@@ -45,7 +45,7 @@ struct row {
 INLINE struct row load_row(const real* x, int64_t columns) {
     if (columns >= NR)
         return (struct row){vec_load(x), vec_load(x + LANES)};
-    return (struct row){vec_load_first(x, smaller(columns, LANES)),
+    return (struct row){vec_load_first(x, columns),
                         columns > LANES ? vec_load_first(x + LANES, columns - LANES) : vec_splat(0)};
 }
 
@@ -155,10 +155,7 @@ static void pack_block(const struct brisk_work* work, const struct brisk_layer* 
  * columns are valid. */
 INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded) {
     (void)rounded;
-    const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
-    vec y = vec_splat(0);
-    if (next > 0)
-        y = columns >= LANES ? vec_load(w + next) : vec_load_first(w + next, columns);
+    const vec x = vec_load_valid(w, columns), y = next > 0 ? vec_load_valid(w + next, columns) : vec_splat(0);
     return vec_interleave_rows(vec_cvt_bf16(x, x), vec_cvt_bf16(y, y), false);
 }
 

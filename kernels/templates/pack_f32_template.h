@@ -65,7 +65,7 @@ static void pack_block(const struct brisk_work* work, const struct brisk_layer* 
 /* Load a vector of dense weights, of which so many columns are valid. `next` is for bf16 pairs alone. */
 INLINE vec load_dense(const real* w, int64_t next, int64_t columns, bool rounded) {
     (void)next;
-    const vec x = columns >= LANES ? vec_load(w) : vec_load_first(w, columns);
+    const vec x = vec_load_valid(w, columns);
     return rounded ? bfloat16(x) : x;
 }
 

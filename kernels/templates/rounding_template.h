@@ -48,6 +48,11 @@ static struct operand vnni_layout(const struct brisk_work* work, const real* x, 
     return VNNI == 1 ? rows : (struct operand){rows.first + elements / 2, elements};
 }
 
+/* vec_load_first, which takes longer than a whole vector does. */
+INLINE vec vec_load_valid(const real* p, int64_t n) {
+    return n >= LANES ? vec_load(p) : vec_load_first(p, n);
+}
+
 /* The splits of the weights from offset `at` on, out of n packed ones. */
 static struct operand weights_at(const void* x, int64_t n, int64_t at) {
     return (struct operand){(const real*)x + at / VNNI, n / VNNI};
