@@ -139,40 +139,39 @@ INLINE vec vec_hardsigmoid_backward(vec g, vec A) {
     ],
     "src/briskmlp/backends/numba/activations.py": [
         (
-            "@jit\ndef _nothing",
+            "# --- the table",
             '''@jit
-def hardsigmoid(z: Any) -> Any:
-    """Return z / 6 + 1/2, or the nearer of 0 and 1."""
-    return between(fma(z, splat(z, 1.0 / 6.0), splat(z, 0.5)), 0.0, 1.0)
-
-
-@jit
-def hardsigmoid_backward(g: Any, A: Any) -> Any:
+def hardsigmoid_backward(g: Any, A: Any, p: float, q: float) -> Any:
     """Return g f'."""
-    zero = splat(A, 0.0)
-    return where_less(zero, A, where_less(A, splat(A, 1.0), g * splat(A, 1.0 / 6.0), zero), zero)
+    return hardtanh_backward(g * splat(A, 1.0 / 6.0), A, 0.0, 1.0)
 
 
 ''',
         ),
-        (r"\)  # fmt: skip\nSLOPED", "    (hardsigmoid, hardsigmoid_backward),\n"),
+        (
+            r"\)\nSLOPE",
+            """    (
+        lambda z, p, q: between(fma(z, splat(z, 1.0 / 6.0), splat(z, 0.5)), 0.0, 1.0),
+        hardsigmoid_backward,
+    ),
+""",
+        ),
     ],
     "src/briskmlp/backends/numba/update.py": [
         (
             "# By their codes",
-            '''@jit
-def lion(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+            '''def lion(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by the sign of a running mean."""
-    beta1, rest1, beta2, rest2 = number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1])
-    rate = number(P, lr)
-    for i in range(at, at + size):
+    rate, beta1, rest1 = number(P, t.lr), number(P, t.h[0]), number(P, 1.0 - t.h[0])
+    beta2, rest2 = number(P, t.h[1]), number(P, 1.0 - t.h[1])
+    for i in range(t.size):
         P[i] -= rate * np.sign(beta1 * S[i] + rest1 * G[i])
         S[i] = beta2 * S[i] + rest2 * G[i]
 
 
 ''',
         ),
-        (r"\)  # fmt: skip\nmove = ", "    lion,\n"),
+        (r"\)\nrule_of = ", "    lion,\n"),
     ],
     "tests/oracle.py": [
         (

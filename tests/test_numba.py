@@ -1,4 +1,4 @@
-"""The parts of the Numba kernels: activations to the last digits, the product, the sample order, and the cache."""
+"""The parts of the Numba kernels: the product, the sample order, dropout, and how machine code is made and kept."""
 
 import ast
 import os
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import llvmlite.binding as llvm
-import mpmath
 import numba
 import numpy as np
 import oracle
@@ -20,153 +19,13 @@ from build import build
 from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
-from briskmlp.backends.numba import _options, backward, dropout, layout, order, product, vector_math
+from briskmlp.backends.numba import _options, activations, backward, dropout, layout, order, product
 from briskmlp.backends.numba.update import clip
-from briskmlp.backends.numba.vector import lanes, load, offset, pointer, store, width
+from briskmlp.backends.numba.vector import lanes, offset, pointer
 from briskmlp.operations.activations import CODES
 from briskmlp.optimizers import SGD
 
 KERNELS = Path(_options.__file__).parent
-
-
-def over_arrays(function):
-    """Return ``function``, of Vecs, as one of arrays."""
-
-    @njit(error_model="numpy")
-    def loop(x, out):
-        p, q = pointer(x), pointer(out)
-        for i in range(0, x.size, width(p)):
-            store(q, i, function(load(p, i)))
-
-    def apply(x):
-        x = np.asarray(x)
-        padded = np.zeros(-(-x.size // 16) * 16, x.dtype)
-        padded[: x.size] = x
-        out = np.empty_like(padded)
-        loop(padded, out)
-        return out[: x.size]
-
-    return apply
-
-
-APPLY = {name: over_arrays(getattr(vector_math, name)) for name in ("sigmoid", "tanh", "exp", "exp_any", "log1p")}
-EXACT = {
-    "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
-    "tanh": np.tanh,
-    "exp": np.exp,
-    "exp_any": np.exp,
-    "log1p": np.log1p,
-}
-PRECISE = {
-    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "tanh": mpmath.tanh,
-    "exp": mpmath.exp,
-    "exp_any": mpmath.exp,
-    "log1p": mpmath.log1p,
-}
-DOMAIN = {"exp": (-np.inf, 0.0), "log1p": (0.0, 1.0)}
-ULP = {"sigmoid": 2.0, "tanh": 2.0, "exp": 1.0, "exp_any": 1.0, "log1p": 3.0}
-
-
-def domain(name, dtype):
-    """Return the smallest and largest number that a function is for; exp_any is infinite beyond."""
-    last = np.nextafter(np.log(np.finfo(dtype).max), 0, dtype=dtype)
-    return (-np.inf, float(last)) if name == "exp_any" else DOMAIN.get(name, (-np.inf, np.inf))
-
-
-def ulps(got, exact, dtype):
-    """Return the error in units of the last place of the exact result; ``exact`` is longdouble or better."""
-    info = np.finfo(dtype)
-    _, exponent = np.frexp(np.abs(exact).astype(np.longdouble))
-    unit = np.ldexp(np.longdouble(1), np.maximum(exponent - info.nmant - 1, info.minexp - info.nmant))
-    return np.abs(got.astype(np.longdouble) - exact) / unit
-
-
-def assert_accurate(name, x, got, exact):
-    """Assert the error wherever the exact result is normal; below, it is 0 or correct."""
-    normal = np.abs(exact) >= np.finfo(x.dtype).smallest_normal
-    error = ulps(got, exact, x.dtype)
-    worst = np.argmax(np.where(normal, error, 0))
-    assert error[worst] <= ULP[name], (name, x[worst], got[worst], exact[worst], error[worst])
-    assert ((got == 0) | (error <= 2))[~normal].all()
-
-
-def stratified(dtype, count, seed=0):
-    """Return ``count`` finite bit patterns, as many from each of equal intervals of the patterns."""
-    integer = np.uint32 if dtype == np.float32 else np.uint64
-    bits = np.dtype(integer).itemsize * 8 - count.bit_length() + 1
-    patterns = np.arange(count, dtype=integer) << integer(bits)
-    patterns |= np.random.default_rng(seed).integers(0, 2**bits, size=count, dtype=integer)
-    x = patterns.view(dtype)
-    return x[np.isfinite(x)]
-
-
-@pytest.mark.parametrize("name", APPLY)
-def test_activations_over_all_of_float32(name):
-    """2**20 bit patterns, one from each interval of 4096, and as many where the function is not flat."""
-    low, high = domain(name, np.float32)
-    x = np.concatenate([
-        stratified(np.float32, 2**20),
-        np.linspace(-110, 110, 2**19).astype(np.float32),
-        np.linspace(-1, 1, 2**18).astype(np.float32),
-    ])  # fmt: skip
-    x = x[(low <= x) & (x <= high)]
-    x = x[(np.abs(x) >= np.finfo(np.float32).smallest_normal) | (x == 0)]  # subnormal inputs count as 0
-    with np.errstate(over="ignore", under="ignore"):  # float64 is exact enough: 2**-29 ulp
-        exact = EXACT[name](np.clip(x.astype(np.float64), -700, 700)).astype(np.longdouble)
-    assert_accurate(name, x, APPLY[name](x), exact)
-
-
-@pytest.mark.parametrize("name", APPLY)
-def test_activations_over_float64(name):
-    """Longdouble has 11 bits more where it is Intel's; its own functions err by about one of the last."""
-    low, high = domain(name, np.float64)
-    x = np.concatenate([stratified(np.float64, 2**16), np.linspace(-760, 760, 2**15), np.linspace(-3, 3, 2**15)])
-    x = x[(low <= x) & (x <= high) & ((np.abs(x) >= np.finfo(np.float64).smallest_normal) | (x == 0))]
-    if np.finfo(np.longdouble).nmant > 60:
-        with np.errstate(over="ignore", under="ignore"):
-            exact = EXACT[name](np.clip(x.astype(np.longdouble), -11000, 11000))
-        assert_accurate(name, x, APPLY[name](x), exact)
-    x = x[:: len(x) // 1500]  # and a few with 50 digits
-    with mpmath.workprec(170):
-        exact = [PRECISE[name](mpmath.mpf(float(value))) for value in x]
-        got = APPLY[name](x)
-        for value, a, b in zip(x, got.tolist(), exact, strict=True):
-            unit = mpmath.mpf(2) ** max(mpmath.frexp(b)[1] - 53, -1074) if b else mpmath.mpf(2) ** -1074
-            error = abs(mpmath.mpf(a) - b) / unit
-            assert error <= ULP[name] or (abs(b) < sys.float_info.min and (a == 0 or error <= 2)), value
-
-
-@pytest.mark.parametrize("name", APPLY)
-def test_special_values(dtype, name):
-    huge, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    expected = {
-        "sigmoid": {0.0: 0.5, np.inf: 1.0, -np.inf: 0.0, huge: 1.0, -huge: 0.0, tiny: 0.5, -1000.0: 0.0},
-        "tanh": {0.0: 0.0, np.inf: 1.0, -np.inf: -1.0, huge: 1.0, -huge: -1.0, 20.0: 1.0, -20.0: -1.0},
-        "exp": {0.0: 1.0, -np.inf: 0.0, -huge: 0.0, -tiny: 1.0, -1000.0: 0.0},
-        "exp_any": {0.0: 1.0, np.inf: np.inf, -np.inf: 0.0, huge: np.inf, -huge: 0.0, tiny: 1.0, -tiny: 1.0},
-        "log1p": {0.0: 0.0},
-    }[name]
-    if name == "exp_any":
-        beyond = np.nextafter(np.log(huge), np.inf, dtype=dtype)  # log(huge), rounded, may lie on either side
-        expected[beyond] = np.inf
-    x = np.array([0.0, -0.0, *expected], dtype)
-    got = APPLY[name](x)
-    assert (got[:2] == expected.pop(0.0)).all()
-    assert name != "tanh" or np.signbit(got[:2]).tolist() == [False, True]
-    by_value = dict(zip(x.tolist(), got.tolist(), strict=True))
-    for value, wanted in expected.items():
-        assert by_value[float(dtype.type(value))] == wanted, value
-    assert np.isnan(APPLY[name](np.array([np.nan], dtype))).all()
-
-
-def test_sigmoid_and_tanh_have_their_symmetries(dtype):
-    x = stratified(dtype, 2**12)
-    np.testing.assert_array_equal(APPLY["tanh"](-x), -APPLY["tanh"](x))
-    z = np.linspace(-30, 30, 4001).astype(dtype)
-    s = APPLY["sigmoid"](z)
-    assert (np.diff(s) >= 0).all()
-    assert ((s >= 0) & (s <= 1)).all()
 
 
 # --- the product -----------------------------------------------------------------------------------------------------
@@ -253,9 +112,13 @@ def drop(job, layer, layer_index, buffer, m, epoch, place):
     dropout.drop(job[0], layer[0], layer_index, pointer(buffer), m, epoch, place)
 
 
+pull_back = activations.pull_back.call
+
+
 @njit
-def slopes(layer, buffer, d, a, size):
-    backward.backward_dropped(layer[0], pointer(buffer), d, a, size)
+def slopes(address, buffer, d, a, size, kept, leak):
+    pull_back(address, pointer(buffer), d, a, size, kept, leak, 0.0)
+    backward.drop_delta(pointer(buffer), d, a, size)
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.3, 0.9, 1 - 2**-16])
@@ -271,15 +134,14 @@ def test_drop_and_its_slope(dtype, rate):
         job, layer = np.zeros(1, layout.JOB), np.zeros(1, layout.LAYER)
         job["seed"], job["at_row"] = 5, 2 * m * n
         layer["columns"], layer["dropped"], layer["at_S"] = n, min(round(rate * 65536), 65535), -1
-        layer["below_activation"], layer["below_p"] = CODES[name], oracle.LEAK
-        layer["below_kept"] = 1 - layer["dropped"] / 65536
         buffer = np.concatenate([A.ravel(), dA.ravel(), np.full(max(n, 64), np.nan)]).astype(dtype)
         drop(job, layer, 1, buffer, m, 4, 1000)
         M = oracle.dropout_mask(5, 4, range(1000, 1000 + m), 1, n, rate)
         got, eps = buffer[: m * n].reshape(m, n), np.finfo(dtype).eps
         np.testing.assert_allclose(got, A * M, rtol=2 * eps, atol=0)  # the factor is rounded, and the product
         np.testing.assert_array_equal((got == 0) & np.signbit(got), M == 0)  # -0 is what was dropped, and nothing else
-        slopes(layer, buffer, m * n, 0, m * n)
+        address = activations.pull_back.address(CODES[name], dtype)
+        slopes(address, buffer, m * n, 0, m * n, 1 - layer["dropped"][0] / 65536, oracle.LEAK)
         expected = dA.astype(float) * M * slope(Z, A.astype(float))
         # f' of an A that went to A·M and back, two roundings, and four more; f' and its derivative are at most 2
         np.testing.assert_allclose(
@@ -621,7 +483,7 @@ def compiling(monkeypatch):
     ``join`` waits for that thread, and raises what it raised.
     """
 
-    @_options.jit
+    @_options.entry
     def kernel(x):
         return x + 1
 
@@ -714,7 +576,7 @@ def test_ctrl_c_while_another_thread_compiles(compiling, monkeypatch):
 
 
 def test_ctrl_c_while_compiling_is_answered_afterwards(monkeypatch):
-    @_options.jit
+    @_options.entry
     def kernel(x):
         return x + 1
 

@@ -9,13 +9,17 @@ import numpy as np
 from numba import from_dtype, types
 
 from briskmlp.backends.contract import Divergence, Examples, Rows, State, Steps, estimate_memory, refuse_unfilled
-from briskmlp.backends.numba import epoch
+from briskmlp.backends.numba import epoch, losses
 from briskmlp.backends.numba._options import call, compile_once
+from briskmlp.backends.numba.activations import SLOPE, activate, activate_with_slope, pull_back
+from briskmlp.backends.numba.forward import softmax
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.backends.numba.recording import MISSING
+from briskmlp.backends.numba.update import move
 from briskmlp.backends.recording import words
 from briskmlp.network import FloatArray
-from briskmlp.plan import HIGHEST, PRECISIONS, Ints, Plan
+from briskmlp.operations.activations import BY_CODE
+from briskmlp.plan import HIGHEST, PRECISIONS, SOFTMAX, Ints, Plan
 
 NAME = "numba"
 RESTORES = False
@@ -53,7 +57,23 @@ def workspace(
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
     if training:
         _compile("train", dtype, recorded=record is not None)
-    return make_work(plan, dtype, n, training=training, record=None if record is None else words(record[:1]))
+    work = make_work(plan, dtype, n, training=training, record=None if record is None else words(record[:1]))
+    for code, layer in zip(plan.activations.tolist(), work.layers, strict=True):
+        write = softmax if code == SOFTMAX else activate_with_slope if layer["at_S"] >= 0 else activate
+        layer["call_f"] = write.address(code, dtype)
+    if training:
+        work.job["call_move"] = move.address(plan.rule, dtype)
+        _link_losses(work, dtype)
+    return work
+
+
+def _link_losses(work: Work, dtype: np.dtype[Any]) -> None:
+    """Note the addresses of the kernels of the loss and of its way back."""
+    codes = work.plan.activations.tolist()
+    for code, layer in zip(codes, work.layers, strict=True):
+        from_slope = layer["at_S"] >= 0 or BY_CODE[code].saves == "slope"  # not there where only the loss is wanted
+        layer["call_backward"] = pull_back.address(SLOPE if from_slope else code, dtype)
+    work.job["call_loss"] = losses.address(work.plan.loss, codes[-1], dtype)
 
 
 def ticks() -> int:
@@ -89,6 +109,8 @@ def gradient(
     refuse_unfilled(examples, dX=dX)
     params = state.parameters
     _compile("gradient", params.dtype)
+    if not work.job["call_loss"]:
+        _link_losses(work, params.dtype)
     work.layers["l2"] = work.l2 if with_penalty else 0.0
     data, grad = _data(examples, params.dtype), np.empty(0, dtype=params.dtype) if grad is None else grad
     return float(call(epoch.gradient, work.job, work.layers, work.buffer, params, *data, rows, scale, grad))
@@ -99,6 +121,7 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     params, position = state.parameters, state.position
     _compile("update", params.dtype)
     job, layers = describe(plan, plan.layers.tolist())
+    job["call_move"] = move.address(plan.rule, params.dtype)
     position.counts[2] += 1
     call(epoch.update, job, layers, params, grad.copy(), state.slots, state.scalars, position.step, rate)
 

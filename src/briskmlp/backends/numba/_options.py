@@ -9,15 +9,17 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numba
-from numba.core import config
+from numba import types
+from numba.core import cgutils, config
 from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic, is_jitted, overload
 
 from briskmlp import plan
 from briskmlp.backends import recording
@@ -80,53 +82,87 @@ if hasattr(os, "register_at_fork"):  # a child would wait forever for a lock who
     )
 
 
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # which take a quarter of compilation
+
+
 def jit(function: Callable[..., Any]) -> Any:
-    """Return the function as a Numba kernel, to be called from others."""
-    return numba.njit(**_OPTIONS)(function)
+    """Return the function as a Numba kernel for other kernels, not for Python, which would crash; a kernel as it is."""
+    return function if is_jitted(function) else numba.njit(**_INNER)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Return the function as a part of its callers, which are then compiled once: it saves 6 of 16 seconds."""
-    return numba.njit(inline="always", **_OPTIONS)(function)
+    return numba.njit(inline="always", **_INNER)(function)
 
 
-def switch(functions: Sequence[Callable[..., Any]]) -> Any:
-    """Return a kernel that calls the function whose place is its first argument, with its other arguments.
+def choose(function_of: Callable[[int], Callable[..., Any]]) -> Any:
+    """Return a kernel that calls the function of its first argument, which is a constant when it is compiled."""
 
-    Numba indexes no tuple of functions by a number known only at run time: this is the chain of branches, made from a
-    table, which LLVM turns into one jump. A number beyond the last counts as that.
-    """
-    *before, chosen = functions
-    for place in reversed(range(len(before))):
-        chosen = _branch(place, before[place], chosen, last=place == len(before) - 1)
+    def chosen(code: int, *arguments: Any) -> Any: ...
+
+    @overload(chosen, jit_options=_INNER, prefer_literal=True, strict=False)
+    def _chosen(code: Any, *arguments: Any) -> Any:
+        function = jit(function_of(code.literal_value))
+        return lambda code, *arguments: function(*arguments)
+
     return chosen
-
-
-def _branch(place: int, function: Any, otherwise: Any, *, last: bool) -> Any:
-    if last:
-
-        @numba.njit(forceinline=True, **_OPTIONS)
-        def choose(number: int, *arguments: Any) -> Any:
-            return function(*arguments) if number == place else otherwise(*arguments)
-
-    else:
-
-        @numba.njit(forceinline=True, **_OPTIONS)
-        def choose(number: int, *arguments: Any) -> Any:
-            return function(*arguments) if number == place else otherwise(number, *arguments)
-
-    return choose
 
 
 def entry(function: Callable[..., Any]) -> Any:
     """Return the function as a kernel that Python calls, its machine code cached where possible."""
+    return _cached(function, _OPTIONS)
+
+
+def _cached(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     if CACHE is None:
-        return numba.njit(**_OPTIONS)(function)
+        return numba.njit(**options)(function)
     kept, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)  # read when a function is decorated
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        return numba.njit(cache=True, **options)(function)
     finally:
         config.CACHE_DIR = kept
+
+
+class Operation:
+    """A kernel with a variant for each code, which is compiled, and cached, when the first plan needs it.
+
+    Other kernels call it by the ``address`` that a plan's records hold: so these are compiled once for all plans. Its
+    first argument is the code, which ``call`` leaves out; its second points to numbers of the dtype.
+    """
+
+    def __init__(self, function: Callable[..., Any], returns: Any, arguments: Callable[[Any], tuple[Any, ...]]) -> None:
+        self.kernel, self._arguments = _cached(function, _INNER), arguments
+        self._addresses: dict[tuple[int, Any], int] = {}
+
+        @intrinsic
+        def call(typing: Any, address: Any, p: Any, *others: Any) -> Any:
+            kinds = types.int64, types.CPointer(p.dtype), *arguments(p.dtype)
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                kind = context.call_conv.get_function_type(returns, kinds)
+                code, others = context.get_constant(types.int64, 0), cgutils.unpack_tuple(builder, values[2])
+                callee = builder.inttoptr(values[0], kind.as_pointer())
+                return context.call_conv.call_function(builder, callee, returns, kinds, (code, values[1], *others))[1]
+
+            return returns(types.int64, kinds[1], types.Tuple(kinds[2:])), generate
+
+        self.call = call
+
+    def address(self, code: int, dtype: Any) -> int:
+        """Return the address of the machine code for a code and a dtype."""
+        if (code, dtype) not in self._addresses:
+            number = numba.from_dtype(dtype)
+            signature = types.literal(code), types.CPointer(number), *self._arguments(number)
+            compile_once(self.kernel, signature)
+            compiled = self.kernel.overloads[signature]
+            address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            self._addresses[code, dtype] = address
+        return self._addresses[code, dtype]
+
+
+def operation(returns: Any, arguments: Callable[[Any], tuple[Any, ...]]) -> Callable[[Callable[..., Any]], Operation]:
+    """Return a decorator of a kernel's function: what it returns, and the types of its arguments from the third on."""
+    return lambda function: Operation(function, returns, arguments)
 
 
 def compile_once(kernel: Any, signature: Any) -> None:

@@ -14,13 +14,15 @@ import numpy as np
 from briskmlp.backends.numba._options import entry, inline, jit
 from briskmlp.backends.numba.backward import backward_layer, transpose
 from briskmlp.backends.numba.forward import forward_chunk
-from briskmlp.backends.numba.losses import loss_chunk
+from briskmlp.backends.numba.losses import of_rows
 from briskmlp.backends.numba.order import draw_order
 from briskmlp.backends.numba.recording import begin, end, lap
 from briskmlp.backends.numba.update import advance, clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.backends.recording import LOSS, NORM, PREPARE, UPDATE
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, RULE_SGD
+
+call_loss = of_rows.call  # of_errors is called in the same way
 
 
 @entry
@@ -161,12 +163,13 @@ def accumulate(
         m = min(k.chunk, n - start)
         chunk = offset(rows, start)
         forward_chunk(k, layers, B, P, X, step, chunk, m, False, epoch, place + start, record)
-        loss = loss_chunk(k, layers[layers.size - 1], B, Y, labels, weight, weighted, chunk, m, scale)
+        layer = layers[layers.size - 1]
+        loss = call_loss(k.call_loss, B, k, layer, Y, labels, weight, weighted, chunk, m, scale)
         lap(record, layers.size - 1, LOSS)
         loss_sum += k.report_scale * loss
         if wanted:
             for l in range(layers.size - 1, -1, -1):
-                backward_layer(k, layers[l], l, B, P, G, m, rate, scale, epoch >= 0, record)
+                backward_layer(k, layers, l, B, P, G, m, rate, scale, epoch >= 0, record)
     return loss_sum
 
 

@@ -12,17 +12,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, types
 
-from briskmlp.backends.numba._options import inline, jit
-from briskmlp.backends.numba.activations import f, with_slope
+from briskmlp.backends.numba._options import inline, jit, operation
+from briskmlp.backends.numba.activations import ACTIVATE, activate
 from briskmlp.backends.numba.dropout import drop
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, width
 from briskmlp.backends.numba.vector_math import exp
 from briskmlp.backends.recording import FORWARD, GATHER
-from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, SOFTMAX
+from briskmlp.plan import BIAS_LAYER, BIAS_NEURON
+
+call_activate = activate.call
 
 
 @inline
@@ -40,7 +42,7 @@ def forward_chunk(
         layer = layers[l]
         forward_layer(job, layer, buffer, P, m)
         if last or l < layers.size - 1:
-            activate(layer, buffer, m)
+            activation(layer, buffer, m)
         if epoch >= 0 and layer.dropped > 0:
             drop(job, layer, l, buffer, m, epoch, place)
         lap(record, l, FORWARD)
@@ -113,25 +115,16 @@ def add(init: Any, z: int, z_i: int, S: Any, s: int, C: Any, c: int, m: int, n: 
 
 
 @jit
-def activate(layer: Any, A: Any, m: int) -> None:
+def activation(layer: Any, A: Any, m: int) -> None:
     """Write f(Z) in place of Z, and f'(Z) to the saved slope if there is one; zeros where a row is padded."""
-    a, s, n_padded, n, lanes = layer.at_Z, layer.at_S, layer.columns, layer.n_out, width(A)
-    if layer.activation == SOFTMAX:
-        for i in range(m):
-            softmax_row(A, a + i * n_padded, n)
-        return
-    if s >= 0:
-        for _ in range(m):
-            for j in range(0, n_padded, lanes):
-                x, slope = with_slope(layer.activation, load(A, a + j), layer.p, layer.q)
-                store(A, a + j, first(x, n - j, 0.0))
-                store(A, s + j, first(slope, n - j, 0.0))
-            a, s = a + n_padded, s + n_padded
-        return
-    for _ in range(m):
-        for j in range(0, n_padded, lanes):
-            store(A, a + j, first(f(layer.activation, load(A, a + j), layer.p, layer.q), n - j, 0.0))
-        a += n_padded
+    call_activate(layer.call_f, A, layer.at_Z, layer.at_S, m, layer.n_out, layer.columns, layer.p, layer.q)
+
+
+@operation(types.void, ACTIVATE)
+def softmax(code: int, A: Any, a: int, s: int, m: int, n: int, n_padded: int, p: float, q: float) -> None:
+    """Write softmax(Z) in place of Z, m rows."""
+    for i in range(m):
+        softmax_row(A, a + i * n_padded, n)
 
 
 @jit

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.contract import CACHE_LINE, LARGEST_CHUNK, aligned_zeros
-from briskmlp.backends.numba.activations import saves_slope
 from briskmlp.backends.numba.product import ROWS
 from briskmlp.backends.numba.vector import lanes
 from briskmlp.network import FloatArray
+from briskmlp.operations.activations import BY_CODE
 from briskmlp.operations.rules import MAX_HYPER
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON, Ints, Plan
 
@@ -37,27 +37,29 @@ def _record(**fields: str) -> np.dtype[Any]:
 
 JOB = _record(
     # bias … seed, loss_scale … hyper: as in the Plan. n_parameters: of the layout that W and b refer to. dense: nothing
-    # is padded.
-    int64="bias loss report_rows divisor batch_size rule n_slots n_scalars decoupled shuffle seed chunk n_parameters "
-    "dense at_params at_grad at_state at_row at_zeros at_product",
+    # is padded. call_…: addresses of machine code.
+    int64="call_loss call_move bias report_rows divisor batch_size rule n_slots n_scalars decoupled shuffle seed chunk "
+    "n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
     float64="loss_scale report_scale huber clip_probability clip_norm",
     hyper="hyper",
 )
 LAYER = _record(
-    # n_in, n_out: true widths; rows, columns: padded. dense_W, dense_b, n_b: in the dense parameters; b_size: padded.
-    # at_A (chunk, rows), at_Z and at_D (chunk, columns): the layer's input, output, and delta; at_below: delta's
-    # product with W.T. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS. dropped: of 65536
-    # units of the output; below_kept: the share of the layer below's units that dropout keeps. p, q: the parameters of
-    # the activation. at_S (chunk, columns): f'(Z) where training saves it, else -1. below_…: of the layer below.
-    int64="n_in n_out rows columns activation below_activation dense_W dense_b n_b W b b_size "
-    "at_A at_Z at_D at_S at_below below_S at_turned blas dropped",
-    float64="rate_W rate_b decay_W decay_b l2 below_kept p q below_p below_q",
+    # call_f, call_backward: addresses of machine code. n_in, n_out: true widths; rows, columns: padded. dense_W,
+    # dense_b, n_b: in the dense parameters; b_size: padded. at_A (chunk, rows), at_Z and at_D (chunk, columns): the
+    # layer's input, output, and delta. at_S (chunk, columns): f'(Z) where training saves it, else -1; at_saved: that,
+    # or A, which f' follows from. at_turned: W.T (columns, rows), for layers whose products do not go to BLAS. dropped:
+    # of 65536 units of the output; kept: what backward divides dA by then, 1 where f'(Z) is saved. p, q: the parameters
+    # of the activation.
+    int64="call_f call_backward n_in n_out rows columns dense_W dense_b n_b W b b_size "
+    "at_A at_Z at_D at_S at_saved at_turned blas dropped",
+    float64="rate_W rate_b decay_W decay_b l2 kept p q",
 )
 
 
 class Work(NamedTuple):
     """A workspace of one plan."""
 
+    plan: Plan
     job: Any  # (1,) JOB
     layers: Any  # (L,) LAYER, whose l2 a call without the penalty sets to 0
     l2: Any  # (L,) the plan's
@@ -93,14 +95,21 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool, recor
     activations = [cursor.take(chunk * width) for width in widths]
     layers["at_A"], layers["at_Z"] = activations[:-1], activations[1:]
     delta = [cursor.take(chunk * widest) for _ in range(2)]
+    layers["at_saved"] = layers["at_Z"]
     for l, layer in enumerate(layers):
-        layer["at_D"], layer["at_below"] = delta[l % 2], delta[1 - l % 2]
-        if training and saves_slope(int(layer["activation"]), int(layer["dropped"])):
-            layer["at_S"] = cursor.take(chunk * widths[l + 1])
+        layer["at_D"] = delta[l % 2]
+        if training and saves_slope(int(plan.activations[l]), int(layer["dropped"])):
+            layer["at_S"] = layer["at_saved"] = cursor.take(chunk * widths[l + 1])
+            layer["kept"] = 1.0
         layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
-    layers["below_S"][1:] = layers["at_S"][:-1]
     order = np.empty(n if training else 0, dtype=np.int64)
-    return Work(job, layers, plan.l2[::2], aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
+    return Work(plan, job, layers, plan.l2[::2], aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
+
+
+def saves_slope(code: int, dropped: int) -> bool:
+    """Return whether training saves f'(Z): where it does not follow from A, or from what dropout leaves of A."""
+    saves = BY_CODE[code].saves
+    return saves == "slope" or (saves == "exact_A" and dropped > 0)
 
 
 def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
@@ -111,10 +120,8 @@ def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
             job[name] = getattr(plan, name)
     layers["n_in"], layers["n_out"] = plan.layers[:-1], plan.layers[1:]
     layers["rows"], layers["columns"] = widths[:-1], widths[1:]
-    layers["activation"], layers["below_activation"][1:] = plan.activations, plan.activations[:-1]
     layers["p"], layers["q"] = plan.activation_parameters.T
-    layers["below_p"][1:], layers["below_q"][1:] = layers["p"][:-1], layers["q"][:-1]
-    layers["at_S"] = layers["below_S"] = -1
+    layers["at_S"] = -1
     layers["dense_W"], layers["dense_b"] = plan.offsets[::2], plan.offsets[1::2]
     layers["n_b"] = _biases(plan.bias, layers["n_out"])
     layers["b_size"] = _biases(plan.bias, layers["columns"])
@@ -122,7 +129,7 @@ def describe(plan: Plan, widths: list[int]) -> tuple[Any, Any]:
     layers["decay_W"], layers["decay_b"] = plan.decay[::2], plan.decay[1::2]
     layers["l2"] = plan.l2[::2]
     layers["dropped"] = np.clip(np.rint(plan.dropout * 65536), 0, 65535)
-    layers["below_kept"], layers["below_kept"][1:] = 1.0, 1.0 - layers["dropped"][:-1] / 65536
+    layers["kept"] = 1.0 - layers["dropped"] / 65536
     sizes = layers["rows"] * layers["columns"]
     ends = np.cumsum(sizes + layers["b_size"])
     layers["b"] = ends - layers["b_size"]

@@ -1,84 +1,99 @@
 """The update rules, element by element, in the order of ``operations.rules``; their equations are stated there.
 
-A rule is a function of one tensor: ``size`` elements from ``at`` in P, G and each slot of S, whose slots are ``n``
-elements apart. g in G includes the weight decay, unless that is decoupled. ``h`` holds the rule's hyperparameters, in
-the order of its row. ``step`` counts from 1; ``lr`` is the tensor's learning rate. Loops this plain are vectorised by
-LLVM, and give the same bits on dense parameters as on padded ones: where g is 0, as in padding, no rule moves w.
+A rule is a function of one tensor's elements in P, in G and in the first slot of S, and of what a Tensor says of it. g
+in G includes the weight decay, unless that is decoupled. Loops this plain are vectorised by LLVM, and give the same
+bits on dense parameters as on padded ones: where g is 0, as in padding, no rule moves w.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import from_dtype, types
 
-from briskmlp.backends.numba._options import inline, jit, switch
-from briskmlp.backends.numba.vector import number
+from briskmlp.backends.numba._options import choose, inline, jit, operation
+from briskmlp.backends.numba.layout import JOB
+from briskmlp.backends.numba.vector import number, offset
+
+
+class Tensor(NamedTuple):
+    """What a rule needs to know of a tensor and of the step."""
+
+    size: int  # elements
+    n: int  # elements from one slot of S to the next
+    step: int  # counts from 1
+    lr: float  # the tensor's learning rate
+    h: Any  # the rule's hyperparameters, in the order of its row
+    scalars: Any  # the rule's own, at this step
 
 
 @jit
 def update_layer(job: Any, layer: Any, P: Any, G: Any, S: Any, scalars: Any, n: int, step: int, rate: float) -> None:
-    """Move W and b of one layer by one step."""
-    size = layer.rows * layer.columns
-    update_tensor(job, P, G, S, scalars, layer.W, size, n, step, rate * layer.rate_W, layer.decay_W)
-    update_tensor(job, P, G, S, scalars, layer.b, layer.b_size, n, step, rate * layer.rate_b, layer.decay_b)
+    """Move W and b of one layer by one step, which counts from 1; G is used up."""
+    update_tensor(
+        *(job, offset(P, layer.W), offset(G, layer.W), offset(S, layer.W), scalars, layer.rows * layer.columns, n),
+        *(step, rate * layer.rate_W, layer.decay_W),
+    )
+    update_tensor(
+        *(job, offset(P, layer.b), offset(G, layer.b), offset(S, layer.b), scalars, layer.b_size, n),
+        *(step, rate * layer.rate_b, layer.decay_b),
+    )
 
 
 @jit
 def update_tensor(
-    job: Any, P: Any, G: Any, S: Any, scalars: Any, at: int, size: int, n: int, step: int, lr: float, decay: float
+    job: Any, P: Any, G: Any, S: Any, scalars: Any, size: int, n: int, step: int, lr: float, decay: float
 ) -> None:
-    """Move one tensor by one step, which counts from 1; G is used up."""
+    """Move one tensor by one step."""
     if job.decoupled:
-        shrink(P, at, size, lr * decay)
+        shrink(P, size, lr * decay)
     elif decay != 0.0:
         d = number(P, decay)
-        for i in range(at, at + size):
+        for i in range(size):
             G[i] += d * P[i]
-    move(job.rule, P, G, S, at, size, n, step, lr, job.hyper, scalars)
+    call_move(job.call_move, P, G, S, job, scalars, size, n, step, lr)
 
 
 @jit
-def shrink(P: Any, at: int, size: int, share: float) -> None:
+def shrink(P: Any, size: int, share: float) -> None:
     """Write w = w - share w: in float32 1 - share would lose what a small share has of digits."""
     if share != 0.0:
-        for i in range(at, at + size):
+        for i in range(size):
             P[i] -= number(P, share) * P[i]
 
 
-@jit
-def sgd(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def sgd(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w against the gradient."""
-    rate = number(P, lr)
-    for i in range(at, at + size):
+    rate = number(P, t.lr)
+    for i in range(t.size):
         P[i] -= rate * G[i]
 
 
-@jit
-def momentum(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def momentum(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w along its velocity, which begins as the first gradient, without dampening."""
-    mu, rest, rate = number(P, h[0]), number(P, 1.0 if step == 1 else 1.0 - h[1]), number(P, lr)
-    for i in range(at, at + size):
+    mu, rest, rate = number(P, t.h[0]), number(P, 1.0 if t.step == 1 else 1.0 - t.h[1]), number(P, t.lr)
+    for i in range(t.size):
         S[i] = mu * S[i] + rest * G[i]
-    if h[2] != 0.0:  # Nesterov
-        for i in range(at, at + size):
+    if t.h[2] != 0.0:  # Nesterov
+        for i in range(t.size):
             P[i] -= rate * (G[i] + mu * S[i])
     else:
-        for i in range(at, at + size):
+        for i in range(t.size):
             P[i] -= rate * S[i]
 
 
-@jit
-def velocity(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def velocity(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by a velocity that holds the learning rates of its steps."""
-    mu, rate = number(P, h[0]), number(P, lr)
-    for i in range(at, at + size):
+    mu, rate = number(P, t.h[0]), number(P, t.lr)
+    for i in range(t.size):
         S[i] = mu * S[i] - rate * G[i]
-    if h[1] != 0.0:  # Nesterov
-        for i in range(at, at + size):
+    if t.h[1] != 0.0:  # Nesterov
+        for i in range(t.size):
             P[i] += mu * S[i] - rate * G[i]
     else:
-        for i in range(at, at + size):
+        for i in range(t.size):
             P[i] += S[i]
 
 
@@ -90,28 +105,32 @@ def moments(S: Any, m: int, v: int, g: Any, rest1: Any, beta2: Any, rest2: Any) 
 
 
 @jit
-def adam(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def betas(P: Any, h: Any) -> Any:
+    """Return 1 - β1, β2, 1 - β2 and ε."""
+    return number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1]), number(P, h[2])
+
+
+def adam(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by Adam's step; with epsilon_hat, ε is added before the second moment is corrected."""
-    lr, root = lr / (1.0 - h[0] ** step), np.sqrt(1.0 - h[1] ** step)
-    if h[3] != 0.0:
+    lr, root = t.lr / (1.0 - t.h[0] ** t.step), np.sqrt(1.0 - t.h[1] ** t.step)
+    if t.h[3] != 0.0:
         lr, root = lr * root, 1.0
-    rate, correction, epsilon = number(P, lr), number(P, root), number(P, h[2])
-    rest1, beta2, rest2 = number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1])
-    for i in range(at, at + size):
-        moments(S, i, i + n, G[i], rest1, beta2, rest2)
-        P[i] -= rate * S[i] / (np.sqrt(S[i + n]) / correction + epsilon)
+    rate, correction = number(P, lr), number(P, root)
+    rest1, beta2, rest2, epsilon = betas(P, t.h)
+    for i in range(t.size):
+        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+        P[i] -= rate * S[i] / (np.sqrt(S[i + t.n]) / correction + epsilon)
 
 
-@jit
-def amsgrad(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def amsgrad(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by Adam's step with the largest second moment so far."""
-    rate, correction = number(P, lr / (1.0 - h[0] ** step)), number(P, np.sqrt(1.0 - h[1] ** step))
-    rest1, beta2, rest2, epsilon = number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1]), number(P, h[2])
-    for i in range(at, at + size):
-        moments(S, i, i + n, G[i], rest1, beta2, rest2)
-        v, largest = S[i + n], S[i + 2 * n]
-        S[i + 2 * n] = v if not v <= largest else largest  # NaN stays
-        P[i] -= rate * S[i] / (np.sqrt(S[i + 2 * n]) / correction + epsilon)
+    rate, correction = number(P, t.lr / (1.0 - t.h[0] ** t.step)), number(P, np.sqrt(1.0 - t.h[1] ** t.step))
+    rest1, beta2, rest2, epsilon = betas(P, t.h)
+    for i in range(t.size):
+        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+        v, largest = S[i + t.n], S[i + 2 * t.n]
+        S[i + 2 * t.n] = v if not v <= largest else largest  # NaN stays
+        P[i] -= rate * S[i] / (np.sqrt(S[i + 2 * t.n]) / correction + epsilon)
 
 
 @jit
@@ -120,94 +139,65 @@ def decayed(h: Any, step: int) -> Any:
     return h[0] * (1.0 - 0.5 * 0.96 ** (step * h[3]))
 
 
-@jit
-def nadam(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def nadam(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by Adam's step with Nesterov's momentum; ``scalars[0]`` is the product of μ up to this step."""
-    mu, following = decayed(h, step), decayed(h, step + 1)
-    by_g = number(P, lr * (1.0 - mu) / (1.0 - scalars[0]))
-    by_m = number(P, lr * following / (1.0 - scalars[0] * following))
-    rest1, beta2, rest2, epsilon = number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1]), number(P, h[2])
-    correction = number(P, np.sqrt(1.0 - h[1] ** step))
-    for i in range(at, at + size):
-        moments(S, i, i + n, G[i], rest1, beta2, rest2)
-        P[i] -= (by_g * G[i] + by_m * S[i]) / (np.sqrt(S[i + n]) / correction + epsilon)
+    mu, following, product = decayed(t.h, t.step), decayed(t.h, t.step + 1), t.scalars[0]
+    by_g = number(P, t.lr * (1.0 - mu) / (1.0 - product))
+    by_m = number(P, t.lr * following / (1.0 - product * following))
+    rest1, beta2, rest2, epsilon = betas(P, t.h)
+    correction = number(P, np.sqrt(1.0 - t.h[1] ** t.step))
+    for i in range(t.size):
+        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+        P[i] -= (by_g * G[i] + by_m * S[i]) / (np.sqrt(S[i + t.n]) / correction + epsilon)
 
 
-@jit
-def radam(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def radam(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by Adam's step, rectified while the second moment is known well enough, else along the first alone."""
-    power = h[1] ** step
-    longest = 2.0 / (1.0 - h[1]) - 1.0
-    length = longest - 2.0 * step * power / (1.0 - power)
-    rate = lr / (1.0 - h[0] ** step)
-    rest1, beta2, rest2, epsilon = number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1]), number(P, h[2])
+    power = t.h[1] ** t.step
+    longest = 2.0 / (1.0 - t.h[1]) - 1.0
+    length = longest - 2.0 * t.step * power / (1.0 - power)
+    rate = t.lr / (1.0 - t.h[0] ** t.step)
+    rest1, beta2, rest2, epsilon = betas(P, t.h)
     if length > 5.0:
         rectified = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
         by = number(P, rate * np.sqrt((1.0 - power) * rectified))
-        for i in range(at, at + size):
-            moments(S, i, i + n, G[i], rest1, beta2, rest2)
-            P[i] -= by * S[i] / (np.sqrt(S[i + n]) + epsilon)
+        for i in range(t.size):
+            moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+            P[i] -= by * S[i] / (np.sqrt(S[i + t.n]) + epsilon)
     else:
         by = number(P, rate)
-        for i in range(at, at + size):
-            moments(S, i, i + n, G[i], rest1, beta2, rest2)
+        for i in range(t.size):
+            moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
             P[i] -= by * S[i]
 
 
-@jit
-def adamax(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def adamax(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by Adam's step with a decaying maximum of |g| for the second moment."""
-    rate, rest1, beta2 = number(P, lr / (1.0 - h[0] ** step)), number(P, 1.0 - h[0]), number(P, h[1])
-    epsilon = number(P, h[2])
-    for i in range(at, at + size):
+    rate = number(P, t.lr / (1.0 - t.h[0] ** t.step))
+    rest1, beta2, _, epsilon = betas(P, t.h)
+    for i in range(t.size):
         S[i] += rest1 * (G[i] - S[i])
-        before, size_of_g = beta2 * S[i + n], abs(G[i]) + epsilon
-        S[i + n] = size_of_g if not size_of_g <= before else before  # NaN stays
-        P[i] -= rate * S[i] / S[i + n]
+        before, size_of_g = beta2 * S[i + t.n], abs(G[i]) + epsilon
+        S[i + t.n] = size_of_g if not size_of_g <= before else before  # NaN stays
+        P[i] -= rate * S[i] / S[i + t.n]
 
 
-@jit
-def adagrad(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def adagrad(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by the gradient over the root of the sum of its squares."""
-    rate, epsilon = number(P, lr / (1.0 + (step - 1) * h[0])), number(P, h[1])
-    for i in range(at, at + size):
+    rate, epsilon = number(P, t.lr / (1.0 + (t.step - 1) * t.h[0])), number(P, t.h[1])
+    for i in range(t.size):
         S[i] += G[i] * G[i]
         P[i] -= rate * G[i] / (np.sqrt(S[i]) + epsilon)
 
 
-@jit
-def adadelta(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
+def adadelta(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by the gradient, scaled by the ratio of the steps' running size to the gradient's."""
-    rate, rho, rest, epsilon = number(P, lr), number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1])
-    for i in range(at, at + size):
+    rate, rho, rest, epsilon = number(P, t.lr), number(P, t.h[0]), number(P, 1.0 - t.h[0]), number(P, t.h[1])
+    for i in range(t.size):
         S[i] = rho * S[i] + rest * (G[i] * G[i])
-        delta = np.sqrt(S[i + n] + epsilon) / np.sqrt(S[i] + epsilon) * G[i]
-        S[i + n] = rho * S[i + n] + rest * (delta * delta)
+        delta = np.sqrt(S[i + t.n] + epsilon) / np.sqrt(S[i] + epsilon) * G[i]
+        S[i + t.n] = rho * S[i + t.n] + rest * (delta * delta)
         P[i] -= rate * delta
-
-
-@jit
-def rmsprop(P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any) -> None:
-    """Move w by the gradient over the root of the running mean of its squares."""
-    rate, alpha, rest, epsilon = number(P, lr), number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1])
-    for i in range(at, at + size):
-        g = G[i]
-        S[i] = alpha * S[i] + rest * (g * g)
-        P[i] -= rate * g / (np.sqrt(S[i]) + epsilon)
-
-
-@jit
-def rmsprop_momentum(
-    P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any
-) -> None:
-    """Move w along the velocity of RMSprop's steps."""
-    rate, alpha, rest, epsilon = number(P, lr), number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1])
-    mu = number(P, h[2])
-    for i in range(at, at + size):
-        g = G[i]
-        S[i] = alpha * S[i] + rest * (g * g)
-        S[i + n] = mu * S[i + n] + g / (np.sqrt(S[i]) + epsilon)
-        P[i] -= rate * S[i + n]
 
 
 @inline
@@ -217,40 +207,54 @@ def variance(square: Any, mean: Any) -> Any:
     return v * 0.0 if v < 0.0 else v
 
 
-@jit
-def rmsprop_centered(
-    P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any
-) -> None:
-    """Move w by the gradient over the root of its running variance."""
-    rate, alpha, rest, epsilon = number(P, lr), number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1])
-    for i in range(at, at + size):
-        g = G[i]
-        S[i] = alpha * S[i] + rest * (g * g)
-        S[i + n] += rest * (g - S[i + n])
-        P[i] -= rate * g / (np.sqrt(variance(S[i], S[i + n])) + epsilon)
+def rmsprop(*, along_velocity: bool, centered: bool) -> Callable[..., None]:
+    """Return a rule that moves w by the gradient over the root of the running mean of its squares, or variance.
 
+    ``along_velocity``: w moves along the velocity of such steps, which is in the second slot.
+    """
+    mean = 1 + along_velocity  # its slot
 
-@jit
-def rmsprop_centered_momentum(
-    P: Any, G: Any, S: Any, at: int, size: int, n: int, step: int, lr: float, h: Any, scalars: Any
-) -> None:
-    """Move w along the velocity of the centered RMSprop's steps."""
-    rate, alpha, rest, epsilon = number(P, lr), number(P, h[0]), number(P, 1.0 - h[0]), number(P, h[1])
-    mu = number(P, h[2])
-    for i in range(at, at + size):
-        g = G[i]
-        S[i] = alpha * S[i] + rest * (g * g)
-        S[i + 2 * n] += rest * (g - S[i + 2 * n])
-        S[i + n] = mu * S[i + n] + g / (np.sqrt(variance(S[i], S[i + 2 * n])) + epsilon)
-        P[i] -= rate * S[i + n]
+    def rule(P: Any, G: Any, S: Any, t: Tensor) -> None:
+        rate, alpha, rest, epsilon = number(P, t.lr), number(P, t.h[0]), number(P, 1.0 - t.h[0]), number(P, t.h[1])
+        mu = number(P, t.h[2])
+        for i in range(t.size):
+            g = G[i]
+            square = S[i] = alpha * S[i] + rest * (g * g)
+            if centered:
+                S[i + mean * t.n] += rest * (g - S[i + mean * t.n])
+                square = variance(square, S[i + mean * t.n])
+            if along_velocity:
+                S[i + t.n] = mu * S[i + t.n] + g / (np.sqrt(square) + epsilon)
+                P[i] -= rate * S[i + t.n]
+            else:
+                P[i] -= rate * g / (np.sqrt(square) + epsilon)
+
+    return rule
 
 
 # By their codes, as in operations.rules.
 RULES = (
-    sgd, momentum, velocity, adam, amsgrad, nadam, radam, adamax, adagrad, adadelta,
-    rmsprop, rmsprop_momentum, rmsprop_centered, rmsprop_centered_momentum,
-)  # fmt: skip
-move = switch(RULES)
+    *(sgd, momentum, velocity, adam, amsgrad, nadam, radam, adamax, adagrad, adadelta),
+    rmsprop(along_velocity=False, centered=False),
+    rmsprop(along_velocity=True, centered=False),
+    rmsprop(along_velocity=False, centered=True),
+    rmsprop(along_velocity=True, centered=True),
+)
+rule_of = choose(RULES.__getitem__)
+
+
+def _move_types(number: Any) -> tuple[Any, ...]:
+    numbers, scalars = types.CPointer(number), types.Array(types.float64, 1, "C")
+    return numbers, numbers, from_dtype(JOB), scalars, *(types.int64,) * 3, types.float64
+
+
+@operation(types.void, _move_types)
+def move(rule: int, P: Any, G: Any, S: Any, job: Any, scalars: Any, size: int, n: int, step: int, lr: float) -> None:
+    """Move the elements of one tensor by one step of a rule."""
+    rule_of(rule, P, G, S, Tensor(size, n, step, lr, job.hyper, scalars))
+
+
+call_move = move.call
 
 
 @jit
