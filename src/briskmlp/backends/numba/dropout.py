@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from briskmlp.backends.numba._options import jit
 from briskmlp.backends.numba.order import philox
-from briskmlp.backends.numba.vector import load, offset, splat, store, width
+from briskmlp.backends.numba.vector import load, offset, splat, spread, store, width
 
 STREAM = 2  # of Philox; see briskmlp.random
 UNITS = 16  # numbers to a block
@@ -59,26 +59,20 @@ def draw(seed: int, epoch: int, place: int, l: int, words: Any, n_blocks: int) -
 def as_words(typing: Any, p: Any) -> Any:
     """Return an address as that of 64-bit words."""
     result = types.CPointer(types.uint64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(result))
-
-    return result(p), generate
+    return result(p), lambda context, builder, _, xs: builder.bitcast(xs[0], context.get_value_type(result))
 
 
 @intrinsic
 def where_below(typing: Any, words: Any, index: Any, threshold: Any, yes: Any, no: Any) -> Any:
     """Return, lane by lane, ``yes`` where the 16-bit number at ``index`` of the words < ``threshold``, else ``no``."""
-    numbers = ir.VectorType(ir.IntType(16), yes.lanes)
+    short = ir.IntType(16)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        halves = builder.bitcast(arguments[0], ir.IntType(16).as_pointer())
-        address = builder.bitcast(builder.gep(halves, [arguments[1]]), numbers.as_pointer())
-        undefined = ir.Constant(numbers, ir.Undefined)
-        limit = builder.insert_element(undefined, builder.trunc(arguments[2], ir.IntType(16)), ir.IntType(32)(0))
-        limits = builder.shuffle_vector(limit, undefined, ir.Constant(ir.VectorType(ir.IntType(32), yes.lanes), None))
+        halves = builder.bitcast(arguments[0], short.as_pointer())
+        address = builder.bitcast(builder.gep(halves, [arguments[1]]), ir.VectorType(short, yes.lanes).as_pointer())
+        limits = spread(builder, builder.trunc(arguments[2], short), yes.lanes)
         below = builder.icmp_unsigned("<", builder.load(address, align=2), limits)
-        return builder.select(below, arguments[3], arguments[4])
+        return builder.select(below, *arguments[3:])
 
     return yes(words, types.int64, types.int64, yes, no), generate
 
@@ -90,8 +84,8 @@ def where_kept(typing: Any, x: Any, yes: Any, no: Any) -> Any:
     integers = ir.VectorType(ir.IntType(bits), x.lanes)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        minus_zero = ir.Constant(integers, [1 << (bits - 1)] * x.lanes)
+        minus_zero = integers([1 << (bits - 1)] * x.lanes)
         kept = builder.icmp_signed("!=", builder.bitcast(arguments[0], integers), minus_zero)
-        return builder.select(kept, arguments[1], arguments[2])
+        return builder.select(kept, *arguments[1:])
 
     return x(x, yes, no), generate

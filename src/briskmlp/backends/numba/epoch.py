@@ -230,16 +230,12 @@ def copy_padded(layers: Any, dense: Any, padded: Any, enters: bool) -> None:
     """Copy a flat buffer to the padded layout, whose pads stay zero, or back."""
     for l in range(layers.size):
         layer = layers[l]
-        for i in range(layer.n_in):
-            copy(dense, layer.dense_W + i * layer.n_out, padded, layer.W + i * layer.columns, layer.n_out, enters)
-        copy(dense, layer.dense_b, padded, layer.b, layer.n_b, enters)
-
-
-@jit
-def copy(dense: Any, here: int, padded: Any, there: int, n: int, enters: bool) -> None:
-    """Copy n numbers one way or the other."""
-    for i in range(n):
-        if enters:
-            padded[there + i] = dense[here + i]
-        else:
-            dense[here + i] = padded[there + i]
+        for i in range(layer.n_in + 1):  # the rows of W, and b
+            n, here, there = layer.n_out, layer.dense_W + i * layer.n_out, layer.W + i * layer.columns
+            if i == layer.n_in:
+                n, here, there = layer.n_b, layer.dense_b, layer.b
+            for j in range(n):
+                if enters:
+                    padded[there + j] = dense[here + j]
+                else:
+                    dense[here + j] = padded[there + j]

@@ -7,6 +7,7 @@ two instantiations, of which one knows no clock.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,60 +49,48 @@ def _write(record: Any, start: int, end: int, place: int) -> None:
     record[_N_EVENTS] += 1
 
 
+def _recorded(function: Callable[..., None]) -> Any:
+    """Return a kernel that does to a record what the function says, and nothing to None."""
+
+    def hook(record: Any, *arguments: Any) -> None: ...
+
+    @overload(hook, strict=False)
+    def _hook(record: Any, *arguments: Any) -> Any:
+        written = jit(function)
+        if isinstance(record, types.NoneType):
+            return lambda record, *arguments: None
+        return lambda record, *arguments: written(record, *arguments)  # noqa: PLW0108 - its names are the overload's
+
+    return hook
+
+
+@_recorded
 def begin(record: Any, step: int, rows: int) -> None:
     """Begin a step, which counts from 1."""
+    record[_STEPS] += 1
+    record[_ROWS] += rows
+    record[_STEP] = 0
+    if np.uint64(step) * _GOLDEN <= _MOST // np.uint64(max(1, record[_EVERY])):
+        record[_STEP] = step
+        record[_MARK] = record[_START] = nanoseconds()
 
 
-@overload(begin)
-def _begin(record: Any, step: int, rows: int) -> Any:
-    def nothing(record: Any, step: int, rows: int) -> None:
-        pass
-
-    def written(record: Any, step: int, rows: int) -> None:
-        record[_STEPS] += 1
-        record[_ROWS] += rows
-        record[_STEP] = 0
-        if np.uint64(step) * _GOLDEN <= _MOST // np.uint64(max(1, record[_EVERY])):
-            record[_STEP] = step
-            record[_MARK] = record[_START] = nanoseconds()
-
-    return nothing if isinstance(record, types.NoneType) else written
-
-
+@_recorded
 def lap(record: Any, layer: int, phase: int) -> None:
     """Note that the time since the last lap was spent in this phase."""
+    if record[_STEP] > 0:
+        now, place = nanoseconds(), layer * _PHASES + phase
+        record[_HEAD + 2 * place] += 1
+        record[_HEAD + 2 * place + 1] += now - record[_MARK]
+        _write(record, record[_MARK], now, place)
+        record[_MARK] = now
 
 
-@overload(lap)
-def _lap(record: Any, layer: int, phase: int) -> Any:
-    def nothing(record: Any, layer: int, phase: int) -> None:
-        pass
-
-    def written(record: Any, layer: int, phase: int) -> None:
-        if record[_STEP] > 0:
-            now, place = nanoseconds(), layer * _PHASES + phase
-            record[_HEAD + 2 * place] += 1
-            record[_HEAD + 2 * place + 1] += now - record[_MARK]
-            _write(record, record[_MARK], now, place)
-            record[_MARK] = now
-
-    return nothing if isinstance(record, types.NoneType) else written
-
-
+@_recorded
 def end(record: Any) -> None:
     """End the step, with its last lap."""
-
-
-@overload(end)
-def _end(record: Any) -> Any:
-    def nothing(record: Any) -> None:
-        pass
-
-    def written(record: Any) -> None:
-        if record[_STEP] > 0:
-            record[_SAMPLED] += 1
-            record[_TICKS] += record[_MARK] - record[_START]
-            _write(record, record[_START], record[_MARK], -1)
-            record[_STEP] = 0
-
-    return nothing if isinstance(record, types.NoneType) else written
+    if record[_STEP] > 0:
+        record[_SAMPLED] += 1
+        record[_TICKS] += record[_MARK] - record[_START]
+        _write(record, record[_START], record[_MARK], -1)
+        record[_STEP] = 0

@@ -32,28 +32,10 @@ class Tensor(NamedTuple):
 @jit
 def update_layer(job: Any, layer: Any, P: Any, G: Any, S: Any, scalars: Any, n: int, step: int, rate: float) -> None:
     """Move W and b of one layer by one step, which counts from 1; G is used up."""
-    update_tensor(
-        *(job, offset(P, layer.W), offset(G, layer.W), offset(S, layer.W), scalars, layer.rows * layer.columns, n),
-        *(step, rate * layer.rate_W, layer.decay_W),
-    )
-    update_tensor(
-        *(job, offset(P, layer.b), offset(G, layer.b), offset(S, layer.b), scalars, layer.b_size, n),
-        *(step, rate * layer.rate_b, layer.decay_b),
-    )
-
-
-@jit
-def update_tensor(
-    job: Any, P: Any, G: Any, S: Any, scalars: Any, size: int, n: int, step: int, lr: float, decay: float
-) -> None:
-    """Move one tensor by one step."""
-    if job.decoupled:
-        shrink(P, size, lr * decay)
-    elif decay != 0.0:
-        d = number(P, decay)
-        for i in range(size):
-            G[i] += d * P[i]
-    call_move(job.call_move, P, G, S, job, scalars, size, n, step, lr)
+    W, size, lr = layer.W, layer.rows * layer.columns, rate * layer.rate_W
+    call_move(job.call_move, offset(P, W), offset(G, W), offset(S, W), job, scalars, size, n, step, lr, layer.decay_W)
+    b, size, lr = layer.b, layer.b_size, rate * layer.rate_b
+    call_move(job.call_move, offset(P, b), offset(G, b), offset(S, b), job, scalars, size, n, step, lr, layer.decay_b)
 
 
 @jit
@@ -74,27 +56,18 @@ def sgd(P: Any, G: Any, S: Any, t: Tensor) -> None:
 def momentum(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w along its velocity, which begins as the first gradient, without dampening."""
     mu, rest, rate = number(P, t.h[0]), number(P, 1.0 if t.step == 1 else 1.0 - t.h[1]), number(P, t.lr)
+    nesterov = t.h[2] != 0.0
     for i in range(t.size):
         S[i] = mu * S[i] + rest * G[i]
-    if t.h[2] != 0.0:  # Nesterov
-        for i in range(t.size):
-            P[i] -= rate * (G[i] + mu * S[i])
-    else:
-        for i in range(t.size):
-            P[i] -= rate * S[i]
+        P[i] -= rate * (G[i] + mu * S[i] if nesterov else S[i])
 
 
 def velocity(P: Any, G: Any, S: Any, t: Tensor) -> None:
     """Move w by a velocity that holds the learning rates of its steps."""
-    mu, rate = number(P, t.h[0]), number(P, t.lr)
+    mu, rate, nesterov = number(P, t.h[0]), number(P, t.lr), t.h[1] != 0.0
     for i in range(t.size):
         S[i] = mu * S[i] - rate * G[i]
-    if t.h[1] != 0.0:  # Nesterov
-        for i in range(t.size):
-            P[i] += mu * S[i] - rate * G[i]
-    else:
-        for i in range(t.size):
-            P[i] += S[i]
+        P[i] += mu * S[i] - rate * G[i] if nesterov else S[i]
 
 
 @inline
@@ -110,27 +83,27 @@ def betas(P: Any, h: Any) -> Any:
     return number(P, 1.0 - h[0]), number(P, h[1]), number(P, 1.0 - h[1]), number(P, h[2])
 
 
-def adam(P: Any, G: Any, S: Any, t: Tensor) -> None:
-    """Move w by Adam's step; with epsilon_hat, ε is added before the second moment is corrected."""
-    lr, root = t.lr / (1.0 - t.h[0] ** t.step), np.sqrt(1.0 - t.h[1] ** t.step)
-    if t.h[3] != 0.0:
-        lr, root = lr * root, 1.0
-    rate, correction = number(P, lr), number(P, root)
-    rest1, beta2, rest2, epsilon = betas(P, t.h)
-    for i in range(t.size):
-        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
-        P[i] -= rate * S[i] / (np.sqrt(S[i + t.n]) / correction + epsilon)
+def adam(*, amsgrad: bool) -> Callable[..., None]:
+    """Return the rule that moves w by Adam's step, perhaps with the largest second moment so far, in the third slot.
 
+    With epsilon_hat, ε is added before the second moment is corrected.
+    """
 
-def amsgrad(P: Any, G: Any, S: Any, t: Tensor) -> None:
-    """Move w by Adam's step with the largest second moment so far."""
-    rate, correction = number(P, t.lr / (1.0 - t.h[0] ** t.step)), number(P, np.sqrt(1.0 - t.h[1] ** t.step))
-    rest1, beta2, rest2, epsilon = betas(P, t.h)
-    for i in range(t.size):
-        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
-        v, largest = S[i + t.n], S[i + 2 * t.n]
-        S[i + 2 * t.n] = v if not v <= largest else largest  # NaN stays
-        P[i] -= rate * S[i] / (np.sqrt(S[i + 2 * t.n]) / correction + epsilon)
+    def rule(P: Any, G: Any, S: Any, t: Tensor) -> None:
+        lr, root = t.lr / (1.0 - t.h[0] ** t.step), np.sqrt(1.0 - t.h[1] ** t.step)
+        if t.h[3] != 0.0:
+            lr, root = lr * root, 1.0
+        rate, correction = number(P, lr), number(P, root)
+        rest1, beta2, rest2, epsilon = betas(P, t.h)
+        for i in range(t.size):
+            moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+            v = S[i + t.n]
+            if amsgrad:
+                largest = S[i + 2 * t.n]
+                v = S[i + 2 * t.n] = v if not v <= largest else largest  # NaN stays
+            P[i] -= rate * S[i] / (np.sqrt(v) / correction + epsilon)
+
+    return rule
 
 
 @jit
@@ -158,17 +131,14 @@ def radam(P: Any, G: Any, S: Any, t: Tensor) -> None:
     length = longest - 2.0 * t.step * power / (1.0 - power)
     rate = t.lr / (1.0 - t.h[0] ** t.step)
     rest1, beta2, rest2, epsilon = betas(P, t.h)
-    if length > 5.0:
+    known = length > 5.0
+    if known:
         rectified = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
-        by = number(P, rate * np.sqrt((1.0 - power) * rectified))
-        for i in range(t.size):
-            moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
-            P[i] -= by * S[i] / (np.sqrt(S[i + t.n]) + epsilon)
-    else:
-        by = number(P, rate)
-        for i in range(t.size):
-            moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
-            P[i] -= by * S[i]
+        rate *= np.sqrt((1.0 - power) * rectified)
+    by = number(P, rate)
+    for i in range(t.size):
+        moments(S, i, i + t.n, G[i], rest1, beta2, rest2)
+        P[i] -= by * S[i] / (np.sqrt(S[i + t.n]) + epsilon) if known else by * S[i]
 
 
 def adamax(P: Any, G: Any, S: Any, t: Tensor) -> None:
@@ -234,23 +204,28 @@ def rmsprop(*, along_velocity: bool, centered: bool) -> Callable[..., None]:
 
 # By their codes, as in operations.rules.
 RULES = (
-    *(sgd, momentum, velocity, adam, amsgrad, nadam, radam, adamax, adagrad, adadelta),
-    rmsprop(along_velocity=False, centered=False),
-    rmsprop(along_velocity=True, centered=False),
-    rmsprop(along_velocity=False, centered=True),
-    rmsprop(along_velocity=True, centered=True),
+    *(sgd, momentum, velocity, adam(amsgrad=False), adam(amsgrad=True), nadam, radam, adamax, adagrad, adadelta),
+    *(rmsprop(along_velocity=along, centered=centered) for centered in (False, True) for along in (False, True)),
 )
 rule_of = choose(RULES.__getitem__)
 
 
 def _move_types(number: Any) -> tuple[Any, ...]:
     numbers, scalars = types.CPointer(number), types.Array(types.float64, 1, "C")
-    return numbers, numbers, from_dtype(JOB), scalars, *(types.int64,) * 3, types.float64
+    return numbers, numbers, from_dtype(JOB), scalars, *(types.int64,) * 3, types.float64, types.float64
 
 
 @operation(types.void, _move_types)
-def move(rule: int, P: Any, G: Any, S: Any, job: Any, scalars: Any, size: int, n: int, step: int, lr: float) -> None:
-    """Move the elements of one tensor by one step of a rule."""
+def move(
+    rule: int, P: Any, G: Any, S: Any, job: Any, scalars: Any, size: int, n: int, step: int, lr: float, decay: float
+) -> None:
+    """Move one tensor by one step of a rule."""
+    if job.decoupled:
+        shrink(P, size, lr * decay)
+    elif decay != 0.0:
+        d = number(P, decay)
+        for i in range(size):
+            G[i] += d * P[i]
     rule_of(rule, P, G, S, Tensor(size, n, step, lr, job.hyper, scalars))
 
 

@@ -49,15 +49,14 @@ def lanes(dtype: np.dtype[Any]) -> int:
     return VECTOR_BYTES // dtype.itemsize
 
 
+# Each intrinsic returns its signature, and what generates it from (context, builder, signature, arguments).
+
+
 @intrinsic
 def width(typing: Any, p: Any) -> Any:
     """Return the lanes of a Vec of what ``p`` points to, as a constant."""
     count = VecType(p.dtype).lanes
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.intp, count)
-
-    return types.intp(p), generate
+    return types.intp(p), lambda context, *_: context.get_constant(types.intp, count)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -70,35 +69,29 @@ def width(typing: Any, p: Any) -> Any:
 @intrinsic
 def pointer(typing: Any, array: Any) -> Any:
     """Return the address of an array's first number; the caller keeps the array alive."""
-    result = types.CPointer(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(array)(context, builder, arguments[0]).data
-        return builder.bitcast(data, context.get_value_type(result))
+        return builder.bitcast(data, context.get_value_type(signature.return_type))
 
-    return result(array), generate
+    return types.CPointer(array.dtype)(array), generate
 
 
 @intrinsic
 def offset(typing: Any, p: Any, n: Any) -> Any:
     """Return the address n numbers on."""
+    return p(p, types.intp), lambda _, builder, __, arguments: builder.gep(arguments[0], [arguments[1]])
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.gep(arguments[0], [arguments[1]])
 
-    return p(p, types.intp), generate
+def _address(builder: Any, p: Any, index: Any, vec: VecType) -> Any:
+    return builder.bitcast(builder.gep(p, [index]), vec.llvm.as_pointer())
 
 
 @intrinsic
 def load(typing: Any, p: Any, index: Any) -> Any:
     """Return ``p[index:index + lanes]``; the caller keeps it in bounds, here and below."""
-    vec = VecType(p.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), vec.llvm.as_pointer())
-        return builder.load(address, align=p.dtype.bitwidth // 8)
-
-    return vec(p, types.intp), generate
+    vec, align = VecType(p.dtype), p.dtype.bitwidth // 8
+    return vec(p, types.intp), lambda _, builder, __, xs: builder.load(_address(builder, *xs, vec), align=align)
 
 
 @intrinsic
@@ -106,8 +99,7 @@ def store(typing: Any, p: Any, index: Any, x: Any) -> Any:
     """Write ``p[index:index + lanes]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), x.llvm.as_pointer())
-        builder.store(arguments[2], address, align=p.dtype.bitwidth // 8)
+        builder.store(arguments[2], _address(builder, *arguments[:2], x), align=p.dtype.bitwidth // 8)
 
     return types.void(p, types.intp, x), generate
 
@@ -116,21 +108,15 @@ def store(typing: Any, p: Any, index: Any, x: Any) -> Any:
 def broadcast(typing: Any, p: Any, index: Any) -> Any:
     """Return ``p[index]`` in every lane."""
     vec = VecType(p.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, vec, builder.load(builder.gep(arguments[0], [arguments[1]])))
-
-    return vec(p, types.intp), generate
+    return vec(p, types.intp), lambda _, builder, __, xs: spread(
+        builder, builder.load(builder.gep(xs[0], [xs[1]])), vec.lanes
+    )
 
 
 @intrinsic
 def number(typing: Any, p: Any, value: Any) -> Any:
     """Return ``value`` cast to the dtype that ``p`` points to."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.cast(builder, arguments[1], value, p.dtype)
-
-    return p.dtype(p, value), generate
+    return p.dtype(p, value), lambda context, builder, _, xs: context.cast(builder, xs[1], value, p.dtype)
 
 
 @intrinsic
@@ -139,15 +125,16 @@ def splat(typing: Any, x: Any, value: Any) -> Any:
     vec = VecType(x.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, vec, context.cast(builder, arguments[1], value, x.dtype))
+        return spread(builder, context.cast(builder, arguments[1], value, x.dtype), vec.lanes)
 
     return vec(x, value), generate
 
 
-def _splat(builder: Any, vec: VecType, scalar: Any) -> Any:
-    undefined = ir.Constant(vec.llvm, ir.Undefined)
+def spread(builder: Any, scalar: Any, count: int) -> Any:
+    """Return an LLVM vector of so many of one value."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
     first = builder.insert_element(undefined, scalar, _I32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, vec.lanes), [0] * vec.lanes))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, count), [0] * count))
 
 
 # --- arithmetic ------------------------------------------------------------------------------------------------------
@@ -158,10 +145,7 @@ def _binary(operation: Callable[[Any, Any], Any], method: str) -> None:
 
     @intrinsic
     def apply(typing: Any, x: Any, y: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, method)(*arguments)
-
-        return x(x, y), generate
+        return x(x, y), lambda _, builder, __, arguments: getattr(builder, method)(*arguments)
 
     @overload(operation, strict=False)
     def _operator(x: Any, y: Any) -> Any:
@@ -170,63 +154,50 @@ def _binary(operation: Callable[[Any, Any], Any], method: str) -> None:
         return None
 
 
-for _operation, _method in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _binary(_operation, _method)
+_binary(operator.add, "fadd")
+_binary(operator.sub, "fsub")
+_binary(operator.mul, "fmul")
+_binary(operator.truediv, "fdiv")
 
 
-def _call(builder: Any, name: str, vec: VecType, arguments: Any) -> Any:
-    kind = ir.FunctionType(vec.llvm, [vec.llvm] * len(arguments))
-    full_name = f"llvm.{name}.v{vec.lanes}{_SUFFIX[vec.dtype]}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), arguments)
+def _call(name: str, vec: VecType) -> Any:
+    """Return what generates the LLVM intrinsic of this name."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(vec.llvm, [vec.llvm] * len(arguments))
+        full_name = f"llvm.{name}.v{vec.lanes}{_SUFFIX[vec.dtype]}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), arguments)
+
+    return generate
 
 
 @intrinsic
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
     """Return x * y + z, rounded once."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "fma", x, arguments)
-
-    return x(x, y, z), generate
+    return x(x, y, z), _call("fma", x)
 
 
 @intrinsic
 def absolute(typing: Any, x: Any) -> Any:
     """Return abs(x)."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "fabs", x, arguments)
-
-    return x(x), generate
+    return x(x), _call("fabs", x)
 
 
 @intrinsic
 def copysign(typing: Any, x: Any, sign: Any) -> Any:
     """Return abs(x) with the sign of ``sign``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "copysign", x, arguments)
-
-    return x(x, sign), generate
+    return x(x, sign), _call("copysign", x)
 
 
 @intrinsic
 def power_of_two(typing: Any, shifted: Any) -> Any:
     """Return 2**n for ``shifted = n + 1.5 * 2**fraction_bits``, whose lowest bits hold n; 0 for n = -bias."""
     bits, fraction, bias = (32, 23, 127) if shifted.dtype == types.float32 else (64, 52, 1023)
+    integers = ir.VectorType(ir.IntType(bits), shifted.lanes)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integers = ir.VectorType(ir.IntType(bits), shifted.lanes)
-        exponent = builder.shl(
-            builder.bitcast(arguments[0], integers), ir.Constant(integers, [fraction] * shifted.lanes)
-        )
-        biased = builder.add(exponent, ir.Constant(integers, [bias << fraction] * shifted.lanes))
-        return builder.bitcast(biased, shifted.llvm)
+        exponent = builder.shl(builder.bitcast(arguments[0], integers), integers([fraction] * shifted.lanes))
+        return builder.bitcast(builder.add(exponent, integers([bias << fraction] * shifted.lanes)), shifted.llvm)
 
     return shifted(shifted), generate
 
@@ -239,8 +210,7 @@ def where_less(typing: Any, x: Any, y: Any, yes: Any, no: Any) -> Any:
     """Return, lane by lane, ``yes`` where x < y, else ``no``; NaN is not less."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        less = builder.fcmp_ordered("<", arguments[0], arguments[1])
-        return builder.select(less, arguments[2], arguments[3])
+        return builder.select(builder.fcmp_ordered("<", *arguments[:2]), *arguments[2:])
 
     return x(x, y, yes, no), generate
 
@@ -248,16 +218,11 @@ def where_less(typing: Any, x: Any, y: Any, yes: Any, no: Any) -> Any:
 @intrinsic
 def first(typing: Any, x: Any, n: Any, other: Any) -> Any:
     """Return the first ``n`` < 2**31 lanes of x, and the scalar ``other`` in the rest."""
+    lane = ir.VectorType(_I32, x.lanes)(list(range(x.lanes)))
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integers = ir.VectorType(_I32, x.lanes)
-        undefined = ir.Constant(integers, ir.Undefined)
-        limit = builder.insert_element(undefined, builder.trunc(arguments[1], _I32), _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, x.lanes), [0] * x.lanes)
-        inside = builder.icmp_signed(
-            "<", ir.Constant(integers, list(range(x.lanes))), builder.shuffle_vector(limit, undefined, zeros)
-        )
-        rest = _splat(builder, x, context.cast(builder, arguments[2], other, x.dtype))
+        inside = builder.icmp_signed("<", lane, spread(builder, builder.trunc(arguments[1], _I32), x.lanes))
+        rest = spread(builder, context.cast(builder, arguments[2], other, x.dtype), x.lanes)
         return builder.select(inside, arguments[0], rest)
 
     return x(x, types.int64, other), generate
@@ -270,10 +235,9 @@ def _halve(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any
     count = vector.type.count
     while count > 1:
         count //= 2
-        half = ir.VectorType(_I32, count)
-        undefined = ir.Constant(vector.type, ir.Undefined)
-        low = builder.shuffle_vector(vector, undefined, ir.Constant(half, list(range(count))))
-        high = builder.shuffle_vector(vector, undefined, ir.Constant(half, list(range(count, 2 * count))))
+        half, undefined = ir.VectorType(_I32, count), ir.Constant(vector.type, ir.Undefined)
+        low = builder.shuffle_vector(vector, undefined, half(list(range(count))))
+        high = builder.shuffle_vector(vector, undefined, half(list(range(count, 2 * count))))
         vector = combine(low, high)
     return builder.extract_element(vector, _I32(0))
 
@@ -281,11 +245,7 @@ def _halve(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any
 @intrinsic
 def total(typing: Any, x: Any) -> Any:
     """Return the sum of all lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _halve(builder, arguments[0], builder.fadd)
-
-    return x.dtype(x), generate
+    return x.dtype(x), lambda _, builder, __, arguments: _halve(builder, arguments[0], builder.fadd)
 
 
 @intrinsic
