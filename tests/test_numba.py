@@ -33,9 +33,7 @@ KERNELS = Path(_options.__file__).parent
 
 @njit(error_model="numpy")
 def multiply(A, a_i, a_p, B, b_p, init, z_i, C, c_i, m, n, k):
-    product.product(
-        pointer(A), 0, a_i, a_p, pointer(B), 0, b_p, pointer(init), 0, z_i, pointer(C), 0, c_i, m, n, k
-    )  # fmt: skip
+    product.product(pointer(A), 0, a_i, a_p, pointer(B), 0, b_p, pointer(init), 0, z_i, pointer(C), 0, c_i, m, n, k)
 
 
 @pytest.mark.parametrize("m", [8, 16, 40])

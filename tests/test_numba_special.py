@@ -39,6 +39,10 @@ def over_arrays(function):
 # --- exp, log1p, sigmoid and tanh ------------------------------------------------------------------------------------
 
 
+def sigmoid(z):
+    return 1 / (1 + mpmath.exp(-z))
+
+
 def alone(name):
     """Return a function of ``vector_math`` as one of an array."""
     function = getattr(vector_math, name)
@@ -46,29 +50,21 @@ def alone(name):
     return lambda x: apply(x)[0]
 
 
-APPLY = {name: alone(name) for name in ("sigmoid", "tanh", "exp", "exp_any", "log1p")}
-EXACT = {
-    "sigmoid": lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))),
-    "tanh": np.tanh,
-    "exp": np.exp,
-    "exp_any": np.exp,
-    "log1p": np.log1p,
+# of each in NumPy and mpmath, the bound in ulp, and the domain
+BASIC = {
+    "sigmoid": (lambda x: np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x))), sigmoid, 2.0),
+    "tanh": (np.tanh, mpmath.tanh, 2.0),
+    "exp": (np.exp, mpmath.exp, 1.0, (-np.inf, 0.0)),
+    "exp_any": (np.exp, mpmath.exp, 1.0),
+    "log1p": (np.log1p, mpmath.log1p, 3.0, (0.0, 1.0)),
 }
-PRECISE = {
-    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "tanh": mpmath.tanh,
-    "exp": mpmath.exp,
-    "exp_any": mpmath.exp,
-    "log1p": mpmath.log1p,
-}
-DOMAIN = {"exp": (-np.inf, 0.0), "log1p": (0.0, 1.0)}
-ULP = {"sigmoid": 2.0, "tanh": 2.0, "exp": 1.0, "exp_any": 1.0, "log1p": 3.0}
+APPLY = {name: alone(name) for name in BASIC}
 
 
 def domain(name, dtype):
     """Return the smallest and largest number that a function is for; exp_any is infinite beyond."""
     last = np.nextafter(np.log(np.finfo(dtype).max), 0, dtype=dtype)
-    return (-np.inf, float(last)) if name == "exp_any" else DOMAIN.get(name, (-np.inf, np.inf))
+    return (-np.inf, float(last)) if name == "exp_any" else (*BASIC[name], (-np.inf, np.inf))[3]
 
 
 def ulps(got, exact, dtype):
@@ -84,7 +80,7 @@ def assert_accurate(name, x, got, exact):
     normal = np.abs(exact) >= np.finfo(x.dtype).smallest_normal
     error = ulps(got, exact, x.dtype)
     worst = np.argmax(np.where(normal, error, 0))
-    assert error[worst] <= ULP[name], (name, x[worst], got[worst], exact[worst], error[worst])
+    assert error[worst] <= BASIC[name][2], (name, x[worst], got[worst], exact[worst], error[worst])
     assert ((got == 0) | (error <= 2))[~normal].all()
 
 
@@ -110,7 +106,7 @@ def test_activations_over_all_of_float32(name):
     x = x[(low <= x) & (x <= high)]
     x = x[(np.abs(x) >= np.finfo(np.float32).smallest_normal) | (x == 0)]  # subnormal inputs count as 0
     with np.errstate(over="ignore", under="ignore"):  # float64 is exact enough: 2**-29 ulp
-        exact = EXACT[name](np.clip(x.astype(np.float64), -700, 700)).astype(np.longdouble)
+        exact = BASIC[name][0](np.clip(x.astype(np.float64), -700, 700)).astype(np.longdouble)
     assert_accurate(name, x, APPLY[name](x), exact)
 
 
@@ -122,16 +118,16 @@ def test_activations_over_float64(name):
     x = x[(low <= x) & (x <= high) & ((np.abs(x) >= np.finfo(np.float64).smallest_normal) | (x == 0))]
     if np.finfo(np.longdouble).nmant > 60:
         with np.errstate(over="ignore", under="ignore"):
-            exact = EXACT[name](np.clip(x.astype(np.longdouble), -11000, 11000))
+            exact = BASIC[name][0](np.clip(x.astype(np.longdouble), -11000, 11000))
         assert_accurate(name, x, APPLY[name](x), exact)
     x = x[:: len(x) // 1500]  # and a few with 50 digits
     with mpmath.workprec(170):
-        exact = [PRECISE[name](mpmath.mpf(float(value))) for value in x]
+        exact = [BASIC[name][1](mpf(float(value))) for value in x]
         got = APPLY[name](x)
         for value, a, b in zip(x, got.tolist(), exact, strict=True):
-            unit = mpmath.mpf(2) ** max(mpmath.frexp(b)[1] - 53, -1074) if b else mpmath.mpf(2) ** -1074
-            error = abs(mpmath.mpf(a) - b) / unit
-            assert error <= ULP[name] or (abs(b) < sys.float_info.min and (a == 0 or error <= 2)), value
+            unit = mpf(2) ** max(mpmath.frexp(b)[1] - 53, -1074) if b else mpf(2) ** -1074
+            error = abs(mpf(a) - b) / unit
+            assert error <= BASIC[name][2] or (abs(b) < sys.float_info.min and (a == 0 or error <= 2)), value
 
 
 @pytest.mark.parametrize("name", APPLY)
@@ -167,10 +163,6 @@ def test_sigmoid_and_tanh_have_their_symmetries(dtype):
 
 
 # --- the activations from elu on -------------------------------------------------------------------------------------
-
-
-def sigmoid(z):
-    return 1 / (1 + mpmath.exp(-z))
 
 
 def softplus(z):

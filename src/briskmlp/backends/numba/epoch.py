@@ -28,12 +28,12 @@ call_loss = of_rows.call  # of_errors is called in the same way
 @entry
 def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, out: Any) -> None:
     """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out)."""
-    k, B, x, step = job[0], pointer(buffer), pointer(X), X.strides[0] // X.itemsize
+    k, B, data = job[0], pointer(buffer), (pointer(X), X.strides[0] // X.itemsize)
     P = enter(k, layers, pointer(params), B, k.at_params)
     layer, n = layers[layers.size - 1], rows.size
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
-        forward_chunk(k, layers, B, P, x, step, offset(pointer(rows), start), m, True, -1, 0, None)
+        forward_chunk(k, layers, B, P, data, offset(pointer(rows), start), m, True, -1, 0, None)
         for i in range(m):
             for j in range(layer.n_out):
                 out[start + i, j] = B[layer.at_Z + i * layer.columns + j]
@@ -148,7 +148,6 @@ def accumulate(
     With a rate other than 0, G is the parameters and the rows are one chunk: make the step of gradient descent.
     In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
     """
-    X, step, Y, labels, weight, weighted = data
     loss_sum = 0.0
     for l in range(layers.size):
         layer = layers[l]
@@ -162,9 +161,9 @@ def accumulate(
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
         chunk = offset(rows, start)
-        forward_chunk(k, layers, B, P, X, step, chunk, m, False, epoch, place + start, record)
+        forward_chunk(k, layers, B, P, data, chunk, m, False, epoch, place + start, record)
         layer = layers[layers.size - 1]
-        loss = call_loss(k.call_loss, B, k, layer, Y, labels, weight, weighted, chunk, m, scale)
+        loss = call_loss(k.call_loss, B, k, layer, data, chunk, m, scale)
         lap(record, layers.size - 1, LOSS)
         loss_sum += k.report_scale * loss
         if wanted:

@@ -29,22 +29,21 @@ call_activate = activate.call
 
 @inline
 def forward_chunk(
-    job: Any, layers: Any, buffer: Any, P: Any, X: Any, step: int, rows: Any, m: int, last: bool,
-    epoch: int, place: int, record: Any,
-) -> None:  # fmt: skip
-    """Compute A[0]…A[L] for m rows of X, which are ``step`` numbers apart; leave Z[L] for A[L] unless ``last``.
+    job: Any, layers: Any, B: Any, P: Any, data: Any, rows: Any, m: int, last: bool, epoch: int, place: int, record: Any
+) -> None:
+    """Compute A[0]…A[L] for m rows of X, with which and its row stride data begins; Z[L] for A[L] unless ``last``.
 
     In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
     """
-    gather(X, step, rows, m, buffer, layers[0].at_A, layers[0].n_in, layers[0].rows)
+    gather(data[0], data[1], rows, m, B, layers[0].at_A, layers[0].n_in, layers[0].rows)
     lap(record, 0, GATHER)
     for l in range(layers.size):
         layer = layers[l]
-        forward_layer(job, layer, buffer, P, m)
+        forward_layer(job, layer, B, P, m)
         if last or l < layers.size - 1:
-            activation(layer, buffer, m)
+            activation(layer, B, m)
         if epoch >= 0 and layer.dropped > 0:
-            drop(job, layer, l, buffer, m, epoch, place)
+            drop(job, layer, l, B, m, epoch, place)
         lap(record, l, FORWARD)
 
 
@@ -63,18 +62,18 @@ def gather(X: Any, step: int, rows: Any, m: int, A: Any, a: int, n: int, n_padde
 
 
 @jit
-def forward_layer(job: Any, layer: Any, buffer: Any, P: Any, m: int) -> None:
+def forward_layer(job: Any, layer: Any, B: Any, P: Any, m: int) -> None:
     """Write Z = A @ W + b of one layer, (m, columns)."""
     n_in, n_out, A, Z, W = layer.rows, layer.columns, layer.at_A, layer.at_Z, layer.W
     init, b = P, layer.b
     if job.bias != BIAS_NEURON:
-        init, b = buffer, job.at_row
-        fill(buffer, b, n_out, P[layer.b] if job.bias == BIAS_LAYER else 0.0)
+        init, b = B, job.at_row
+        fill(B, b, n_out, P[layer.b] if job.bias == BIAS_LAYER else 0.0)
     if layer.blas:
-        blas(buffer, A, m, n_in, False, P, W, n_in, n_out, False, buffer, job.at_product)
-        add(init, b, 0, buffer, job.at_product, buffer, Z, m, n_out)
+        blas(B, A, m, n_in, False, P, W, n_in, n_out, False, B, job.at_product)
+        add(init, b, 0, B, job.at_product, B, Z, m, n_out)
     else:
-        product(buffer, A, n_in, 1, P, W, n_out, init, b, 0, buffer, Z, n_out, up(m), n_out, layer.n_in)
+        product(B, A, n_in, 1, P, W, n_out, init, b, 0, B, Z, n_out, up(m), n_out, layer.n_in)
 
 
 @jit

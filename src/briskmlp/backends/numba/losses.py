@@ -31,18 +31,16 @@ call_pull_back = pull_back.call
 
 
 def LOSS(number: Any) -> tuple[Any, ...]:  # noqa: N802
-    """Return the types of what follows B in the kernels of losses: job, layer, Y, labels, … scale."""
+    """Return the types of what follows B in the kernels of losses: job, layer, data, rows, m, scale."""
     numbers, ints = types.CPointer(number), types.CPointer(types.int64)
-    records = from_dtype(JOB), from_dtype(LAYER)
-    return (*records, numbers, ints, numbers, types.boolean, ints, types.int64, types.float64)
+    data = types.Tuple((numbers, types.int64, numbers, ints, numbers, types.boolean))
+    return from_dtype(JOB), from_dtype(LAYER), data, ints, types.int64, types.float64
 
 
 @operation(types.float64, LOSS)
-def of_errors(
-    loss: int, B: Any, job: Any, layer: Any, Y: Any, labels: Any, weight: Any, weighted: bool, rows: Any, m: int,
-    scale: float,
-) -> Any:  # fmt: skip
+def of_errors(loss: int, B: Any, job: Any, layer: Any, data: Any, rows: Any, m: int, scale: float) -> Any:
     """Write delta of a loss of A - Y whose f' follows from A or was saved; arguments and result as of ``of_rows``."""
+    _, _, Y, _, weight, weighted = data
     lanes, n, n_padded, a, d = width(B), layer.n_out, layer.columns, layer.at_Z, layer.at_D
     gather(Y, n, rows, m, B, d, n, n_padded)
     activation(layer, B, m)
@@ -64,15 +62,13 @@ def of_errors(
 
 
 @operation(types.float64, LOSS)
-def of_rows(
-    loss: int, B: Any, job: Any, layer: Any, Y: Any, labels: Any, weight: Any, weighted: bool, rows: Any, m: int,
-    scale: float,
-) -> Any:  # fmt: skip
+def of_rows(loss: int, B: Any, job: Any, layer: Any, data: Any, rows: Any, m: int, scale: float) -> Any:
     """Write delta = ``scale`` · w · ∂E/∂Z of the last layer from its Z, for m rows; return Σ w·E.
 
     ``Y`` is (n, n_out) in C order, or ``labels`` (n,) where the loss is cross-entropy and ``labels[0] >= 0``. Dense
     targets are first gathered to where delta will be, as whole Vecs cannot be read from ragged rows.
     """
+    _, _, Y, labels, weight, weighted = data
     loss_sum, label = 0.0, -1
     if labels[0] < 0:
         gather(Y, layer.n_out, rows, m, B, layer.at_D, layer.n_out, layer.columns)

@@ -83,7 +83,7 @@ def offset(typing: Any, p: Any, n: Any) -> Any:
     return p(p, types.intp), lambda _, builder, __, arguments: builder.gep(arguments[0], [arguments[1]])
 
 
-def _address(builder: Any, p: Any, index: Any, vec: VecType) -> Any:
+def _address(builder: Any, vec: VecType, p: Any, index: Any) -> Any:
     return builder.bitcast(builder.gep(p, [index]), vec.llvm.as_pointer())
 
 
@@ -91,7 +91,7 @@ def _address(builder: Any, p: Any, index: Any, vec: VecType) -> Any:
 def load(typing: Any, p: Any, index: Any) -> Any:
     """Return ``p[index:index + lanes]``; the caller keeps it in bounds, here and below."""
     vec, align = VecType(p.dtype), p.dtype.bitwidth // 8
-    return vec(p, types.intp), lambda _, builder, __, xs: builder.load(_address(builder, *xs, vec), align=align)
+    return vec(p, types.intp), lambda _, builder, __, xs: builder.load(_address(builder, vec, *xs), align=align)
 
 
 @intrinsic
@@ -99,7 +99,7 @@ def store(typing: Any, p: Any, index: Any, x: Any) -> Any:
     """Write ``p[index:index + lanes]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        builder.store(arguments[2], _address(builder, *arguments[:2], x), align=p.dtype.bitwidth // 8)
+        builder.store(arguments[2], _address(builder, x, *arguments[:2]), align=p.dtype.bitwidth // 8)
 
     return types.void(p, types.intp, x), generate
 
