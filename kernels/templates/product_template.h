@@ -47,7 +47,7 @@ struct product {
 
 INLINE void forward_loop(enum brisk_activation f, const double* parameters, real* S, real* C, int64_t rows, int v) {
     const vec p = vec_splat((real)parameters[0]), q = vec_splat((real)parameters[1]);
-    const enum brisk_saves saves = brisk_saves_of(f);
+    const enum brisk_saves saves = brisk_activations[f].saves;
     for (int64_t i = 0; i < rows && saves != BRISK_SAVES_NOTHING; i++, C += NR)
         for (int j = 0; j < v; j++) {
             vec slope;
