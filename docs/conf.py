@@ -13,6 +13,8 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 from briskmlp.cli import main
+from briskmlp.operations.activations import ACTIVATIONS
+from briskmlp.operations.losses import LOSSES
 
 project = "briskmlp"
 copyright = "briskmlp developers, BSD-3-Clause"  # noqa: A001 - Sphinx's name
@@ -89,7 +91,34 @@ def write_help(app: Any) -> None:
         help_of(command)
 
 
+def write_operations(app: Any) -> None:
+    """Write the tables of activations and losses into _generated/."""
+
+    def code(*texts: str | None) -> str:
+        return ", ".join(f"`{text}`" for text in texts if text)
+
+    gains = {"glorot": "Glorot", "he": "He", "lecun": "LeCun"}
+    tables = {
+        "activations": [
+            ("Name", "Parameters", "Default initialization", "PyTorch", "scikit-learn"),
+            *(
+                (code(row.name), code(*(f"{key}={value}" for key, value in row.parameters.items())), gains[row.gain],
+                 code(row.torch.module or row.torch.functions[0]), code(row.sklearn))
+                for row in ACTIVATIONS.values()
+            ),
+        ],
+        "losses": [
+            ("Name", "Output activations"),
+            *((code(row.name), code(*row.outputs)) for row in LOSSES.values()),
+        ],
+    }  # fmt: skip
+    for name, (head, *rows) in tables.items():
+        lines = [f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows)]
+        Path(app.srcdir, "_generated", f"{name}.md").write_text("".join(lines), encoding="utf-8")
+
+
 def setup(app: Any) -> None:
-    """Register the math renderer and the help texts with Sphinx."""
+    """Register the math renderer, the help texts and the tables with Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(math_block, None))
     app.connect("builder-inited", write_help)
+    app.connect("builder-inited", write_operations)
