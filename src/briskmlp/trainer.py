@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -261,12 +262,11 @@ class Trainer(Predictor):
             if not stopped:
                 session, n, every = self._session, data.inputs.n, validation is not None or bool(metrics)
                 session.begin(min(self.batch_size or n, n), data)
+                until, rates = session.position.epoch + epochs, self.optimizer.rates
+                stop = (lambda epoch: epoch + 1) if every else hooks.next_stop
+                end = partial(hooks.on_kernel_call_end, self)
                 try:
-                    drive(
-                        *(session, session.position.epoch + epochs, self.optimizer.rates, on_epochs),
-                        next_stop=lambda epoch: epoch + 1 if every else hooks.next_stop(epoch),
-                        on_call_end=lambda: hooks.on_kernel_call_end(self),
-                    )
+                    drive(session, until, rates, on_epochs, next_stop=stop, on_call_end=end)
                 finally:
                     session.end()
             hooks.on_fit_end(self, history)

@@ -15,9 +15,9 @@ from briskmlp.storage.checkpoint import CallbackState, CheckpointError
 from briskmlp.storage.tensors import shortened
 
 HOOKS = (
-    *("on_fit_begin", "on_epoch_end", "on_epochs", "on_kernel_call_end", "on_pause", "on_fit_end"),
-    *("state_dict", "load_state_dict"),
-)
+    "on_fit_begin", "on_epoch_end", "on_epochs", "on_kernel_call_end", "on_pause", "on_fit_end", "state_dict",
+    "load_state_dict",
+)  # fmt: skip
 
 
 class Fitted(Protocol):
