@@ -1,14 +1,20 @@
 """The rows of the tables: f and f' against the oracle where they are hard, in both dtypes, and what rows say."""
 
+import importlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import oracle
 import pytest
 from build import TEXTS
 
 from briskmlp import Trainer
-from briskmlp.operations.activations import ACTIVATIONS, chosen
+from briskmlp.operations.activations import ACTIVATIONS, HIDDEN, chosen
 from briskmlp.operations.losses import LOSSES
-from briskmlp.operations.rules import RULES
+from briskmlp.operations.rules import RULES, Time
 
 NEAR = np.array([-6.0, -3, -1, -0.5, 0, 0.5, 1, 3, 6, 15, 20])
 HARD = np.concatenate([NEAR, NEAR - 1e-3, NEAR + 1e-3, np.linspace(-12, 12, 200), [-1e4, -200, -90, -40, 40, 88, 1e4]])
@@ -107,3 +113,40 @@ def test_its_onnx_nodes_compute_it(tmp_path, text):
     Z = np.linspace(-8, 8, 90, dtype="float32").reshape(30, 3)
     session = onnxruntime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"X": Z})[0], choice.f(Z.astype(float)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_tables_agree():
+    """What C's rows say of names, places and state is what Python's say, in the same order; Numba's are as many."""
+
+    def rows(kind, *cells):
+        shown = " ".join(f"#{cell}" for cell in cells)
+        source = f'#define {kind}({", ".join([*cells, "..."])}) row {shown}\n#include "operations.def"\n'
+        command = ["cc", "-E", "-P", "-I", Path(__file__).parents[1] / "kernels", "-"]
+        text = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+        return [tuple(re.findall(r"\w+", row)) for row in text.split("row")[1:]]
+
+    places = {True: "ANYWHERE", False: "OUTPUT"}
+    saves = {**{name: row.saves for name, row in ACTIVATIONS.items()}, "identity": "nothing", "softmax": "nothing"}
+    expected = [(name.upper(), places[row.hidden], saves[name].upper()) for name, row in ACTIVATIONS.items()]
+    assert rows("ACTIVATION", "name", "where", "saves") == expected
+    assert rows("RULE", "name", "slots", "scalars") == [
+        (k.upper(), str(len(r.slots)), str(len(r.scalars))) for k, r in RULES.items()
+    ]
+    assert [name for (name,) in rows("LOSS", "name")] == [name.upper() for name in LOSSES]
+    pairs = {(name.upper(), output.upper()) for name, row in LOSSES.items() for output in row.outputs}
+    of_errors = {(loss, name.upper()) for loss in ("MSE", "ABSOLUTE_ERROR", "HUBER") for name in HIDDEN}
+    assert pairs == of_errors | {*rows("PAIR", "loss", "output")}
+    numba = pytest.importorskip("briskmlp.backends.numba.activations")
+    assert [len(row) == 1 for row in numba.ROWS] == [row.saves == "slope" for row in ACTIVATIONS.values()]
+    assert len(importlib.import_module("briskmlp.backends.numba.update").RULES) == len(RULES)
+
+
+@pytest.mark.parametrize("row", RULES.values(), ids=list(RULES))
+def test_whether_a_step_depends_on_its_number(row):
+    moved = []
+    for step in (1, 40):
+        w, slots = np.ones(3), np.full((len(row.slots), 3), 0.25)
+        row.step(w, np.array([-1.0, 0.5, 2.0]), slots, Time(0.1, step, np.array([0.5])), *[0.5] * len(row.hyper))
+        moved.append(w.tolist())
+    assert (moved[0] != moved[1]) == row.counts_steps
