@@ -7,6 +7,7 @@ import pytest
 
 from briskmlp.initializers import check_initializer, initialize
 from briskmlp.network import Network
+from briskmlp.operations.activations import ACTIVATIONS
 
 
 def weights(network, initializer=None, seed=0, dtype="float64"):
@@ -26,7 +27,7 @@ def weights(network, initializer=None, seed=0, dtype="float64"):
     *((name, None, np.sqrt(6 / 500)) for name in ("softsign", "hardtanh", "log_sigmoid")),
     ("selu", None, np.sqrt(3 / 300)),
     ("exp", None, np.sqrt(6 / 500)),
-    ("relu", "glorot", np.sqrt(6 / 500)),
+    *((name, "glorot", np.sqrt(6 / 500)) for name in ACTIVATIONS if name != "sigmoid"),
     ("tanh", "he", np.sqrt(6 / 300)),
 ])  # fmt: skip
 def test_weights_are_uniform_within_the_bound(activation, initializer, bound):

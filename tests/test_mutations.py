@@ -111,6 +111,8 @@ def of_rows(text, tree):
                 continue  # there is nothing to fill
             was = f"({ast.unparse(given.get(field, declared[field].value))})"
             for i, way in enumerate(ways):
+                if "approximate" in way and "approximate" not in was:
+                    continue  # no class of PyTorch's stands for two rows
                 new = way.format(was)
                 last = row.keywords[-1].value if row.keywords else row.args[-1]
                 yield (
@@ -130,14 +132,19 @@ def of_parameters(text, tree):
             continue
         fields = {item.target.id: item for item in cls.body if isinstance(item, ast.AnnAssign)}
         bounds = fields.pop("bounds", None)
+        checks = [item for item in cls.body if getattr(item, "name", "") == "__post_init__"]
+        for check in checks:
+            yield f"{cls.name}.check", altered(text, check, "def __post_init__(self): pass")
         for name, field in fields.items():
             was, first = ast.unparse(field.value), next(iter(fields.values()))
             yield (
                 f"{cls.name}.{name}",
                 altered(text, field.value, f"not {was}" if was in ("True", "False") else f"{was} / 2 + 0.25"),
             )
-            checks = ast.unparse(bounds.value if bounds else cls.bases) + ".bounds" * (bounds is None)
-            anything = f"bounds: ClassVar = {{**{checks}, {name!r}: lambda *_: None}}"
+            if checks and "super" not in ast.unparse(checks):
+                continue  # it takes the place of bounds
+            inherited = ast.unparse(bounds.value if bounds else cls.bases) + ".bounds" * (bounds is None)
+            anything = f"bounds: ClassVar = {{**{inherited}, {name!r}: lambda *_: None}}"
             yield (
                 f"{cls.name}.{name}.bound",
                 (

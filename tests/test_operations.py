@@ -47,12 +47,19 @@ def test_f_and_its_slope_where_they_are_hard(dtype, text):
     np.testing.assert_allclose(slope[away], expected[away], rtol=20 * eps * (80 if text == "exp" else 1), atol=60 * eps)
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", [*TEXTS, "exp"])
 def test_kinks_are_where_the_slope_jumps(text):
     choice = chosen(text)
     for z in np.concatenate([NEAR, [-1.5, 1.5]]):
         below, above = (oracle.slope(text, x, oracle.activate(text, x)) * 1.0 for x in (z - 1e-9, z + 1e-9))
-        assert (abs(above - below) > 1e-6) == (z in choice.row.kinks(*choice.values)), z
+        assert (abs(above - below) > 1e-6 * max(1, abs(above))) == (z in choice.row.kinks(*choice.values)), z
+
+
+def test_softmax_is_smooth_and_reaches_its_bounds():
+    row = ACTIVATIONS["softmax"]
+    A = row.f(np.array([[-200.0, 0.0, 200.0]]))
+    assert (A.min(), A.max(), row.kinks()) == (pytest.approx(0), 1, ())
+    assert row.range() == (0, 1)
 
 
 def test_rows_are_complete():

@@ -16,38 +16,38 @@ from briskmlp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, Adamax
 from briskmlp.schedules import StepDecay
 
 REFUSED = [
-    (SGD, {"learning_rate": -0.1}, ValueError, "learning_rate is -0.1, but must be >= 0"),
-    (SGD, {"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
-    (SGD, {"learning_rate": True}, TypeError, "learning_rate must be a number"),
-    (SGD, {"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
-    (SGD, {"momentum": 1.0}, ValueError, "momentum is 1.0, but must be >= 0 and < 1"),
-    (SGD, {"nesterov": True}, ValueError, "nesterov=True needs a momentum > 0"),
-    (SGD, {"momentum": 0.5, "nesterov": 1}, TypeError, "nesterov must be True or False, got 1"),
-    (SGD, {"weight_decay": -1}, ValueError, "weight_decay is -1, but must be >= 0"),
-    (Adam, {"beta1": 1.0}, ValueError, "beta1 is 1.0"),
-    (Adam, {"beta2": -0.1}, ValueError, "beta2 is -0.1"),
-    (Adam, {"epsilon": 0.0}, ValueError, "epsilon is 0.0, but must be > 0"),
-    (AdamW, {"weight_decay": float("inf")}, ValueError, "weight_decay is inf"),
-    (RMSprop, {"alpha": 1}, ValueError, "alpha is 1, but must be >= 0 and < 1"),
-    (RMSprop, {"epsilon": None}, TypeError, "epsilon must be a number, got None"),
-    (RMSprop, {"momentum": 1}, ValueError, "momentum is 1, but must be >= 0 and < 1"),
-    (RMSprop, {"centered": 1}, TypeError, "centered must be True or False, got 1"),
-    (SGD, {"dampening": -0.1}, ValueError, "dampening is -0.1, but must be >= 0"),
-    (SGD, {"momentum": 0.5, "nesterov": True, "dampening": 0.1}, ValueError, "nesterov=True needs dampening 0, got"),
-    (Adam, {"amsgrad": 0}, TypeError, "amsgrad must be True or False, got 0"),
-    (NAdam, {"momentum_decay": -1}, ValueError, "momentum_decay is -1, but must be >= 0"),
-    (NAdam, {"decoupled_weight_decay": None}, TypeError, "decoupled_weight_decay must be True or False, got None"),
-    (RAdam, {"beta2": 1}, ValueError, "beta2 is 1, but must be >= 0 and < 1"),
-    (Adagrad, {"lr_decay": -1}, ValueError, "lr_decay is -1, but must be >= 0"),
-    (Adagrad, {"initial_accumulator_value": "x"}, TypeError, "initial_accumulator_value must be a number, got 'x'"),
-    (Adadelta, {"rho": 1}, ValueError, "rho is 1, but must be >= 0 and < 1"),
+    (SGD, {"learning_rate": -0.1}, "learning_rate is -0.1, but must be >= 0"),
+    (SGD, {"momentum": 1.0}, "momentum is 1.0, but must be >= 0 and < 1"),
+    (SGD, {"nesterov": True}, "nesterov=True needs a momentum > 0"),
+    (SGD, {"momentum": 0.5, "nesterov": True, "dampening": 0.1}, "nesterov=True needs dampening 0, got"),
+    (Adam, {"beta1": 1.0}, "beta1 is 1.0"),
+    (Adam, {"epsilon": 0.0}, "epsilon is 0.0, but must be > 0"),
+    (AdamW, {"weight_decay": float("inf")}, "weight_decay is inf"),
+    (RMSprop, {"alpha": 1}, "alpha is 1, but must be >= 0 and < 1"),
+    (RMSprop, {"momentum": 1}, "momentum is 1, but must be >= 0 and < 1"),
+    (RAdam, {"beta2": 1}, "beta2 is 1, but must be >= 0 and < 1"),
+    (Adadelta, {"rho": 1}, "rho is 1, but must be >= 0 and < 1"),
 ]
 
 
-@pytest.mark.parametrize(("cls", "arguments", "error", "message"), REFUSED)
-def test_bad_hyperparameters_are_refused_by_name(cls, arguments, error, message):
-    with pytest.raises(error, match=message.replace("(", r"\(")):
+@pytest.mark.parametrize(("cls", "arguments", "message"), REFUSED)
+def test_bad_hyperparameters_are_refused_by_name(cls, arguments, message):
+    with pytest.raises(ValueError, match=message):
         cls(**arguments)
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS.values())
+def test_each_hyperparameter_is_checked(cls):
+    for field in dataclasses.fields(cls):
+        if isinstance(field.default, bool):
+            wrong = {TypeError: [(1, "must be True or False, got 1"), (None, "must be True or False, got None")]}
+        else:
+            wrong = {TypeError: [(value, f"must be a number, got {value!r}") for value in ("x", None, True)]}
+            wrong[ValueError] = [(-0.5, "is -0.5, but must be >=? 0"), (float("nan"), "is nan")]
+        for error, cases in wrong.items():
+            for value, message in cases:
+                with pytest.raises(error, match=f"^{field.name} {message}"):
+                    cls(**{field.name: value})
 
 
 @pytest.mark.parametrize(("optimizer", "n_slots"), [
