@@ -12,7 +12,7 @@ from test_oracle import torch_on_one_thread  # noqa: F401 - a fixture
 
 from briskmlp.backends import numpy as backend
 from briskmlp.operations.rules import BY_CODE, hyperparameters_of
-from briskmlp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
+from briskmlp.optimizers import OPTIMIZERS, SGD, Adadelta, Adam, AdamW, RAdam, RMSprop
 from briskmlp.schedules import StepDecay
 
 REFUSED = [
@@ -48,15 +48,6 @@ def test_each_hyperparameter_is_checked(cls):
             for value, message in cases:
                 with pytest.raises(error, match=f"^{field.name} {message}"):
                     cls(**{field.name: value})
-
-
-@pytest.mark.parametrize(("optimizer", "n_slots"), [
-    (SGD(0.1), 0), (SGD(0.1, momentum=0.9), 1), (Adam(), 2), (AdamW(), 2), (RMSprop(), 1), (Adam(amsgrad=True), 3),
-    (NAdam(), 2), (RAdam(), 2), (Adamax(), 2), (Adagrad(), 1), (Adadelta(), 2), (RMSprop(momentum=0.9), 2),
-    (RMSprop(centered=True), 2), (RMSprop(centered=True, momentum=0.9), 3),
-])  # fmt: skip
-def test_state_per_parameter(optimizer, n_slots):
-    assert optimizer.n_slots == n_slots
 
 
 def test_rates_come_from_the_schedule():
