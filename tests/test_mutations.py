@@ -159,8 +159,9 @@ def of_numba(text, tree):
     """Yield the same for Numba's tables, whose functions are exchanged for others of their kind."""
     assigned = (node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value)
     tables = {ast.unparse(getattr(node, "target", None) or node.targets): node.value for node in assigned}
-    kinds = [*zip(*(row.elts for row in tables["ROWS"].elts if len(row.elts) == 2))] if "ROWS" in tables else []  # noqa: B905
-    kinds += [[row.elts[0] for row in tables["ROWS"].elts if len(row.elts) == 1]] if "ROWS" in tables else []
+    rows = [row.elts for row in tables["ROWS"].elts if isinstance(row, ast.Tuple)] if "ROWS" in tables else []
+    kinds = [*zip(*(row for row in rows if len(row) == 2), strict=True)]
+    kinds += [[row[0] for row in rows if len(row) == 1]] if rows else []
     kinds += [tables["RULES"].elts] if "RULES" in tables else [tables["OF_ROWS"].values] if "OF_ROWS" in tables else []
     for kind, functions in enumerate(kinds):
         written = [ast.unparse(function) for function in functions]

@@ -65,7 +65,6 @@ def test_softmax_is_smooth_and_reaches_its_bounds():
 def test_rows_are_complete():
     """What a row says of other libraries is held to these elsewhere; here, that it says something."""
     for name, row in ACTIVATIONS.items():
-        assert row.name == name
         assert row.saves in ("A", "exact_A", "slope")
         assert row.gain in ("glorot", "he", "lecun")
         assert len(row.parameters) <= 2
@@ -77,7 +76,6 @@ def test_rows_are_complete():
     for row in LOSSES.values():
         assert {row.default("tanh", 1), row.default("tanh", 3)} <= set(row.outputs)
     for row in RULES.values():
-        assert len(row.hyper) <= 8
         assert len(row.slots) <= 3
         assert len(row.initial_scalars) == len(row.scalars)
 

@@ -204,8 +204,20 @@ def rmsprop(*, along_velocity: bool, centered: bool) -> Callable[..., None]:
 
 # By their codes, as in operations.rules.
 RULES = (
-    *(sgd, momentum, velocity, adam(amsgrad=False), adam(amsgrad=True), nadam, radam, adamax, adagrad, adadelta),
-    *(rmsprop(along_velocity=along, centered=centered) for centered in (False, True) for along in (False, True)),
+    sgd,
+    momentum,
+    velocity,
+    adam(amsgrad=False),
+    adam(amsgrad=True),
+    nadam,
+    radam,
+    adamax,
+    adagrad,
+    adadelta,
+    rmsprop(along_velocity=False, centered=False),
+    rmsprop(along_velocity=True, centered=False),
+    rmsprop(along_velocity=False, centered=True),
+    rmsprop(along_velocity=True, centered=True),
 )
 rule_of = choose(RULES.__getitem__)
 
