@@ -2,5 +2,6 @@
 
 import briskmlp.convert.torch  # noqa: F401 - says what is missing, if PyTorch is
 from briskmlp.interop.torch.loop import fit
+from briskmlp.interop.torch.training import training
 
-__all__ = ["fit"]
+__all__ = ["fit", "training"]
