@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from briskmlp._messages import check_choice
@@ -35,6 +36,18 @@ def check_trainable(dense: Dense) -> None:
             raise ValueError(f"{name} was made in torch.inference_mode, and cannot be written to; accepted: a clone")
         if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
             raise ValueError(f"{name} has hooks, which would not be called; remove them")
+
+
+def check_readable(array: Any, name: str) -> None:
+    """Refuse tensors that NumPy cannot read, or that would get a gradient."""
+    if not isinstance(array, Tensor):
+        return
+    if array.device.type != "cpu":
+        raise ValueError(f"{name} is on {array.device}; accepted: CPU tensors")
+    if array.requires_grad:
+        raise ValueError(f"{name} has requires_grad=True, but would get no gradient; accepted: {name}.detach()")
+    if array.dtype == torch.bfloat16:
+        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy does not have; accepted: {name}.float()")
 
 
 def check_clipped(clip_norm: float | None, dense: Dense) -> None:

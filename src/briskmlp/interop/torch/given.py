@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
@@ -15,6 +14,7 @@ from briskmlp.data.examples import Data
 from briskmlp.data.inputs import check_inputs, check_weight
 from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import loss
+from briskmlp.interop.torch.checks import check_readable
 from briskmlp.interop.torch.validation import Evaluation, Examples, examples
 from briskmlp.network import FloatArray
 from briskmlp.plan import DIVISOR_ROWS, DIVISOR_WEIGHT
@@ -62,18 +62,6 @@ def read(given: Given, loss_fn: nn.Module, dense: Dense, evaluation: Evaluation,
         scored = examples(X, Y, loss_fn, dense, "metrics")
         evaluation.check(scored)
     return Read(_held(given), Data(inputs, task.Y, task.weight), task, scored)
-
-
-def check_readable(array: Any, name: str) -> None:
-    """Refuse tensors that NumPy cannot read, or that would get a gradient."""
-    if not isinstance(array, Tensor):
-        return
-    if array.device.type != "cpu":
-        raise ValueError(f"{name} is on {array.device}; accepted: CPU tensors")
-    if array.requires_grad:
-        raise ValueError(f"{name} has requires_grad=True, but would get no gradient; accepted: {name}.detach()")
-    if array.dtype == torch.bfloat16:
-        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy does not have; accepted: {name}.float()")
 
 
 def _weighed(task: loss.Task, weight: FloatArray | None) -> loss.Task:

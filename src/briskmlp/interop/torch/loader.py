@@ -109,7 +109,7 @@ def _stacked(dataset: Any, name: str) -> tuple[Tensor, Tensor]:
 def _is_of_tensors(dataset: Any) -> bool:
     while type(dataset) is Subset:
         dataset = dataset.dataset
-    return type(dataset) is TensorDataset and len(dataset.tensors) == 2
+    return type(dataset) is TensorDataset
 
 
 def _asked(dataset: Any, name: str) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ from torch import nn, optim
 
 from briskmlp._messages import check_integer
 from briskmlp.history import History, Record
+from briskmlp.interop.torch.epochs import training
 from briskmlp.interop.torch.given import Given
 from briskmlp.interop.torch.stopping import Stopping
-from briskmlp.interop.torch.training import training
 from briskmlp.interop.torch.validation import Metric
 from briskmlp.progress import progress_callback
 

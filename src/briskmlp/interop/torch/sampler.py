@@ -16,6 +16,7 @@ from briskmlp.interop.torch.loader import random_states, restore
 from briskmlp.network import MAX_SIZE
 from briskmlp.plan import Ints
 
+NO_BATCH = "has no batch; accepted: a batch_size, or a sampler, that leaves one"
 # DataLoaders whose workers persist draw one base seed in all, at their first epoch
 _seeded: WeakSet[Any] = WeakSet()
 
@@ -81,6 +82,11 @@ class LoaderSampler:
         self.batch_size: int = loader.batch_sampler.batch_size if self.plain else 0
         self._next: Ints | None = None
 
+    def check_length(self) -> None:
+        """Refuse a DataLoader without a batch, where that can be told before one is drawn."""
+        if self.plain and len(self.loader.batch_sampler) == 0:
+            raise ValueError(f"{self.name} {NO_BATCH}")
+
     def look_ahead(self) -> None:
         """Draw the next order now; if it is refused, the random states are as before."""
         self._next = None
@@ -114,7 +120,7 @@ class LoaderSampler:
             sizes = np.array(list(map(len, drawn)), dtype=np.int64)
             rows = np.array([row for batch in drawn for row in batch], dtype=np.int64)
         if len(rows) == 0:
-            raise ValueError(f"{self.name} has no batch; accepted: a batch_size, or a sampler, that leaves one")
+            raise ValueError(f"{self.name} {NO_BATCH}")
         return sizes, rows
 
     def _check(self, sizes: Ints, rows: Ints) -> Ints:

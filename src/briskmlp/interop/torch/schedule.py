@@ -27,8 +27,6 @@ class Ahead:
         self._error: Exception | None = None  # after as many batches as there are rates
         try:
             self._error = self._step(n_batches)
-            if not self._rates and self._error is not None:
-                raise self._error
         except BaseException:
             self._before.restore()
             raise

@@ -14,6 +14,7 @@ from briskmlp.convert.torch.read import Dense
 from briskmlp.data.inputs import check_inputs
 from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import loss
+from briskmlp.interop.torch.checks import check_readable
 from briskmlp.interop.torch.sampler import LoaderSampler
 from briskmlp.metrics import METRICS
 from briskmlp.metrics import check_metrics as check_names
@@ -34,6 +35,7 @@ class Examples(NamedTuple):
         if self.sampler is None:
             yield self.X, self.Y
             return
+        self.sampler.look_ahead()
         order = torch.from_numpy(self.sampler.order(0))
         for start in range(0, len(order), self.sampler.batch_size):
             rows = order[start : start + self.sampler.batch_size]
@@ -46,9 +48,11 @@ def check_validation(validation_data: Any, loss_fn: nn.Module, dense: Dense) -> 
     if isinstance(validation_data, torch.utils.data.DataLoader):
         X, Y = loaders.read(validation_data, name)
         sampler = LoaderSampler(validation_data, len(X), name)
+        sampler.check_length()
         return examples(X, Y, loss_fn, dense, name)._replace(sampler=sampler)
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-        came = type(validation_data).__name__
+    pair = isinstance(validation_data, (tuple, list))
+    if not pair or len(validation_data) != 2:
+        came = type(validation_data).__name__ + (f" of {len(validation_data)}" if pair else "")
         raise TypeError(f"{name} is a {came}; accepted: (X, Y) or a DataLoader")
     X, Y = validation_data
     return examples(X, Y, loss_fn, dense, name)
@@ -57,6 +61,8 @@ def check_validation(validation_data: Any, loss_fn: nn.Module, dense: Dense) -> 
 def examples(X: Any, Y: Any, loss_fn: nn.Module, dense: Dense, name: str) -> Examples:
     """Return X and Y as tensors of the module's dtype, labels as integers; refuse what training would refuse."""
     try:
+        check_readable(X, "X")
+        check_readable(Y, "Y")
         inputs = check_inputs(X, dense.network.n_in, dense.dtype)
         task = loss.lower(loss_fn, dense, Y, inputs.n)
     except (TypeError, ValueError) as error:
