@@ -116,9 +116,9 @@ struct brisk_plan {
     bool decoupled, shuffle, report_rows;
     uint64_t seed;
     double huber, loss_scale, report_scale;
-    double hyper[BRISK_HYPER]; /* of the rule, in the order of briskmlp/operations/rules.py */
-    double clip_norm;          /* INFINITY for none */
-    double clip_probability;   /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
+    double hyper[BRISK_HYPER];      /* of the rule, in the order of briskmlp/operations/rules.py */
+    double clip_norm, clip_epsilon; /* INFINITY for none; what is added to the norm */
+    double clip_probability; /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
 /* What the threads divide: panels of what is computed; rows of the chunk; or, of dW, panels of the layer's inputs. */
@@ -305,13 +305,15 @@ struct brisk_state {
 };
 
 /* At most max_steps steps; rates and losses belong to n_epochs epochs, from the one in progress. `order` is the order
- * of this one epoch, or NULL for the built-in order of all. */
+ * of this one epoch, or NULL for the built-in order of all. `per_step` is NULL, or has for each step the learning rate
+ * and BRISK_HYPER hyperparameters, in place of rates and of the plan's. */
 struct brisk_steps {
     const double* rates;
     double* losses;
     int64_t n_epochs, max_steps;
     const int64_t* order;
     int64_t n_order;
+    const double* per_step;
 };
 
 /* The contract's functions (backends/contract.py). */

@@ -109,20 +109,23 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
 
 def train(work: Work, state: State, examples: Examples, steps: Steps) -> Divergence | None:
     """Make steps from the state's position: gather, forward, backward, update."""
-    refuse_unfilled(examples, steps)
+    refuse_unfilled(examples)
     position, given = state.position, steps.order is not None
     order = steps.order if given else work.order
     work.layers["l2"] = work.l2
+    work.job["hyper"] = work.plan.hyper  # a call with others may have ended here
     X, Y, labels, weight = _data(examples, state.parameters.dtype)
+    per_step = _NOT_PER_STEP if steps.per_step is None else steps.per_step
     finite = call(
         epoch.train, work.job, work.layers, work.buffer, work.order_epoch, work.record,
         state.parameters, state.slots, state.scalars, X, Y, labels, weight, order, given,
-        position.counts, position.sums, steps.rates, steps.max_steps, steps.losses,
+        position.counts, position.sums, steps.rates, per_step, steps.max_steps, steps.losses,
     )  # fmt: skip
     return None if finite else Divergence(position.epoch, position.batch)
 
 
 _NO_LABELS = np.array([-1])
+_NOT_PER_STEP = np.empty((0, 0))
 
 
 def _data(examples: Examples, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, Ints, FloatArray]:
@@ -152,7 +155,7 @@ def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> No
         "update": (job, layers, flat, flat, slots, floats, types.int64, types.float64),
         "train": (
             job, layers, flat, ints, record, flat, slots, floats, X, Y, indices, weight, indices, types.boolean,
-            ints, floats, floats, types.int64, floats,
+            ints, floats, floats, array(types.float64, 2), types.int64, floats,
         ),
     }[kernel]  # fmt: skip
     compile_once(getattr(epoch, kernel), signature)
