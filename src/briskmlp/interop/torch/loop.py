@@ -10,13 +10,14 @@ import torch
 from torch import nn, optim
 
 from briskmlp._messages import check_integer
-from briskmlp.convert.torch.read import Dense, check_no_hooks, read_module
+from briskmlp.convert.torch.read import Dense, read_module
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import check_inputs
 from briskmlp.history import History
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
 from briskmlp.interop.torch.run import Run, Sampler
+from briskmlp.interop.torch.shapes import output_shape
 from briskmlp.network import MAX_SIZE
 
 
@@ -124,19 +125,16 @@ def fit(
         raise ValueError("scheduler is of another optimizer")
     _check_readable(X, "X")
     _check_readable(Y, "Y")
-    shape = tuple(np.shape(X))
-    if len(shape) != 2 and not (dense.flatten and len(shape) > 2):
-        raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
     inputs = check_inputs(X, dense.network.n_in, dense.dtype)
-    task = loss.lower(loss_fn, dense, Y, inputs.n)
     sampler = Sampler(order, shuffle, generator, inputs.n, batch_size, drop_last)
     if sampler.orders is not None and len(sampler.orders) != epochs:
         raise ValueError(f"order has {len(sampler.orders)} epochs, but epochs is {epochs}")
+    shape = output_shape(dense, tuple(np.shape(X)[1:]), sampler.sizes, loss_fn)
+    task = loss.lower(loss_fn, dense, Y, inputs.n, shape)
     return Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler).train(epochs, scheduler)
 
 
 def _check_trainable(dense: Dense) -> None:
-    check_no_hooks(nn.modules.module, "torch.nn")
     for name, tensor in dense.present:
         if not tensor.requires_grad:
             raise ValueError(f"{name} has requires_grad=False, which is not supported")

@@ -30,6 +30,7 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
         if id(tensor) not in held:
             raise ValueError(f"optimizer does not have the module's {name}; accepted: one of all its parameters")
         held.discard(id(tensor))
+    held -= set(map(id, dense.unused))
     if held:
         raise ValueError(f"optimizer has {len(held)} parameters that are not the module's")
 

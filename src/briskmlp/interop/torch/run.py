@@ -85,7 +85,9 @@ class Run:
         with torch.no_grad():
             for _, tensor, view in self.dense.pairs(session.parameters):
                 tensor.copy_(view)
-                tensor.grad = None
+            for group in self.optimizer.param_groups:
+                for tensor in group["params"]:
+                    tensor.grad = None
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
 
@@ -107,6 +109,8 @@ class Sampler:
         if min(lengths, default=1) < self.dropped:
             raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
         self.batch_size = min(batch_size, n)
+        visited = {length - length % self.dropped for length in lengths}
+        self.sizes = {size for length in visited for size in (min(batch_size, length), length % batch_size)} - {0}
         self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
     def order(self, epoch: int) -> Ints:
