@@ -78,7 +78,7 @@ MODULES = {
     "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
     "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
     "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),
-    r"layer 1, Linear.*, takes rows, \(5, 4\), but it gets \(20,\) of a batch of X of shape \(5, 4\)": lambda: sequential(
+    r"layer 1, Linear.*, takes rows, \(5, 4\), but it gets \(20,\) of a batch of X of shape .5, 4": lambda: sequential(
         nn.Flatten(0), nn.Linear(4, 3)
     ),
     "follows one with 5 outputs": lambda: sequential(nn.Linear(4, 5), nn.Linear(6, 3)),

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from briskmlp.convert.torch.effects import refuse_effects
-from briskmlp.convert.torch.steps import Measure, Step, described, evaluate, of_call, of_module
+from briskmlp.convert.torch.steps import Exp, Measure, Step, described, evaluate, of_call, of_module
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.DataParallel)  # PyTorch's own that are looked into
 INSTEAD = "train such a module by PyTorch's own loop"
@@ -57,8 +57,9 @@ def trace(module: nn.Module, training: bool) -> list[Step]:
 
 def is_leaf(layer: nn.Module) -> bool:
     """Whether a module is noted as it is: PyTorch's own, and ours."""
-    library = type(layer).__module__.startswith(("torch.", "briskmlp."))
-    return library and not isinstance(layer, CONTAINERS) and not is_compiled(layer)
+    if is_compiled(layer) or isinstance(layer, CONTAINERS):
+        return False
+    return type(layer) is Exp or type(layer).__module__.startswith("torch.")
 
 
 def is_compiled(module: Any) -> bool:

@@ -1,0 +1,353 @@
+"""Networks written as people write them: fit reads their forward, and trains them as PyTorch's loop does."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.nn import functional as F
+from torch_loop import assert_same, data, loop, nn, optim, torch, twins
+
+from briskmlp.interop.torch import fit
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def numpy_backend(monkeypatch):
+    """Train on the NumPy backend: the others are held to it elsewhere."""
+    monkeypatch.delenv("BRISKMLP_ISA", raising=False)
+    monkeypatch.setenv("BRISKMLP_BACKEND", "numpy")
+
+
+class Net(nn.Module):
+    """Two layers fc1 and fc2 and other submodules, with a forward that is given as a function of it and X."""
+
+    def __init__(self, forward, n_out=3, n_hidden=6, **layers):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, n_hidden), nn.Linear(n_hidden, n_out)
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.function, self.calls, self.seen = forward, 0, []
+
+    def forward(self, X):
+        return self.function(self, X)
+
+
+def net(forward, **options):
+    """Return what makes such a network, in float64 and always with the same weights."""
+
+    def make():
+        torch.manual_seed(3)
+        layers = {name: copy.deepcopy(layer) for name, layer in options.items()}
+        return Net(forward, **layers).double()
+
+    return make
+
+
+def mlp(*layers):
+    """Return what makes a Sequential of copies of these layers."""
+
+    def make():
+        torch.manual_seed(3)
+        module = nn.Sequential(*copy.deepcopy(layers))
+        for layer in module.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+        return module.double()
+
+    return make
+
+
+def built(kind, *args, **kwargs):
+    """Return what makes a module of a class."""
+
+    def make():
+        torch.manual_seed(3)
+        return kind(*args, **kwargs).double()
+
+    return make
+
+
+# --- classes whose constructors matter -------------------------------------------------------------------------------
+
+
+class Loop(nn.Module):
+    """A ModuleList, and one activation module used after each of its layers."""
+
+    def __init__(self, widths, activation):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.activation = activation
+
+    def forward(self, X):
+        for layer in self.layers[:-1]:
+            X = self.activation(layer(X))
+        return self.layers[-1](X)
+
+
+class Numbered(nn.Module):
+    """Layers by their names, and by index."""
+
+    def __init__(self):
+        super().__init__()
+        for i, (n_in, n_out) in enumerate([(4, 5), (5, 5), (5, 3)]):
+            setattr(self, f"layer{i}", nn.Linear(n_in, n_out))
+        self.activations = nn.ModuleDict({"a": nn.ELU(0.7), "b": nn.SiLU()})
+
+    def forward(self, X):
+        for i, name in enumerate(["a", "b"]):
+            X = self.activations[name](getattr(self, f"layer{i}")(X))
+        return self.layer2(X)
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder of images, both Sequentials."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        self.decoder = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 4), nn.Sigmoid())
+
+    def forward(self, X):
+        code = self.encoder(X)
+        return self.decoder(code).view(X.size(0), 1, 2, 2)
+
+
+class Block(nn.Module):
+    """A layer with its activation and dropout, in evaluation mode."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.linear, self.activation, self.dropout = nn.Linear(n_in, n_out), nn.GELU(), nn.Dropout(0.3).eval()
+
+    def forward(self, X):
+        return self.dropout(self.activation(self.linear(X)))
+
+
+class Blocks(nn.Module):
+    """Blocks that a method makes, in a Sequential with names."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential()
+        self.net.add_module("first", Block(4, 7))
+        self.net.add_module("second", self.block(7, 5))
+        self.head = nn.Linear(5, 3)
+
+    def block(self, n_in, n_out):
+        return nn.Sequential(nn.Linear(n_in, n_out), nn.Tanh())
+
+    def forward(self, X):
+        return self.head(self.net(X))
+
+
+class Tower(nn.Sequential):
+    """A Sequential without a forward of its own."""
+
+    def __init__(self, *widths):
+        super().__init__()
+        for i, (n_in, n_out) in enumerate(pairwise(widths)):
+            self.append(nn.Linear(n_in, n_out))
+            if i < len(widths) - 2:
+                self.append(nn.Mish())
+
+
+class Initialised(nn.Linear):
+    """A Linear with initial weights of its own, and PyTorch's forward."""
+
+    def reset_parameters(self):
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class OwnWeights(nn.Module):
+    """Parameters instead of a Linear, and F.linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.W1, self.b1 = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.zeros(6))
+        self.W2 = nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, X):
+        return F.linear(torch.tanh(F.linear(X, self.W1, self.b1)), weight=self.W2)
+
+
+class Modes(nn.Module):
+    """Logits in training mode, probabilities in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, X):
+        Z = self.fc2(F.relu(self.fc1(X)))
+        if not self.training:
+            return F.softmax(Z, dim=1)
+        return Z
+
+
+class Inherited(Modes):
+    """A forward that adds to its parent's."""
+
+    def forward(self, X, temperature=1.0, *rest, flag=None):
+        return torch.sigmoid(super().forward(X))
+
+
+class Optional(nn.Module):
+    """Parts that are there or not, by the constructor's arguments."""
+
+    def __init__(self, activation="relu", bias=True, dropout=0.0):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 6, bias=bias), nn.Linear(6, 3, bias=bias)
+        self.f = {"relu": F.relu, "softplus": F.softplus}[activation]
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def forward(self, X):
+        assert X is not None
+        X = self.f(self.fc1(X))
+        if self.dropout is not None:
+            X = self.dropout(X)
+        return self.fc2(X)
+
+
+def counting(self, X):
+    self.calls += 1
+    self.seen.append(X)
+    self.last = H = F.relu(self.fc1(X))
+    self.statistics = H.detach().mean().item()
+    return self.fc2(H)
+
+
+def mixed_shapes(self, X):
+    n, width = X.shape[0], X.shape[1] * X.shape[2]
+    return self.fc2(torch.relu(self.fc1(X.reshape((n, width)))))
+
+
+def with_positional_arguments(self, X):
+    H = F.leaky_relu(self.fc1(X), 0.2)
+    return F.elu(self.fc2(H), 0.5)
+
+
+def with_keywords(self, X):
+    H = F.hardtanh(input=self.fc1(X), min_val=-0.5, max_val=0.7)
+    return F.celu(self.fc2(H), alpha=0.5)  # PyTorch rounds 1/alpha to float32
+
+
+def step_by_step(self, X):
+    X = X.float().double() if X.dtype is None else X.double()
+    X = self.fc1(X)
+    X = X.relu_()
+    X = self.fc2(X).contiguous()
+    return X.to(torch.float64).to("cpu").clone()
+
+
+def early_squeeze(self, X):
+    return torch.sigmoid(self.fc2(torch.tanh(self.fc1(X))).squeeze(-1))
+
+
+relu = nn.ReLU()
+shared = mlp(nn.Linear(4, 6), relu, nn.Linear(6, 6), relu, nn.Linear(6, 3))
+FLAT, IMAGES, BITS, ROW = (4,), (1, 2, 2), "bits", "row"
+# name: module, shape of a row of X, loss, targets
+CHAINS = {
+    # §1a: fc1, fc2, … and functions
+    "functional relu": (net(lambda m, X: m.fc2(F.relu(m.fc1(X)))), FLAT, nn.MSELoss(), "numbers"),
+    "torch.relu": (net(lambda m, X: m.fc2(torch.relu(m.fc1(X)))), FLAT, nn.CrossEntropyLoss(), "labels"),
+    "method relu": (net(lambda m, X: m.fc2(m.fc1(X).relu())), FLAT, nn.L1Loss(), "numbers"),
+    "in place": (net(lambda m, X: m.fc2(F.relu(m.fc1(X), inplace=True))), FLAT, nn.MSELoss(), "numbers"),
+    "in place, by name": (net(lambda m, X: m.fc2(torch.relu_(m.fc1(X)))), FLAT, nn.MSELoss(), "numbers"),
+    "step by step": (net(step_by_step), FLAT, nn.MSELoss(), "numbers"),
+    "positional arguments": (net(with_positional_arguments), FLAT, nn.MSELoss(), "numbers"),
+    "keyword arguments": (net(with_keywords), FLAT, nn.MSELoss(), "numbers"),
+    "a shared module": (net(lambda m, X: m.relu(m.fc2(m.relu(m.fc1(X)))), relu=relu), FLAT, nn.MSELoss(), "numbers"),
+    "made in forward": (net(lambda m, X: m.fc2(nn.ReLU()(m.fc1(X)))), FLAT, nn.MSELoss(), "numbers"),
+    "a call of forward": (net(lambda m, X: m.fc2.forward(m.fc1.forward(X).sigmoid())), FLAT, nn.MSELoss(), "numbers"),
+    "effects in Python": (net(counting), FLAT, nn.MSELoss(), "numbers"),
+    "a default": (built(Inherited), FLAT, nn.BCELoss(), "bits"),
+    "F.linear": (built(OwnWeights), FLAT, nn.MSELoss(), "numbers"),
+    "training mode": (built(Modes), FLAT, nn.CrossEntropyLoss(), "labels"),
+    "evaluation mode": (lambda: built(Modes)().eval(), FLAT, nn.MSELoss(), "rows"),
+    # §1a: containers
+    "a ModuleList": (built(Loop, [4, 5, 6, 3], nn.ReLU()), FLAT, nn.CrossEntropyLoss(), "labels"),
+    "a ModuleList and a function": (built(Loop, [4, 6, 3], torch.tanh), FLAT, nn.MSELoss(), "numbers"),
+    "a ModuleDict": (built(Numbered), FLAT, nn.MSELoss(), "numbers"),
+    "a subclass of Sequential": (built(Tower, 4, 6, 5, 3), FLAT, nn.HuberLoss(), "numbers"),
+    "blocks": (built(Blocks), FLAT, nn.MSELoss(), "numbers"),
+    "a shared activation in a Sequential": (shared, FLAT, nn.MSELoss(), "numbers"),
+    "nested Sequentials": (mlp(nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.Tanh())), nn.Linear(5, 3)), FLAT,
+                           nn.MSELoss(), "numbers"),
+    "a Sequential of own classes": (mlp(nn.Sequential(Initialised(4, 6), nn.ReLU()), Tower(6, 5, 3)), FLAT,
+                                    nn.MSELoss(), "numbers"),
+    "an autoencoder": (built(Autoencoder), IMAGES, nn.MSELoss(), "images"),
+    "self.net": (net(lambda m, X: m.net(X), net=nn.Sequential(nn.Linear(4, 9), nn.SiLU(), nn.Linear(9, 3))), FLAT,
+                 nn.MSELoss(), "numbers"),
+    "optional parts": (built(Optional, "softplus", bias=False), FLAT, nn.MSELoss(), "numbers"),
+    "DataParallel": (lambda: nn.DataParallel(built(Modes)()), FLAT, nn.CrossEntropyLoss(), "labels"),
+    # the beginning
+    "nn.Flatten": (net(lambda m, X: m.fc2(F.relu(m.fc1(m.flatten(X)))), flatten=nn.Flatten()), IMAGES,
+                   nn.CrossEntropyLoss(), "labels"),
+    "view of sizes": (net(lambda m, X: m.fc2(F.relu(m.fc1(X.view(X.size(0), -1))))), IMAGES, nn.MSELoss(), "numbers"),
+    "view of a width": (net(lambda m, X: m.fc2(F.relu(m.fc1(X.view(-1, 2 * 2))))), IMAGES, nn.MSELoss(), "numbers"),
+    "view of a shape": (net(lambda m, X: m.fc2(m.fc1(X.view(X.shape[0], -1)).relu())), IMAGES, nn.MSELoss(), "numbers"),
+    "reshape by arithmetic": (net(mixed_shapes), (2, 2), nn.MSELoss(), "numbers"),
+    "torch.flatten": (net(lambda m, X: m.fc2(F.relu(m.fc1(torch.flatten(X, 1))))), IMAGES, nn.MSELoss(), "numbers"),
+    "method flatten": (net(lambda m, X: m.fc2(F.relu(m.fc1(X.flatten(start_dim=1))))), (2, 2), nn.L1Loss(), "numbers"),
+    "squeeze of an axis": (net(lambda m, X: m.fc2(m.fc1(X.squeeze(1)).tanh())), (1, 4), nn.MSELoss(), "numbers"),
+    "unsqueeze": (mlp(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 3)), (), nn.MSELoss(),
+                  "numbers"),
+    "Flatten in the middle": (mlp(nn.Linear(4, 6), nn.Flatten(), nn.ReLU(), nn.Linear(6, 3)), FLAT, nn.MSELoss(),
+                              "numbers"),
+    # the end
+    "squeeze(-1)": (net(lambda m, X: m.fc2(F.relu(m.fc1(X))).squeeze(-1), n_out=1), FLAT, nn.MSELoss(), ROW),
+    "squeeze()": (net(lambda m, X: m.fc2(F.relu(m.fc1(X))).squeeze(), n_out=1), FLAT, nn.MSELoss(), ROW),
+    "squeeze(1) of a batch of one": (net(lambda m, X: m.fc2(F.relu(m.fc1(X))).squeeze(1), n_out=1), FLAT,
+                                     nn.BCEWithLogitsLoss(), "row of bits"),
+    "view(-1)": (net(lambda m, X: m.fc2(F.relu(m.fc1(X))).view(-1), n_out=1), FLAT, nn.HuberLoss(), ROW),
+    "Flatten(0)": (mlp(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1), nn.Flatten(0)), FLAT, nn.MSELoss(), ROW),
+    "flatten()": (net(lambda m, X: torch.flatten(m.fc2(F.relu(m.fc1(X)))), n_out=1), FLAT, nn.MSELoss(), ROW),
+    "a column": (net(lambda m, X: m.fc2(F.relu(m.fc1(X)))[:, 0], n_out=1), FLAT, nn.MSELoss(), ROW),
+    "sigmoid after squeeze": (net(early_squeeze, n_out=1), FLAT, nn.BCELoss(), "row of bits"),
+    "an axis more": (net(lambda m, X: m.fc2(F.relu(m.fc1(X))).unsqueeze(1)), FLAT, nn.MSELoss(), "an axis more"),
+    "reshape": (mlp(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4), nn.Unflatten(1, (1, 2, 2))), FLAT, nn.MSELoss(),
+                "images"),
+    "LogSoftmax": (mlp(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3), nn.LogSoftmax(1)), FLAT, nn.NLLLoss(), "labels"),
+    "F.log_softmax": (net(lambda m, X: F.log_softmax(m.fc2(F.relu(m.fc1(X))), dim=1)), FLAT,
+                      nn.NLLLoss(weight=torch.tensor([0.5, 2.0, 1.0]).double(), reduction="sum"), "labels"),
+    "log_softmax twice": (net(lambda m, X: m.fc2(m.fc1(X).relu()).log_softmax(-1)), FLAT, nn.CrossEntropyLoss(),
+                          "labels"),
+    "softmax": (net(lambda m, X: torch.softmax(m.fc2(F.relu(m.fc1(X))), dim=-1)), FLAT, nn.MSELoss(), "rows"),
+    # dropout that does nothing
+    "dropout off": (net(lambda m, X: m.fc2(F.dropout(F.relu(m.fc1(X)), 0.5, training=False))), FLAT, nn.MSELoss(),
+                    "numbers"),
+    "dropout of mode": (lambda: net(lambda m, X: m.fc2(F.dropout(m.fc1(X).tanh(), 0.5, m.training)))().eval(), FLAT,
+                        nn.MSELoss(), "numbers"),
+    "dropout of 0": (mlp(nn.Linear(4, 6), nn.Dropout(0.0), nn.Tanh(), nn.Linear(6, 3)), FLAT, nn.MSELoss(), "numbers"),
+}  # fmt: skip
+
+
+def task(row, targets, n=21):
+    """Return X and Y with a last batch of one row, where batches have 5."""
+    X = data(n)[0]
+    X = X[:, 0] if row == () else X.reshape(n, *row)
+    column = data(n, n_out=1)[1][:, 0]
+    if targets == "images":
+        return X, data(n, n_out=4, targets="each")[1].reshape(n, 1, 2, 2)
+    special = {"row": column, "row of bits": (column > 0).double(), "an axis more": data(n)[1][:, None]}
+    return X, special[targets] if targets in special else data(n, targets=targets)[1]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.filterwarnings("ignore:Using a target size")  # of squeeze() and one row: PyTorch warns, and broadcasts
+def test_chains(name):
+    make, row, loss_fn, targets = CHAINS[name]
+    X, Y = task(row, targets)
+    ours, theirs = twins(make(), lambda module: optim.AdamW(module.parameters(), lr=0.01))
+    history = fit(ours[0], loss_fn, ours[1], X, Y, epochs=3, batch_size=5)
+    losses = loop(theirs[0], loss_fn, theirs[1], X, Y, [torch.arange(len(X))] * 3, 5)
+    assert_same(ours, theirs)
+    if loss_fn.reduction == "mean":
+        np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
