@@ -1,8 +1,5 @@
 """Networks written as people write them: fit reads their forward, and trains them as PyTorch's loop does."""
 
-import copy
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -10,6 +7,21 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.nn import functional as F
 from torch_loop import assert_same, data, loop, nn, optim, torch, twins
+from torch_modules import (
+    Autoencoder,
+    Blocks,
+    Inherited,
+    Initialised,
+    Loop,
+    Modes,
+    Numbered,
+    Optional,
+    OwnWeights,
+    Tower,
+    built,
+    mlp,
+    net,
+)
 
 from briskmlp.interop.torch import fit
 
@@ -21,197 +33,6 @@ def numpy_backend(monkeypatch):
     """Train on the NumPy backend: the others are held to it elsewhere."""
     monkeypatch.delenv("BRISKMLP_ISA", raising=False)
     monkeypatch.setenv("BRISKMLP_BACKEND", "numpy")
-
-
-class Net(nn.Module):
-    """Two layers fc1 and fc2 and other submodules, with a forward that is given as a function of it and X."""
-
-    def __init__(self, forward, n_out=3, n_hidden=6, **layers):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(4, n_hidden), nn.Linear(n_hidden, n_out)
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self.function, self.calls, self.seen = forward, 0, []
-
-    def forward(self, X):
-        return self.function(self, X)
-
-
-def net(forward, **options):
-    """Return what makes such a network, in float64 and always with the same weights."""
-
-    def make():
-        torch.manual_seed(3)
-        layers = {name: copy.deepcopy(layer) for name, layer in options.items()}
-        return Net(forward, **layers).double()
-
-    return make
-
-
-def mlp(*layers):
-    """Return what makes a Sequential of copies of these layers."""
-
-    def make():
-        torch.manual_seed(3)
-        module = nn.Sequential(*copy.deepcopy(layers))
-        for layer in module.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
-        return module.double()
-
-    return make
-
-
-def built(kind, *args, **kwargs):
-    """Return what makes a module of a class."""
-
-    def make():
-        torch.manual_seed(3)
-        return kind(*args, **kwargs).double()
-
-    return make
-
-
-# --- classes whose constructors matter -------------------------------------------------------------------------------
-
-
-class Loop(nn.Module):
-    """A ModuleList, and one activation module used after each of its layers."""
-
-    def __init__(self, widths, activation):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
-        self.activation = activation
-
-    def forward(self, X):
-        for layer in self.layers[:-1]:
-            X = self.activation(layer(X))
-        return self.layers[-1](X)
-
-
-class Numbered(nn.Module):
-    """Layers by their names, and by index."""
-
-    def __init__(self):
-        super().__init__()
-        for i, (n_in, n_out) in enumerate([(4, 5), (5, 5), (5, 3)]):
-            setattr(self, f"layer{i}", nn.Linear(n_in, n_out))
-        self.activations = nn.ModuleDict({"a": nn.ELU(0.7), "b": nn.SiLU()})
-
-    def forward(self, X):
-        for i, name in enumerate(["a", "b"]):
-            X = self.activations[name](getattr(self, f"layer{i}")(X))
-        return self.layer2(X)
-
-
-class Autoencoder(nn.Module):
-    """An encoder and a decoder of images, both Sequentials."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
-        self.decoder = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 4), nn.Sigmoid())
-
-    def forward(self, X):
-        code = self.encoder(X)
-        return self.decoder(code).view(X.size(0), 1, 2, 2)
-
-
-class Block(nn.Module):
-    """A layer with its activation and dropout, in evaluation mode."""
-
-    def __init__(self, n_in, n_out):
-        super().__init__()
-        self.linear, self.activation, self.dropout = nn.Linear(n_in, n_out), nn.GELU(), nn.Dropout(0.3).eval()
-
-    def forward(self, X):
-        return self.dropout(self.activation(self.linear(X)))
-
-
-class Blocks(nn.Module):
-    """Blocks that a method makes, in a Sequential with names."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential()
-        self.net.add_module("first", Block(4, 7))
-        self.net.add_module("second", self.block(7, 5))
-        self.head = nn.Linear(5, 3)
-
-    def block(self, n_in, n_out):
-        return nn.Sequential(nn.Linear(n_in, n_out), nn.Tanh())
-
-    def forward(self, X):
-        return self.head(self.net(X))
-
-
-class Tower(nn.Sequential):
-    """A Sequential without a forward of its own."""
-
-    def __init__(self, *widths):
-        super().__init__()
-        for i, (n_in, n_out) in enumerate(pairwise(widths)):
-            self.append(nn.Linear(n_in, n_out))
-            if i < len(widths) - 2:
-                self.append(nn.Mish())
-
-
-class Initialised(nn.Linear):
-    """A Linear with initial weights of its own, and PyTorch's forward."""
-
-    def reset_parameters(self):
-        nn.init.xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
-
-
-class OwnWeights(nn.Module):
-    """Parameters instead of a Linear, and F.linear."""
-
-    def __init__(self):
-        super().__init__()
-        self.W1, self.b1 = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.zeros(6))
-        self.W2 = nn.Parameter(torch.randn(3, 6))
-
-    def forward(self, X):
-        return F.linear(torch.tanh(F.linear(X, self.W1, self.b1)), weight=self.W2)
-
-
-class Modes(nn.Module):
-    """Logits in training mode, probabilities in evaluation mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(4, 6), nn.Linear(6, 3)
-
-    def forward(self, X):
-        Z = self.fc2(F.relu(self.fc1(X)))
-        if not self.training:
-            return F.softmax(Z, dim=1)
-        return Z
-
-
-class Inherited(Modes):
-    """A forward that adds to its parent's."""
-
-    def forward(self, X, temperature=1.0, *rest, flag=None):
-        return torch.sigmoid(super().forward(X))
-
-
-class Optional(nn.Module):
-    """Parts that are there or not, by the constructor's arguments."""
-
-    def __init__(self, activation="relu", bias=True, dropout=0.0):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(4, 6, bias=bias), nn.Linear(6, 3, bias=bias)
-        self.f = {"relu": F.relu, "softplus": F.softplus}[activation]
-        self.dropout = nn.Dropout(dropout) if dropout else None
-
-    def forward(self, X):
-        assert X is not None
-        X = self.f(self.fc1(X))
-        if self.dropout is not None:
-            X = self.dropout(X)
-        return self.fc2(X)
 
 
 def counting(self, X):

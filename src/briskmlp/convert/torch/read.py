@@ -75,15 +75,20 @@ def read_module(module: nn.Module, *, training: bool = False) -> Dense:
     _check_modules(module)
     if training:
         check_no_hooks(nn.modules.module, "torch.nn")
-    steps = _listed(module, training) if _is_plain(module) else trace(module, training)
+    plain = all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
+    steps = _listed(module, training) if plain else trace(module, training)
     layers: list[_Layer] = []
     for step in steps:
         _add(layers, step)
-    dense = _dense(module, layers, steps)
+    dense = _dense(layers, steps)
+    if not plain:
+        used = {id(tensor) for tensor in dense.tensors}
+        dense.unused.extend(tensor for tensor in module.parameters() if id(tensor) not in used)
     _check_tensors(dense)
+    dtype = dense.present[0][1].dtype
     for step in steps:
-        if isinstance(step, Cast) and DTYPES.get(step.dtype) != dense.dtype:
-            raise TypeError(f"{step.where} changes the dtype; accepted: that of the parameters, {dense.dtype}")
+        if isinstance(step, Cast) and step.dtype != dtype:
+            raise TypeError(f"{step.where} changes the dtype; accepted: that of the parameters, {dtype}")
     return dense
 
 
@@ -92,24 +97,18 @@ def _check_modules(module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module is a {type(module).__name__}; accepted: a torch.nn.Module")
     for name, layer in module.named_modules():
+        if is_compiled(layer):  # the layer that was compiled follows
+            continue
         where = f"module's layer {name}" if name else "module"
         if isinstance(layer, torch.jit.ScriptModule) or type(layer).__call__ is not nn.Module.__call__:
-            if is_compiled(layer):
-                continue
             raise TypeError(f"{where} is a {type(layer).__name__}, which is not supported; accepted: {SUPPORTED}")
         if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc] # PyTorch's
             raise ValueError(f"{where}, {layer}, has no parameters yet; call the module once before")
-        if not is_compiled(layer):
-            check_no_hooks(layer, where)
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a module consists of layers one after another without a forward of its own, and need not be traced."""
-    return all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
+        check_no_hooks(layer, where)
 
 
 def _listed(module: nn.Module, training: bool, name: str = "") -> list[Step]:
-    """Return the steps of a plain module."""
+    """Return the steps of a module that need not be traced: a leaf, or nn.Sequentials of them alone."""
     if type(module) is not nn.Sequential:
         return [of_module(name, module, training)]
     steps = []
@@ -145,7 +144,7 @@ def _add(layers: list[_Layer], step: Step) -> None:
     last.activation = step
 
 
-def _dense(module: nn.Module, layers: list[_Layer], steps: list[Step]) -> Dense:
+def _dense(layers: list[_Layer], steps: list[Step]) -> Dense:
     if not layers:
         raise ValueError(f"module has no Linear; accepted: a chain of {SUPPORTED}")
     if (dropout := layers[-1].dropout) is not None:
@@ -159,23 +158,21 @@ def _dense(module: nn.Module, layers: list[_Layer], steps: list[Step]) -> Dense:
     *hidden, output = [layer.text for layer in layers]
     widths = [linears[0].weight.shape[1], *(len(linear.weight) for linear in linears)]
     bias = "none" if all(linear.bias is None for linear in linears) else "neuron"
-    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
-    used = set(map(id, tensors))
     return Dense(
         Network(widths, hidden, "identity" if output == "log_softmax" else output, bias),
         [name for linear in linears for name in linear.names],
-        tensors,
+        [tensor for linear in linears for tensor in (linear.weight, linear.bias)],
         [0.0 if layer.dropout is None else layer.dropout.rate for layer in layers[:-1]],
         output,
         steps,
-        [tensor for tensor in module.parameters() if id(tensor) not in used],
+        [],
     )
 
 
 def check_no_hooks(owner: Any, where: str) -> None:
     """Refuse a module or optimizer with hooks, or with a forward of its own: they would not be called."""
     for name, value in vars(owner).items():
-        registered = name.endswith("hooks") and isinstance(value, dict) and value and "state_dict" not in name
+        registered = isinstance(value, dict) and value and name.endswith("hooks") and "state_dict" not in name
         if name == "forward" or registered:
             raise ValueError(f"{where} has {name.strip('_')}, which would not be called; remove it")
 

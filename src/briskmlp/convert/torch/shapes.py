@@ -28,6 +28,9 @@ def output_shape(steps: Sequence[Step], shape: Sequence[int]) -> tuple[int, ...]
     >>> output_shape(steps, (5, 2, 3))
     (5,)
     """
+    linears = [step for step in steps if isinstance(step, Linear)]
+    if tuple(shape[1:]) == linears[0].weight.shape[1:] and not any(isinstance(step, Reshape) for step in steps):
+        return (shape[0], len(linears[-1].weight))  # nothing to find out: most modules, each time that they are trained
     value, known = torch.empty(tuple(shape), device="meta"), Known()
     for step in steps:
         value = _next(step, value, known, tuple(shape))
@@ -53,7 +56,7 @@ def output_shape_of_rows(steps: Sequence[Step], n: int) -> tuple[int, ...]:
 def _next(step: Step, value: Tensor, known: Known, shape: tuple[int, ...]) -> Tensor:
     """Return the value after a step, of a chain for X of this shape, and note what is known of its node."""
     if isinstance(step, Measure):
-        known[step.node] = _tried(step, value, lambda: step.compute(known))
+        known[step.node] = _tried(step, shape, lambda: step.compute(known))
         return value
     if isinstance(step, Linear):
         n_out, n_in = step.weight.shape
@@ -64,7 +67,7 @@ def _next(step: Step, value: Tensor, known: Known, shape: tuple[int, ...]) -> Te
     elif _of_rows(step) and value.ndim != 2:
         raise ValueError(f"{step.where} gets a batch of shape {tuple(value.shape)}; accepted: rows")
     elif isinstance(step, Reshape):
-        before, value = value, _tried(step, value, lambda: step.change(value, known))
+        before, value = value, _tried(step, shape, lambda: step.change(value, known))
         if (value.numel(), value.dtype) != (before.numel(), before.dtype):
             came = f"{step.where} makes {tuple(value.shape)} of {tuple(before.shape)}"
             raise ValueError(f"{came}, which is not supported; accepted: another shape of the same numbers")
@@ -78,12 +81,12 @@ def _of_rows(step: Step) -> bool:
     return isinstance(step, Norm) or (isinstance(step, Activate) and step.of_rows)
 
 
-def _tried(step: Step, value: Tensor, compute: Callable[[], Any]) -> Any:
+def _tried(step: Step, shape: tuple[int, ...], compute: Callable[[], Any]) -> Any:
     try:
         return compute()
     except Exception as error:
         message = str(error).split("\n")[0]
-        raise ValueError(f"{step.where} cannot take a batch of shape {tuple(value.shape)}: {message}") from error
+        raise ValueError(f"{step.where} cannot be computed of a batch of X of shape {shape}: {message}") from error
 
 
 def _checked(value: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -88,9 +88,9 @@ class _Recorder(GraphAppendingTracer):
         node = super().create_node(kind, target, *args, **kwargs)
         node.meta["layer"] = self.entered[-1] if self.entered else ""
         if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
-            raise ValueError(f"{described(node)} computes without gradients, which is not supported; {INSTEAD}")
+            raise ValueError(f"{described(node)} computes without gradients, which is not supported")
         if torch.is_autocast_enabled("cpu"):
-            raise ValueError(f"{described(node)} computes in torch.autocast, which is not supported; {INSTEAD}")
+            raise ValueError(f"{described(node)} computes in torch.autocast, which is not supported")
         return node
 
     def create_arg(self, a: Any) -> Any:
@@ -123,7 +123,7 @@ def _record(module: nn.Module) -> fx.Graph:
     """Return the graph of what a module's forward does."""
     recorder = _Recorder(module)
     with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        X = recorder.create_proxy("placeholder", "X", (), {})
+        X = recorder.create_proxy("placeholder", "x", (), {})
         for name, layer in module.named_modules():
             vars(layer).update(forward=recorder.method(name, layer), _compiled_call_impl=None)
         try:
