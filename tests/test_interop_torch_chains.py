@@ -1,12 +1,16 @@
 """Networks written as people write them: fit reads their forward, and trains them as PyTorch's loop does."""
 
+import copy
+import random
+from functools import partial
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.nn import functional as F
-from torch_loop import assert_same, data, loop, nn, optim, torch, twins
+from torch_loop import assert_same, data, loop, nn, numbers, optim, torch, twins
 from torch_modules import (
     Autoencoder,
     Blocks,
@@ -172,3 +176,149 @@ def test_chains(name):
     assert_same(ours, theirs)
     if loss_fn.reduction == "mean":
         np.testing.assert_allclose(history.loss, losses, rtol=1e-10)
+
+
+# --- what else forward has -------------------------------------------------------------------------------------------
+
+
+def test_tracing_leaves_no_trace():
+    """Attributes that forward sets, lists that it adds to, and all random states are as they were."""
+    module = net(counting)()
+    module.table = {"a": [1], "b": {2}}
+    module.function = lambda m, X: (m.table["a"].append(X), m.table["b"].clear(), counting(m, X))[-1]
+    X, Y = data()
+    optimizer = optim.SGD(module.parameters(), 0.1)
+    states = random.getstate(), torch.get_rng_state()
+    attributes = {name: id(value) for name, value in vars(module).items()}
+    fit(module, nn.MSELoss(), optimizer, X, Y, epochs=1, batch_size=5)
+    assert (module.calls, module.seen, module.table) == (0, [], {"a": [1], "b": {2}})
+    assert {name: id(value) for name, value in vars(module).items()} == attributes
+    assert all("forward" not in vars(layer) for layer in module.modules())
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
+@pytest.mark.parametrize(
+    "make_optimizer", [partial(optim.AdamW, lr=0.01), partial(optim.SGD, lr=0.1, weight_decay=0.1)]
+)
+@pytest.mark.parametrize("held", ["all", "used"])
+def test_layers_that_forward_does_not_use_stay(make_optimizer, held):
+    """PyTorch gives them no gradient, and optimizers leave them alone, weight decay included."""
+    X, Y = data()
+    module = net(lambda m, X: m.fc2(m.fc1(X).relu()), other=nn.Linear(6, 3), scale=nn.PReLU())()
+    before = copy.deepcopy(module.other.state_dict())
+    pairs = []
+    for twin in (copy.deepcopy(module), copy.deepcopy(module)):
+        parameters = [*twin.fc1.parameters(), *twin.fc2.parameters()] if held == "used" else twin.parameters()
+        pairs.append((twin, make_optimizer(parameters)))
+        twin.other.weight.grad = torch.ones(3, 6).double()  # zero_grad, before the first step, takes it away
+    ours, theirs = pairs
+    fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=3, batch_size=5)
+    loop(theirs[0], nn.MSELoss(), theirs[1], X, Y, [torch.arange(23)] * 3, 5)
+    assert_same(ours, theirs)
+    assert (ours[0].other.weight.grad is None) == (held == "all")
+    for name, tensor in ours[0].other.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert not ours[1].state.get(ours[0].other.weight)
+
+
+def scalars(m, X):
+    return m.fc2(m.fc1(X).relu()).squeeze()
+
+
+def column(m, X):
+    return m.fc2(m.fc1(X).relu())
+
+
+# forward, n_out, loss, targets (21, …), batch size: and the message
+TARGETS = {
+    r"Y has shape \(21,\), but must have the shape of the outputs, \(21, 1\): Y\[:, None\], or .squeeze\(-1\) of": (
+        column, 1, nn.MSELoss(), lambda Y: Y[:, 0], 5,
+    ),
+    r"Y has shape \(21, 1\), but must have the shape of the outputs, \(21,\): Y\[:, 0\]": (
+        scalars, 1, nn.MSELoss(), lambda Y: Y[:, :1], 5,
+    ),
+    r"Y has shape \(21, 3\), but must have the shape of the outputs, \(21, 1, 3\)": (
+        lambda m, X: column(m, X)[:, None], 3, nn.MSELoss(), lambda Y: Y, 5,
+    ),
+    r"Y has shape \(21, 1\); accepted: labels \(21,\) or probabilities \(21, 3\): Y\[:, 0\]": (
+        column, 3, nn.CrossEntropyLoss(), lambda Y: (Y[:, :1] > 0).long(), 5,
+    ),
+    r"Y has shape \(21, 3\); accepted: labels \(21,\)$": (
+        lambda m, X: column(m, X).log_softmax(1), 3, nn.NLLLoss(), lambda Y: Y.softmax(1), 5,
+    ),
+    r"CrossEntropyLoss, but the module's outputs are \(21, 1, 3\); accepted: 2 or more, one for each class": (
+        lambda m, X: column(m, X)[:, None], 3, nn.CrossEntropyLoss(), lambda Y: (Y[:, 0] > 0).long(), 5,
+    ),
+    "NLLLoss, but the module ends in identity; accepted: one that ends in log_softmax": (
+        column, 3, nn.NLLLoss(), lambda Y: (Y[:, 0] > 0).long(), 5,
+    ),
+    "MSELoss, but the module ends in log_softmax; accepted: one that ends in sigmoid, tanh": (
+        lambda m, X: column(m, X).log_softmax(1), 3, nn.MSELoss(), lambda Y: Y, 5,
+    ),
+    r"outputs of shape \(\) of a batch of one row, and loss_fn is BCEWithLogitsLoss.*; accepted: squeeze\(-1\)": (
+        scalars, 1, nn.BCEWithLogitsLoss(), lambda Y: (Y[:, 0] > 0).double(), 5,
+    ),
+    r"outputs of shape \(3,\) of a batch of one row, and loss_fn is CrossEntropyLoss": (
+        scalars, 3, nn.CrossEntropyLoss(), lambda Y: (Y[:, 0] > 0).long(), 5,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", TARGETS)
+def test_targets_of_another_shape_than_the_outputs(message):
+    forward, n_out, loss_fn, targets, batch_size = TARGETS[message]
+    module, (X, Y) = net(forward, n_out=n_out)(), data(21)
+    optimizer = optim.Adam(module.parameters())
+    before = copy.deepcopy(numbers(module, optimizer))
+    with pytest.raises(ValueError, match=message):
+        fit(module, loss_fn, optimizer, X, targets(Y), epochs=1, batch_size=batch_size)
+    np.testing.assert_equal(numbers(module, optimizer), before)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")  # that of squeeze() of one row: PyTorch broadcasts
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_batches_of_one_row_alone(n_out):
+    X, Y = task(FLAT, "row" if n_out == 1 else "numbers", n=6)
+    ours, theirs = twins(net(scalars, n_out=n_out)(), lambda module: optim.Adam(module.parameters()))
+    fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=2, batch_size=1)
+    loop(theirs[0], nn.MSELoss(), theirs[1], X, Y, [torch.arange(6)] * 2, 1)
+    assert_same(ours, theirs)
+
+
+def test_outputs_whose_shape_depends_on_the_number_of_rows():
+    X, Y = task(FLAT, "numbers")
+    module = net(lambda m, X: column(m, X).view(X.size(0), X.size(0) - 4, -1), n_out=5)()
+    with pytest.raises(
+        ValueError, match=r"module's outputs have shapes \[\(9, 5, 1\), \(5, 1, 5\)\] in batches of \[9, 5\]"
+    ):
+        fit(module, nn.MSELoss(), optim.SGD(module.parameters(), 0.1), X[:14], Y[:14], epochs=1, batch_size=9)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 5, "drop_last": True}, {"batch_size": 50}])
+def test_no_batch_of_one_row_is_no_error(options):
+    X, Y = task(FLAT, "row of bits")
+    ours, theirs = twins(net(scalars, n_out=1)(), lambda module: optim.Adam(module.parameters()))
+    fit(ours[0], nn.BCEWithLogitsLoss(), ours[1], X, Y, epochs=2, **options)
+    drop_last = options.get("drop_last", False)
+    loop(
+        theirs[0],
+        nn.BCEWithLogitsLoss(),
+        theirs[1],
+        X,
+        Y,
+        [torch.arange(21)] * 2,
+        options["batch_size"],
+        drop_last=drop_last,
+    )
+    assert_same(ours, theirs)
+
+
+def test_batches_of_one_row_that_a_fixed_shape_asks_for():
+    X, Y = task(FLAT, "numbers", n=6)
+    ours, theirs = twins(net(lambda m, X: m.fc2(m.fc1(X.view(1, -1))))(), lambda m: optim.Adam(m.parameters()))
+    with pytest.raises(ValueError, match=r"node view, view\(x, 1, -1\)|takes rows, \(2, 4\)"):
+        fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=2, batch_size=2)
+    fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=2, batch_size=1)
+    loop(theirs[0], nn.MSELoss(), theirs[1], X, Y, [torch.arange(6)] * 2, 1)
+    assert_same(ours, theirs)

@@ -23,14 +23,16 @@ def output_shape(dense: Dense, row: tuple[int, ...], sizes: Iterable[int], loss_
     ValueError
         PyTorch cannot compute one of these batches, or squeezes the axis of rows away and then cannot compute the loss.
     """
-    shape: tuple[int, ...] = ()
-    for size in sorted({max(size, 2) for size in sizes}, reverse=True):
-        shape = shapes.output_shape(dense.steps, (size, *row))[1:]
-    if 1 in sizes:
-        of_one = shapes.output_shape(dense.steps, (1, *row))
-        if of_one != (1, *shape) and not (of_one == shape and isinstance(loss_fn, BROADCASTING)):
-            came = f"module makes outputs of shape {of_one} of a batch of one row, and loss_fn is {loss_fn}"
-            raise ValueError(f"{came}; accepted: squeeze(-1) for squeeze(), or a batch_size that leaves no single row")
+    found = {size: shapes.output_shape(dense.steps, (size, *row)) for size in sorted(sizes, reverse=True)}
+    of_one = found.pop(1, None)
+    if of_one is not None and not found:  # two rows show what squeeze() does not take away
+        found[2] = (2, *of_one[1:]) if of_one[:1] == (1,) else shapes.output_shape(dense.steps, (2, *row))
+    shape, *others = {outputs[1:] for outputs in found.values()}
+    if others:
+        raise ValueError(f"module's outputs have shapes {list(found.values())} in batches of {list(found)} rows")
+    if of_one not in (None, (1, *shape)) and not (of_one == shape and isinstance(loss_fn, BROADCASTING)):
+        came = f"module makes outputs of shape {of_one} of a batch of one row, and loss_fn is {loss_fn}"
+        raise ValueError(f"{came}; accepted: squeeze(-1) for squeeze(), or a batch_size that leaves no single row")
     return shape
 
 
