@@ -28,12 +28,20 @@ def refuse_effects(module: nn.Module) -> Iterator[None]:
     ValueError
         The block writes to a tensor, draws random numbers, or sets a parameter, buffer or submodule.
     """
-    snapshot, of_random, of_numpy = _Snapshot(module), random.getstate(), _numpy_state()
+    snapshot, of_random, of_numpy, of_torch = (
+        _Snapshot(module),
+        random.getstate(),
+        _numpy_state(),
+        torch.get_rng_state(),
+    )
     try:
         with _OnlyReading():  # type: ignore[no-untyped-call] # PyTorch's
             yield
-        if (random.getstate(), _numpy_state()) != (of_random, of_numpy):
-            raise ValueError("module's forward draws random numbers, which is not supported; accepted: Dropout")
+        same = (random.getstate(), _numpy_state()) == (of_random, of_numpy)
+        if not (same and torch.equal(torch.get_rng_state(), of_torch)):
+            raise ValueError(
+                "module's forward draws or seeds random numbers, which is not supported; accepted: Dropout"
+            )
         for name, layer in module.named_modules():
             for kind in ("_parameters", "_buffers", "_modules"):
                 if snapshot.changed(vars(layer)[kind]):
@@ -42,6 +50,7 @@ def refuse_effects(module: nn.Module) -> Iterator[None]:
     finally:
         snapshot.put_back()
         random.setstate(of_random)
+        torch.set_rng_state(of_torch)
         np.random.set_state(pickle.loads(of_numpy))  # noqa: NPY002, S301 - the user's; made above
 
 
