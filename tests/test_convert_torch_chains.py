@@ -185,6 +185,10 @@ def test_compiled_modules_are_those_that_were_compiled():
         network, parameters, _ = from_torch(compiled)
         assert network == expected[0]
         assert len(parameters) == len(expected[1])
+    compiled = torch.compile(module)
+    compiled.register_forward_hook(lambda *args: None)
+    with pytest.raises(ValueError, match="module has forward_hooks, which would not be called"):
+        from_torch(compiled)
 
 
 def test_other_threads_use_the_module_meanwhile():

@@ -52,6 +52,13 @@ def mixed_shapes(self, X):
     return self.fc2(torch.relu(self.fc1(X.reshape((n, width)))))
 
 
+def flatten_if_need_be(self, X):
+    assert X.shape[-1] <= 4
+    if X.dim() > 2 and not X.is_cuda:
+        X = X.flatten(1)
+    return self.fc2(F.relu(self.fc1(X)))
+
+
 def with_positional_arguments(self, X):
     H = F.leaky_relu(self.fc1(X), 0.2)
     return F.elu(self.fc2(H), 0.5)
@@ -121,6 +128,9 @@ CHAINS = {
     "reshape by arithmetic": (net(mixed_shapes), (2, 2), nn.MSELoss(), "numbers"),
     "torch.flatten": (net(lambda m, X: m.fc2(F.relu(m.fc1(torch.flatten(X, 1))))), IMAGES, nn.MSELoss(), "numbers"),
     "method flatten": (net(lambda m, X: m.fc2(F.relu(m.fc1(X.flatten(start_dim=1))))), (2, 2), nn.L1Loss(), "numbers"),
+    "flatten if need be": (net(flatten_if_need_be), IMAGES, nn.MSELoss(), "numbers"),
+    "no need to flatten": (net(flatten_if_need_be), FLAT, nn.MSELoss(), "numbers"),
+    "device": (net(lambda m, X: m.fc2(m.fc1(X.to(X.device)).to(m.fc2.weight.device))), FLAT, nn.MSELoss(), "numbers"),
     "squeeze of an axis": (net(lambda m, X: m.fc2(m.fc1(X.squeeze(1)).tanh())), (1, 4), nn.MSELoss(), "numbers"),
     "unsqueeze": (mlp(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 3)), (), nn.MSELoss(),
                   "numbers"),

@@ -70,6 +70,12 @@ def used_and_changed(m, X):
     return m.fc2(H)
 
 
+def hooked_inside():
+    module = net(lambda m, X: m.net(X), net=nn.Sequential(nn.Linear(4, 3)))()
+    module.net.register_forward_hook(lambda *args: None)
+    return module
+
+
 def hooked(m, X):
     H = m.fc1(X)
     H.register_hook(lambda gradient: 2 * gradient)
@@ -179,6 +185,11 @@ MODULES = {
     r"node softmax, .* gets a batch of shape \(5, 1, 3\); accepted: rows": net(
         lambda m, X: m.fc2(m.fc1(X)).unsqueeze(1).softmax(-1)
     ),
+    r"node softmax, .* gets a batch of shape \(3, 5\); accepted: rows": net(
+        lambda m, X: m.fc2(m.fc1(X)).view(3, -1).softmax(-1).view(-1, 3)
+    ),
+    "module's forward cannot be traced: argument of type: <class 'object'>": net(lambda m, X: object()),
+    "module's layer net has forward_hooks, which would not be called": hooked_inside,
     r"node size_1, size\(x, 7\), cannot be computed of a batch of X": net(
         lambda m, X: m.fc2(m.fc1(X.view(X.size(0), -1))).view(X.size(7))
     ),
@@ -188,8 +199,17 @@ MODULES = {
     r"node to, to\(fc2, torch.bfloat16\), changes the dtype": net(lambda m, X: m.fc2(m.fc1(X)).to(torch.bfloat16)),
     r"node to, to\(x, cuda\), is not supported; accepted: the CPU": net(lambda m, X: m.fc2(m.fc1(X.to("cuda")))),
     # what depends on X
-    r"forward cannot be traced at .*test_interop_torch_no_chains.py:\d+, `.*X.sum.*`: gt decides what is computed": net(
+    r"traced at .*test_interop_torch_no_chains.py:\d+, `.*X.sum.*`: gt decides what is computed, but depends on X": net(
         lambda m, X: m.fc2(m.fc1(X)) if X.sum() > 0 else m.fc2(-m.fc1(X))
+    ),
+    "forward cannot be traced at .*: eq decides what is computed, but depends on the number of rows": net(
+        lambda m, X: m.fc2(m.fc1(X if X.size(0) % 2 == 0 else -X))
+    ),
+    "forward cannot be traced at .*: gt decides what is computed, but depends on X": net(
+        lambda m, X: m.fc2(H if (H := m.fc1(X)).dim() > 1 else -H)
+    ),
+    r"node decided, decided\(lt, True\), cannot be computed of a batch of X .*: .* where this is True": net(
+        lambda m, X: m.fc2(m.fc1(X if X.size(0) < 5 else -X))
     ),
     "forward cannot be traced at .*: 'len' is not supported": net(lambda m, X: m.fc2(m.fc1(X.view(len(X), -1)))),
     "forward cannot be traced at .*: Proxy object cannot be iterated": net(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -9,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
+from briskmlp.convert.torch.modules import check_modules, check_no_hooks, uncompiled
 from briskmlp.convert.torch.shapes import output_shape_of_rows
 from briskmlp.convert.torch.steps import LEAVES, SUPPORTED, Activate, Cast, Dropout, Linear, Norm, Step, of_module
-from briskmlp.convert.torch.trace import is_compiled, trace, uncompiled
+from briskmlp.convert.torch.trace import trace
 from briskmlp.network import FloatArray, Network
 from briskmlp.operations.activations import chosen
 
@@ -61,50 +62,33 @@ class _Layer:
         return "identity" if self.activation is None else self.activation.text
 
 
-def read_module(module: nn.Module, *, training: bool = False) -> Dense:
+def read_module(module: nn.Module, *, training: bool = False, row: tuple[int, ...] | None = None) -> Dense:
     """Return what a module consists of, with the arguments and errors of `from_torch`.
 
-    With ``training``, Dropout layers in evaluation mode are left out.
+    With ``training``, Dropout layers in evaluation mode are left out. ``row`` is the shape of a row of X, by which a
+    forward may decide what to do, such as to flatten.
 
     Examples
     --------
     >>> read_module(nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))).network
     Network(layers=(3, 2, 1), hidden=('tanh',), output='identity', bias='neuron')
     """
+    check_modules(module)
     module = uncompiled(module)
-    _check_modules(module)
     if training:
         check_no_hooks(nn.modules.module, "torch.nn")
     plain = all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
-    steps = _listed(module, training) if plain else trace(module, training)
+    steps = _listed(module, training) if plain else trace(module, training, row)
     layers: list[_Layer] = []
     for step in steps:
         _add(layers, step)
-    dense = _dense(layers, steps)
-    if not plain:
-        used = {id(tensor) for tensor in dense.tensors}
-        dense.unused.extend(tensor for tensor in module.parameters() if id(tensor) not in used)
+    dense = _dense(layers, steps, () if plain else module.parameters())
     _check_tensors(dense)
     dtype = dense.present[0][1].dtype
     for step in steps:
         if isinstance(step, Cast) and step.dtype != dtype:
             raise TypeError(f"{step.where} changes the dtype; accepted: that of the parameters, {dtype}")
     return dense
-
-
-def _check_modules(module: Any) -> None:
-    """Refuse what is no module, and modules that do more when they are called than their class's forward says."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module is a {type(module).__name__}; accepted: a torch.nn.Module")
-    for name, layer in module.named_modules():
-        if is_compiled(layer):  # the layer that was compiled follows
-            continue
-        where = f"module's layer {name}" if name else "module"
-        if isinstance(layer, torch.jit.ScriptModule) or type(layer).__call__ is not nn.Module.__call__:
-            raise TypeError(f"{where} is a {type(layer).__name__}, which is not supported; accepted: {SUPPORTED}")
-        if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc] # PyTorch's
-            raise ValueError(f"{where}, {layer}, has no parameters yet; call the module once before")
-        check_no_hooks(layer, where)
 
 
 def _listed(module: nn.Module, training: bool, name: str = "") -> list[Step]:
@@ -144,7 +128,7 @@ def _add(layers: list[_Layer], step: Step) -> None:
     last.activation = step
 
 
-def _dense(layers: list[_Layer], steps: list[Step]) -> Dense:
+def _dense(layers: list[_Layer], steps: list[Step], parameters: Iterable[Tensor]) -> Dense:
     if not layers:
         raise ValueError(f"module has no Linear; accepted: a chain of {SUPPORTED}")
     if (dropout := layers[-1].dropout) is not None:
@@ -158,23 +142,17 @@ def _dense(layers: list[_Layer], steps: list[Step]) -> Dense:
     *hidden, output = [layer.text for layer in layers]
     widths = [linears[0].weight.shape[1], *(len(linear.weight) for linear in linears)]
     bias = "none" if all(linear.bias is None for linear in linears) else "neuron"
+    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    used = set(map(id, tensors))
     return Dense(
         Network(widths, hidden, "identity" if output == "log_softmax" else output, bias),
         [name for linear in linears for name in linear.names],
-        [tensor for linear in linears for tensor in (linear.weight, linear.bias)],
+        tensors,
         [0.0 if layer.dropout is None else layer.dropout.rate for layer in layers[:-1]],
         output,
         steps,
-        [],
+        [tensor for tensor in parameters if id(tensor) not in used],
     )
-
-
-def check_no_hooks(owner: Any, where: str) -> None:
-    """Refuse a module or optimizer with hooks, or with a forward of its own: they would not be called."""
-    for name, value in vars(owner).items():
-        registered = isinstance(value, dict) and value and name.endswith("hooks") and "state_dict" not in name
-        if name == "forward" or registered:
-            raise ValueError(f"{where} has {name.strip('_')}, which would not be called; remove it")
 
 
 def _check_tensors(dense: Dense) -> None:

@@ -29,8 +29,9 @@ def output_shape(steps: Sequence[Step], shape: Sequence[int]) -> tuple[int, ...]
     (5,)
     """
     linears = [step for step in steps if isinstance(step, Linear)]
-    if tuple(shape[1:]) == linears[0].weight.shape[1:] and not any(isinstance(step, Reshape) for step in steps):
-        return (shape[0], len(linears[-1].weight))  # nothing to find out: most modules, each time that they are trained
+    unchanged = not any(isinstance(step, Reshape | Measure) for step in steps)
+    if unchanged and tuple(shape[1:]) == linears[0].weight.shape[1:]:
+        return (shape[0], len(linears[-1].weight))  # as for most modules, without these few 10 µs
     value, known = torch.empty(tuple(shape), device="meta"), Known()
     for step in steps:
         value = _next(step, value, known, tuple(shape))
@@ -64,7 +65,7 @@ def _next(step: Step, value: Tensor, known: Known, shape: tuple[int, ...]) -> Te
             came = f"it gets {tuple(value.shape)} of a batch of X of shape {shape}"
             raise ValueError(f"{step.where} takes rows, {(shape[0], n_in)}, but {came}")
         value = value.new_empty((shape[0], n_out))
-    elif _of_rows(step) and value.ndim != 2:
+    elif _of_rows(step) and (value.ndim != 2 or len(value) != shape[0]):
         raise ValueError(f"{step.where} gets a batch of shape {tuple(value.shape)}; accepted: rows")
     elif isinstance(step, Reshape):
         before, value = value, _tried(step, shape, lambda: step.change(value, known))

@@ -1,32 +1,25 @@
-"""Reading a forward: what it does to its input, recorded by ``torch.fx``, as the steps of a chain.
-
-The module's forward runs once, with a proxy for X that notes each operation in a graph. Modules of PyTorch are noted as
-they are, those of the user run. What is noted holds for all X: a decision that depends on X is an error.
-"""
+"""Reading a forward: the graph of its operations as the steps of a chain."""
 
 from __future__ import annotations
 
 import inspect
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
-from torch.fx.proxy import GraphAppendingTracer, TraceError
+from torch import fx, nn
 
+from briskmlp.convert.torch.calls import described, evaluate, of_call
 from briskmlp.convert.torch.effects import refuse_effects
-from briskmlp.convert.torch.steps import Exp, Measure, Step, described, evaluate, of_call, of_module
+from briskmlp.convert.torch.graph import INSTEAD, decided, record
+from briskmlp.convert.torch.steps import Measure, Step, of_module
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.DataParallel)  # PyTorch's own that are looked into
-INSTEAD = "train such a module by PyTorch's own loop"
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+_MEASURES = ("size", "dim", "ndimension", "numel", "nelement")
 
 
-def trace(module: nn.Module, training: bool) -> list[Step]:
+def trace(module: nn.Module, training: bool, row: tuple[int, ...] | None = None) -> list[Step]:
     """Return the steps of a module's forward; the module is left as it was.
+
+    A row of X is of shape ``row``, by default what the first Linear among its submodules takes.
 
     Raises
     ------
@@ -35,6 +28,7 @@ def trace(module: nn.Module, training: bool) -> list[Step]:
 
     Examples
     --------
+    >>> import torch
     >>> class Model(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
@@ -50,101 +44,11 @@ def trace(module: nn.Module, training: bool) -> list[Step]:
     except TypeError:
         names = ", ".join(inspect.signature(module.forward).parameters)
         raise ValueError(f"module's forward takes ({names}); accepted: one input") from None
+    if row is None:
+        row = next(((layer.in_features,) for layer in module.modules() if isinstance(layer, nn.Linear)), ())
     with refuse_effects(module):
-        graph = _record(module)
+        graph = record(module, row)
     return list(_chain(graph, module, training))
-
-
-def is_leaf(layer: nn.Module) -> bool:
-    """Whether a module is noted as it is: PyTorch's own, and ours."""
-    if is_compiled(layer) or isinstance(layer, CONTAINERS):
-        return False
-    return type(layer) is Exp or type(layer).__module__.startswith("torch.")
-
-
-def is_compiled(module: Any) -> bool:
-    """Whether a module is what `torch.compile` returns, without an import of the compiler."""
-    return isinstance(module, nn.Module) and type(module).__name__ == "OptimizedModule"
-
-
-def uncompiled(module: Any) -> Any:
-    """Return the module that `torch.compile` was given."""
-    return module._orig_mod if is_compiled(module) else module
-
-
-# --- the graph -------------------------------------------------------------------------------------------------------
-
-
-class _Recorder(GraphAppendingTracer):
-    """Makes the nodes of a graph of a module's operations."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(fx.Graph())
-        tensors = [*module.named_parameters(), *module.named_buffers()]
-        self.names = {id(tensor): name for name, tensor in tensors}
-        self.entered: list[str] = []  # the submodules whose forward runs
-
-    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(kind, target, *args, **kwargs)
-        node.meta["layer"] = self.entered[-1] if self.entered else ""
-        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
-            raise ValueError(f"{described(node)} computes without gradients, which is not supported")
-        if torch.is_autocast_enabled("cpu"):
-            raise ValueError(f"{described(node)} computes in torch.autocast, which is not supported")
-        return node
-
-    def create_arg(self, a: Any) -> Any:
-        if isinstance(a, Tensor):
-            return self.create_node("get_attr", self.names.get(id(a), "a_tensor"), (), {})
-        return super().create_arg(a)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        raise TraceError(f"{obj.node.name} decides what is computed, but is known only when X is")
-
-    def method(self, name: str, layer: Any) -> Callable[..., Any]:
-        """Return what stands in for a submodule's forward while it is traced."""
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if not any(isinstance(value, fx.Proxy) for value in (*args, *kwargs.values())):
-                return type(layer).forward(layer, *args, **kwargs)
-            if is_compiled(layer):
-                return uncompiled(layer)(*args, **kwargs)
-            if is_leaf(layer):
-                return self.create_proxy("call_module", name, args, kwargs)
-            self.entered.append(name)
-            result = type(layer).forward(layer, *args, **kwargs)
-            self.entered.pop()
-            return result
-
-        return forward
-
-
-def _record(module: nn.Module) -> fx.Graph:
-    """Return the graph of what a module's forward does."""
-    recorder = _Recorder(module)
-    with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        X = recorder.create_proxy("placeholder", "x", (), {})
-        for name, layer in module.named_modules():
-            vars(layer).update(forward=recorder.method(name, layer), _compiled_call_impl=None)
-        try:
-            result = module.forward(X)
-        except Exception as error:
-            raise _untraceable(error) from error
-        recorder.create_node("output", "output", (recorder.create_arg(result),), {})
-    return recorder.graph
-
-
-def _untraceable(error: Exception) -> ValueError:
-    """Return the error that names the line of the user's code in which tracing failed."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LIBRARIES)]
-    line = f" at {frames[-1].filename}:{frames[-1].lineno}, `{frames[-1].line}`" if frames else ""
-    message = str(error).split("\n")[0]
-    return ValueError(f"module's forward cannot be traced{line}: {message}; {INSTEAD}")
-
-
-# --- the chain -------------------------------------------------------------------------------------------------------
-
-_MEASURES = ("size", "dim", "ndimension", "numel", "nelement")
 
 
 def _chain(graph: fx.Graph, module: nn.Module, training: bool) -> Iterator[Step]:
@@ -195,6 +99,8 @@ def _is_measure(node: fx.Node, inputs: list[fx.Node]) -> bool:
         return True
     if node.target is getattr:
         return node.args[1] in ("shape", "ndim")
+    if node.target is decided:
+        return True
     of_numbers = getattr(node.target, "__module__", "") in ("_operator", "math")
     return of_numbers and not inputs and all(other.op != "get_attr" for other in node.all_input_nodes)
 

@@ -121,7 +121,8 @@ def fit(
         raise ValueError("fit is called in torch.inference_mode, in which PyTorch trains nothing; call it outside")
     epochs = check_integer("epochs", epochs, low=1)
     batch_size = check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
-    dense = read_module(module, training=True)
+    row = tuple(np.shape(X)[1:])
+    dense = read_module(module, training=True, row=row)
     _check_trainable(dense)
     rules.check(optimizer, dense)
     if not isinstance(scheduler, optim.lr_scheduler.LRScheduler | None):
@@ -134,7 +135,7 @@ def fit(
     sampler = Sampler(order, shuffle, generator, inputs.n, batch_size, drop_last)
     if sampler.orders is not None and len(sampler.orders) != epochs:
         raise ValueError(f"order has {len(sampler.orders)} epochs, but epochs is {epochs}")
-    shape = output_shape(dense, tuple(np.shape(X)[1:]), sampler.sizes, loss_fn)
+    shape = output_shape(dense, row, sampler.sizes, loss_fn)
     task = loss.lower(loss_fn, dense, Y, inputs.n, shape)
     return Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler).train(epochs, scheduler)
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 from briskmlp.data.inputs import check_targets
 from briskmlp.interop.torch.shapes import check_classes, check_shape
 from briskmlp.losses import OUTPUTS

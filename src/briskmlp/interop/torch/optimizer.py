@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, optim
 
 from briskmlp.backends.contract import State
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Optimizer, hyperparameters_of
 from briskmlp.plan import Plan
 
