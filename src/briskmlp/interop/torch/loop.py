@@ -62,9 +62,8 @@ def fit(
         is rounded to 1/65536.
     loss_fn : nn.Module
         MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss, CrossEntropyLoss (after Linear) or
-        NLLLoss (after LogSoftmax), with
-        reduction "mean" or "sum". The weight of CrossEntropyLoss is that of classes; of the others it must be
-        the same for all outputs. A pos_weight needs one output.
+        NLLLoss (after LogSoftmax), with reduction "mean" or "sum". The weight of the last two is that of classes; of
+        the others it must be the same for all outputs. A pos_weight needs one output.
     optimizer : torch.optim.Optimizer
         SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters; those
         that forward does not use may be left out, and stay either way. Groups may differ in lr and weight_decay.
