@@ -1,63 +1,22 @@
 """How a forward is read: each spelling of each activation, dropout in each place, shapes; and random chains."""
 
 import threading
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.nn import functional as F
 from torch_loop import data, nn, optim, torch
-from torch_modules import Autoencoder, Blocks, Modes, built, mlp, net
+from torch_modules import ACTIVATIONS, AT_THE_OUTPUT, HOMOGENEOUS, Autoencoder, Blocks, Modes, built, chains, mlp, net
 
 from briskmlp import Trainer
 from briskmlp.convert.torch import from_torch, read_module
 from briskmlp.interop.torch import fit
 
 pytestmark = pytest.mark.torch
-
-# our text: the module, and calls of functions and methods that compute the same
-ACTIVATIONS = {
-    "sigmoid": (nn.Sigmoid(), [F.sigmoid, torch.sigmoid, lambda Z: Z.sigmoid(), lambda Z: Z.sigmoid_()]),
-    "tanh": (nn.Tanh(), [F.tanh, torch.tanh, lambda Z: Z.tanh(), torch.tanh_]),
-    "relu": (nn.ReLU(), [F.relu, torch.relu, lambda Z: Z.relu(), F.relu_, lambda Z: F.relu(Z, inplace=True)]),
-    "identity": (nn.Identity(), [lambda Z: Z, torch.clone, lambda Z: Z.contiguous()]),
-    "leaky_relu": (nn.LeakyReLU(), [F.leaky_relu, F.leaky_relu_]),
-    "leaky_relu(0.2)": (
-        nn.LeakyReLU(0.2), [lambda Z: F.leaky_relu(Z, 0.2), lambda Z: F.leaky_relu(Z, negative_slope=0.2)],
-    ),
-    "elu": (nn.ELU(), [F.elu, F.elu_]),
-    "elu(0.5)": (nn.ELU(0.5), [lambda Z: F.elu(Z, 0.5), lambda Z: F.elu(input=Z, alpha=0.5, inplace=True)]),
-    "selu": (nn.SELU(), [F.selu, torch.selu, torch.selu_]),
-    "celu": (nn.CELU(), [F.celu, torch.celu]),
-    "celu(0.5)": (nn.CELU(0.5), [lambda Z: torch.celu(Z, 0.5), lambda Z: F.celu(Z, alpha=0.5)]),
-    "softplus": (nn.Softplus(), [F.softplus]),
-    "softplus(2.0, 30.0)": (
-        nn.Softplus(2, 30), [lambda Z: F.softplus(Z, 2, 30), lambda Z: F.softplus(Z, threshold=30, beta=2)],
-    ),
-    "softsign": (nn.Softsign(), [F.softsign]),
-    "hardtanh": (nn.Hardtanh(), [F.hardtanh]),
-    "hardtanh(-2.0, 0.5)": (
-        nn.Hardtanh(-2, 0.5), [lambda Z: F.hardtanh(Z, -2, 0.5), lambda Z: F.hardtanh(Z, -2.0, max_val=0.5)],
-    ),
-    "relu6": (nn.ReLU6(), [F.relu6]),
-    "log_sigmoid": (nn.LogSigmoid(), [F.logsigmoid]),
-    "gelu": (nn.GELU(), [F.gelu, lambda Z: F.gelu(Z, approximate="none")]),
-    "gelu_tanh": (nn.GELU("tanh"), [lambda Z: F.gelu(Z, approximate="tanh")]),
-    "silu": (nn.SiLU(), [F.silu]),
-    "mish": (nn.Mish(), [F.mish]),
-    "hardswish": (nn.Hardswish(), [F.hardswish]),
-    "softmax": (
-        nn.Softmax(dim=1), [lambda Z: F.softmax(Z, 1), lambda Z: torch.softmax(Z, dim=-1), lambda Z: Z.softmax(1)],
-    ),
-    "exp": (None, [torch.exp, lambda Z: Z.exp(), torch.exp_]),
-}  # fmt: skip
-HOMOGENEOUS = {"relu", "identity", "leaky_relu", "leaky_relu(0.2)"}
-AT_THE_OUTPUT = {"softmax", "exp"}
 
 
 def assert_converted(module, X):
@@ -213,62 +172,6 @@ def test_other_threads_use_the_module_meanwhile():
 
 
 # --- random chains ---------------------------------------------------------------------------------------------------
-
-FIRST = {  # the shape of a row of 12 numbers, and how a forward makes a row of it
-    "rows": ((12,), lambda X: X),
-    "flatten": ((3, 2, 2), lambda X: X.flatten(1)),
-    "torch.flatten": ((3, 4), lambda X: torch.flatten(X, start_dim=1)),
-    "view": ((3, 4), lambda X: X.view(X.size(0), -1)),
-    "view of a width": ((2, 6), lambda X: X.view(-1, 12)),
-    "reshape": ((2, 3, 2), lambda X: X.reshape(X.shape[0], X.shape[1] * X.shape[2] * 2)),
-    "squeeze": ((12, 1), lambda X: X.squeeze(2).contiguous()),
-    "unsqueeze": ((12,), lambda X: X.unsqueeze(1)[:, 0]),
-    "casts": ((12,), lambda X: X.double().to(torch.float64).to("cpu", non_blocking=True)),
-}
-LAST = {
-    "rows": lambda A: A,
-    "squeeze": lambda A: A.squeeze(-1),
-    "flatten": lambda A: A.flatten(1),
-    "unflatten": lambda A: A.unflatten(1, (1, -1)),
-    "column": lambda A: A[:, None, :],
-    "contiguous": lambda A: A.contiguous(),
-}
-
-
-class Random(nn.Module):
-    """A chain of given widths and activations, each spelled in one way or another."""
-
-    def __init__(self, widths, spellings, biases, first, last):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Linear(n_in, n_out, bias) for (n_in, n_out), bias in zip(pairwise(widths), biases, strict=True)
-        )
-        self.activations = nn.ModuleList(spelled for spelled in spellings if isinstance(spelled, nn.Module))
-        self.spellings, self.first, self.last = spellings, first, last
-
-    def forward(self, X):
-        X = self.first(X)
-        for layer, spelled in zip(self.layers, self.spellings, strict=True):
-            X = spelled(layer(X))
-        return self.last(X)
-
-
-@st.composite
-def chains(draw):
-    """Draw a module, its row's shape, and the texts of its activations."""
-    depth = draw(st.integers(1, 4))
-    widths = [12, *draw(st.lists(st.integers(1, 5), min_size=depth, max_size=depth))]
-    hidden = sorted(ACTIVATIONS.keys() - AT_THE_OUTPUT)
-    texts = [draw(st.sampled_from(hidden)) for _ in range(depth - 1)] + [draw(st.sampled_from(sorted(ACTIVATIONS)))]
-    spellings = []
-    for text in texts:
-        layer, functions = ACTIVATIONS[text]
-        spellings.append(draw(st.sampled_from([*functions, *([] if layer is None else [layer, nn.Sequential(layer)])])))
-    shape, first = FIRST[draw(st.sampled_from(sorted(FIRST)))]
-    last = LAST[draw(st.sampled_from(sorted(LAST)))]
-    torch.manual_seed(draw(st.integers(0, 99)))
-    biases = [draw(st.booleans())] * depth
-    return Random(widths, spellings, biases, first, last).double(), shape, texts
 
 
 @given(chains())

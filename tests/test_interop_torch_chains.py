@@ -6,6 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -23,6 +25,7 @@ from torch_modules import (
     OwnWeights,
     Tower,
     built,
+    chains,
     mlp,
     net,
 )
@@ -332,3 +335,17 @@ def test_batches_of_one_row_that_a_fixed_shape_asks_for():
     fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=2, batch_size=1)
     loop(theirs[0], nn.MSELoss(), theirs[1], X, Y, [torch.arange(6)] * 2, 1)
     assert_same(ours, theirs)
+
+
+@given(chains(), st.integers(1, 9), st.sampled_from([optim.SGD, optim.Adam]))
+@settings(max_examples=50, deadline=None)
+def test_random_chains(drawn, batch_size, make_optimizer):
+    module, row, texts = drawn
+    assume(texts[-1] != "exp")  # which poisson has, but not PyTorch's losses of fit
+    X = torch.randn(7, *row, dtype=torch.float64)
+    with torch.no_grad():
+        Y = torch.randn_like(module(X)).sigmoid()
+    ours, theirs = twins(module, lambda module: make_optimizer(module.parameters(), lr=0.01))
+    fit(ours[0], nn.MSELoss(), ours[1], X, Y, epochs=2, batch_size=batch_size)
+    loop(theirs[0], nn.MSELoss(), theirs[1], X, Y, [torch.arange(7)] * 2, batch_size)
+    assert_same(ours, theirs, 1e-9)

@@ -231,6 +231,8 @@ MODULES = {
     ),
     "module's forward sets its buffers, which is not supported; take this out": changing(rebind),
     "module's forward sets its modules": changing(new_layer),
+    "module's forward sets layer fc1's buffers": changing(lambda m: m.fc1.register_buffer("mask", torch.ones(6))),
+    "module's forward sets layer fc2's parameters": changing(lambda m: setattr(m.fc2, "weight", m.fc1.weight)),
 }
 
 
