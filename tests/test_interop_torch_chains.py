@@ -1,6 +1,7 @@
 """Networks written as people write them: fit reads their forward, and trains them as PyTorch's loop does."""
 
 import copy
+import math
 import random
 from functools import partial
 
@@ -53,6 +54,15 @@ def counting(self, X):
 def mixed_shapes(self, X):
     n, width = X.shape[0], X.shape[1] * X.shape[2]
     return self.fc2(torch.relu(self.fc1(X.reshape((n, width)))))
+
+
+def by_axes(self, X):
+    n, *others = X.shape
+    features = 1
+    for width in others:
+        features *= width
+    X = X.view(*X.shape[:1], features).view(n, -1) if len(X.shape) == 4 and len(X.size()) > 2 else X
+    return self.fc2(F.relu(self.fc1(X)))
 
 
 def flatten_if_need_be(self, X):
@@ -134,6 +144,9 @@ CHAINS = {
     "flatten if need be": (net(flatten_if_need_be), IMAGES, nn.MSELoss(), "numbers"),
     "no need to flatten": (net(flatten_if_need_be), FLAT, nn.MSELoss(), "numbers"),
     "device": (net(lambda m, X: m.fc2(m.fc1(X.to(X.device)).to(m.fc2.weight.device))), FLAT, nn.MSELoss(), "numbers"),
+    "by the number of axes": (net(by_axes), IMAGES, nn.MSELoss(), "numbers"),
+    "a product of axes": (net(lambda m, X: m.fc2(m.fc1(X.view(-1, math.prod(X.shape[1:]))))), IMAGES, nn.MSELoss(),
+                          "numbers"),
     "squeeze of an axis": (net(lambda m, X: m.fc2(m.fc1(X.squeeze(1)).tanh())), (1, 4), nn.MSELoss(), "numbers"),
     "unsqueeze": (mlp(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 3)), (), nn.MSELoss(),
                   "numbers"),

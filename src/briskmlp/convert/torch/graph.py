@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.proxy import GraphAppendingTracer, TraceError
+from torch.fx.proxy import Attribute, GraphAppendingTracer, TraceError
 
 from briskmlp.convert.torch.calls import described, evaluate
 from briskmlp.convert.torch.modules import is_compiled, uncompiled
@@ -32,10 +32,26 @@ def is_leaf(layer: nn.Module) -> bool:
     return type(layer) is Exp or type(layer).__module__.startswith("torch.")
 
 
-class _Value(fx.Proxy):
-    """Stands for a tensor, on the CPU."""
+class _Sized:
+    """A proxy whose length may be known: that of a shape is, that of X is not."""
+
+    tracer: Any
+
+    def __len__(self) -> int:
+        return int(self.tracer.decide("len", self))
+
+
+class _Attribute(_Sized, Attribute):
+    """Stands for an attribute of a tensor."""
+
+
+class _Value(_Sized, fx.Proxy):
+    """Stands for a tensor, on the CPU, or for a number or shape."""
 
     device, is_cuda = torch.device("cpu"), False
+
+    def __getattr__(self, name: str) -> Attribute:
+        return _Attribute(self, name)
 
 
 class _Recorder(GraphAppendingTracer):
@@ -66,15 +82,22 @@ class _Recorder(GraphAppendingTracer):
         return _Value(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.decide("bool", obj))
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        return iter([obj[i] for i in range(self.decide("len", obj))])
+
+    def decide(self, question: str, obj: fx.Proxy) -> int:
         """Return the answer if it follows from the shape of a row; it is asked again for each batch's shape."""
+        what = f"{'the length of ' if question == 'len' else ''}{obj.node.name} decides what is computed"
         try:
-            answers = {bool(self._measure(obj.node, n)) for n in (2, 3)}
+            answers = {QUESTIONS[question](self._measure(obj.node, n)) for n in (2, 3)}
         except Exception as error:
-            raise TraceError(f"{obj.node.name} decides what is computed, but depends on X") from error
+            raise TraceError(f"{what}, but depends on X") from error
         if len(answers) > 1:
-            raise TraceError(f"{obj.node.name} decides what is computed, but depends on the number of rows")
+            raise TraceError(f"{what}, but depends on the number of rows")
         (answer,) = answers
-        self.create_proxy("call_function", decided, (obj, answer), {})
+        self.create_proxy("call_function", decided, (question, obj, answer), {})
         return answer
 
     def _measure(self, node: fx.Node, n: int) -> Any:
@@ -126,7 +149,10 @@ def _untraceable(error: Exception) -> ValueError:
     return ValueError(f"module's forward cannot be traced{line}: {message}; {INSTEAD}")
 
 
-def decided(answer: Any, expected: bool) -> None:
-    """Raise an error if a decision of forward is another one than when it was read."""
-    if bool(answer) != expected:
-        raise ValueError(f"forward was read where this is {expected}")
+QUESTIONS: dict[str, Callable[[Any], int]] = {"bool": bool, "len": len}
+
+
+def decided(question: str, value: Any, answer: int) -> None:
+    """Raise an error if what forward decides by is another answer than when it was read."""
+    if QUESTIONS[question](value) != answer:
+        raise ValueError(f"forward was read where this is {answer}")
