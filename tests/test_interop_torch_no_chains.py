@@ -227,8 +227,8 @@ MODULES = {
     ),
     "cannot be traced at .*: aten.rand.default draws random numbers": changing(lambda m: torch.rand(2)),
     "module's forward draws or seeds random numbers": changing(lambda m: random.random()),
-    "module's forward draws or seeds random numbers, which is not supported": changing(lambda m: torch.manual_seed(1)),
-    "module's forward draws or seeds random numbers, which is not supported; accepted: Drop": changing(
+    "module's forward draws or seeds random numbers; acc": changing(lambda m: torch.manual_seed(1)),
+    "module's forward draws or seeds random numbers; accepted: Dropout": changing(
         lambda m: np.random.rand()  # noqa: NPY002
     ),
     "module's forward sets its buffers, which is not supported; take this out": changing(rebind),

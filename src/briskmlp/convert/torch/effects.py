@@ -28,20 +28,12 @@ def refuse_effects(module: nn.Module) -> Iterator[None]:
     ValueError
         The block writes to a tensor, draws random numbers, or sets a parameter, buffer or submodule.
     """
-    snapshot, of_random, of_numpy, of_torch = (
-        _Snapshot(module),
-        random.getstate(),
-        _numpy_state(),
-        torch.get_rng_state(),
-    )
+    snapshot, states = _Snapshot(module), _random_states()
     try:
         with _OnlyReading():  # type: ignore[no-untyped-call] # PyTorch's
             yield
-        same = (random.getstate(), _numpy_state()) == (of_random, of_numpy)
-        if not (same and torch.equal(torch.get_rng_state(), of_torch)):
-            raise ValueError(
-                "module's forward draws or seeds random numbers, which is not supported; accepted: Dropout"
-            )
+        if _random_states() != states:
+            raise ValueError("module's forward draws or seeds random numbers; accepted: Dropout")
         for name, layer in module.named_modules():
             for kind in ("_parameters", "_buffers", "_modules"):
                 if snapshot.changed(vars(layer)[kind]):
@@ -49,13 +41,16 @@ def refuse_effects(module: nn.Module) -> Iterator[None]:
                     raise ValueError(f"module's forward sets {where} {kind[1:]}, which is not supported; take this out")
     finally:
         snapshot.put_back()
-        random.setstate(of_random)
-        torch.set_rng_state(of_torch)
-        np.random.set_state(pickle.loads(of_numpy))  # noqa: NPY002, S301 - the user's; made above
+        if _random_states() != states:
+            random.setstate(states[0])
+            np.random.set_state(pickle.loads(states[1]))  # noqa: NPY002, S301 - what users' code draws from; made here
+            torch.set_rng_state(torch.frombuffer(bytearray(states[2]), dtype=torch.uint8))
 
 
-def _numpy_state() -> bytes:
-    return pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002 - what users' code draws from
+def _random_states() -> tuple[Any, bytes, bytes]:
+    """Return the states of Python's, NumPy's and PyTorch's global generators, which can be compared."""
+    of_numpy = pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002 - what users' code draws from
+    return random.getstate(), of_numpy, torch.get_rng_state().numpy().tobytes()
 
 
 class _OnlyReading(TorchDispatchMode):  # type: ignore[no-untyped-call] # PyTorch's
