@@ -23,7 +23,8 @@ def sequential(*layers):
 
 
 class Doubled(nn.Linear):
-    pass
+    def forward(self, X):
+        return 2 * super().forward(X)
 
 
 def tied():
@@ -59,9 +60,9 @@ def inferred():
 
 
 MODULES = {
-    "module is a Doubled": lambda: Doubled(4, 3).double(),
+    r"module's node mul, mul\(2, linear\), is not supported": lambda: Doubled(4, 3).double(),
     "module's layer 1 is a PReLU": lambda: network(nn.PReLU()),
-    "module's layer 1 is a BatchNorm1d": lambda: network(nn.BatchNorm1d(6)),
+    "module's layer 1, BatchNorm1d.*, is not supported": lambda: network(nn.BatchNorm1d(6)),
     "module's layer 1.0 is a Softshrink": lambda: network(nn.Sequential(nn.Softshrink())),
     "module has no Linear": lambda: sequential(nn.Flatten()),
     "module's layer 0, ReLU.., comes before the first Linear": lambda: sequential(nn.ReLU(), nn.Linear(4, 3)),
@@ -69,7 +70,7 @@ MODULES = {
     "module's layer 2, Sigmoid.., follows another activation, relu": lambda: sequential(
         nn.Linear(4, 3), nn.ReLU(), nn.Sigmoid()
     ),
-    "Softmax or Exp in a hidden layer": lambda: network(nn.Softmax(1)),
+    "layer 1, Softmax.dim=1., is in a hidden layer": lambda: network(nn.Softmax(1)),
     "Softmax.dim=0., is not over the neurons": lambda: network(nn.Tanh(), nn.Softmax(0)),
     r"layer 1, LeakyReLU\(negative_slope=-0\.1\), is not supported": lambda: network(nn.LeakyReLU(-0.1)),
     r"layer 1, CELU\(alpha=-2\), is not supported: alpha": lambda: network(nn.CELU(-2)),
@@ -77,7 +78,7 @@ MODULES = {
     "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
     "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
     "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),
-    "layer 0, Flatten.*, is not supported; accepted: Flatten.start_dim=1": lambda: sequential(
+    r"layer 1, Linear.*, takes rows, \(5, 4\), but it gets \(20,\) of a batch of X of shape .5, 4": lambda: sequential(
         nn.Flatten(0), nn.Linear(4, 3)
     ),
     "follows one with 5 outputs": lambda: sequential(nn.Linear(4, 5), nn.Linear(6, 3)),
@@ -232,7 +233,7 @@ REFUSED = {
     "epochs is 0": {"epochs": 0},
     "batch_size is 0": {"batch_size": 0},
     r"Y has shape \(23,\), but must have the shape of the outputs, \(23, 3\)": {"Y": Y[:, 0]},
-    r"X has shape \(23, 2, 2\), but the module takes rows": {"X": X.reshape(23, 2, 2)},
+    r"layer 0, Linear.*, takes rows, \(5, 4\), but it gets \(5, 2, 2\) of a batch of X": {"X": X.reshape(23, 2, 2)},
     "X has nan at row 0": {"X": X * torch.nan},
     "X is on meta": {"X": X.to("meta")},
     "X has requires_grad=True, but would get no gradient": {"X": X.clone().requires_grad_()},

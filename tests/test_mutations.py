@@ -46,6 +46,7 @@ WAYS = {
         "df": [NEGATED],
         "saves": ["{{'A': 'slope', 'slope': 'exact_A', 'exact_A': 'A'}}[{0}]"],
         "hidden": ["not {0}"],
+        "homogeneous": ["not {0}"],
         "gain": ["{{'glorot': 'he', 'he': 'lecun', 'lecun': 'glorot'}}[{0}]"],
         "factor": ["2 * {0}"],
         "kind": ["ELU if {0} is not ELU else Hardtanh"],

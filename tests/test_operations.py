@@ -55,6 +55,13 @@ def test_kinks_are_where_the_slope_jumps(text):
         assert (abs(above - below) > 1e-6 * max(1, abs(above))) == (z in choice.row.kinks(*choice.values)), z
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_which_activations_are_homogeneous(name):
+    """Doubling is exact, so that no rounding hides f(2z) = 2 f(z)."""
+    Z, f = NEAR[:, None], chosen(name).f
+    assert np.array_equal(f(2 * Z), 2 * f(Z)) == ACTIVATIONS[name].homogeneous
+
+
 def test_softmax_is_smooth_and_reaches_its_bounds():
     row = ACTIVATIONS["softmax"]
     A = row.f(np.array([[-200.0, 0.0, 200.0]]))

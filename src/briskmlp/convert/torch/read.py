@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -11,25 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from briskmlp.convert.torch.modules import check_modules, check_no_hooks, uncompiled
+from briskmlp.convert.torch.shapes import output_shape_of_rows
+from briskmlp.convert.torch.steps import LEAVES, SUPPORTED, Activate, Cast, Dropout, Linear, Norm, Step, of_module
+from briskmlp.convert.torch.trace import trace
 from briskmlp.network import FloatArray, Network
-from briskmlp.operations.activations import ACTIVATIONS, Activation, chosen
+from briskmlp.operations.activations import chosen
 
-
-class Exp(nn.Module):
-    """The activation e^z, which PyTorch has no layer of."""
-
-    def forward(self, Z: Tensor) -> Tensor:
-        """Return e^Z."""
-        return Z.exp()
-
-
-# class → the rows that it may stand for, which its options tell apart
-MODULES: dict[type[nn.Module], list[Activation]] = {Exp: [ACTIVATIONS["exp"]]}
-for _row in ACTIVATIONS.values():
-    if _row.torch.module is not None:
-        MODULES.setdefault(getattr(nn, _row.torch.module), []).append(_row)
-_CLASSES = [kind.__name__ for kind in MODULES if kind not in (Exp, nn.Identity)]
-SUPPORTED = f"Linear, {', '.join(_CLASSES)}, Flatten, Identity and Dropout"
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
@@ -40,7 +28,9 @@ class Dense(NamedTuple):
     names: list[str]  # of the tensors W1 b1 W2 b2 …, as in the module's state_dict
     tensors: list[Tensor | None]  # None for the bias of a Linear without one
     dropout: list[float]  # after each hidden layer
-    flatten: bool  # whether it begins with Flatten
+    output: str  # the network's, or "log_softmax" after it, which is the identity then
+    steps: list[Step]
+    unused: list[Tensor]  # parameters that forward does not use: PyTorch gives them no gradient, and they stay
 
     @property
     def present(self) -> list[tuple[str, Tensor]]:
@@ -62,118 +52,107 @@ class Dense(NamedTuple):
 class _Layer:
     """A Linear and what follows it."""
 
-    name: str
-    linear: nn.Linear
-    activation: str | None = None
-    dropout: float = 0.0
+    linear: Linear
+    activation: Activate | None = None
+    dropout: Dropout | None = None
+
+    @property
+    def text(self) -> str:
+        """Of the activation."""
+        return "identity" if self.activation is None else self.activation.text
 
 
-def read_module(module: nn.Module, *, training: bool = False) -> Dense:
+def read_module(module: nn.Module, *, training: bool = False, row: tuple[int, ...] | None = None) -> Dense:
     """Return what a module consists of, with the arguments and errors of `from_torch`.
 
-    With ``training``, Dropout layers in evaluation mode are left out.
+    With ``training``, Dropout layers in evaluation mode are left out. ``row`` is the shape of a row of X, by which a
+    forward may decide what to do, such as to flatten.
 
     Examples
     --------
     >>> read_module(nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))).network
     Network(layers=(3, 2, 1), hidden=('tanh',), output='identity', bias='neuron')
     """
+    check_modules(module)
+    module = uncompiled(module)
+    if training:
+        check_no_hooks(nn.modules.module, "torch.nn")
+    plain = all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
+    steps = _listed(module, training) if plain else trace(module, training, row)
     layers: list[_Layer] = []
-    flatten = False
-    for name, layer in _layers(module, "", training):
-        where = f"module's layer {name}, {layer}," if name else f"module, {layer},"
-        if isinstance(layer, nn.Linear):
-            if layers and layers[-1].linear.out_features != layer.in_features:
-                raise ValueError(f"{where} follows one with {layers[-1].linear.out_features} outputs")
-            layers.append(_Layer(f"{name}." if name else "", layer))
-        elif isinstance(layer, nn.Flatten):
-            if (layer.start_dim, layer.end_dim) != (1, -1):
-                raise ValueError(f"{where} is not supported; accepted: Flatten(start_dim=1, end_dim=-1)")
-            flatten = flatten or not layers  # later ones find rows that are flat already
-        elif not layers:
-            raise ValueError(f"{where} comes before the first Linear, which is not supported")
-        else:
-            _add(layers[-1], layer, where)
-    dense = _dense(layers, flatten)
+    for step in steps:
+        _add(layers, step)
+    dense = _dense(layers, steps, () if plain else module.parameters())
     _check_tensors(dense)
+    dtype = dense.present[0][1].dtype
+    for step in steps:
+        if isinstance(step, Cast) and step.dtype != dtype:
+            raise TypeError(f"{step.where} changes the dtype; accepted: that of the parameters, {dtype}")
     return dense
 
 
-def _add(last: _Layer, layer: nn.Module, where: str) -> None:
-    """Add Dropout or an activation to the last Linear."""
-    if last.dropout:
-        raise ValueError(f"{where} follows a Dropout, which is not supported; put Dropout after it")
-    if isinstance(layer, nn.Dropout):
-        if layer.p >= 1:
-            raise ValueError(f"{where} drops everything; accepted: p below 1")
-        last.dropout = float(layer.p)
+def _listed(module: nn.Module, training: bool, name: str = "") -> list[Step]:
+    """Return the steps of a module that need not be traced: a leaf, or nn.Sequentials of them alone."""
+    if type(module) is not nn.Sequential:
+        return [of_module(name, module, training)]
+    steps = []
+    for key, layer in module._modules.items():  # named_children() leaves out a layer that comes again
+        steps += _listed(layer, training, f"{name}.{key}" if name else key)
+    return steps
+
+
+def _add(layers: list[_Layer], step: Step) -> None:
+    """Add a step to the layers: after a Linear, one activation and one Dropout."""
+    if isinstance(step, Linear):
+        if layers and len(layers[-1].linear.weight) != step.weight.shape[1]:
+            raise ValueError(f"{step.where} follows one with {len(layers[-1].linear.weight)} outputs")
+        layers.append(_Layer(step))
+        return
+    if not isinstance(step, Activate | Dropout | Norm):
+        return
+    if not layers:
+        raise ValueError(f"{step.where} comes before the first Linear, which is not supported")
+    last = layers[-1]
+    if isinstance(step, Norm):
+        raise TypeError(f"{step.where} is not supported; accepted: {SUPPORTED}")
+    if isinstance(step, Dropout):
+        if last.dropout is not None:
+            raise ValueError(f"{step.where} follows another Dropout, which is not supported; accepted: one")
+        last.dropout = step
         return
     if last.activation is not None:
-        raise ValueError(f"{where} follows another activation, {last.activation}, which is not supported")
-    if isinstance(layer, nn.Softmax) and layer.dim not in (1, -1):
-        raise ValueError(f"{where} is not over the neurons of a row; accepted: Softmax(dim=1)")
-    try:
-        last.activation = activation_of(layer)
-    except ValueError as error:
-        raise ValueError(f"{where} is not supported: {error}") from None
+        raise ValueError(f"{step.where} follows another activation, {last.text}, which is not supported")
+    # f(s z) = s f(z): then it is the same before and after a Dropout, which multiplies by 0 or s
+    if last.dropout is not None and (step.text == "log_softmax" or not chosen(step.text).row.homogeneous):
+        raise ValueError(f"{step.where} follows a Dropout, which is not supported; put Dropout after it")
+    last.activation = step
 
 
-def _dense(layers: list[_Layer], flatten: bool) -> Dense:
+def _dense(layers: list[_Layer], steps: list[Step], parameters: Iterable[Tensor]) -> Dense:
     if not layers:
-        raise ValueError(f"module has no Linear; accepted: an nn.Sequential of {SUPPORTED}")
-    if layers[-1].dropout:
-        raise ValueError("module ends in Dropout, which is not supported; accepted: Dropout after hidden layers")
+        raise ValueError(f"module has no Linear; accepted: a chain of {SUPPORTED}")
+    if (dropout := layers[-1].dropout) is not None:
+        raise ValueError(
+            f"module ends in Dropout, {dropout.where} which is not supported; accepted: after hidden layers"
+        )
+    for layer in layers[:-1]:
+        if layer.activation is not None and (layer.text == "log_softmax" or not chosen(layer.text).row.hidden):
+            raise ValueError(f"{layer.activation.where} is in a hidden layer, which is not supported")
     linears = [layer.linear for layer in layers]
-    *hidden, output = [layer.activation or "identity" for layer in layers]
-    if not all(chosen(name).row.hidden for name in hidden):
-        raise ValueError("module has Softmax or Exp in a hidden layer, which is not supported")
-    widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    *hidden, output = [layer.text for layer in layers]
+    widths = [linears[0].weight.shape[1], *(len(linear.weight) for linear in linears)]
     bias = "none" if all(linear.bias is None for linear in linears) else "neuron"
+    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    used = set(map(id, tensors))
     return Dense(
-        Network(widths, hidden, output, bias),
-        [layer.name + kind for layer in layers for kind in ("weight", "bias")],
-        [tensor for linear in linears for tensor in (linear.weight, linear.bias)],
-        [layer.dropout for layer in layers[:-1]],
-        flatten,
+        Network(widths, hidden, "identity" if output == "log_softmax" else output, bias),
+        [name for linear in linears for name in linear.names],
+        tensors,
+        [0.0 if layer.dropout is None else layer.dropout.rate for layer in layers[:-1]],
+        output,
+        steps,
+        [tensor for tensor in parameters if id(tensor) not in used],
     )
-
-
-def activation_of(layer: nn.Module) -> str:
-    """Return the text of the activation that a module of `MODULES` is; raise a ValueError if f' needs more than f(Z).
-
-    Examples
-    --------
-    >>> activation_of(nn.LeakyReLU(0.2)), activation_of(nn.GELU("tanh"))
-    ('leaky_relu(0.2)', 'gelu_tanh')
-    """
-    row = next(row for row in MODULES[type(layer)] if row.torch.options.items() <= vars(layer).items())
-    values = {name: float(getattr(layer, name)) for name in row.parameters}
-    return row.name if row.kind is None else str(row.kind(**values))
-
-
-def _layers(module: Any, name: str, training: bool) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the layers that have an effect with their names, nested ones too."""
-    where = f"module's layer {name}" if name else "module"
-    # exact types: a subclass may compute something else
-    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *MODULES}:
-        raise TypeError(f"{where} is a {type(module).__name__}, which is not supported; accepted: {SUPPORTED}")
-    check_no_hooks(module, where)
-    if type(module) is nn.Sequential:
-        for key, layer in module._modules.items():  # named_children() leaves out a layer that comes again
-            yield from _layers(layer, f"{name}.{key}" if name else key, training)
-    elif type(module) is nn.Dropout:
-        if module.p != 0 and (module.training or not training):
-            yield name, module
-    elif type(module) is not nn.Identity:
-        yield name, module
-
-
-def check_no_hooks(owner: Any, where: str) -> None:
-    """Refuse a module or optimizer with hooks, or with a forward of its own: they would not be called."""
-    for name, value in vars(owner).items():
-        registered = name.endswith("hooks") and isinstance(value, dict) and value and "state_dict" not in name
-        if name == "forward" or registered:
-            raise ValueError(f"{where} has {name.strip('_')}, which would not be called; remove it")
 
 
 def _check_tensors(dense: Dense) -> None:
@@ -187,9 +166,8 @@ def _check_tensors(dense: Dense) -> None:
     arrays = [(name, tensor.detach().numpy()) for name, tensor in dense.present]
     for (other, before), (name, array) in combinations(arrays, 2):
         if np.may_share_memory(before, array):  # compares their first and last bytes
-            raise ValueError(
-                f"{name} is tied to {other} or overlaps it, which is not supported: they would be trained apart"
-            )
+            how = "is used twice" if name == other else f"is tied to {other} or overlaps it"
+            raise ValueError(f"{name} {how}, which is not supported: they would be trained apart")
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
@@ -220,7 +198,9 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     Parameters
     ----------
     module : nn.Module
-        A Linear, or an nn.Sequential, also nested, of Linear, activations, Flatten, Identity and Dropout.
+        Whose forward is a chain: Linear layers, each followed by an activation and Dropout at the most, written with
+        modules, functions or methods of tensors; at both ends they may be flattened, reshaped or squeezed. Dropout
+        modules count in either mode, ``F.dropout`` if its ``training`` is true.
 
     Returns
     -------
@@ -242,6 +222,10 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     (Network(layers=(3, 2), hidden=(), output='relu', bias='neuron'), (8,))
     """
     dense = read_module(module)
+    if dense.output == "log_softmax":
+        raise ValueError("module ends in LogSoftmax, which no network does; take it off, or use Softmax")
+    for n in (2, 3):  # a batch of one row would not show all that squeeze() does
+        output_shape_of_rows(dense.steps, n)
     missing = [name for name in dense.names if name not in dict(dense.present)]
     if missing and dense.network.bias != "none":
         raise ValueError(f"module has no {missing[0]}, but other biases; accepted: all of them or none")

@@ -9,7 +9,8 @@ from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from briskmlp._messages import check_choice
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 
 
 def check_scheduler(scheduler: Any, scheduler_step: str, optimizer: optim.Optimizer) -> bool:

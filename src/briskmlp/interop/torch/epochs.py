@@ -146,12 +146,12 @@ class training:  # noqa: N801 - it is used as a function
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _read_module(self) -> Dense:
+    def _read_module(self, row: tuple[int, ...]) -> Dense:
         """Return what the module consists of, read again only if something other than its numbers has changed."""
-        structures = [structure(self.module), structure(self.loss_fn), versions(self.loss_fn)]
+        structures = [structure(self.module), structure(self.loss_fn), versions(self.loss_fn), row]
         dense = self._dense
         if dense is None or structures != self._structures:
-            dense = read_module(self.module, training=True)
+            dense = read_module(self.module, training=True, row=row)
         check_trainable(dense)
         rules.check(self.optimizer, dense)
         check_clipped(self.clip_norm, dense)
@@ -163,10 +163,15 @@ class training:  # noqa: N801 - it is used as a function
             self._dense, self._structures, self._read = dense, structures, None
         return dense
 
-    def _read_data(self, given: Given, dense: Dense) -> Read:
-        if self._read is None or not givens.same(given, self._read):
-            self._read = givens.read(given, self.loss_fn, dense, self._evaluation, self._of_arrays)
-        return self._read
+    def _read_all(self, given: Given) -> tuple[Dense, Read, Sampler | LoaderSampler]:
+        """Return what the module, the data and the order of batches are, read again only where they have changed."""
+        known = self._read if givens.same(given, self._read) else None
+        stacked = givens.stack(given, self._of_arrays) if known is None else known.stacked
+        dense = self._read_module(stacked.row)
+        sampler = self._sampler_of(given, stacked.n)
+        if known is None or self._read is None:
+            self._read = givens.read(given, stacked, self.loss_fn, dense, self._evaluation, sampler.sizes)
+        return dense, self._read, sampler
 
     def _sampler_of(self, given: Given, n: int) -> Sampler | LoaderSampler:
         if loaders.is_loader(given.X):
@@ -196,10 +201,8 @@ class training:  # noqa: N801 - it is used as a function
             raise RuntimeError("this training is closed; accepted: epochs within its with statement")
         if torch.is_inference_mode_enabled():
             raise ValueError("fit is called in torch.inference_mode, in which PyTorch trains nothing; call it outside")
-        dense = self._read_module()
-        read = self._read_data(given, dense)
+        dense, read, sampler = self._read_all(given)
         fields, rate = rules.lower(self.optimizer, dense)
-        sampler = self._sampler_of(given, read.data.inputs.n)
         run = self._open(dense, read.task, fields, rate)
         sampler.look_ahead()
         if any(dense.dropout):

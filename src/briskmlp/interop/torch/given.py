@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from briskmlp.convert.torch.read import Dense
+from briskmlp.data import arrays
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import check_inputs, check_weight
 from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch.checks import check_readable
+from briskmlp.interop.torch.shapes import output_shape
 from briskmlp.interop.torch.validation import Evaluation, Examples, examples
 from briskmlp.network import FloatArray
 from briskmlp.plan import DIVISOR_ROWS, DIVISOR_WEIGHT
@@ -29,17 +30,27 @@ class Given(NamedTuple):
     orders: Sequence[Any] | None = None  # one for each epoch
 
 
+class Stacked(NamedTuple):
+    """X and Y as they are given, or stacked from a DataLoader."""
+
+    X: Any
+    Y: Any
+    n: int
+    row: tuple[int, ...]  # the shape of a row of X
+
+
 class Read(NamedTuple):
     """Data that have been read."""
 
+    stacked: Stacked
     held: list[Any] | None  # while these objects, and these numbers, are the same, they need not be read again
     data: Data
     task: loss.Task
     scored: Examples | None  # the same as tensors, where metrics need them
 
 
-def read(given: Given, loss_fn: nn.Module, dense: Dense, evaluation: Evaluation, of_arrays: dict[str, Any]) -> Read:
-    """Check what is given, with options that are for arrays alone, and return it as kernels take it."""
+def stack(given: Given, of_arrays: dict[str, Any]) -> Stacked:
+    """Return X and Y, of a DataLoader's items if one is given; then options that are for arrays alone are refused."""
     X, Y = given.X, given.Y
     if loaders.is_loader(X):
         for name, value in {"Y": Y, "order": given.orders, **of_arrays}.items():
@@ -50,18 +61,24 @@ def read(given: Given, loss_fn: nn.Module, dense: Dense, evaluation: Evaluation,
         raise ValueError(f"Y is missing, and X is a {type(X).__name__}; accepted: X and Y, or a DataLoader")
     check_readable(X, "X")
     check_readable(Y, "Y")
-    shape = tuple(np.shape(X))
-    if len(shape) != 2 and not (dense.flatten and len(shape) > 2):
-        raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
+    n, *row = getattr(X, "shape", ()) or arrays.read(X, "X").shape
+    return Stacked(X, Y, n, tuple(row))
+
+
+def read(
+    given: Given, stacked: Stacked, loss_fn: nn.Module, dense: Dense, evaluation: Evaluation, sizes: set[int]
+) -> Read:
+    """Check what is given, of which batches have these sizes, and return it as kernels take it."""
+    X, Y, _, row = stacked
     inputs = check_inputs(X, dense.network.n_in, dense.dtype)
-    task = loss.lower(loss_fn, dense, Y, inputs.n)
+    task = loss.lower(loss_fn, dense, Y, inputs.n, output_shape(dense, row, sizes, loss_fn))
     check_readable(given.sample_weight, "sample_weight")
     task = _weighed(task, check_weight(given.sample_weight, inputs.n, dense.dtype))
     scored = None
     if evaluation.metrics and evaluation.validation is None:
-        scored = examples(X, Y, loss_fn, dense, "metrics")
+        scored = examples(X, Y, loss_fn, dense, "metrics", {inputs.n})
         evaluation.check(scored)
-    return Read(_held(given), Data(inputs, task.Y, task.weight), task, scored)
+    return Read(stacked, _held(given), Data(inputs, task.Y, task.weight), task, scored)
 
 
 def _weighed(task: loss.Task, weight: FloatArray | None) -> loss.Task:

@@ -59,20 +59,24 @@ def fit(
     Parameters
     ----------
     module : nn.Module
-        An nn.Sequential, nested ones too, of Linear, activations (all that ``Trainer`` has), Flatten, Identity and
-        Dropout, on the CPU, in float32 or float64. Dropout in evaluation mode does nothing; in training mode its
-        masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate is rounded to
-        1/65536.
+        Whose forward is a chain of Linear, each followed by at most one activation (all that ``Trainer`` has) and one
+        Dropout, in whatever way it is written: nn.Sequential, modules, functions and methods, in loops and parts. It
+        may flatten, reshape or squeeze at both ends. On the CPU, in float32 or float64. A forward of one's own is run
+        once, to read it; see "What modules are read" in the documentation. Dropout in evaluation mode does nothing; in
+        training mode its masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate
+        is rounded to 1/65536.
     loss_fn : nn.Module
-        MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss or CrossEntropyLoss (after Linear), with
-        reduction "mean" or "sum". The weight of CrossEntropyLoss is that of classes; of the others it must be
-        the same for all outputs. A pos_weight needs one output.
+        MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss, CrossEntropyLoss (after Linear) or
+        NLLLoss (after LogSoftmax), with reduction "mean" or "sum". The weight of the last two is that of classes; of
+        the others it must be the same for all outputs. A pos_weight needs one output.
     optimizer : torch.optim.Optimizer
-        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters. Groups
-        may differ in lr and weight_decay. Gradients end as after ``optimizer.zero_grad()``.
-    X : Tensor or array_like, shape (n, n_in), or (n, …) where the module begins with Flatten
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters; those
+        that forward does not use may be left out, and stay either way. Groups may differ in lr and weight_decay.
+        Gradients end as after ``optimizer.zero_grad()``.
+    X : Tensor or array_like, shape (n, n_in), or (n, …) if the module makes rows (n, n_in) of it
     Y : Tensor or array_like
-        Of the outputs' shape, (n, n_out); for CrossEntropyLoss also labels (n,).
+        Of the outputs' shape, such as (n, n_out), or (n,) where the module squeezes one output; for CrossEntropyLoss
+        and NLLLoss labels (n,), for the first also probabilities (n, n_out).
     epochs, batch_size : int
     shuffle : bool
         Take the order of each epoch from one ``torch.randperm(n, generator=generator)``.

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 from briskmlp.data.inputs import check_targets
+from briskmlp.interop.torch.shapes import check_classes, check_shape
 from briskmlp.losses import OUTPUTS
 from briskmlp.network import FloatArray
-from briskmlp.operations.activations import chosen
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, DIVISOR_WEIGHT, HUBER_THRESHOLD
 
 NAMES: dict[type[nn.Module], str] = {
@@ -27,9 +28,21 @@ NAMES: dict[type[nn.Module], str] = {
     nn.BCELoss: "cross_entropy",
     nn.BCEWithLogitsLoss: "cross_entropy",
     nn.CrossEntropyLoss: "cross_entropy",
+    nn.NLLLoss: "cross_entropy",
 }
-# these apply the output's activation themselves
-OF_LOGITS: dict[type[nn.Module], str] = {nn.BCEWithLogitsLoss: "sigmoid", nn.CrossEntropyLoss: "softmax"}
+# these apply the output's activation themselves, of NLLLoss the logarithm of it is the module's last layer
+OF_LOGITS: dict[type[nn.Module], str] = {
+    nn.BCEWithLogitsLoss: "sigmoid",
+    nn.CrossEntropyLoss: "softmax",
+    nn.NLLLoss: "softmax",
+}
+# what modules may end in, where the table of losses does not say it
+ENDS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.BCELoss: ("sigmoid",),
+    nn.BCEWithLogitsLoss: ("identity",),
+    nn.CrossEntropyLoss: ("identity", "log_softmax"),  # log_softmax of log_softmax is the same again
+    nn.NLLLoss: ("log_softmax",),
+}
 
 
 class Task(NamedTuple):
@@ -44,28 +57,34 @@ class Task(NamedTuple):
     divisor: int = DIVISOR_WEIGHT
 
 
-def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int) -> Task:
-    """Lower ``loss_fn`` with the ``n`` rows Y; raise an error that names what the kernels do not support."""
-    kind, output, n_out = type(loss_fn), dense.network.output, dense.network.n_out
+def lower(loss_fn: nn.Module, dense: Dense, Y: Any, n: int, shape: tuple[int, ...]) -> Task:
+    """Lower ``loss_fn`` with the ``n`` rows Y, where the outputs of a row have this shape.
+
+    Raise an error that names what the kernels do not support.
+    """
+    kind, output = type(loss_fn), dense.output
     if kind not in NAMES:
         accepted = ", ".join(loss.__name__ for loss in NAMES)
         raise TypeError(f"loss_fn is {loss_fn!r}, which is not supported; accepted: {accepted}")
     check_no_hooks(loss_fn, "loss_fn")
     if loss_fn.reduction not in ("mean", "sum"):
         raise ValueError(f"loss_fn has reduction={loss_fn.reduction!r}; accepted: 'mean', 'sum'")
-    outputs = ["identity"] if kind in OF_LOGITS else ["sigmoid"] if kind is nn.BCELoss else OUTPUTS[NAMES[kind]]
-    if chosen(output).row.name not in outputs:
-        last = "a Linear, as its outputs are logits" if kind in OF_LOGITS else ", ".join(outputs)
+    outputs = ENDS.get(kind, OUTPUTS[NAMES[kind]])
+    if output.partition("(")[0] not in outputs:
+        last = "a Linear, as its outputs are logits" if "identity" in outputs[:1] else ", ".join(outputs)
         came = f"loss_fn is {kind.__name__}, but the module ends in {output}"
         raise ValueError(f"{came}; accepted: one that ends in {last}")
-    lowered = _classes if kind is nn.CrossEntropyLoss else _elementwise
-    task = lowered(loss_fn, Task(NAMES[kind], OF_LOGITS.get(kind, output), Y), n, n_out, dense.dtype)
+    n_out, task = dense.network.n_out, Task(NAMES[kind], OF_LOGITS.get(kind, output), Y)
+    if OF_LOGITS.get(kind) == "softmax":
+        check_classes(loss_fn, Y, n, shape)
+        task = _classes(loss_fn, task, n, n_out, dense.dtype)
+    else:
+        check_shape(Y, n, shape)
+        task = _elementwise(loss_fn, task, n, n_out, dense.dtype)
     return task if loss_fn.reduction == "mean" else task._replace(divisor=DIVISOR_NOTHING)
 
 
 def _elementwise(loss_fn: nn.Module, task: Task, n: int, n_out: int, dtype: np.dtype[Any]) -> Task:
-    if (shape := tuple(np.shape(task.Y))) != (n, n_out):
-        raise ValueError(f"Y has shape {shape}, but must have the shape of the outputs, {(n, n_out)}")
     Y = check_targets(task.Y, n, n_out, None, dtype, domain="each" if task.loss == "cross_entropy" else None)
     weights, positive = np.unique(_numbers(loss_fn, "weight")), _numbers(loss_fn, "pos_weight")
     if len(weights) != 1:
@@ -84,13 +103,8 @@ def _elementwise(loss_fn: nn.Module, task: Task, n: int, n_out: int, dtype: np.d
 
 def _classes(loss_fn: Any, task: Task, n: int, n_out: int, dtype: np.dtype[Any]) -> Task:
     for option, default in (("label_smoothing", 0.0), ("ignore_index", -100)):
-        if (value := getattr(loss_fn, option)) != default:
+        if (value := getattr(loss_fn, option, default)) != default:
             raise ValueError(f"loss_fn has {option}={value}, which is not supported")
-    if n_out < 2:
-        raise ValueError("loss_fn is CrossEntropyLoss, but the module has 1 output; accepted: 2 or more")
-    if np.ndim(task.Y) not in (1, 2):
-        shape = tuple(np.shape(task.Y))
-        raise ValueError(f"Y has shape {shape}; accepted: labels ({n},) or probabilities {(n, n_out)}")
     targets = check_targets(task.Y, n, n_out, n_out, dtype, domain="each")
     weight: Any = None if loss_fn.weight is None else _numbers(loss_fn, "weight").astype(dtype)
     if targets.ndim == 1:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, optim
 
 from briskmlp.backends.contract import State
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Optimizer, hyperparameters_of
 from briskmlp.plan import Plan
 
@@ -31,6 +32,7 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
         if id(tensor) not in held:
             raise ValueError(f"optimizer does not have the module's {name}; accepted: one of all its parameters")
         held.discard(id(tensor))
+    held -= set(map(id, dense.unused))
     if held:
         raise ValueError(f"optimizer has {len(held)} parameters that are not the module's")
 

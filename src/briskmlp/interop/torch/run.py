@@ -96,7 +96,9 @@ class Run:
         with torch.no_grad():
             for _, tensor, view in self.dense.pairs(session.parameters):
                 tensor.copy_(view)
-                tensor.grad = None
+            for group in self.optimizer.param_groups:
+                for tensor in group["params"]:
+                    tensor.grad = None
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
 

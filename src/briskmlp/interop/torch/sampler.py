@@ -46,6 +46,7 @@ class Sampler:
         if min(lengths, default=1) < self.dropped:
             raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
         self.batch_size = min(size, n)
+        self.sizes = {each for length in lengths for each in batch_sizes(length - length % self.dropped, size)}
         self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
     def look_ahead(self) -> None:
@@ -58,6 +59,11 @@ class Sampler:
         else:
             rows = np.arange(self.n, dtype=np.int64) if self.orders is None else self.orders[epoch]
         return rows[: len(rows) - len(rows) % self.dropped]
+
+
+def batch_sizes(n: int, size: int) -> set[int]:
+    """Return how many rows the batches of n rows have."""
+    return {min(size, n), n % size} - {0}
 
 
 def _indices(rows: Any, epoch: int, n: int) -> Ints:
@@ -81,6 +87,15 @@ class LoaderSampler:
         self.plain = type(loader.batch_sampler) is BatchSampler
         self.batch_size: int = loader.batch_sampler.batch_size if self.plain else 0
         self._next: Ints | None = None
+
+    @property
+    def sizes(self) -> set[int]:
+        """How many rows batches have; where a user's batch sampler decides it, one may have a single row."""
+        batches = self.loader.batch_sampler
+        if not self.plain or not hasattr(batches.sampler, "__len__"):
+            return {1, 2}
+        n, size = len(batches.sampler), batches.batch_size
+        return batch_sizes(n - n % size if batches.drop_last else n, size) or {size}
 
     def check_length(self) -> None:
         """Refuse a DataLoader without a batch, where that can be told before one is drawn."""

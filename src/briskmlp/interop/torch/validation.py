@@ -16,6 +16,7 @@ from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch.checks import check_readable
 from briskmlp.interop.torch.sampler import LoaderSampler
+from briskmlp.interop.torch.shapes import output_shape
 from briskmlp.metrics import METRICS
 from briskmlp.metrics import check_metrics as check_names
 
@@ -49,22 +50,26 @@ def check_validation(validation_data: Any, loss_fn: nn.Module, dense: Dense) -> 
         X, Y = loaders.read(validation_data, name)
         sampler = LoaderSampler(validation_data, len(X), name)
         sampler.check_length()
-        return examples(X, Y, loss_fn, dense, name)._replace(sampler=sampler)
+        return examples(X, Y, loss_fn, dense, name, sampler.sizes)._replace(sampler=sampler)
     pair = isinstance(validation_data, (tuple, list))
     if not pair or len(validation_data) != 2:
         came = type(validation_data).__name__ + (f" of {len(validation_data)}" if pair else "")
         raise TypeError(f"{name} is a {came}; accepted: (X, Y) or a DataLoader")
     X, Y = validation_data
-    return examples(X, Y, loss_fn, dense, name)
+    return examples(X, Y, loss_fn, dense, name, None)
 
 
-def examples(X: Any, Y: Any, loss_fn: nn.Module, dense: Dense, name: str) -> Examples:
-    """Return X and Y as tensors of the module's dtype, labels as integers; refuse what training would refuse."""
+def examples(X: Any, Y: Any, loss_fn: nn.Module, dense: Dense, name: str, sizes: set[int] | None) -> Examples:
+    """Return X and Y as tensors of the module's dtype, labels as integers; refuse what training would refuse.
+
+    ``sizes`` are those of batches; None is one batch.
+    """
     try:
         check_readable(X, "X")
         check_readable(Y, "Y")
         inputs = check_inputs(X, dense.network.n_in, dense.dtype)
-        task = loss.lower(loss_fn, dense, Y, inputs.n)
+        shape = output_shape(dense, tuple(np.shape(X)[1:]), sizes or {inputs.n}, loss_fn)
+        task = loss.lower(loss_fn, dense, Y, inputs.n, shape)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
     dtype = torch.int64 if task.Y.ndim == 1 else dense.present[0][1].dtype
