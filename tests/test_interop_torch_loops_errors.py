@@ -127,7 +127,7 @@ LOADERS = {
         TENSORS, 5, sampler=range(24)
     ),
     "X has a sampler that yields -1 to 3": lambda: DataLoader(TENSORS, batch_sampler=Batches([1, -1], [3])),
-    r"X has shape \(23, 4, 1\), but the module takes rows": lambda: own(lambda i: (X[i][:, None], Y[i])),
+    r"takes rows, \(5, 4\), but it gets \(5, 4, 1\)": lambda: own(lambda i: (X[i][:, None], Y[i])),
     r"Y has shape \(23, 2\)": lambda: own(lambda i: (X[i], Y[i, :2])),
     "X is on meta; accepted: CPU tensors": lambda: DataLoader(TensorDataset(X.to("meta"), Y.to("meta")), 5),
     "Y has dtype torch.bfloat16": lambda: DataLoader(TensorDataset(X, Y.bfloat16()), 5),

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from briskmlp._messages import check_choice
 from briskmlp.convert.torch.modules import check_no_hooks
 from briskmlp.convert.torch.read import Dense
+
+PLAIN = (bool, int, float, str, type(None))
 
 
 def check_scheduler(scheduler: Any, scheduler_step: str, optimizer: optim.Optimizer) -> bool:
@@ -64,13 +67,14 @@ def structure(module: Any) -> list[Any]:
         return [module]
     found: list[Any] = []
     for each in module.modules():
-        found.append((id(each), type(each)))
+        found.append((id(each), type(each), len(vars(each))))
         for name, value in vars(each).items():
-            if isinstance(value, (bool, int, float, str)):
-                found.append((name, value))
+            several = isinstance(value, (tuple, list)) and all(isinstance(part, PLAIN) for part in value)
+            if isinstance(value, PLAIN) or several:
+                found.append((name, tuple(value) if several else value))
             elif isinstance(value, dict):
                 found.append((name, len(value)))
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [each for each in (*module.parameters(), *module.buffers()) if not is_lazy(each)]
     return found + [(id(each), each.requires_grad, each.dtype, each.shape, each.device) for each in tensors]
 
 
