@@ -203,8 +203,8 @@ OPTIMIZERS = {
     "optimizer's momentum_buffer of 0.weight was made in inference mode": with_buffer(INFERRED),
 }
 SIGMOID_LOSSES = {  # of a module that ends in a sigmoid
-    "loss_fn is SmoothL1Loss": nn.SmoothL1Loss(),
-    "loss_fn is <function mse_loss": nn.functional.mse_loss,
+    "loss_fn is SoftMarginLoss": nn.SoftMarginLoss(),
+    "loss_fn is <function soft_margin_loss": nn.functional.soft_margin_loss,
     "loss_fn has reduction='none'": nn.MSELoss(reduction="none"),
     "CrossEntropyLoss, but the module ends in sigmoid; accepted: one that ends in a Linear": nn.CrossEntropyLoss(),
     "BCEWithLogitsLoss, but the module ends in sigmoid": nn.BCEWithLogitsLoss(),
@@ -213,8 +213,15 @@ SIGMOID_LOSSES = {  # of a module that ends in a sigmoid
 }
 LOSSES = {  # of one that ends in a Linear, and targets
     "BCELoss, but the module ends in identity; accepted: one that ends in sigmoid": (nn.BCELoss(), Y.sigmoid()),
-    "label_smoothing=0.1": (nn.CrossEntropyLoss(label_smoothing=0.1), LABELS),
-    "ignore_index=0": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
+    "label_smoothing=0.1 and weight; accepted: one, or reduction='sum'": (
+        nn.CrossEntropyLoss(weight=torch.ones(3), label_smoothing=0.1),
+        LABELS,
+    ),
+    "Y has rows of ignore_index=0, which is not supported; leave them": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
+    "loss_fn has log_input=False": (nn.PoissonNLLLoss(log_input=False), Y.exp()),
+    "loss_fn has full=True": (nn.PoissonNLLLoss(full=True), Y.exp()),
+    "Y has -.* targets of this loss must be 0 or more": (nn.PoissonNLLLoss(), Y),
+    "loss_fn has beta=-1.0; accepted: a finite number": (nn.SmoothL1Loss(beta=-1.0), Y),
     "Y has label -100 at row 0": (nn.CrossEntropyLoss(), torch.full((23,), -100)),
     "loss_fn has a weight below 0 or not finite": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 1.0])), LABELS),
     "every row of Y the weight 0": (nn.CrossEntropyLoss(weight=torch.zeros(3)), LABELS),

@@ -122,4 +122,5 @@ def data(n=23, n_in=4, n_out=3, targets="numbers"):
     if targets == "labels":
         return X, torch.randint(n_out, (n,), generator=generator)
     Y = torch.randn(n, n_out, **options)
-    return X, {"numbers": Y, "bits": (Y > 0).double(), "rows": Y.softmax(dim=1), "each": Y.sigmoid()}[targets]
+    made = {"numbers": Y, "bits": (Y > 0).double(), "rows": Y.softmax(dim=1), "each": Y.sigmoid()}
+    return X, {**made, "counts": ((Y > 0).double() + (Y > 1))}[targets]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,7 +20,7 @@ from briskmlp.interop.torch import optimizer as rules
 from briskmlp.interop.torch import validation as validations
 from briskmlp.interop.torch.checks import check_clipped, check_scheduler, check_trainable, structure, versions
 from briskmlp.interop.torch.given import Given, Read
-from briskmlp.interop.torch.loss import Task
+from briskmlp.interop.torch.loss import Task, as_module
 from briskmlp.interop.torch.run import Run
 from briskmlp.interop.torch.sampler import LoaderSampler, Sampler
 from briskmlp.interop.torch.schedule import Ahead
@@ -74,7 +74,7 @@ class training:  # noqa: N801 - it is used as a function
     def __init__(
         self,
         module: nn.Module,
-        loss_fn: nn.Module,
+        loss_fn: nn.Module | Callable[..., torch.Tensor],
         optimizer: optim.Optimizer,
         *,
         batch_size: int | None = None,
@@ -87,7 +87,7 @@ class training:  # noqa: N801 - it is used as a function
         validation_data: Any = None,
         metrics: Metric | Sequence[Metric] = (),
     ) -> None:
-        self.module, self.loss_fn, self.optimizer = module, loss_fn, optimizer
+        self.module, self.loss_fn, self.optimizer = module, as_module(loss_fn), optimizer
         self._of_arrays: dict[str, Any] = {
             "batch_size": batch_size, "shuffle": shuffle, "generator": generator, "drop_last": drop_last,
         }  # fmt: skip
@@ -97,7 +97,7 @@ class training:  # noqa: N801 - it is used as a function
         self.history = History()
         self._structures: list[Any] = []  # of what has been read
         self._dense: Dense | None = None
-        self._evaluation = Evaluation(module, loss_fn, None, {})
+        self._evaluation = Evaluation(module, self.loss_fn, None, {})
         self._read: Read | None = None
         self._sampler: tuple[Any, int, Sampler] | None = None  # of orders that were checked for so many rows
         self._run: Run | None = None
@@ -209,7 +209,8 @@ class training:  # noqa: N801 - it is used as a function
             self._seed = int(torch.randint(2**63 - 1, ())) if self._seed is None else self._seed
             run.use_seed(self._seed)
         run.begin(sampler.batch_size, read.data)
-        every = self.scheduler is not None or self._evaluation or (watch is not None and watch.every_epoch)
+        every = self.scheduler is not None or self._evaluation or read.task.constants is not None
+        every = every or (watch is not None and watch.every_epoch)
         try:
             try:
                 if every:
@@ -249,6 +250,8 @@ class training:  # noqa: N801 - it is used as a function
                 run = self._follow(run, read, sampler)
             order = None if sampler.built_in else sampler.order(epoch)
             completed = self._train_batches(run, read.data.inputs.n if order is None else len(order), order)
+            losses = completed.losses + read.task.constant(order, run.session.plan.batch_size)
+            completed = completed._replace(losses=losses)
             if self._evaluation or (watch is not None and watch.reads_module):
                 run.write()
             scores = self._evaluation.record(read.scored) if self._evaluation else {}

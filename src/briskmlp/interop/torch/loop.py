@@ -19,7 +19,7 @@ from briskmlp.progress import progress_callback
 
 def fit(
     module: nn.Module,
-    loss_fn: nn.Module,
+    loss_fn: nn.Module | Callable[..., torch.Tensor],
     optimizer: optim.Optimizer,
     X: Any,
     Y: Any = None,
@@ -65,10 +65,12 @@ def fit(
         once, to read it; see "What modules are read" in the documentation. Dropout in evaluation mode does nothing; in
         training mode its masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate
         is rounded to 1/65536.
-    loss_fn : nn.Module
-        MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss, CrossEntropyLoss (after Linear) or
-        NLLLoss (after LogSoftmax), with reduction "mean" or "sum". The weight of the last two is that of classes; of
-        the others it must be the same for all outputs. A pos_weight needs one output.
+    loss_fn : nn.Module or function
+        MSELoss, L1Loss, HuberLoss, SmoothL1Loss, BCELoss (after Sigmoid), BCEWithLogitsLoss, CrossEntropyLoss or
+        PoissonNLLLoss (after Linear) or NLLLoss (after LogSoftmax), with reduction "mean" or "sum"; or the function of
+        ``torch.nn.functional`` that one of them calls, or a ``functools.partial`` of it. The weight of cross-entropy
+        and NLLLoss is that of classes; of the others it must be the same for all outputs. A pos_weight needs one
+        output. PoissonNLLLoss has the defaults of ``log_input`` and ``full``.
     optimizer : torch.optim.Optimizer
         SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters; those
         that forward does not use may be left out, and stay either way. Groups may differ in lr and weight_decay.

@@ -12,7 +12,7 @@ from briskmlp.convert.torch import shapes
 from briskmlp.convert.torch.read import Dense
 
 # losses that take a target of shape (1,) beside an output of shape (), as squeeze() makes of one row: the same number
-BROADCASTING = (nn.MSELoss, nn.L1Loss, nn.HuberLoss)
+BROADCASTING = (nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.SmoothL1Loss)
 
 
 def output_shape(dense: Dense, row: tuple[int, ...], sizes: Iterable[int], loss_fn: nn.Module) -> tuple[int, ...]:

@@ -69,10 +69,11 @@ def examples(X: Any, Y: Any, loss_fn: nn.Module, dense: Dense, name: str, sizes:
         check_readable(Y, "Y")
         inputs = check_inputs(X, dense.network.n_in, dense.dtype)
         shape = output_shape(dense, tuple(np.shape(X)[1:]), sizes or {inputs.n}, loss_fn)
-        task = loss.lower(loss_fn, dense, Y, inputs.n, shape)
+        loss.lower(loss_fn, dense, Y, inputs.n, shape)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    dtype = torch.int64 if task.Y.ndim == 1 else dense.present[0][1].dtype
+    labels = isinstance(loss_fn, (nn.CrossEntropyLoss, nn.NLLLoss)) and np.ndim(Y) == 1
+    dtype = torch.int64 if labels else dense.present[0][1].dtype
     return Examples(_tensor(X, dense.present[0][1].dtype), _tensor(Y, dtype), None)
 
 
