@@ -19,7 +19,7 @@ from build import build
 from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
-from briskmlp.backends.numba import _options, activations, backward, dropout, layout, order, product
+from briskmlp.backends.numba import _options, activations, backward, layout, product, random
 from briskmlp.backends.numba.update import clip
 from briskmlp.backends.numba.vector import lanes, offset, pointer
 from briskmlp.operations.activations import CODES
@@ -69,7 +69,7 @@ def test_product_over_strides(dtype, m, vecs):
 
 @njit
 def draw(seed, epoch, shuffle, out):
-    order.draw_order(seed, epoch, shuffle, pointer(out), out.size)
+    random.draw_order(seed, epoch, shuffle, pointer(out), out.size)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
@@ -89,7 +89,7 @@ def test_draw_order_is_philox(seed):
 
 @njit
 def draw_numbers(seed, epoch, place, layer, words, n_blocks):
-    dropout.draw(seed, epoch, place, layer, pointer(words), n_blocks)
+    random.draw(seed, epoch, place, layer, pointer(words), n_blocks)
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**63, 2**64 - 1])
@@ -107,7 +107,7 @@ def test_dropout_draws_philox(seed):
 
 @njit
 def drop(job, layer, layer_index, buffer, m, epoch, place):
-    dropout.drop(job[0], layer[0], layer_index, pointer(buffer), m, epoch, place)
+    random.drop(job[0], layer[0], layer_index, pointer(buffer), m, epoch, place)
 
 
 pull_back = activations.pull_back.call

@@ -14,8 +14,8 @@ from briskmlp import SGD, Adam, Trainer, cli, plan, profiling
 from briskmlp.backends import native, recording
 from briskmlp.profiling import machine
 from briskmlp.profiling.machine import Machine
+from briskmlp.profiling.pictures import trace_events
 from briskmlp.profiling.rows import model
-from briskmlp.profiling.trace import trace_events
 
 LAYERS, BATCH = [150, 200, 40, 10], 64
 # 6 · 64 · 38400 = 14.7 MFLOP a step: all are recorded

@@ -8,7 +8,6 @@ import numpy as np
 
 from briskmlp._messages import describe_bytes
 from briskmlp.backends import dispatch
-from briskmlp.backends.explaining import schedule_lines
 from briskmlp.backends.threads import thread_limit
 from briskmlp.conversions import Conversions
 from briskmlp.data.examples import Data, check_data
@@ -162,5 +161,5 @@ class Predictor(Conversions):
         lines.append(self.network.summary(self.dtype.name).splitlines()[-1])
         lines.append(f"memory: about {describe_bytes(session.memory())} while training, beside the data")
         if schedule:
-            lines += schedule_lines(session.choice, session.plan, self.dtype, thread_limit(self.threads))
+            lines += dispatch.schedule(session.choice, session.plan, self.dtype, thread_limit(self.threads))
         return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""The choice of a backend: explicit argument, then the environment, then the fastest that can run the plan."""
+"""The choice of a backend: explicit argument, then the environment, then the fastest that can run the plan.
+
+And what ``Trainer.explain`` tells of it: the reasons, the arithmetic, the schedule of training as a table.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from briskmlp._messages import check_choice
+from briskmlp._messages import check_choice, count
 from briskmlp.backends import native
-from briskmlp.backends.contract import Backend
+from briskmlp.backends.contract import LARGEST_CHUNK, Backend
 from briskmlp.plan import BFLOAT16, HIGH, HIGHEST, PRECISIONS, Plan
 
 # Fastest first at training steps, for every shape: bench/bench_training.py finds none where a later one trains faster.
@@ -85,6 +88,29 @@ def arithmetic(choice: Choice, plan: Plan) -> str | None:
     else:
         why = "this machine has no AVX-512 BF16"
     return f"{precision}, emulated in float32 and no faster than highest: {why}"
+
+
+def schedule(choice: Choice, plan: Plan, dtype: np.dtype[Any], threads: int) -> list[str]:
+    """Return how a batch is divided among at most so many threads, and where they wait for each other."""
+    if choice.backend.NAME != native.NAME:
+        return [f"schedule: {choice.backend.NAME} decides it in each call, and shows none"]
+    batch = plan.batch_size or LARGEST_CHUNK
+    threads, rows, shards, layers = native.schedule(plan, dtype, batch, threads=threads, isa=choice.isa)
+    head = f"schedule: {count(threads, 'thread')}; a batch of {batch} rows in chunks of at most {rows}"
+    if shards > 1:
+        barriers = "" if threads == 1 else "; barriers before and after the sum of their gradients"
+        return [f"{head}, in {shards} shards, each computed by one thread{barriers}"]
+    if threads == 1:
+        return [f"{head}; no layer is divided"]
+    table = [("layer", "forward", "dX", "dW", "barriers")]
+    for i, layer in enumerate(layers):
+        barriers = "before forward, " if layer.wait else ""
+        barriers += "after loss, " if i + 1 == len(layers) else ""
+        barriers += "after dW" if i == 0 else "after dX"
+        table.append((str(i + 1), layer.forward, layer.dX or "-", layer.dW, barriers))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows_of_table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return [head, *(f"  {row.rstrip()}" for row in rows_of_table)]
 
 
 def backends() -> dict[str, str | None]:

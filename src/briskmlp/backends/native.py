@@ -68,8 +68,7 @@ def isas() -> tuple[str, ...]:
     True
     """
     extension = _load()[0]
-    names: tuple[str, ...] = () if extension is None else extension.isas()
-    return names
+    return () if extension is None else tuple(extension.isas())
 
 
 def reason() -> str | None:
@@ -134,15 +133,13 @@ def _show_to_threadpoolctl() -> None:
         check_symbols = ("brisk_get_num_threads", "brisk_set_num_threads")
 
         def get_num_threads(self) -> int:
-            limit: int = self.dynlib.brisk_get_num_threads()
-            return min(limit, os.cpu_count() or 1)
+            return min(int(self.dynlib.brisk_get_num_threads()), os.cpu_count() or 1)
 
         def set_num_threads(self, num_threads: int) -> None:
             self.dynlib.brisk_set_num_threads(num_threads)
 
         def get_version(self) -> str:  # asked of other packages' _native libraries too, before symbols are looked for
-            version: str = _load()[0].version
-            return version
+            return str(_load()[0].version)
 
     threadpoolctl.register(Controller)
 
@@ -168,8 +165,7 @@ def workspace(
 
 def ticks() -> int:
     """Return the time by the clock of records."""
-    now: int = _load()[0].ticks()
-    return now
+    return int(_load()[0].ticks())
 
 
 def limits(dtype: np.dtype[Any], isa: str, threads: int) -> tuple[int, float, float, float]:
@@ -188,8 +184,7 @@ def limits(dtype: np.dtype[Any], isa: str, threads: int) -> tuple[int, float, fl
 
 def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
     """Return how many bytes a workspace for training takes."""
-    n_bytes: int = _load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(plan.precision), n, True, threads)
-    return n_bytes
+    return int(_load()[0].workspace_size(plan, dtype.itemsize, isa or _isa(plan.precision), n, True, threads))
 
 
 class LayerSchedule(NamedTuple):
@@ -235,8 +230,7 @@ def gradient(
 ) -> float:
     """Add ``scale`` times the un-normalised gradient of these rows to ``grad``; return their un-normalised loss."""
     refuse_unfilled(examples, dX=dX)
-    loss: float = _load()[0].gradient(work, state.parameters, examples[:3], rows, scale, with_penalty, grad)
-    return loss
+    return float(_load()[0].gradient(work, state.parameters, examples[:3], rows, scale, with_penalty, grad))
 
 
 def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:

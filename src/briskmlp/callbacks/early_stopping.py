@@ -148,8 +148,7 @@ class EarlyStopping:
         state : dict
             As ``state_dict`` returns it.
         """
-        missing = [name for name in self.state_dict() if name not in state]
-        if missing:
+        if missing := [name for name in self.state_dict() if name not in state]:
             raise ValueError(f"EarlyStopping's state has no {', '.join(missing)}")
         if state["monitor"] != self.monitor:
             raise ValueError(f"EarlyStopping's state is of {state['monitor']!r}, but monitor is {self.monitor!r}")

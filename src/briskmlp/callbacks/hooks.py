@@ -113,13 +113,12 @@ class Callbacks:
         answers = []
         for hook in self._hooks("on_fit_begin"):
             answers.append(hook(trainer))  # noqa: PERF401 - a comprehension is a frame more, before Python 3.12
-        return _any_true(answers)
+        return any_true(answers)
 
     def on_kernel_call_end(self, trainer: Fitted) -> None:
         """Tell all callbacks that a kernel call has ended."""
         for callback in self.callbacks:
-            hook = getattr(callback, "on_kernel_call_end", None) or getattr(callback, "on_pause", None)
-            if hook is not None:
+            if hook := getattr(callback, "on_kernel_call_end", None) or getattr(callback, "on_pause", None):
                 hook(trainer)
 
     def on_epochs(self, trainer: Fitted, records: Sequence[Record]) -> bool:
@@ -130,7 +129,7 @@ class Callbacks:
                 answers.append(callback.on_epochs(trainer, records))
             elif hasattr(callback, "on_epoch_end"):
                 answers.extend(callback.on_epoch_end(trainer, record) for record in records)
-        return _any_true(answers)
+        return any_true(answers)
 
     def on_fit_end(self, trainer: Fitted, history: History) -> None:
         """Tell all callbacks that training has ended."""
@@ -171,7 +170,7 @@ def states_of(callbacks: Iterable[object]) -> list[CallbackState]:
     return [(type(c).__name__, c.state_dict()) for c in callbacks if hasattr(c, "state_dict")]
 
 
-def _any_true(answers: Iterable[object]) -> bool:
+def any_true(answers: Iterable[object]) -> bool:
     """Return whether an answer is True; nothing else stops, so that a lambda's accidental value does not."""
     return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from briskmlp.callbacks.hooks import any_true
 from briskmlp.progress import progress_callback
 
 try:  # from scikit-learn 1.9
@@ -71,8 +72,6 @@ def observers(estimator: Any, tell: Callable[[], bool]) -> Iterator[Callable[[Lo
             answers = [function(estimator, estimator.n_iter_, dict(logs)) for function in listening]
             if bar is not None:
                 bar.on_epochs(estimator, [logs])
-            # only True stops, so that a lambda's accidental value does not
-            stop = any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
-            return tell() or stop
+            return tell() or any_true(answers)
 
         yield after_epoch

@@ -25,28 +25,8 @@ class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scik
         Where predictions overflow or are exactly 0, the reported ``poisson`` loss may be a number; scikit-learn's is
         NaN.
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation : str, LeakyReLU, ELU, CELU, Softplus or Hardtanh, or a list of one per hidden layer
-        scikit-learn's ``"identity" "logistic" "tanh" "relu"``, and every hidden activation of `Trainer`, also with
-        parameters, such as ``"leaky_relu(0.2)"``. With a list, the initial weights of every layer have the bound that
-        scikit-learn uses for all activations but "logistic".
-    dropout : float or list of float, default=0.0
-        Fraction of the hidden layers' outputs that training sets to 0, one for all layers or one per layer. The others
-        are scaled up to compensate.
-    clip_norm : float, default=None
-        Largest norm of a step's gradient; larger gradients are scaled down to it.
-    initial_coefs, initial_intercepts : list of ndarray, default=None
-        Initial ``coefs_`` and ``intercepts_``, instead of random values.
-    dtype : {"float32", "float64"}, default=None
-        Precision of training and prediction; None means that of X. solver="lbfgs" computes in float64, as in
-        scikit-learn.
-    n_threads : int, default=None
-        Upper bound on the number of threads; None means what cores, affinity, cgroup quota and environment allow.
-    callbacks : callable or list of callable, default=None
-        Called after each epoch with ``(estimator, epoch, logs)``, where ``logs`` is a dict with ``loss``,
-        ``learning_rate`` and, if available, ``val_loss`` and ``val_score``. Training stops if one returns True. From
-        scikit-learn 1.9, ``set_callbacks`` accepts scikit-learn's callbacks.
-    progress : bool, default=False
-        Whether to show a progress bar; None shows it on a terminal only.
+    activation, dropout, clip_norm, initial_coefs, initial_intercepts : as in `MLPClassifier`
+    dtype, n_threads, callbacks, progress : as in `MLPClassifier`
 
     Attributes
     ----------

@@ -164,8 +164,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        y_val = self._as_given(y[held_out])
-        return rows, (X[held_out], y_val, None if weight is None else weight[held_out])
+        return rows, (X[held_out], self._as_given(y[held_out]), None if weight is None else weight[held_out])
 
     def _as_given(self, y: Any) -> Any:
         """Return y as the user has it, from what scikit-learn trains on."""

@@ -81,5 +81,4 @@ def network_of(estimator: Any) -> tuple[Network, FloatArray]:
     widths = [len(coefs[0]), *(W.shape[1] for W in coefs)]
     *hidden, output = of_estimator(estimator.activation, estimator.out_activation_, len(coefs) - 1)
     network = Network(widths, hidden, output)
-    parts = [part.ravel() for pair in zip(coefs, intercepts, strict=True) for part in pair]
-    return network, np.concatenate(parts)
+    return network, np.concatenate([part.ravel() for pair in zip(coefs, intercepts, strict=True) for part in pair])

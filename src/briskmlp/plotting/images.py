@@ -140,5 +140,4 @@ def _mosaic(images: FloatArray, columns: int) -> Any:
     rows = -(-n // columns)
     tiles = np.pad(images, ((0, rows * columns - n), (0, GAP), (0, GAP)), constant_values=np.nan)
     tiles = tiles.reshape(rows, columns, height + GAP, width + GAP).swapaxes(1, 2)
-    whole = tiles.reshape(rows * (height + GAP), columns * (width + GAP))
-    return np.ma.masked_invalid(whole[:-GAP, :-GAP])
+    return np.ma.masked_invalid(tiles.reshape(rows * (height + GAP), columns * (width + GAP))[:-GAP, :-GAP])

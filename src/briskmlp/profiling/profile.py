@@ -13,9 +13,8 @@ from briskmlp.backends import native
 from briskmlp.backends.recording import HEAD, Recording, make_record
 from briskmlp.backends.threads import thread_limit
 from briskmlp.profiling.machine import Machine, limits
-from briskmlp.profiling.picture import draw
+from briskmlp.profiling.pictures import draw, trace_events
 from briskmlp.profiling.rows import Row, make_rows
-from briskmlp.profiling.trace import trace_events
 from briskmlp.session import Session
 from briskmlp.storage.files import written
 

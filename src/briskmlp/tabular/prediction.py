@@ -37,8 +37,7 @@ def predict(args: Namespace) -> Result:
     data = read_prediction(args.data, preparation)
     A = trainer.predict(data.inputs(preparation, trainer.dtype.name)(slice(None)))
     if not (finite := np.isfinite(A).all(axis=1)).all():
-        place = data.place(int(finite.argmin()))
-        raise ValueError(f"{place}: the prediction overflows, far from the training rows")
+        raise ValueError(f"{data.place(int(finite.argmin()))}: the prediction overflows, far from the training rows")
 
     report: dict[str, Any] = {"target": preparation.target.name, "rows": len(A)}
     if args.out is not None:

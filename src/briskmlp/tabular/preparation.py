@@ -110,8 +110,7 @@ class Preparation:
 
     def choose(self, names: list[str]) -> dict[str, str | None]:
         """Return the columns to read from a table with these names, for `read`."""
-        missing = [feature.name for feature in self.features if feature.name not in names]
-        if missing:
+        if missing := [feature.name for feature in self.features if feature.name not in names]:
             raise ValueError(f"the model needs the columns {listed(missing)}, but the file has {listed(names)}")
         return {feature.name: feature.kind for feature in self.features}
 

@@ -108,12 +108,8 @@ def choose(function_of: Callable[[int], Callable[..., Any]]) -> Any:
     return chosen
 
 
-def entry(function: Callable[..., Any]) -> Any:
-    """Return the function as a kernel that Python calls, its machine code cached where possible."""
-    return _cached(function, _OPTIONS)
-
-
-def _cached(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def entry(function: Callable[..., Any], options: dict[str, Any] = _OPTIONS) -> Any:
+    """Return the function as a kernel, its machine code cached where possible; by default one that Python calls."""
     if CACHE is None:
         return numba.njit(**options)(function)
     kept, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)  # read when a function is decorated
@@ -131,7 +127,7 @@ class Operation:
     """
 
     def __init__(self, function: Callable[..., Any], returns: Any, arguments: Callable[[Any], tuple[Any, ...]]) -> None:
-        self.kernel, self._arguments = _cached(function, _INNER), arguments
+        self.kernel, self._arguments = entry(function, _INNER), arguments
         self._addresses: dict[tuple[int, Any], int] = {}
 
         @intrinsic

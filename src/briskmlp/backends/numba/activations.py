@@ -232,12 +232,11 @@ with_slope = choose(_with_slope)  # also of those whose f' follows from A, for a
 backward = choose(lambda code: (lambda g, slope, p, q: g * slope) if code == SLOPE else ROWS[code][1])
 
 
-def ACTIVATE(number: Any) -> tuple[Any, ...]:  # noqa: N802
-    """Return the types of what follows A in the kernels that write f(Z): a, s, m, n, n_padded, p, q."""
-    return (types.int64,) * 5 + (types.float64,) * 2
+# The types of what follows A in the kernels that write f(Z): a, s, m, n, n_padded, p, q.
+writes_f = operation(types.void, lambda number: (types.int64,) * 5 + (types.float64,) * 2)
 
 
-@operation(types.void, ACTIVATE)
+@writes_f
 def activate(code: int, A: Any, a: int, s: int, m: int, n: int, n_padded: int, p: float, q: float) -> None:
     """Write f(Z) in place of Z, m rows; zeros where a row is padded."""
     for _ in range(m):
@@ -246,7 +245,7 @@ def activate(code: int, A: Any, a: int, s: int, m: int, n: int, n_padded: int, p
         a += n_padded
 
 
-@operation(types.void, ACTIVATE)
+@writes_f
 def activate_with_slope(code: int, A: Any, a: int, s: int, m: int, n: int, n_padded: int, p: float, q: float) -> None:
     """Write f(Z) in place of Z, and f'(Z) to the saved slope at ``s``."""
     for _ in range(m):

@@ -14,11 +14,11 @@ from typing import Any
 
 from briskmlp.backends.numba._options import jit
 from briskmlp.backends.numba.activations import pull_back
-from briskmlp.backends.numba.dropout import where_kept
 from briskmlp.backends.numba.forward import add, blas, fill, up
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.losses import scale_row
-from briskmlp.backends.numba.product import product
+from briskmlp.backends.numba.product import ROWS, product
+from briskmlp.backends.numba.random import where_kept
 from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.update import shrink
 from briskmlp.backends.numba.vector import load, number, offset, splat, store, total, width
@@ -41,11 +41,11 @@ def backward_layer(
     n_in, n_out, A, D, W, b = layer.rows, layer.columns, layer.at_A, layer.at_D, layer.W, layer.b
     if l > 0:
         below = layers[l - 1]
-        d, size, kept = below.at_D, m * n_in, below.kept if dropped else 1.0
+        d, size, kept, rows = below.at_D, m * n_in, below.kept if dropped else 1.0, up(m, ROWS)
         if layer.blas:
             blas(B, D, m, n_out, False, P, W, n_in, n_out, True, B, d)
         else:
-            product(B, D, n_out, 1, B, layer.at_turned, n_in, B, job.at_zeros, 0, B, d, n_in, up(m), n_in, layer.n_out)
+            product(B, D, n_out, 1, B, layer.at_turned, n_in, B, job.at_zeros, 0, B, d, n_in, rows, n_in, layer.n_out)
         call_pull_back(below.call_backward, B, d, below.at_saved, size, kept, below.p, below.q)
         if kept < 1.0:
             drop_delta(B, d, A, size)

@@ -15,7 +15,7 @@ from briskmlp.backends.numba._options import entry, inline, jit
 from briskmlp.backends.numba.backward import backward_layer, transpose
 from briskmlp.backends.numba.forward import forward_chunk
 from briskmlp.backends.numba.losses import of_rows
-from briskmlp.backends.numba.order import draw_order
+from briskmlp.backends.numba.random import draw_order
 from briskmlp.backends.numba.recording import begin, end, lap
 from briskmlp.backends.numba.update import advance, clip, update_layer
 from briskmlp.backends.numba.vector import offset, pointer

@@ -12,19 +12,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, types
+from numba import carray
 
-from briskmlp.backends.numba._options import inline, jit, operation
-from briskmlp.backends.numba.activations import ACTIVATE, activate
-from briskmlp.backends.numba.dropout import drop
+from briskmlp.backends.numba._options import inline, jit
+from briskmlp.backends.numba.activations import activate, writes_f
+from briskmlp.backends.numba.layout import rounded_up
 from briskmlp.backends.numba.product import ROWS, product
+from briskmlp.backends.numba.random import drop
 from briskmlp.backends.numba.recording import lap
 from briskmlp.backends.numba.vector import first, largest, load, offset, splat, store, total, width
 from briskmlp.backends.numba.vector_math import exp
 from briskmlp.backends.recording import FORWARD, GATHER
 from briskmlp.plan import BIAS_LAYER, BIAS_NEURON
 
-call_activate = activate.call
+call_activate, up = activate.call, jit(rounded_up)
 
 
 @inline
@@ -73,7 +74,7 @@ def forward_layer(job: Any, layer: Any, B: Any, P: Any, m: int) -> None:
         blas(B, A, m, n_in, False, P, W, n_in, n_out, False, B, job.at_product)
         add(init, b, 0, B, job.at_product, B, Z, m, n_out)
     else:
-        product(B, A, n_in, 1, P, W, n_out, init, b, 0, B, Z, n_out, up(m), n_out, layer.n_in)
+        product(B, A, n_in, 1, P, W, n_out, init, b, 0, B, Z, n_out, up(m, ROWS), n_out, layer.n_in)
 
 
 @jit
@@ -81,12 +82,6 @@ def fill(A: Any, a: int, n: int, value: Any) -> None:
     """Write one value to a row."""
     for j in range(0, n, width(A)):
         store(A, a + j, splat(A, value))
-
-
-@jit
-def up(m: int) -> int:
-    """Return m rounded up to whole tiles; the rows beyond m are never read."""
-    return (m + ROWS - 1) // ROWS * ROWS
 
 
 @jit
@@ -119,7 +114,7 @@ def activation(layer: Any, A: Any, m: int) -> None:
     call_activate(layer.call_f, A, layer.at_Z, layer.at_S, m, layer.n_out, layer.columns, layer.p, layer.q)
 
 
-@operation(types.void, ACTIVATE)
+@writes_f
 def softmax(code: int, A: Any, a: int, s: int, m: int, n: int, n_padded: int, p: float, q: float) -> None:
     """Write softmax(Z) in place of Z, m rows."""
     for i in range(m):

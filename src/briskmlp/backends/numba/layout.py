@@ -73,37 +73,43 @@ def make_work(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool, recor
     """Lay out and allocate a workspace for calls over ``n`` rows."""
     *inner, n_out = plan.layers.tolist()
     # The last width is never a product's m. Its loss works row by row in whole Vecs, which must leave no pad unwritten.
-    widths = [_up(width, max(lanes(dtype), ROWS)) for width in inner] + [_up(n_out, lanes(dtype))]
+    widths = [rounded_up(width, max(lanes(dtype), ROWS)) for width in inner] + [rounded_up(n_out, lanes(dtype))]
     job, layers = describe(plan, widths)
     rows = min(n, plan.batch_size) if training and plan.batch_size else n
     layers["blas"] = min(rows, LARGEST_CHUNK) * layers["rows"] * layers["columns"] >= BLAS_FROM
     any_blas = bool(layers["blas"].any())
     if any_blas:
         import scipy.linalg.cython_blas  # noqa: F401 - now, so that its threads can be limited before a kernel calls it
-    chunk = _up(min(rows, LARGEST_CHUNK if any_blas else SMALL_CHUNK), ROWS)
+    chunk = rounded_up(min(rows, LARGEST_CHUNK if any_blas else SMALL_CHUNK), ROWS)
     weights, widest = layers["rows"] * layers["columns"], max(widths)
 
-    cursor = _Cursor(CACHE_LINE // dtype.itemsize)
+    end = 0
+
+    def take(size: int) -> int:  # each part on a cache line
+        nonlocal end
+        start, end = end, rounded_up(end + size, CACHE_LINE // dtype.itemsize)
+        return start
+
     n_padded = int(job["n_parameters"][0])
     job["chunk"] = chunk
-    job["at_params"] = cursor.take(n_padded)
-    job["at_grad"] = cursor.take(n_padded * training)
-    job["at_state"] = cursor.take(n_padded * plan.n_slots * training)
-    job["at_row"] = cursor.take(widest)
-    job["at_zeros"] = cursor.take(widest)
-    job["at_product"] = cursor.take(max(int(weights.max()), chunk * widest) * any_blas)
-    activations = [cursor.take(chunk * width) for width in widths]
+    job["at_params"] = take(n_padded)
+    job["at_grad"] = take(n_padded * training)
+    job["at_state"] = take(n_padded * plan.n_slots * training)
+    job["at_row"] = take(widest)
+    job["at_zeros"] = take(widest)
+    job["at_product"] = take(max(int(weights.max()), chunk * widest) * any_blas)
+    activations = [take(chunk * width) for width in widths]
     layers["at_A"], layers["at_Z"] = activations[:-1], activations[1:]
-    delta = [cursor.take(chunk * widest) for _ in range(2)]
+    delta = [take(chunk * widest) for _ in range(2)]
     layers["at_saved"] = layers["at_Z"]
     for l, layer in enumerate(layers):
         layer["at_D"] = delta[l % 2]
         if training and saves_slope(int(plan.activations[l]), int(layer["dropped"])):
-            layer["at_S"] = layer["at_saved"] = cursor.take(chunk * widths[l + 1])
+            layer["at_S"] = layer["at_saved"] = take(chunk * widths[l + 1])
             layer["kept"] = 1.0
-        layer["at_turned"] = cursor.take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
+        layer["at_turned"] = take(int(weights[l]) * (training and l > 0 and not layer["blas"]))
     order = np.empty(n if training else 0, dtype=np.int64)
-    return Work(plan, job, layers, plan.l2[::2], aligned_zeros(cursor.end, dtype), order, np.array([-1]), record)
+    return Work(plan, job, layers, plan.l2[::2], aligned_zeros(end, dtype), order, np.array([-1]), record)
 
 
 def saves_slope(code: int, dropped: int) -> bool:
@@ -143,17 +149,6 @@ def _biases(bias: int, columns: Ints) -> Any:
     return columns if bias == BIAS_NEURON else np.full_like(columns, bias == BIAS_LAYER)
 
 
-class _Cursor:
-    """Hands out parts of a buffer, each on a cache line."""
-
-    def __init__(self, line: int) -> None:
-        self.end, self._line = 0, line
-
-    def take(self, size: int) -> int:
-        start = self.end
-        self.end = _up(start + size, self._line)
-        return start
-
-
-def _up(n: int, multiple: int) -> int:
+def rounded_up(n: int, multiple: int) -> int:
+    """Return the next multiple."""
     return -(-n // multiple) * multiple

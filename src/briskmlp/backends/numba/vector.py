@@ -200,11 +200,7 @@ def power_of_two(typing: Any, shifted: Any) -> Any:
 @intrinsic
 def where_less(typing: Any, x: Any, y: Any, yes: Any, no: Any) -> Any:
     """Return, lane by lane, ``yes`` where x < y, else ``no``; NaN is not less."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("<", *arguments[:2]), *arguments[2:])
-
-    return x(x, y, yes, no), generate
+    return x(x, y, yes, no), lambda _, builder, __, xs: builder.select(builder.fcmp_ordered("<", *xs[:2]), *xs[2:])
 
 
 @intrinsic

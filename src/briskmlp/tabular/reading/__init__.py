@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from briskmlp.tabular.reading import csv, npz, parquet
+from briskmlp.tabular.reading import csv, npy, parquet
 from briskmlp.tabular.reading.columns import NUMBER, TEXT, Choose, Column, Part, Table, find_column, listed
 
 __all__ = ["NUMBER", "TEXT", "Column", "Part", "Table", "check_given_once", "find_column", "listed", "read", "read_all"]
@@ -24,7 +24,7 @@ def read(path: Path, choose: Choose, target: str | None = None) -> Part:
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return npz.read(path, choose, target)
+        return npy.read_npz(path, choose, target)
     if suffix in (".parquet", ".pq"):
         return parquet.read(path, choose)
     return csv.read(path, choose)

@@ -1,9 +1,14 @@
-"""Plot of a profile: the roofline with a mark for each layer and phase, and bars of time. Needs Matplotlib."""
+"""Pictures of a profile: Chrome trace events, which https://ui.perfetto.dev opens; and a plot, by Matplotlib.
+
+The format is "Trace Event Format", Google, 2016; its times are in microseconds with three decimals. The plot is the
+roofline with a mark for each layer and phase, and bars of time.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from briskmlp.backends.recording import EVENTS, PHASES
 from briskmlp.profiling.machine import Machine
 from briskmlp.profiling.rows import Row
 
@@ -11,6 +16,41 @@ COLOURS = {
     "gather": "#9c755f", "forward": "#4e79a7", "loss": "#b07aa1", "dX": "#76b7b2", "dW": "#f28e2b",
     "dW+update": "#e15759", "norm": "#edc948", "update": "#ff9da7", "wait": "#bab0ac", "prepare": "#59a14f",
 }  # fmt: skip
+
+
+def trace_events(record: Any, ticks_per_second: float) -> list[dict[str, Any]]:
+    """Return complete events on one track per thread: each step, and in it the phases of its layers."""
+    kept = [_kept(worker) for worker in record]
+    first = min((int(events["start"].min()) for events in kept if len(events)), default=0)
+
+    def microseconds(ticks: int) -> float:
+        return round((ticks - first) / ticks_per_second * 1e9) / 1e3  # of both ends alike: what nested, nests
+
+    n_layers = record["counts"].shape[1] - 1
+    named: list[dict[str, Any]] = []
+    for worker, events in enumerate(kept):
+        if not len(events):
+            continue
+        thread = {"pid": 0, "tid": worker}
+        named.append({"name": "thread_name", "ph": "M", **thread, "args": {"name": f"worker {worker}"}})
+        # A step begins with its first phase, and must come before it.
+        for start, end, step, place in sorted(events.tolist(), key=lambda event: (event[0], -event[1], event[3])):
+            layer, phase = divmod(place, len(PHASES))
+            of, number = ("step", step) if place < 0 else (PHASES[phase], layer + 1)
+            name = of if layer == n_layers else f"{of} {number}"
+            begin, finish = microseconds(start), microseconds(end)
+            event = {"name": name, "cat": of, "ph": "X", "ts": begin, "dur": round(finish - begin, 3)}
+            named.append({**event, **thread, "args": {"step": step}})
+    return named
+
+
+def _kept(worker: Any) -> Any:
+    """Return a thread's last events: those of the complete steps in the ring buffer, and of a step in progress."""
+    n = int(worker["n_events"])
+    events = worker["events"][:n]
+    if n > EVENTS:  # the oldest step may have lost its first phases: it is left out
+        events = events[events["step"] != events[n % EVENTS]["step"]]
+    return events
 
 
 def draw(rows: list[Row], machine: Machine | None, title: str) -> Any:
