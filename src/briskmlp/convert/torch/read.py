@@ -189,7 +189,16 @@ def copy_in(dense: Dense, flat: FloatArray) -> None:
     flat[...] = 0
     with torch.no_grad():
         for _, tensor, view in dense.pairs(flat):
-            view.copy_(tensor)
+            copy(tensor, view)
+
+
+def copy(tensor: Tensor, view: Tensor) -> None:
+    """Write a tensor to a view of a flat buffer.
+
+    As their transposes, which PyTorch copies block by block on this thread. The other way round it would start its own
+    threads, which on two cores beside a kernel's that still spin took 2 ms for 784 × 256 numbers instead of 0.15.
+    """
+    view.t().copy_(tensor.t())
 
 
 def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:

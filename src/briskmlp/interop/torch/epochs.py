@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -94,7 +94,7 @@ class training:  # noqa: N801 - it is used as a function
         self.scheduler, self._each_batch = scheduler, check_scheduler(scheduler, scheduler_step, optimizer)
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, low=0.0, open_low=True)
         self._validation_data, self._metrics = validation_data, validations.check_metrics(metrics)
-        self.history = History()
+        self.history, self.reads_again = History(), True  # False: nothing changes but by training
         self._structures: list[Any] = []  # of what has been read
         self._dense: Dense | None = None
         self._evaluation = Evaluation(module, self.loss_fn, None, {})
@@ -148,8 +148,9 @@ class training:  # noqa: N801 - it is used as a function
 
     def _read_module(self, row: tuple[int, ...]) -> Dense:
         """Return what the module consists of, read again only if something other than its numbers has changed."""
-        structures = [structure(self.module), structure(self.loss_fn), versions(self.loss_fn), row]
-        dense = self._dense
+        structures, dense = [], self._dense
+        if self.reads_again:
+            structures = [structure(self.module), structure(self.loss_fn), versions(self.loss_fn), row]
         if dense is None or structures != self._structures:
             dense = read_module(self.module, training=True, row=row)
         check_trainable(dense)
@@ -185,7 +186,6 @@ class training:  # noqa: N801 - it is used as a function
         run = self._run
         if run is None or not run.fits(dense, task, fields):
             run = Run(dense, self.optimizer, task, fields, self.clip_norm, each_batch=self._each_batch)
-            run.session.position.counts[0] = len(self.history)  # on which dropout's masks depend
         run.read(task, fields, rate)
         self._run = run
         return run
@@ -208,7 +208,7 @@ class training:  # noqa: N801 - it is used as a function
         if any(dense.dropout):
             self._seed = int(torch.randint(2**63 - 1, ())) if self._seed is None else self._seed
             run.use_seed(self._seed)
-        run.begin(sampler.batch_size, read.data)
+        run.begin(sampler.batch_size, read.data, len(self.history))
         every = self.scheduler is not None or self._evaluation or read.task.constants is not None
         every = every or (watch is not None and watch.every_epoch)
         try:
@@ -295,11 +295,9 @@ class training:  # noqa: N801 - it is used as a function
             return run
         run.write()
         run = self._open(run.dense, read.task, fields, rate)
-        run.begin(sampler.batch_size, read.data)
+        run.begin(sampler.batch_size, read.data, len(self.history))
         return run
 
-    def _note(self, completed: Completed, scores: Mapping[str, Any]) -> None:
-        """Add epochs to the history, in which they are counted from 1."""
-        first = len(self.history) + 1
-        counted = {"epoch": np.arange(first, first + len(completed.losses))}
-        self.history.extend({**completed.columns(), **counted, **scores})
+    def _note(self, completed: Completed, scores: dict[str, list[float]]) -> None:
+        """Add epochs to the history."""
+        self.history.extend(completed.columns() | scores)

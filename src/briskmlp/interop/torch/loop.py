@@ -144,13 +144,15 @@ def fit(
         validation_data=validation_data,
         metrics=metrics,
     )
+    opened.reads_again = on_epoch_end is not None
     with opened as t, progress_callback(progress, epochs) as bar:
         stopping = Stopping(module, monitor, patience, restore_best, bar)
+        watch = stopping if bar is not None or stopping.every_epoch else None
         if on_epoch_end is None:
-            t.train(given, epochs, stopping)
+            t.train(given, epochs, watch)
         else:
             for epoch in range(epochs):
-                t.train(given, 1, stopping, first=epoch)
+                t.train(given, 1, watch, first=epoch)
                 if (on_epoch_end(t.history.last(1)[0]) is True) or stopping.stopped:
                     break
         stopping.restore()

@@ -11,7 +11,7 @@ from torch import Tensor, optim
 
 from briskmlp.backends.contract import State
 from briskmlp.convert.torch.modules import check_no_hooks
-from briskmlp.convert.torch.read import Dense
+from briskmlp.convert.torch.read import Dense, copy
 from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Optimizer, hyperparameters_of
 from briskmlp.plan import Plan
 
@@ -125,7 +125,7 @@ def read_state(optimizer: optim.Optimizer, dense: Dense, plan: Plan, state: Stat
                 raise ValueError(f"optimizer's {name} of {label} has another shape, dtype or device than it")
             if saved.is_inference():
                 raise ValueError(f"optimizer's {name} of {label} was made in inference mode, and cannot be written")
-            view.copy_(saved.detach())
+            copy(saved.detach(), view)
     for place, name in enumerate(row.scalars):
         values = {float(optimizer.state.get(tensor, {}).get(name, scalars[place])) for _, tensor in dense.present}
         if len(values) > 1:

@@ -72,7 +72,7 @@ class Run:
         self.rate = rate
         if self.each_batch:
             fields = {**fields, "hyper": self.fields["hyper"]}
-        if differ(fields, self.fields):
+        if fields is not self.fields and differ(fields, self.fields):
             self.fields = fields
             self.session.replace_plan(self.session.plan._replace(**fields))
 
@@ -81,11 +81,10 @@ class Run:
         if seed != self.session.plan.seed:
             self.session.replace_plan(self.session.plan._replace(seed=seed))
 
-    def begin(self, batch_size: int, data: Data) -> None:
-        """Begin an epoch, even where the last one was cut."""
-        position = self.session.position
-        position.counts[0] += position.batch > 0  # dropout has other masks
-        position.drop_epoch()
+    def begin(self, batch_size: int, data: Data, epoch: int) -> None:
+        """Begin this epoch, on which dropout's masks depend, even where the last one was cut."""
+        self.session.position.counts[0] = epoch
+        self.session.position.drop_epoch()
         self.session.begin(batch_size, data)
 
     def write(self) -> None:
