@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from briskmlp.convert.torch import norms
+from briskmlp.convert.torch.norms import Normalisation
 from briskmlp.network import FloatArray, Network
 from briskmlp.operations.activations import ACTIVATIONS, Activation, chosen
 
@@ -29,7 +31,7 @@ for _row in ACTIVATIONS.values():
     if _row.torch.module is not None:
         MODULES.setdefault(getattr(nn, _row.torch.module), []).append(_row)
 _CLASSES = [kind.__name__ for kind in MODULES if kind not in (Exp, nn.Identity)]
-SUPPORTED = f"Linear, {', '.join(_CLASSES)}, Flatten, Identity and Dropout"
+SUPPORTED = f"Linear, {', '.join(_CLASSES)}, BatchNorm1d, LayerNorm, Flatten, Identity and Dropout"
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
@@ -37,14 +39,15 @@ class Dense(NamedTuple):
     """A module that is a dense network: its architecture, and where its parameters are."""
 
     network: Network
-    names: list[str]  # of the tensors W1 b1 W2 b2 …, as in the module's state_dict
-    tensors: list[Tensor | None]  # None for the bias of a Linear without one
+    names: list[str]  # of the tensors W1 b1 W2 b2 …, and γ β of normalisations, as in the module's state_dict
+    tensors: list[Tensor | None]  # None for what the module does not have
     dropout: list[float]  # after each hidden layer
     flatten: bool  # whether it begins with Flatten
+    norms: list[Normalisation]
 
     @property
     def present(self) -> list[tuple[str, Tensor]]:
-        """The names and tensors, without missing biases."""
+        """The names and tensors, without what is missing."""
         return [(name, tensor) for name, tensor in zip(self.names, self.tensors, strict=True) if tensor is not None]
 
     @property
@@ -66,6 +69,8 @@ class _Layer:
     linear: nn.Linear
     activation: str | None = None
     dropout: float = 0.0
+    norm: Normalisation | None = None
+    norm_position: str = "before"
 
 
 def read_module(module: nn.Module, *, training: bool = False) -> Dense:
@@ -79,6 +84,7 @@ def read_module(module: nn.Module, *, training: bool = False) -> Dense:
     Network(layers=(3, 2, 1), hidden=('tanh',), output='identity', bias='neuron')
     """
     layers: list[_Layer] = []
+    first: Normalisation | None = None  # before the first Linear
     flatten = False
     for name, layer in _layers(module, "", training):
         where = f"module's layer {name}, {layer}," if name else f"module, {layer},"
@@ -89,24 +95,33 @@ def read_module(module: nn.Module, *, training: bool = False) -> Dense:
         elif isinstance(layer, nn.Flatten):
             if (layer.start_dim, layer.end_dim) != (1, -1):
                 raise ValueError(f"{where} is not supported; accepted: Flatten(start_dim=1, end_dim=-1)")
-            flatten = flatten or not layers  # later ones find rows that are flat already
+            flatten = flatten or not (layers or first)  # later ones find rows that are flat already
+        elif not layers and first is None and isinstance(layer, norms.MODULES):
+            n = layer.num_features if isinstance(layer, nn.BatchNorm1d) else layer.normalized_shape[-1]
+            first = norms.normalisation_of(f"{name}." if name else "", layer, n, where)
         elif not layers:
             raise ValueError(f"{where} comes before the first Linear, which is not supported")
         else:
-            _add(layers[-1], layer, where)
-    dense = _dense(layers, flatten)
+            _add(layers[-1], layer, name, where)
+    dense = _dense(layers, first, flatten)
     _check_tensors(dense)
     return dense
 
 
-def _add(last: _Layer, layer: nn.Module, where: str) -> None:
-    """Add Dropout or an activation to the last Linear."""
+def _add(last: _Layer, layer: nn.Module, name: str, where: str) -> None:
+    """Add Dropout, a normalisation or an activation to the last Linear."""
     if last.dropout:
         raise ValueError(f"{where} follows a Dropout, which is not supported; put Dropout after it")
     if isinstance(layer, nn.Dropout):
         if layer.p >= 1:
             raise ValueError(f"{where} drops everything; accepted: p below 1")
         last.dropout = float(layer.p)
+        return
+    if isinstance(layer, norms.MODULES):
+        if last.norm is not None:
+            raise ValueError(f"{where} follows another normalisation, which is not supported; accepted: one per Linear")
+        last.norm = norms.normalisation_of(f"{name}.", layer, last.linear.out_features, where)
+        last.norm_position = "before" if last.activation in (None, "identity") else "after"
         return
     if last.activation is not None:
         raise ValueError(f"{where} follows another activation, {last.activation}, which is not supported")
@@ -118,23 +133,44 @@ def _add(last: _Layer, layer: nn.Module, where: str) -> None:
         raise ValueError(f"{where} is not supported: {error}") from None
 
 
-def _dense(layers: list[_Layer], flatten: bool) -> Dense:
+def _dense(layers: list[_Layer], first: Normalisation | None, flatten: bool) -> Dense:
     if not layers:
         raise ValueError(f"module has no Linear; accepted: an nn.Sequential of {SUPPORTED}")
     if layers[-1].dropout:
         raise ValueError("module ends in Dropout, which is not supported; accepted: Dropout after hidden layers")
+    if layers[-1].norm_position == "after":
+        raise ValueError(
+            "module ends in a normalisation after an activation, which is not supported; accepted: before it"
+        )
     linears = [layer.linear for layer in layers]
     *hidden, output = [layer.activation or "identity" for layer in layers]
     if not all(chosen(name).row.hidden for name in hidden):
         raise ValueError("module has Softmax or Exp in a hidden layer, which is not supported")
     widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
-    bias = "none" if all(linear.bias is None for linear in linears) else "neuron"
+    if first is not None and first.parameters[0][1] is not None and first.parameters[0][1].shape != (widths[0],):
+        raise ValueError(f"module's layer {first.name[:-1]}, {first.layer}, is followed by {linears[0]}")
+    *texts, last = [None if layer.norm is None else layer.norm.text for layer in layers]
+    network = Network(
+        widths,
+        hidden,
+        output,
+        "none" if all(linear.bias is None for linear in linears) else "neuron",
+        norm=texts,
+        norm_position=[layer.norm_position for layer in layers[:-1]],
+        input_norm=None if first is None else first.text,
+        output_norm=last,
+    )
+    found = [norm for norm in (first, *(layer.norm for layer in layers)) if norm is not None]
+    parameters = [
+        (layer.name + kind, getattr(layer.linear, kind)) for layer in layers for kind in ("weight", "bias")
+    ] + [named for norm in found for named in norm.parameters]
     return Dense(
-        Network(widths, hidden, output, bias),
-        [layer.name + kind for layer in layers for kind in ("weight", "bias")],
-        [tensor for linear in linears for tensor in (linear.weight, linear.bias)],
+        network,
+        [name for name, _ in parameters],
+        [tensor for _, tensor in parameters],
         [layer.dropout for layer in layers[:-1]],
         flatten,
+        found,
     )
 
 
@@ -155,7 +191,7 @@ def _layers(module: Any, name: str, training: bool) -> Iterator[tuple[str, nn.Mo
     """Yield the layers that have an effect with their names, nested ones too."""
     where = f"module's layer {name}" if name else "module"
     # exact types: a subclass may compute something else
-    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *MODULES}:
+    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *norms.MODULES, *MODULES}:
         raise TypeError(f"{where} is a {type(module).__name__}, which is not supported; accepted: {SUPPORTED}")
     check_no_hooks(module, where)
     if type(module) is nn.Sequential:
@@ -177,7 +213,8 @@ def check_no_hooks(owner: Any, where: str) -> None:
 
 
 def _check_tensors(dense: Dense) -> None:
-    for name, tensor in dense.present:
+    buffers = [named for norm in dense.norms for named in norm.buffers]
+    for name, tensor in dense.present + buffers:
         if tensor.device.type != "cpu" or tensor.layout != torch.strided:
             raise ValueError(f"{name} is on {tensor.device}, {tensor.layout}; accepted: dense CPU tensors")
         if tensor.dtype not in DTYPES or DTYPES[tensor.dtype] != dense.dtype:
@@ -202,16 +239,31 @@ def _overlaps_itself(tensor: Tensor) -> bool:
 
 
 def views(network: Network, flat: FloatArray) -> list[Tensor]:
-    """Return tensors W1 b1 W2 b2 … in PyTorch's shapes that are views of a flat buffer; a missing bias has size 0."""
+    """Return tensors W1 b1 W2 b2 …, and γ β of normalisations, in PyTorch's shapes that are views of a flat buffer.
+
+    A missing bias has size 0.
+    """
     return [torch.from_numpy(view).t() for view in network.views(flat)]
 
 
 def copy_in(dense: Dense, flat: FloatArray) -> None:
-    """Write a module's parameters to a flat buffer; missing biases are 0."""
+    """Write a module's parameters to a flat buffer; biases and β that are missing are 0, and γ 1."""
     flat[...] = 0
+    for gamma in dense.network.gammas(flat):
+        gamma[...] = 1
     with torch.no_grad():
         for _, tensor, view in dense.pairs(flat):
             view.copy_(tensor)
+
+
+class Converted(NamedTuple):
+    """What a module becomes: a network, and copies of the module's numbers."""
+
+    network: Network
+    parameters: FloatArray
+    dropout: list[float]
+    statistics: FloatArray  # running means and variances
+    batches: list[int]  # that each batch normalisation has met
 
 
 def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
@@ -220,7 +272,9 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     Parameters
     ----------
     module : nn.Module
-        A Linear, or an nn.Sequential, also nested, of Linear, activations, Flatten, Identity and Dropout.
+        A Linear, or an nn.Sequential, also nested, of Linear, activations, BatchNorm1d, LayerNorm, Flatten, Identity
+        and Dropout: after a Linear at most one normalisation, one activation and Dropout, and one normalisation before
+        the first. Running statistics are no parameters; ``Trainer.from_torch`` takes them over, too.
 
     Returns
     -------
@@ -241,10 +295,17 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     >>> network, parameters.shape
     (Network(layers=(3, 2), hidden=(), output='relu', bias='neuron'), (8,))
     """
+    return convert(module)[:3]
+
+
+def convert(module: nn.Module) -> Converted:
+    """Convert a module as `from_torch` does, with its running statistics."""
     dense = read_module(module)
     missing = [name for name in dense.names if name not in dict(dense.present)]
-    if missing and dense.network.bias != "none":
+    if missing and (dense.network.bias != "none" or len(missing) > dense.network.n_layers):
         raise ValueError(f"module has no {missing[0]}, but other biases; accepted: all of them or none")
     parameters: FloatArray = np.empty(dense.network.n_parameters, dtype=dense.dtype)
     copy_in(dense, parameters)
-    return dense.network, parameters, dense.dropout
+    statistics = norms.running_statistics(dense.norms, dense.network, dense.dtype)
+    batches = [count for norm in dense.norms for count in norm.batches]
+    return Converted(dense.network, parameters, dense.dropout, statistics, batches)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import optim
 
+from briskmlp.convert.torch import norms
 from briskmlp.convert.torch.read import Dense, copy_in
-from briskmlp.data.examples import Data
+from briskmlp.data.examples import Data, check_batches
 from briskmlp.history import History
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
@@ -25,14 +26,20 @@ class Run:
     def __init__(self, dense: Dense, optimizer: optim.Optimizer, task: loss.Task, data: Data, sampler: Sampler) -> None:
         self.dense, self.optimizer, self.data, self.sampler = dense, optimizer, data, sampler
         self.fields, self.rate = rules.lower(optimizer, dense)
-        network = Network(dense.network.layers, dense.network.hidden, task.output, dense.network.bias)
+        network = Network(**{**dense.network.arguments, "output": task.output})
+        fixed = np.array(norms.fixed_places(dense.norms, network), dtype=np.int64)
+        if any(norm.buffers and norm.layer.training for norm in dense.norms):
+            for n in sorted(sampler.lengths):
+                check_batches(network, n, sampler.batch_size)
         seed = int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0
         # the rule is replaced by the fields, the batch size when training begins
         plan = make_plan(network, loss=task.loss, optimizer=SGD(1.0), batch_size=0, seed=seed, dropout=dense.dropout)
         plan = plan._replace(huber=task.threshold, loss_scale=task.scale, divisor=task.divisor, **self.fields)
-        plan = plan._replace(report_rows=int(task.divisor != DIVISOR_WEIGHT))
+        plan = plan._replace(report_rows=int(task.divisor != DIVISOR_WEIGHT), norm_fixed=fixed)
         self.session = Session(plan, dense.dtype)
         copy_in(dense, self.session.parameters)
+        self.session.state.statistics[:] = norms.running_statistics(dense.norms, network, dense.dtype)
+        self.batches = [count for norm in dense.norms for count in norm.batches]
         self.seen = rules.steps(optimizer, dense)
         self.start = rules.read_state(optimizer, dense, plan, self.session.state)
         self.session.position.counts[2] = self.start
@@ -86,6 +93,8 @@ class Run:
             for _, tensor, view in self.dense.pairs(session.parameters):
                 tensor.copy_(view)
                 tensor.grad = None
+            batches = [count + made for count in self.batches]
+            norms.write_statistics(self.dense.norms, self.dense.network, session.state.statistics, batches)
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
 
@@ -107,6 +116,7 @@ class Sampler:
         if min(lengths, default=1) < self.dropped:
             raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
         self.batch_size = min(batch_size, n)
+        self.lengths = {length - length % self.dropped for length in lengths}  # of the epochs, in rows
         self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
     def order(self, epoch: int) -> Ints:
