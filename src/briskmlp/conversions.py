@@ -51,10 +51,12 @@ class Conversions:
         from briskmlp.convert.torch import convert
 
         read = convert(module)
-        described = {**read.network.arguments, "dtype": read.parameters.dtype, "dropout": read.dropout or 0.0}
-        if read.network.output == "identity" and arguments.get("loss") == "cross_entropy":
-            del described["output"]
-        trainer = cls(initializer=read.parameters, **{**described, **arguments})
+        described = read.network.arguments
+        output: str | None = described.pop("output")
+        if output == "identity" and arguments.get("loss") == "cross_entropy":
+            output = None  # logits
+        arguments = {"output": output, "dtype": read.parameters.dtype, "dropout": read.dropout or 0.0, **arguments}
+        trainer = cls(initializer=read.parameters, **described, **arguments)
         trainer._session.state.statistics[:] = read.statistics
         trainer._batches = read.batches
         return trainer

@@ -353,6 +353,19 @@ class Statistics(NamedTuple):
     variance: FloatArray  # (n,), unbiased
 
 
+def flattened(statistics: Sequence[Statistics], dtype: Any = "float32") -> FloatArray:
+    """Return running statistics as one flat copy, (n_statistics,), laid out as a network's are.
+
+    Parameters
+    ----------
+    statistics : sequence of Statistics
+        Of each batch normalisation, from the input to the output.
+    dtype : str or dtype
+        Of the array.
+    """
+    return np.concatenate([np.empty(0, dtype), *(array for pair in statistics for array in pair)], dtype=dtype)
+
+
 class Gradient:
     """The gradient of the loss, laid out as the parameters are; what ``Trainer.loss_and_gradient`` returns.
 

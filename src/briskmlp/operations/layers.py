@@ -130,6 +130,7 @@ class Layer:
     torch: str  # the class in torch.nn
     kind: Any = None  # of a normalisation: its class, which has the parameters and their bounds
     axis: int = 0  # over which a normalisation takes means
+    onnx: str = ""  # the operator that a normalisation is
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -149,9 +150,12 @@ BY_CODE = (
     Layer(name="dense", tensors=("weight", "bias"), shape=_dense_shape, torch="Linear"),
     Layer(
         name="batch", tensors=("gamma", "beta"), statistics=("running_mean", "running_var"), shape=_norm_shape,
-        torch="BatchNorm1d", kind=BatchNorm, axis=0,
+        torch="BatchNorm1d", kind=BatchNorm, axis=0, onnx="BatchNormalization",
     ),
-    Layer(name="layer", tensors=("gamma", "beta"), shape=_norm_shape, torch="LayerNorm", kind=LayerNorm, axis=1),
+    Layer(
+        name="layer", tensors=("gamma", "beta"), shape=_norm_shape, torch="LayerNorm", kind=LayerNorm, axis=1,
+        onnx="LayerNormalization",
+    ),
 )  # fmt: skip
 LAYERS = {row.name: row for row in BY_CODE}
 CODES = {row.name: code for code, row in enumerate(BY_CODE)}  # where there is no normalisation, its code is 0

@@ -110,9 +110,10 @@ def write(
 
     ``parameters`` and the optimizer's ``slots`` are (n_parameters,), ``statistics`` (n_statistics,), by default the
     initial ones, float32 or float64, all of the same dtype; ``batches`` has a number for each batch normalisation, how
-    many it has met. A ValueError says that an array does not fit the network or is not finite, or that ``config`` is not
-    strict JSON: tuples come back as lists, NaN and infinity are refused. The states of callbacks are of JSON values,
-    NumPy's and infinite numbers, and arrays of numbers, which are tensors; a TypeError names what is something else.
+    many it has met. A ValueError says that an array does not fit the network or is not finite, or that ``config`` is
+    not strict JSON: tuples come back as lists, NaN and infinity are refused. The states of callbacks are of JSON
+    values, NumPy's and infinite numbers, and arrays of numbers, which are tensors; a TypeError names what is something
+    else.
 
     Examples
     --------
