@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     norm_eps: Floats  # (L+1,) is added to the variance
     norm_tensors: Ints  # (L+1,) which of the T tensors is γ; the next is β; -1 for none
     norm_statistics: Ints  # (L+1,) where running means start in the statistics; variances follow them; -1 for none
-    norm_fixed: Ints  # (L+1,) 1: training, too, normalises by the running statistics, and moves none
+    norm_fixed: Ints  # (L+1,) 1: training over batches, too, normalises by the running statistics, and moves none
     clip_norm: float  # largest norm of a step's gradient; inf for any
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int

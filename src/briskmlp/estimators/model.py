@@ -83,8 +83,8 @@ class Model:
         given, own = ([_shapes(norm) for norm in each] for each in (norms, self.norms))
         if norms and given != own:
             raise ValueError(
-                f"norms_ are {given}, but norm and hidden_layer_sizes ask for {own}; fit with warm_start=False for a new "
-                "network"
+                f"norms_ are {given}, but norm and hidden_layer_sizes ask for {own}; fit with warm_start=False for a "
+                "new network"
             )
         for norm, source in zip(self.norms, norms, strict=False):
             for array, values in _pairs(norm, source):

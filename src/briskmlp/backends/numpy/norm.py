@@ -47,6 +47,7 @@ def norm_backward(
     d_gamma += (d * by.N).sum(axis=0)
     d_beta += d.sum(axis=0)
     g = np.asarray(d * gamma)
-    if plan.norm_fixed[place]:
+    code = int(plan.norms[place])
+    if code == BATCH_NORM and plan.norm_fixed[place]:
         return g * by.scale
-    return through_norm(g, by, BY_CODE[int(plan.norms[place])].axis)
+    return through_norm(g, by, BY_CODE[code].axis)
