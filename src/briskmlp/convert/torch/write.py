@@ -123,7 +123,8 @@ def state_dict(
             shape = (network.layers[tensor.layer + 1],) if tensor.kind == "bias" else view.shape
             state[tensor.name] = view.expand(shape).clone(memory_format=torch.contiguous_format)
     names = tracked_names(network)
-    return state | {name: torch.tensor(count) for name, count in zip(names, batches or [0] * len(names), strict=True)}
+    state |= {name: torch.tensor(count) for name, count in zip(names, batches or [0] * len(names), strict=True)}
+    return dict(sorted(state.items(), key=lambda named: int(named[0].partition(".")[0])))
 
 
 def _named(network: Network, parameters: FloatArray, statistics: FloatArray) -> list[tuple[Any, Tensor]]:
