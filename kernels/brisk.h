@@ -54,9 +54,8 @@ enum brisk_bias { BRISK_BIAS_NEURON, BRISK_BIAS_LAYER, BRISK_BIAS_NONE };
 /* What a batch's gradient, a sum over its rows, is divided by: Σ weight, the number of rows, or 1. */
 enum brisk_divisor { BRISK_DIVISOR_WEIGHT, BRISK_DIVISOR_ROWS, BRISK_DIVISOR_NOTHING };
 
-/* An activation has up to so many parameters; a rule so many hyperparameters, slots and scalars, and numbers that
- * depend on the step alone. */
-enum { BRISK_PARAMETERS = 2, BRISK_HYPER = 8, BRISK_SLOTS = 3, BRISK_SCALARS = 1, BRISK_FACTORS = 3 };
+/* An activation has up to so many parameters; a rule so many hyperparameters, slots and scalars. */
+enum { BRISK_PARAMETERS = 2, BRISK_HYPER = 8, BRISK_SLOTS = 3, BRISK_SCALARS = 1 };
 
 #define ACTIVATION(NAME, ...) BRISK_##NAME,
 enum brisk_activation {
@@ -117,9 +116,9 @@ struct brisk_plan {
     bool decoupled, shuffle, report_rows;
     uint64_t seed;
     double huber, loss_scale, report_scale;
-    double hyper[BRISK_HYPER]; /* of the rule, in the order of briskmlp/operations/rules.py */
-    double clip_norm;          /* INFINITY for none */
-    double clip_probability;   /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
+    double hyper[BRISK_HYPER];      /* of the rule, in the order of briskmlp/operations/rules.py */
+    double clip_norm, clip_epsilon; /* INFINITY for none; what is added to the norm */
+    double clip_probability; /* p > 0: cross-entropy reports A clipped to p … 1 - p, as scikit-learn does; 0: exact */
 };
 
 /* What the threads divide: panels of what is computed; rows of the chunk; or, of dW, panels of the layer's inputs. */
@@ -227,15 +226,16 @@ enum brisk_goal { BRISK_LOSS, BRISK_GRADIENT, BRISK_UPDATE };
 
 /* m rows that share one loss; `scale` multiplies the gradient. `step` counts from 1; `rate` is the learning rate. The
  * first row is the place-th of its epoch; dropout, which only BRISK_UPDATE applies, depends on both. A step of
- * BRISK_UPDATE moves the rule's scalars and computes its factors. */
+ * BRISK_UPDATE moves the rule's scalars. */
 struct brisk_batch {
     const int64_t* rows;
     int64_t m;
     double scale, rate;
     int64_t step, epoch, place;
     enum brisk_goal goal;
-    int64_t n_next; /* rows of the next batch, behind these, to prefetch; may be 0 */
-    double scalars[BRISK_SCALARS], factors[BRISK_FACTORS];
+    int64_t n_next;                /* rows of the next batch, behind these, to prefetch; may be 0 */
+    double scalars[BRISK_SCALARS]; /* of the rule */
+    const void* rule;              /* at this step (update_template.h) */
 };
 
 /* Every function is called by all threads of a team at once, and between begin and end, where there are these. None
@@ -305,13 +305,15 @@ struct brisk_state {
 };
 
 /* At most max_steps steps; rates and losses belong to n_epochs epochs, from the one in progress. `order` is the order
- * of this one epoch, or NULL for the built-in order of all. */
+ * of this one epoch, or NULL for the built-in order of all. `per_step` is NULL, or has for each step the learning rate
+ * and BRISK_HYPER hyperparameters, in place of rates and of the plan's. */
 struct brisk_steps {
     const double* rates;
     double* losses;
     int64_t n_epochs, max_steps;
     const int64_t* order;
     int64_t n_order;
+    const double* per_step;
 };
 
 /* The contract's functions (backends/contract.py). */

@@ -84,14 +84,14 @@ build() {
     local compile="$compiler -std=c11 -ffp-contract=off -Wall -Wextra -Wconversion -Werror -pthread ${*:3}"
     mkdir "$folder"
     {
-        for name in runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables} tests/{operations,pool,schedule,train}_test; do
+        for name in runtime/{cpu,epoch,layout,limits,pool,profile,schedule,tables} tests/{pool,schedule,train}_test; do
             echo "$compile -c kernels/$name.c -o $folder/${name#*/}.o"
         done
         kernels_of "$compiler" "$folder" "$compile"
     } | together
     $compile "$folder"/pool{_test,}.o -o "$folder/pool_test"
     $compile "$folder"/{schedule_test,layout,profile,schedule}.o -lm -o "$folder/schedule_test"
-    $compile "$folder"/{train_test,operations_test,cpu,epoch,layout,limits,pool,profile,schedule,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
+    $compile "$folder"/{train_test,cpu,epoch,layout,limits,pool,profile,schedule,tables}.o "$folder"/isa_*.o -lm -o "$folder/train_test"
 }
 
 check_plain() {

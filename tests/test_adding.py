@@ -95,7 +95,7 @@ class Lion(Optimizer):
             "#undef ACTIVATION",
             "ACTIVATION(HARDSIGMOID, ANYWHERE, EXACT_A, vec_hardsigmoid(Z), vec_hardsigmoid_backward(g, A))\n",
         ),
-        ("#undef RULE", "RULE(LION, 1, 0, no_factors, of_lion, move_lion)\n"),
+        ("#undef RULE", "RULE(LION, 1, 0, of_lion(r, hyper), move_lion(r, w, g, s))\n"),
     ],
     "kernels/templates/special_template.h": [
         (
@@ -115,12 +115,12 @@ INLINE vec vec_hardsigmoid_backward(vec g, vec A) {
     ],
     "kernels/templates/update_template.h": [
         (
-            "INLINE struct rule rule_of",
-            """static void of_lion(struct rule* rule) {
-    rule->mu = (real)rule->hyper[0];
-    rule->gain = (real)(1 - rule->hyper[0]);
-    rule->beta2 = (real)rule->hyper[1];
-    rule->rest2 = (real)(1 - rule->hyper[1]);
+            "/\\* The plan's rule at a step",
+            """static void of_lion(struct rule* r, const double* hyper) {
+    r->mu = (real)hyper[0];
+    r->gain = (real)(1 - hyper[0]);
+    r->beta2 = (real)hyper[1];
+    r->rest2 = (real)(1 - hyper[1]);
 }
 
 """,

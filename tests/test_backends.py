@@ -249,9 +249,6 @@ def test_what_no_kernel_fills_yet_is_refused_by_name(backend):
     for name, examples, asked in [
         ("weight of", Examples(X, Y, np.ones_like(Y)), steps),
         ("divisor", Examples(X, Y, None, np.ones(13)), steps),
-        ("rates of", case.examples, steps._replace(rates=np.full((3, 4), 0.1))),
-        ("momentum", case.examples, steps._replace(momentum=np.ones(3))),
-        ("beta1", case.examples, steps._replace(beta1=np.ones(3))),
     ]:
         with pytest.raises(NotImplementedError, match=f"^{name} .*no kernel"):
             backend.train(work, state, examples, asked)
@@ -436,6 +433,29 @@ def test_training_of_other_shapes(backend, dtype, shape):
     for name in ("sgd-decay", "adam", "momentum"):
         case = build(**SHAPES[shape], dtype=dtype, optimizer=OPTIMIZERS[name])
         assert_trains_as_oracle(case, backend, [case.optimizer.learning_rate / 2] * 10)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "nadam", "rmsprop-momentum"])
+def test_rates_and_hyperparameters_of_each_step(backend, dtype, name):
+    """The same bits as calls of one step each, with plans of their own; afterwards the plan's are back."""
+    case = build([4, 9, 3], n=23, batch_size=5, dtype=dtype, optimizer=OPTIMIZERS[name])
+    rng, place = np.random.default_rng(1), 2 if name == "rmsprop-momentum" else 0
+    per_step = np.hstack([rng.uniform(0.01, 0.1, (5, 1)), np.tile(case.plan.hyper, (5, 1))])
+    per_step[:, 1 + place] = rng.uniform(0.5, 0.9, 5)
+    wanted, got, unused = case.start(), case.start(), np.array([np.nan])
+    for own in per_step:
+        plan = case.plan._replace(hyper=own[1:].copy())
+        work, steps = backend.workspace(plan, case.dtype, case.n), Steps(own[:1], np.empty(1), 1)
+        assert backend.train(work, wanted, case.examples, steps) is None
+    work = backend.workspace(case.plan, case.dtype, case.n)
+    for first, count in ((0, 2), (2, 3)):
+        steps = Steps(unused, np.empty(1), count, per_step=per_step[first:])
+        assert backend.train(work, got, case.examples, steps) is None
+    for _ in range(2):
+        assert got.parameters.tobytes() == wanted.parameters.tobytes()
+        assert got.slots.tobytes() == wanted.slots.tobytes()
+        for state, again in ((got, work), (wanted, backend.workspace(case.plan, case.dtype, case.n))):
+            assert backend.train(again, state, case.examples, Steps(np.array([0.1]), np.empty(1), 5)) is None
 
 
 @pytest.mark.parametrize("clip_norm", [np.inf, 0.3])

@@ -39,13 +39,22 @@ def test_depths_and_widths(backend, dtype, layers):
         assert_trains_as_oracle(clipped_case(layers=layers, dtype=dtype, bias=bias), backend, RATES)
 
 
+def test_what_is_added_to_the_norm(backend, dtype):
+    """PyTorch multiplies by limit / (norm + 1e-6) if that is below 1; here 1/4 is added to a norm of 3."""
+    for limit, moved in ((3.25, 3.0), (3.0, 9 / 3.25), (1.0, 3 / 3.25), (3.2, 3 * 3.2 / 3.25)):
+        found = step_of_one_weight(backend, dtype, 3.0, limit, clip_epsilon=0.25)
+        assert found == pytest.approx(moved, rel=2 * float(np.finfo(dtype).eps))
+    assert step_of_one_weight(backend, dtype, 3.0, 3.25, clip_epsilon=0.25) == 3.0
+
+
 # --- the norm --------------------------------------------------------------------------------------------------------
 
 
-def step_of_one_weight(backend, dtype, x, clip_norm):
+def step_of_one_weight(backend, dtype, x, clip_norm, **plan):
     """Return how far a step at rate 1 moves w = 0 on the loss |w x - 1|, whose gradient is -x."""
     case = build([1, 1], loss="absolute_error", bias="none", dtype=dtype, n=1, batch_size=1, clip_norm=clip_norm)
     case = replace(case, params=np.zeros(1, dtype), X=np.array([[x]], dtype), Y=np.ones((1, 1), dtype))
+    case = replace(case, plan=case.plan._replace(**plan))
     return float(case.train(backend, [1.0])[0][0])
 
 

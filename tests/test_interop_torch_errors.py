@@ -23,7 +23,8 @@ def sequential(*layers):
 
 
 class Doubled(nn.Linear):
-    pass
+    def forward(self, X):
+        return 2 * super().forward(X)
 
 
 def tied():
@@ -59,7 +60,7 @@ def inferred():
 
 
 MODULES = {
-    "module is a Doubled": lambda: Doubled(4, 3).double(),
+    r"module's node mul, mul\(2, linear\), is not supported": lambda: Doubled(4, 3).double(),
     "module's layer 1 is a PReLU": lambda: network(nn.PReLU()),
     "module's layer 1 is a BatchNorm2d": lambda: network(nn.BatchNorm2d(6)),
     "module's layer 1.0 is a Softshrink": lambda: network(nn.Sequential(nn.Softshrink())),
@@ -69,7 +70,7 @@ MODULES = {
     "module's layer 2, Sigmoid.., follows another activation, relu": lambda: sequential(
         nn.Linear(4, 3), nn.ReLU(), nn.Sigmoid()
     ),
-    "Softmax or Exp in a hidden layer": lambda: network(nn.Softmax(1)),
+    "layer 1, Softmax.dim=1., is in a hidden layer": lambda: network(nn.Softmax(1)),
     "Softmax.dim=0., is not over the neurons": lambda: network(nn.Tanh(), nn.Softmax(0)),
     r"layer 1, LeakyReLU\(negative_slope=-0\.1\), is not supported": lambda: network(nn.LeakyReLU(-0.1)),
     r"layer 1, CELU\(alpha=-2\), is not supported: alpha": lambda: network(nn.CELU(-2)),
@@ -77,7 +78,7 @@ MODULES = {
     "module ends in Dropout": lambda: network(nn.Tanh(), nn.Dropout(0.1)),
     "layer 1, Dropout.* drops everything": lambda: network(nn.Dropout(1.0)),
     "layer 1.1, Tanh.., follows a Dropout": lambda: network(nn.Sequential(nn.Dropout(0.1), nn.Tanh())),
-    "layer 0, Flatten.*, is not supported; accepted: Flatten.start_dim=1": lambda: sequential(
+    r"layer 1, Linear.*, takes rows, \(5, 4\), but it gets \(20,\) of a batch of X of shape .5, 4": lambda: sequential(
         nn.Flatten(0), nn.Linear(4, 3)
     ),
     "follows one with 5 outputs": lambda: sequential(nn.Linear(4, 5), nn.Linear(6, 3)),
@@ -202,8 +203,8 @@ OPTIMIZERS = {
     "optimizer's momentum_buffer of 0.weight was made in inference mode": with_buffer(INFERRED),
 }
 SIGMOID_LOSSES = {  # of a module that ends in a sigmoid
-    "loss_fn is SmoothL1Loss": nn.SmoothL1Loss(),
-    "loss_fn is <function mse_loss": nn.functional.mse_loss,
+    "loss_fn is SoftMarginLoss": nn.SoftMarginLoss(),
+    "loss_fn is <function soft_margin_loss": nn.functional.soft_margin_loss,
     "loss_fn has reduction='none'": nn.MSELoss(reduction="none"),
     "CrossEntropyLoss, but the module ends in sigmoid; accepted: one that ends in a Linear": nn.CrossEntropyLoss(),
     "BCEWithLogitsLoss, but the module ends in sigmoid": nn.BCEWithLogitsLoss(),
@@ -212,8 +213,15 @@ SIGMOID_LOSSES = {  # of a module that ends in a sigmoid
 }
 LOSSES = {  # of one that ends in a Linear, and targets
     "BCELoss, but the module ends in identity; accepted: one that ends in sigmoid": (nn.BCELoss(), Y.sigmoid()),
-    "label_smoothing=0.1": (nn.CrossEntropyLoss(label_smoothing=0.1), LABELS),
-    "ignore_index=0": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
+    "label_smoothing=0.1 and weight; accepted: one, or reduction='sum'": (
+        nn.CrossEntropyLoss(weight=torch.ones(3), label_smoothing=0.1),
+        LABELS,
+    ),
+    "Y has rows of ignore_index=0, which is not supported; leave them": (nn.CrossEntropyLoss(ignore_index=0), LABELS),
+    "loss_fn has log_input=False": (nn.PoissonNLLLoss(log_input=False), Y.exp()),
+    "loss_fn has full=True": (nn.PoissonNLLLoss(full=True), Y.exp()),
+    "Y has -.* targets of this loss must be 0 or more": (nn.PoissonNLLLoss(), Y),
+    "loss_fn has beta=-1.0; accepted: a finite number": (nn.SmoothL1Loss(beta=-1.0), Y),
     "Y has label -100 at row 0": (nn.CrossEntropyLoss(), torch.full((23,), -100)),
     "loss_fn has a weight below 0 or not finite": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 1.0])), LABELS),
     "every row of Y the weight 0": (nn.CrossEntropyLoss(weight=torch.zeros(3)), LABELS),
@@ -232,7 +240,7 @@ REFUSED = {
     "epochs is 0": {"epochs": 0},
     "batch_size is 0": {"batch_size": 0},
     r"Y has shape \(23,\), but must have the shape of the outputs, \(23, 3\)": {"Y": Y[:, 0]},
-    r"X has shape \(23, 2, 2\), but the module takes rows": {"X": X.reshape(23, 2, 2)},
+    r"layer 0, Linear.*, takes rows, \(5, 4\), but it gets \(5, 2, 2\) of a batch of X": {"X": X.reshape(23, 2, 2)},
     "X has nan at row 0": {"X": X * torch.nan},
     "X is on meta": {"X": X.to("meta")},
     "X has requires_grad=True, but would get no gradient": {"X": X.clone().requires_grad_()},

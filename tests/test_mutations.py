@@ -46,6 +46,7 @@ WAYS = {
         "df": [NEGATED],
         "saves": ["{{'A': 'slope', 'slope': 'exact_A', 'exact_A': 'A'}}[{0}]"],
         "hidden": ["not {0}"],
+        "homogeneous": ["not {0}"],
         "gain": ["{{'glorot': 'he', 'he': 'lecun', 'lecun': 'glorot'}}[{0}]"],
         "factor": ["2 * {0}"],
         "kind": ["ELU if {0} is not ELU else Hardtanh"],
@@ -141,8 +142,8 @@ def of_parameters(text, tree):
                 f"{cls.name}.{name}",
                 altered(text, field.value, f"not {was}" if was in ("True", "False") else f"{was} / 2 + 0.25"),
             )
-            if checks and "super" not in ast.unparse(checks):
-                continue  # it takes the place of bounds
+            if "ClassVar" in ast.unparse(field.annotation) or (checks and "super" not in ast.unparse(checks)):
+                continue  # which nobody gives, or which the class checks without bounds
             inherited = ast.unparse(bounds.value if bounds else cls.bases) + ".bounds" * (bounds is None)
             anything = f"bounds: ClassVar = {{**{inherited}, {name!r}: lambda *_: None}}"
             yield (
@@ -159,8 +160,9 @@ def of_numba(text, tree):
     """Yield the same for Numba's tables, whose functions are exchanged for others of their kind."""
     assigned = (node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value)
     tables = {ast.unparse(getattr(node, "target", None) or node.targets): node.value for node in assigned}
-    kinds = [*zip(*(row.elts for row in tables["ROWS"].elts if len(row.elts) == 2))] if "ROWS" in tables else []  # noqa: B905
-    kinds += [[row.elts[0] for row in tables["ROWS"].elts if len(row.elts) == 1]] if "ROWS" in tables else []
+    rows = [row.elts for row in tables["ROWS"].elts if isinstance(row, ast.Tuple)] if "ROWS" in tables else []
+    kinds = [*zip(*(row for row in rows if len(row) == 2), strict=True)]
+    kinds += [[row[0] for row in rows if len(row) == 1]] if rows else []
     kinds += [tables["RULES"].elts] if "RULES" in tables else [tables["OF_ROWS"].values] if "OF_ROWS" in tables else []
     for kind, functions in enumerate(kinds):
         written = [ast.unparse(function) for function in functions]
@@ -192,7 +194,7 @@ def of_c(text):
             new = f" x{text[cell].strip()}"  # which does not compile, or is no name of Python's
             if kind == "RULE" and i > 2:
                 new = next(rule[i] for rule in rules if rule[i] != text[cell])
-                if text[cell].strip().startswith("no_"):
+                if text[cell].strip() == "(void)0":
                     continue  # what computes too much changes no result
             elif text[cell].strip().isdigit():
                 new = f" {text[cell]} + 1"

@@ -350,6 +350,21 @@ def test_dropout_and_clipping_give_the_same_bits(same_for, isa, dtype, shape):
     assert same_for((1, 2, 3), bits) == bits(steps=1, order="given")
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hyperparameters_of_each_step_reach_every_thread(same_for, isa, dtype, shape):
+    layers, n, batch_size = SHAPES[shape]
+    case = build(layers, dtype=dtype, n=n, batch_size=batch_size, optimizer=Adam(0.1))
+    per_step = np.column_stack([np.full(20, 0.01), np.linspace(0.5, 0.9, 20), np.tile(case.plan.hyper[1:], (20, 1))])
+
+    def bits():
+        state, work = case.start(), native.workspace(case.plan, case.dtype, case.n, threads=3)
+        steps = Steps(np.full(20, np.nan), np.empty(20), 20, per_step=per_step)
+        assert native.train(work, state, case.examples, steps) is None
+        return state.parameters.tobytes()
+
+    same_for((1, 2, 3), bits)
+
+
 @pytest.mark.parametrize(
     ("isa", "precision"),
     [pair for pair in itertools.product(native.isas(), PRECISIONS) if pair[0] == "amx" or pair[1] != "highest"],
@@ -698,6 +713,7 @@ TRAIN = {
     "scalars": np.zeros(0),
     "X": CASE.X, "Y": CASE.Y, "weight": CASE.weight,
     "rates": np.array([0.1]), "losses": np.zeros(1), "max_steps": 100, "order": None,
+    "per_step": None,
 }  # fmt: skip
 
 
@@ -737,6 +753,8 @@ REFUSED = [
     ({"max_steps": -1}, ValueError, "counts and max_steps are no place in an epoch"),
     ({"max_steps": 2**63}, OverflowError, "too large|too big"),
     ({"sums": np.zeros(3)}, ValueError, "sums has length 3"),
+    ({"per_step": np.zeros((99, 9))}, ValueError, "per_step has fewer rows than max_steps"),
+    ({"per_step": np.zeros((100, 8))}, ValueError, "per_step has length 8 along axis 1, but must have 9"),
     ({"losses": np.zeros(2)}, ValueError, "losses has length 2 along axis 0, but must have 1"),
 ]
 

@@ -110,12 +110,7 @@ REFUSED = [
     (([1, 10**5000],), {}, ValueError, "layers[1] is above 2**63 - 1"),
     (([2**32, 2**32],), {}, ValueError, "parameters, more than can be counted"),
     (({3, 4},), {}, TypeError, "layers must be a seq"),
-    (
-        ([3, 2, 1], "qqqq"),
-        {},
-        ValueError,
-        "hidden is 'qqqq', but must be one of 'sigmoid', 'tanh', 'relu', 'identity', 'leaky_relu', 'elu'",
-    ),
+    (([3, 2, 1], "qqqq"), {}, ValueError, "hidden is 'qqqq', but must be one of 'sigmoid', 'tanh', 'relu', 'identity"),
     (([3, 2, 1], "softmax(1)"), {}, ValueError, "hidden is 'softmax'"),
     (([3, 2, 1], "tanh(1)"), {}, ValueError, "hidden is 'tanh(1)', but tanh has no parameters"),
     (([3, 2, 1], "elu(1, 2)"), {}, ValueError, "hidden is 'elu(1, 2)', but elu takes alpha=1.0"),

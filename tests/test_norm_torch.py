@@ -13,7 +13,7 @@ from torch_loop import assert_same, loop, twins  # noqa: E402
 
 from briskmlp import Adam, Trainer  # noqa: E402
 from briskmlp.convert.torch import from_torch, state_dict, to_torch  # noqa: E402
-from briskmlp.interop.torch import fit  # noqa: E402
+from briskmlp.interop.torch import fit, training  # noqa: E402
 from briskmlp.network import Network  # noqa: E402
 
 nn, optim = torch.nn, torch.optim
@@ -274,7 +274,7 @@ REFUSED = {
     "follows another normalisation, which is not supported": lambda: (Linear(4, 6), Batch(6), Layer(6), Linear(6, 3)),
     "follows a Dropout, which is not supported": lambda: (Linear(4, 6), Drop(0.5), Batch(6), Linear(6, 3)),
     "ends in a normalisation after an activation": lambda: (Linear(4, 6), nn.Tanh(), Batch(6)),
-    "is followed by Linear(in_features=4": lambda: (Batch(5), Linear(4, 3)),
+    "layer 0, BatchNorm1d(5, eps=1e-05, momentum=0.1": lambda: (Batch(5), Linear(4, 3)),
     "module's layer 1 is a BatchNorm2d": lambda: (Linear(4, 6), nn.BatchNorm2d(6), Linear(6, 3)),
 }  # fmt: skip
 
@@ -283,3 +283,82 @@ REFUSED = {
 def test_refused(message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         from_torch(nn.Sequential(*REFUSED[message]()))
+
+
+# --- traced modules and loops ----------------------------------------------------------------------------------------
+
+
+class Model(nn.Module):
+    """As people write it: one BatchNorm by its module, another after the activation, dropout off."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn0, self.fc1, self.bn1 = Batch(4), Linear(4, 6, bias=False), Batch(6)
+        self.fc2, self.norm, self.fc3 = Linear(6, 5, bias=False), Layer(5), Linear(5, 3, bias=False)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.fc1(self.bn0(x))))
+        x = self.norm(nn.functional.silu(self.fc2(x)))
+        return self.fc3(x)
+
+
+def test_a_traced_module_through_a_loader_and_with_options():
+    """clip_grad_norm_, a schedule for each batch, validation in evaluation mode, and the best epoch restored."""
+    torch.manual_seed(0)
+    module = Model().double()
+    X, Y = data()
+    ours, theirs = twins(module, lambda module: optim.AdamW(module.parameters(), lr=0.01))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), SIZE, shuffle=True)
+    torch.manual_seed(5)
+    history = fit(
+        ours[0], nn.functional.mse_loss, ours[1], loader, epochs=4, clip_norm=0.5, validation_data=(X, Y),
+    )  # fmt: skip
+    torch.manual_seed(5)
+    for epoch in range(4):
+        for x, y in loader:
+            theirs[1].zero_grad()
+            nn.functional.mse_loss(theirs[0](x), y).backward()
+            nn.utils.clip_grad_norm_(theirs[0].parameters(), 0.5)
+            theirs[1].step()
+        theirs[0].eval()
+        with torch.no_grad():
+            value = nn.functional.mse_loss(theirs[0](X), Y).item()
+        theirs[0].train()
+        assert history["val_loss"][epoch] == pytest.approx(value, rel=1e-9)
+    assert_same(ours, theirs)
+    assert_equal_buffers(ours[0], theirs[0])
+    assert all(layer.training for layer in ours[0].modules())
+
+
+def test_mode_and_buffers_are_taken_in_between_epochs():
+    torch.manual_seed(0)
+    module = Model().double()
+    X, Y = data()
+    ours, theirs = twins(module, lambda module: optim.SGD(module.parameters(), lr=0.05))
+    with training(ours[0], nn.MSELoss(), ours[1], batch_size=SIZE) as t:
+        for epoch in range(3):
+            for each, optimizer in (ours, theirs):
+                each.bn1.train(epoch != 1)
+                each.bn0.running_mean.mul_(0.5)
+                if each is ours[0]:
+                    t.epoch(X, Y)
+                else:
+                    loop(each, nn.MSELoss(), optimizer, X, Y, [range(N)], SIZE)
+    assert_same(ours, theirs)
+    assert_equal_buffers(ours[0], theirs[0])
+    assert ours[0].bn1.num_batches_tracked == 10
+
+
+def test_custom_batches_of_one_row_are_refused_as_they_are_drawn():
+    module, (X, Y) = make("after"), data()
+    optimizer = optim.SGD(module.parameters(), lr=0.1)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(X, Y), batch_sampler=[[0, 1, 2], [3, 4, 5], [6]]
+    )
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(ValueError, match="X has a batch of one row, but batch normalisation needs two or more"):
+        fit(module, nn.MSELoss(), optimizer, loader, epochs=1)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X[:21], Y[:21]), batch_size=5)
+    with pytest.raises(ValueError, match="X has 21 rows and batch_size is 5"):
+        fit(module, nn.MSELoss(), optimizer, loader, epochs=1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())

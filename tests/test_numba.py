@@ -278,7 +278,10 @@ from briskmlp import Trainer
 X = np.linspace(0, 1, 40).reshape(20, 2)
 trainer = Trainer([2, 3, 1], backend="numba", seed=0)
 trainer.fit(X, X[:, 0], epochs=2)
-from briskmlp.backends.numba import epoch
+from briskmlp.backends.numba import activations, epoch
+from briskmlp.backends.numba.update import move
+for operation in activations.activate, activations.pull_back, move:
+    assert [code for code, _ in operation._addresses] == [0]  # sigmoid, sgd
 print(trainer.parameters.tobytes().hex(), bool(epoch.train.stats.cache_hits))
 """
 

@@ -94,12 +94,13 @@ def team_of_two(monkeypatch):
 
 
 def test_threads_count_together_and_so_do_their_waits(team_of_two, tmp_path):
-    _, p = train("native")
+    trainer, p = train("native")
     assert p.threads == 2
     assert set(counted(p).values()) == {2 * 6}
-    waits = {row.layer: row.calls for row in p.rows if row.phase == "wait"}
-    # after forward 2, the loss of 3, dX of 3 and 2, dW of 1; of the first two layers each thread has the same rows
-    assert waits == {1: 2 * 6, 2: 2 * 6 * 2, 3: 2 * 6 * 2}
+    first, second, third = native.schedule(trainer._session.plan, trainer.dtype, BATCH, threads=2).layers
+    # dW of 1 and dX of 2 and 3, the loss of 3, and where a forward pass must wait: it counts for the layer before
+    waits = {1: 1 + first.wait + second.wait, 2: 1 + third.wait, 3: 2}
+    assert {row.layer: row.calls for row in p.rows if row.phase == "wait"} == {l: 2 * 6 * n for l, n in waits.items()}
     assert sum(row.share for row in p.rows) == pytest.approx(1)
     p.to_chrome_trace(tmp_path / "trace.json")
     check_trace(tmp_path / "trace.json", 2)

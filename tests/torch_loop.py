@@ -31,6 +31,56 @@ def loop(module, loss_fn, optimizer, X, Y, orders, batch_size, scheduler=None, d
     return losses
 
 
+def run_loop(module, loss_fn, optimizer, loader, Y=None, *, epochs, batch_size=None, order=None, scheduler=None,
+             scheduler_step="epoch", clip_norm=None, sample_weight=None, validation_data=None, stop=None):  # fmt: skip
+    """Train as PyTorch's users do, with the arguments of fit; return the mean of the batches' losses of each epoch.
+
+    With sample_weight a batch of a loader has a third part; ``stop`` takes (epoch, batch) after each update.
+    """
+    losses, plateau = [], isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau)
+    for epoch in range(epochs):
+        total, visited = 0.0, 0
+        for batch, (x, y, *w) in enumerate(_batches(loader, Y, sample_weight, batch_size, order and order[epoch])):
+            optimizer.zero_grad()
+            loss = loss_fn(module(x), y)
+            if w:
+                loss = (w[0].reshape(-1, *[1] * (loss.ndim - 1)) * loss).mean()
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+            optimizer.step()
+            if scheduler_step == "batch":
+                scheduler.step()
+            total, visited = total + loss.item() * len(x), visited + len(x)
+            if stop is not None and stop(epoch, batch):
+                return losses
+        losses.append(total / visited)
+        if scheduler is not None and scheduler_step == "epoch":
+            validated = losses[-1] if validation_data is None else evaluate(module, loss_fn, validation_data)
+            scheduler.step(*([validated] if plateau else []))
+        elif isinstance(validation_data, torch.utils.data.DataLoader):
+            evaluate(module, loss_fn, validation_data)
+    return losses
+
+
+def _batches(X, Y, weight, batch_size, order):
+    if isinstance(X, torch.utils.data.DataLoader):
+        return X
+    rows = torch.arange(len(X)) if order is None else torch.as_tensor(order)
+    parts = [X, Y] if weight is None else [X, Y, weight]
+    return [[part[each] for part in parts] for each in rows.split(batch_size or len(X))]
+
+
+def evaluate(module, loss_fn, validation_data):
+    """Return the loss in evaluation mode: of a loader, the mean of its batches' by their rows."""
+    batches = validation_data if isinstance(validation_data, torch.utils.data.DataLoader) else [validation_data]
+    module.eval()
+    with torch.no_grad():
+        values = [(loss_fn(module(x), y).item(), len(x)) for x, y in batches]
+    module.train()
+    return sum(value * n for value, n in values) / sum(n for _, n in values)
+
+
 def twins(module, make_optimizer):
     """Return two copies of a module, each with an optimizer of its own."""
     return [(twin, make_optimizer(twin)) for twin in (copy.deepcopy(module), copy.deepcopy(module))]
@@ -72,4 +122,5 @@ def data(n=23, n_in=4, n_out=3, targets="numbers"):
     if targets == "labels":
         return X, torch.randint(n_out, (n,), generator=generator)
     Y = torch.randn(n, n_out, **options)
-    return X, {"numbers": Y, "bits": (Y > 0).double(), "rows": Y.softmax(dim=1), "each": Y.sigmoid()}[targets]
+    made = {"numbers": Y, "bits": (Y > 0).double(), "rows": Y.softmax(dim=1), "each": Y.sigmoid()}
+    return X, {**made, "counts": ((Y > 0).double() + (Y > 1))}[targets]

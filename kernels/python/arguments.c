@@ -135,6 +135,7 @@ static void read_numbers(PyObject* object, struct brisk_plan* plan) {
         .loss_scale = read_double(object, "loss_scale"),
         .report_scale = read_double(object, "report_scale"),
         .clip_norm = read_double(object, "clip_norm"),
+        .clip_epsilon = read_double(object, "clip_epsilon"),
         .clip_probability = read_double(object, "clip_probability"),
     };
 }

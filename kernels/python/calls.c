@@ -145,11 +145,11 @@ static void check_position(struct call* call, const struct brisk_position* at, c
 }
 
 static PyObject* train(PyObject* Py_UNUSED(self), PyObject* args) {
-    PyObject *capsule, *params, *slots, *X, *Y, *weight, *order, *counts, *sums, *scalars, *rates, *losses;
+    PyObject *capsule, *params, *slots, *X, *Y, *weight, *order, *counts, *sums, *scalars, *rates, *losses, *per_step;
     long long max_steps;
     struct call call;
-    if (!PyArg_ParseTuple(args, "O(OOOOO)(OOO)(OOLO):train", &capsule, &params, &slots, &counts, &sums, &scalars, &X,
-                          &Y, &weight, &rates, &losses, &max_steps, &order) ||
+    if (!PyArg_ParseTuple(args, "O(OOOOO)(OOO)(OOLOO):train", &capsule, &params, &slots, &counts, &sums, &scalars, &X,
+                          &Y, &weight, &rates, &losses, &max_steps, &order, &per_step) ||
         !begin(&call, capsule))
         return NULL;
     struct brisk_buffers* held = &call.held;
@@ -161,6 +161,9 @@ static PyObject* train(PyObject* Py_UNUSED(self), PyObject* args) {
                                            ? (struct brisk_array){.n = call.n}
                                            : brisk_vector(held, order, "order", BRISK_INT64, -1, BRISK_READ);
     const struct brisk_array rate = brisk_vector(held, rates, "rates", BRISK_FLOAT64, -1, BRISK_READ);
+    const struct brisk_array own =
+        per_step == Py_None ? (struct brisk_array){.n = max_steps}
+                            : brisk_matrix(held, per_step, "per_step", BRISK_FLOAT64, -1, 1 + BRISK_HYPER, BRISK_READ);
     const struct brisk_steps steps = {
         .rates = rate.data,
         .losses = brisk_vector(held, losses, "losses", BRISK_FLOAT64, rate.n, BRISK_WRITE).data,
@@ -168,9 +171,12 @@ static PyObject* train(PyObject* Py_UNUSED(self), PyObject* args) {
         .max_steps = max_steps,
         .order = indices.data,
         .n_order = indices.n,
+        .per_step = own.data,
     };
     if (!call.work->training)
         refuse(&call, "the workspace cannot train: it was made with training=False");
+    if (own.n < max_steps)
+        refuse(&call, "per_step has fewer rows than max_steps");
     check_position(&call, state.position, &steps);
     enum brisk_end end = BRISK_DONE;
     struct brisk_position where;

@@ -30,7 +30,7 @@ enum brisk_use { BRISK_READ, BRISK_READ_ROWS, BRISK_WRITE };
 /* The buffers that a call holds. When one is refused there is an exception, and all that are asked for after it are
  * NULL, so that a call need look only once, at the end. */
 struct brisk_buffers {
-    Py_buffer views[12]; /* more than any call has arrays */
+    Py_buffer views[13]; /* more than any call has arrays */
     int count;
     bool failed;
 };

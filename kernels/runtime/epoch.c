@@ -9,6 +9,7 @@
 #include "philox.h"
 
 #include <math.h>
+#include <string.h>
 
 struct region {
     const struct brisk_kernels* kernels;
@@ -159,6 +160,18 @@ static double divisor_of(struct train* call, const struct brisk_team* team, int6
     return *weight;
 }
 
+/* The learning rate of a step. Where each step has its own hyperparameters, thread 0 writes them to the plan, which
+ * nobody reads between two steps. */
+static double rate_of(struct train* call, const struct brisk_team* team, int64_t s, int64_t epoch) {
+    if (call->steps->per_step == NULL)
+        return call->steps->rates[epoch];
+    const double* own = call->steps->per_step + s * (1 + BRISK_HYPER);
+    if (team->rank == 0)
+        memcpy(call->work->plan.hyper, own + 1, sizeof call->work->plan.hyper);
+    brisk_wait(team);
+    return own[0];
+}
+
 static char* slot(const struct brisk_work* work, void* slots, int64_t s, int64_t numbers) {
     return (char*)slots + (size_t)(s * numbers) * work->kernels->size;
 }
@@ -223,7 +236,7 @@ static void train_region(void* arg, const struct brisk_team* team) {
             batch.rows = rows;
             batch.m = m;
             batch.scale = 1 / divisor;
-            batch.rate = steps->rates[at.epoch - first];
+            batch.rate = rate_of(call, team, s, at.epoch - first);
             batch.step = at.step + 1;
             batch.epoch = at.epoch;
             batch.place = start;
@@ -262,7 +275,9 @@ static void train_region(void* arg, const struct brisk_team* team) {
 enum brisk_end brisk_train(struct brisk_work* work, const struct brisk_state* state, const struct brisk_data* data,
                            const struct brisk_steps* steps, struct brisk_position* where) {
     struct train call = {.work = work, .state = state, .data = data, .steps = steps, .where = where};
+    const struct brisk_plan plan = work->plan;
     set_penalty(work, true);
     brisk_run(work->kernels, work->threads, train_region, &call);
+    work->plan = plan; /* steps may have had hyperparameters of their own */
     return call.end;
 }

@@ -57,14 +57,8 @@ static inline bool profiled(const struct brisk_work* work) {
 }
 
 /* The time since the last lap was spent in this phase. */
-static inline void lap(const struct brisk_work* work, const struct brisk_space* space, int64_t l,
+static inline void lap(const struct brisk_work* work, const struct brisk_team* team, int64_t l,
                        enum brisk_phase phase) {
-    if (profiled(work))
-        brisk_lap(work, space - work->spaces, l, phase);
-}
-
-static inline void lap_of(const struct brisk_work* work, const struct brisk_team* team, int64_t l,
-                          enum brisk_phase phase) {
     if (profiled(work))
         brisk_lap(work, team->rank, l, phase);
 }
@@ -73,7 +67,7 @@ static inline void wait_after(const struct brisk_work* work, const struct brisk_
     if (team->size == 1)
         return;
     brisk_barrier_wait(team->barrier);
-    lap_of(work, team, l, BRISK_PHASE_WAIT);
+    lap(work, team, l, BRISK_PHASE_WAIT);
 }
 
 #endif

@@ -10,6 +10,7 @@
 
 /* f(Z), with the parameters p and q; those that save f'(Z) write it to *slope. NaN gives NaN. */
 INLINE vec activation(enum brisk_activation f, vec Z, vec p, vec q, vec* slope) {
+    const vec zero = vec_splat(0);
     switch (f) {
 #define ACTIVATION(NAME, where, saves, of_Z, backward) OPERATION(NAME, return of_Z)
 #include "../operations.def"
@@ -20,7 +21,7 @@ INLINE vec activation(enum brisk_activation f, vec Z, vec p, vec q, vec* slope) 
 
 /* g · f'(Z), from what is saved: A = f(Z) or the slope S = f'(Z). */
 INLINE vec activation_backward(enum brisk_activation f, vec g, vec saved, vec p, vec q) {
-    const vec A = saved, S = saved;
+    const vec A = saved, S = saved, zero = vec_splat(0);
     switch (f) {
 #define ACTIVATION(NAME, where, saves, of_Z, backward) OPERATION(NAME, return backward)
 #include "../operations.def"

@@ -80,7 +80,7 @@ static void scale_elements(real* g, int64_t n, real factor) {
 
 /* The factor that clips the gradient. Every thread adds up the squares of all blocks, in the same order. */
 static real clip_factor(const struct brisk_work* work) {
-    const double norm = sqrt(sum_of(work->squares, work->n_blocks));
+    const double norm = sqrt(sum_of(work->squares, work->n_blocks)) + work->plan.clip_epsilon;
     if (isinf(norm)) /* training has diverged, which NaN shows and a step of 0 would hide */
         return NAN;
     return (real)(norm > work->plan.clip_norm ? work->plan.clip_norm / norm : 1);

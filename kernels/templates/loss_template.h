@@ -207,15 +207,6 @@ INLINE vec error_loss(enum brisk_loss loss, vec w, vec error, vec bound, vec* su
     return dE;
 }
 
-static real factor_of(enum brisk_loss loss) {
-    switch (loss) {
-#define LOSS(NAME, factor, ...) OPERATION(NAME, return factor)
-#include "../operations.def"
-    default:
-        return 0;
-    }
-}
-
 /* With e = A - Y and the weight w of an example,
  *
  *     mse              E = Σ w e²                     delta = factor · w · 2 e f'(Z)
@@ -223,7 +214,7 @@ static real factor_of(enum brisk_loss loss) {
  *     huber            E = Σ w |c| (|e| - |c|/2)      delta = factor · w · c f'(Z)          c = clip(e, -d, d)
  */
 INLINE double errors(enum brisk_loss loss, enum brisk_activation f, const struct outputs* o) {
-    const vec factor = vec_splat(factor_of(loss) * o->factor), bound = vec_splat(o->huber);
+    const vec factor = vec_splat((real)brisk_error_factors[loss] * o->factor), bound = vec_splat(o->huber);
     const vec p = vec_splat((real)o->parameters[0]), q = vec_splat((real)o->parameters[1]);
     const int64_t n = o->n;
     vec losses = vec_splat(0), w = vec_splat(1);

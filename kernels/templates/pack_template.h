@@ -48,7 +48,7 @@ static void add(const struct brisk_work* work, const void* packed, void* dense) 
 
 /* Write the copies of packed weights that products read, WT and R. */
 static void transpose(const struct brisk_work* work, const struct brisk_team* team) {
-    for (int64_t l = has_copies(work, 0) ? 0 : 1; l < work->plan.n_layers; l++) {
+    for (int64_t l = 0; l < work->plan.n_layers; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         const struct part blocks = part_of(team, layer->panels_in * layer->panels);
         for (int64_t block = blocks.first; block < blocks.end; block++)

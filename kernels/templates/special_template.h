@@ -92,31 +92,7 @@ INLINE vec vec_log1p_exp(vec z) {
     return vec_fma(polynomial(t, t2, LOG1P, LENGTH(LOG1P)), t2, t) + above;
 }
 
-/* --- f' follows from A: f, and g f' --- */
-
-INLINE vec vec_elu(vec z, vec alpha) {
-    return vec_where_less(z, vec_splat(0), alpha * vec_expm1(z), z);
-}
-
-INLINE vec vec_elu_backward(vec g, vec A, vec alpha) {
-    return vec_where_less(vec_splat(0), A, g, g * (A + alpha));
-}
-
-INLINE vec vec_selu(vec z) {
-    return vec_where_less(z, vec_splat(0), SELU_SCALE * SELU_ALPHA * vec_expm1(z), SELU_SCALE * z);
-}
-
-INLINE vec vec_selu_backward(vec g, vec A) {
-    return g * vec_where_less(vec_splat(0), A, vec_splat(SELU_SCALE), A + SELU_SCALE * SELU_ALPHA);
-}
-
-INLINE vec vec_celu(vec z, vec alpha) {
-    return vec_where_less(z, vec_splat(0), alpha * vec_expm1(z / alpha), z);
-}
-
-INLINE vec vec_celu_backward(vec g, vec A, vec alpha) {
-    return vec_where_less(vec_splat(0), A, g, g * (A / alpha + 1));
-}
+/* --- f' follows from A: f, and g f', where they are more than the rows of operations.def say --- */
 
 /* The division by beta is a multiplication, so that a loop divides once. */
 INLINE vec vec_softplus(vec z, vec beta, vec threshold) {
@@ -131,29 +107,9 @@ INLINE vec vec_softplus_backward(vec g, vec A, vec beta, vec threshold) {
     return g * vec_fma(e.scale, e.g, 1 - e.scale);
 }
 
-INLINE vec vec_softsign(vec z) {
-    return z / (vec_abs(z) + 1);
-}
-
-INLINE vec vec_softsign_backward(vec g, vec A) {
-    const vec root = 1 - vec_abs(A);
-    return g * (root * root);
-}
-
-INLINE vec vec_hardtanh(vec z, vec low, vec high) {
-    return vec_min(high, vec_max(low, z));
-}
-
+/* g between the bounds, 0 on them. */
 INLINE vec vec_hardtanh_backward(vec g, vec A, vec low, vec high) {
     return vec_where_less(low, A, vec_where_less(A, high, g, vec_splat(0)), vec_splat(0));
-}
-
-INLINE vec vec_log_sigmoid(vec z) {
-    return 0 - vec_log1p_exp(-z); /* 0, not -0, for large z */
-}
-
-INLINE vec vec_log_sigmoid_backward(vec g, vec A) {
-    return -g * vec_expm1(A);
 }
 
 /* --- f' does not follow from A: f, which also writes f' --- */

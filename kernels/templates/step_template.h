@@ -13,33 +13,33 @@
 
 /* --- gradients that are complete only when all threads have added to G -------------------------------------------- */
 
-/* Reduce the shards' gradients, and apply the sum: one thread's share of the blocks. */
-static void apply_shards(const struct brisk_work* work, const struct brisk_space* space, const struct brisk_team* team,
-                         const struct brisk_batch* batch) {
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct part part = blocks_of(work, team, &work->layers[l]);
-        for (int64_t block = part.first; block < part.end; block++)
-            reduce_and_apply(work, space, l, block, batch);
-        lap(work, space, l, BRISK_PHASE_UPDATE);
-    }
-}
-
-/* Clip the complete gradient in G, or in its shards, and apply it. */
-static void clip_and_apply(const struct brisk_work* work, const struct brisk_team* team,
-                           const struct brisk_batch* batch) {
-    for (int64_t l = 0; l < work->plan.n_layers; l++) {
+/* Apply the complete gradient in G, or in its shards: one thread's share of the blocks. It is clipped first, if at all:
+ * then all threads must have added to its norm. Without a gradient, compute the penalty alone. */
+static void finish_blocks(const struct brisk_work* work, const struct brisk_team* team,
+                          const struct brisk_batch* batch) {
+    const bool clipped = clips(work, batch);
+    real factor = 1;
+    for (int64_t l = 0; clipped && l < work->plan.n_layers; l++) {
         const struct part part = blocks_of(work, team, &work->layers[l]);
         for (int64_t block = part.first; block < part.end; block++)
             complete_block(work, l, block, batch);
-        lap_of(work, team, l, BRISK_PHASE_NORM);
+        lap(work, team, l, BRISK_PHASE_NORM);
     }
-    wait_after(work, team, 0);
-    const real factor = clip_factor(work);
+    if (clipped) {
+        wait_after(work, team, 0);
+        factor = clip_factor(work);
+    }
     for (int64_t l = 0; l < work->plan.n_layers; l++) {
-        const struct part part = blocks_of(work, team, &work->layers[l]);
+        const struct brisk_layer* layer = &work->layers[l];
+        const struct part part = blocks_of(work, team, layer);
         for (int64_t block = part.first; block < part.end; block++)
-            clip_block(work, l, block, factor, batch);
-        lap_of(work, team, l, BRISK_PHASE_UPDATE);
+            if (batch->goal == BRISK_LOSS)
+                penalise_block(work, layer, block % layer->panels, block / layer->panels);
+            else if (clipped)
+                clip_block(work, l, block, factor, batch);
+            else
+                reduce_and_apply(work, &work->spaces[team->rank], l, block, batch);
+        lap(work, team, l, BRISK_PHASE_UPDATE);
     }
 }
 
@@ -51,7 +51,7 @@ static void weights_part(const struct brisk_work* work, const struct brisk_team*
     const struct share share = dW_share(team, &work->layers[l]);
     weights_layer(work, &work->spaces[team->rank], l, m, share.panels, share.others, dest);
     if (profiled(work))
-        lap_of(work, team, l, clips(work, dest->batch) || work->n_shards > 1 ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
+        lap(work, team, l, clips(work, dest->batch) || work->n_shards > 1 ? BRISK_PHASE_DW : BRISK_PHASE_DW_UPDATE);
 }
 
 /* dW of the lowest layer, which prefetches the rows that the thread will gather next: those of this batch's next chunk,
@@ -83,7 +83,7 @@ static double forward_chunk(const struct brisk_work* work, const struct brisk_te
     const int64_t last = work->plan.n_layers - 1;
     const struct part gathered = gather_part(work, team, m);
     gather(work, space, data, rows, gathered.first, gathered.end);
-    lap(work, space, 0, BRISK_PHASE_GATHER);
+    lap(work, team, 0, BRISK_PHASE_GATHER);
     for (int64_t l = 0; l <= last; l++) {
         const struct brisk_layer* layer = &work->layers[l];
         const struct share share = forward_share(team, layer, m);
@@ -91,11 +91,11 @@ static double forward_chunk(const struct brisk_work* work, const struct brisk_te
             wait_after(work, team, l > 0 ? l - 1 : 0);
         forward_layer(work, space, l, l < last ? layer->activation : loss_activation(work), masks, share.panels,
                       share.others);
-        lap(work, space, l, BRISK_PHASE_FORWARD);
+        lap(work, team, l, BRISK_PHASE_FORWARD);
     }
     const struct part outputs = forward_share(team, &work->layers[last], m).others;
     loss_rows(work, space, data, rows, outputs.first, outputs.end, scale);
-    lap(work, space, last, BRISK_PHASE_LOSS);
+    lap(work, team, last, BRISK_PHASE_LOSS);
     wait_after(work, team, last);
     return sum_losses(space, m);
 }
@@ -111,7 +111,7 @@ static void backward_chunk(const struct brisk_work* work, const struct brisk_tea
     for (int64_t l = last; l > 0; l--) {
         const struct share share = dX_share(team, &work->layers[l], m);
         backward_layer(work, space, l, masks, share.panels, share.others);
-        lap(work, space, l, BRISK_PHASE_DX);
+        lap(work, team, l, BRISK_PHASE_DX);
         if (l < last)
             weights_part(work, team, l + 1, m, dest);
         wait_after(work, team, l);
@@ -159,17 +159,7 @@ static double step_data_parallel(const struct brisk_work* work, const struct bri
     }
     wait_after(work, team, 0);
     const double loss = sum_partial_losses(work, shards);
-    if (clips(work, batch))
-        clip_and_apply(work, team, batch);
-    else if (with_gradient)
-        apply_shards(work, &work->spaces[team->rank], team, batch);
-    else
-        for (int64_t l = 0; l < work->plan.n_layers; l++) {
-            const struct brisk_layer* layer = &work->layers[l];
-            const struct part blocks = part_of(team, layer->panels_in * layer->panels);
-            for (int64_t block = blocks.first; block < blocks.end; block++)
-                penalise_block(work, layer, block % layer->panels, block / layer->panels);
-        }
+    finish_blocks(work, team, batch);
     wait_after(work, team, 0);
     return loss;
 }
@@ -190,7 +180,7 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
     };
     const double loss = step_rows(work, team, data, batch, (struct part){0, batch->m}, dest);
     if (clipped) {
-        clip_and_apply(work, team, batch);
+        finish_blocks(work, team, batch);
         wait_after(work, team, work->plan.n_layers - 1);
     }
     return loss;
@@ -198,8 +188,10 @@ static double step_layer_parallel(const struct brisk_work* work, const struct br
 
 static double step(const struct brisk_work* work, const struct brisk_team* team, const struct brisk_data* data,
                    struct brisk_batch* batch) {
+    struct rule rule;
     if (batch->goal == BRISK_UPDATE)
-        set_factors(&work->plan, batch->step, batch->scalars, batch->factors);
+        rule = rule_at(&work->plan, batch->step, batch->scalars);
+    batch->rule = &rule;
     if (profiled(work))
         brisk_begin(work, team->rank, batch);
     const double loss = batch->goal == BRISK_LOSS || work->n_shards > 1 ? step_data_parallel(work, team, data, batch)

@@ -44,13 +44,11 @@ struct grad_dest {
     struct next_batch* next_batch; /* to prefetch during dW of the lowest layer, or NULL */
 };
 
-/* Whether products read packed copies of this layer's weights, which are written when the weights have moved. */
-static bool has_copies(const struct brisk_work* work, int64_t l) {
-    return l > 0 || rounds(work);
-}
-
+/* Write the packed copies of a block of weights that products read, after the weights have moved: R, and, but for the
+ * lowest layer, WT. */
 static void write_copies(const struct brisk_work* work, int64_t l, int64_t j, int64_t k) {
-    pack_block(work, &work->layers[l], j, k, l > 0 && work->training);
+    if (l > 0 || rounds(work))
+        pack_block(work, &work->layers[l], j, k, l > 0 && work->training);
 }
 
 /* Store Σ W² of the valid weights of one block, for the l2 term of the loss. Rows are added up in vectors, because one
@@ -87,10 +85,10 @@ static void move_block(const struct brisk_work* work, int64_t l, int64_t j, int6
                        const struct brisk_batch* batch, double l2) {
     const struct brisk_layer* layer = &work->layers[l];
     const int64_t at = block_at(layer, j, k);
-    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_W, layer->decay_W, l2, batch->factors);
-    update_tensor(&rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed, block_rows(layer, k) * NR);
-    if (has_copies(work, l))
-        write_copies(work, l, j, k);
+    const struct rule rule = rule_of(batch->rule, batch->rate * layer->rate_W, layer->decay_W, l2);
+    update_tensor(&rule, work->plan.rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed,
+                  block_rows(layer, k) * NR);
+    write_copies(work, l, j, k);
 }
 
 /* Write the gradient g of n weights from offset `at` on, and its l2 term, to G. */
@@ -120,8 +118,8 @@ static void apply_biases(const struct brisk_work* work, int64_t l, int64_t at, i
         memmove((real*)work->G + at, g, (size_t)n * sizeof *g); /* g may lie there already */
         return;
     }
-    const struct rule rule = rule_of(&work->plan, batch->rate * layer->rate_b, layer->decay_b, 0, batch->factors);
-    update_tensor(&rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed, n);
+    const struct rule rule = rule_of(batch->rule, batch->rate * layer->rate_b, layer->decay_b, 0);
+    update_tensor(&rule, work->plan.rule, (real*)work->P + at, g, (real*)work->S + at, work->n_packed, n);
 }
 
 /* Compute and apply db of these panels; where a layer shares one bias, all of its db with the first panel. */
@@ -205,7 +203,7 @@ static void weights_macro_kernel(const struct brisk_work* work, const struct bri
                 if (first)
                     penalise_block(work, layer, j, k);
                 gemm_tn_block(&g, (real*)work->P + at);
-                if (last && has_copies(work, l))
+                if (last)
                     write_copies(work, l, j, k);
             } else {
                 real* dW = dest->accumulate ? dest->G + at : own;

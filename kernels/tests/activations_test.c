@@ -9,8 +9,7 @@
  * here. */
 #include "../isa/vec.h"
 #include "../runtime/float_state.h"
-#include "../templates/special_template.h"
-#include "../templates/vec_math_template.h"
+#include "../templates/activation_template.h"
 
 #include <float.h>
 #include <math.h>
@@ -144,25 +143,19 @@ static wide hardswish_slope(wide z) {
 
 /* --- ours, with the default parameters --- */
 
-static vec ours_elu(vec z) {
-    return vec_elu(z, vec_splat(1));
-}
-
-static vec ours_celu(vec z) {
-    return vec_celu(z, vec_splat(1));
-}
-
-static vec ours_softplus(vec z) {
-    return vec_softplus(z, vec_splat(1), vec_splat(20));
-}
-
-static vec ours_hardtanh(vec z) {
-    return vec_hardtanh(z, vec_splat(-1), vec_splat(1));
-}
-
-static vec ours_relu6(vec z) {
-    return vec_hardtanh(z, vec_splat(0), vec_splat(6));
-}
+#define OF_ROW(name, NAME, p, q)                                                                                       \
+    static vec ours_##name(vec z) {                                                                                    \
+        vec slope;                                                                                                     \
+        return activation(BRISK_##NAME, z, vec_splat(p), vec_splat(q), &slope);                                        \
+    }
+OF_ROW(elu, ELU, 1, 0)
+OF_ROW(selu, SELU, 0, 0)
+OF_ROW(celu, CELU, 1, 0)
+OF_ROW(softplus, SOFTPLUS, 1, 20)
+OF_ROW(softsign, SOFTSIGN, 0, 0)
+OF_ROW(hardtanh, HARDTANH, -1, 1)
+OF_ROW(relu6, RELU6, 0, 0)
+OF_ROW(log_sigmoid, LOG_SIGMOID, 0, 0)
 
 #define WITH_SLOPE(name)                                                                                               \
     static vec ours_##name(vec z) {                                                                                    \
@@ -199,13 +192,13 @@ static const struct function {
     {"log1p", vec_log1p, WIDE(log1p), 2, .low = 0, .high = 1},
     {"expm1", vec_expm1, WIDE(expm1), 2, .low = -INFINITY, .high = 0},
     {"elu", ours_elu, elu, 2, ANY},
-    {"selu", vec_selu, selu, 3.5, ANY},
+    {"selu", ours_selu, selu, 3.5, ANY},
     {"celu", ours_celu, elu, 2, ANY},
     {"softplus", ours_softplus, softplus_20, 2, ANY},
-    {"softsign", vec_softsign, softsign, 2, ANY},
+    {"softsign", ours_softsign, softsign, 2, ANY},
     {"hardtanh", ours_hardtanh, hardtanh, 0, ANY},
     {"relu6", ours_relu6, relu6, 0, ANY},
-    {"log_sigmoid", vec_log_sigmoid, log_sigmoid, 2, ANY},
+    {"log_sigmoid", ours_log_sigmoid, log_sigmoid, 2, ANY},
     {"gelu", ours_gelu, gelu, 9, ANY},
     {"gelu_slope", ours_gelu_slope, gelu_slope, 8, ANY, .absolute = true},
     {"gelu_tanh", ours_gelu_tanh, gelu_tanh, 5, ANY, .condition = gelu_tanh_condition, .product = true},

@@ -73,6 +73,7 @@ class Plan(NamedTuple):
     report_scale: float = 1.0  # multiplies the loss once more where it is reported, not its gradient nor the l2 term
     report_rows: int = 0  # 1: an epoch's loss is its batches' mean by their rows, as in scikit-learn; 0: by weight
     clip_probability: float = 0.0  # p > 0: cross-entropy is reported of A in p … 1 - p, as in scikit-learn; 0: of Z
+    clip_epsilon: float = 0.0  # added to the norm of a gradient that may be clipped: 0 here, 1e-6 in PyTorch
 
 
 def make_plan(

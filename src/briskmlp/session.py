@@ -184,7 +184,8 @@ class Session:
         An interrupt comes before or after the call of a backend that restores, and then all has moved or nothing.
         """
         examples, steps = self._stage(steps)
-        work, state = self._workspace(self.data.inputs.n), self.state
+        n = self.data.inputs.n if steps.order is None else max(self.data.inputs.n, len(steps.order))
+        work, state = self._workspace(n), self.state
         self._began = self.position.epoch, self.position.batch
         if self._kept is not None:
             self._kept.copy_from(state)
@@ -315,6 +316,7 @@ def drive(
     on_epochs: Callable[[Completed], bool | None],
     *,
     orders: Callable[[int], Ints] | None = None,
+    per_step: Callable[[int], Floats] | None = None,
     next_stop: Callable[[int], int] | None = None,
     on_call_end: Callable[[], None] | None = None,
 ) -> None:
@@ -323,6 +325,8 @@ def drive(
     ``rates`` takes two epochs, and returns the learning rate of each from the first to before the second. ``on_epochs``
     takes the epochs that a call has completed, whose time includes that of the calls before it that completed none;
     True stops. ``orders`` takes an epoch, once, and returns the rows that it visits; None: the built-in order.
+    ``per_step`` takes a batch of the epoch in progress, before each kernel call, and returns the learning rates and
+    hyperparameters of the steps from there on, or of some of them; None: the rates of the epochs and the plan's.
     ``next_stop`` takes an epoch, and returns a later one, beyond which a call must not train. ``on_call_end`` is called
     after each kernel call, also inside an epoch, unless training was stopped.
     """
@@ -333,10 +337,13 @@ def drive(
         if orders is not None and ordered != first:
             order, ordered = orders(first), first
         n_batches = -(-(session.data.inputs.n if order is None else len(order)) // session.plan.batch_size)
-        last = min(until, first + 1 + (session.steps // n_batches if order is None else 0))
+        own = None if per_step is None else per_step(first_batch)
+        further = session.steps // n_batches if order is None and own is None else 0
+        last = min(until, first + 1 + further)
         if next_stop is not None:
             last = min(last, next_stop(first))
-        steps = Steps(rates(first, last), np.empty(last - first), session.steps, order)
+        most = session.steps if own is None else min(session.steps, len(own))
+        steps = Steps(rates(first, last), np.empty(last - first), most, order, own)
         seconds = session.run(steps)
         elapsed += seconds
         done = position.epoch - first

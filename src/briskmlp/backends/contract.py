@@ -14,7 +14,8 @@ Rules that every backend obeys
 - Dropout and clipping are ``train``'s alone. Unit u of hidden layer l (from 0) is dropped if its number in
   ``random.dropout_numbers`` is below ``t = round(plan.dropout[l] * 2**16)``, and else multiplied by
   ``2**16 / (2**16 - t)``; an example's place is ``batch * batch_size`` plus its index in the batch, whatever its row.
-  A gradient, l2 and biases included, whose float64 norm is above ``plan.clip_norm`` is multiplied by their quotient.
+  A gradient, l2 and biases included, whose float64 norm plus ``plan.clip_epsilon`` is above ``plan.clip_norm`` is
+  multiplied by the quotient of the latter and that sum.
 - Batch normalisations take the mean and variance of all rows of a step in ``train``, which moves the running ones, and
   of all rows that it is given in ``gradient`` with ``grad``; the running ones in ``forward``, in ``gradient`` without
   ``grad``, and wherever ``plan.norm_fixed`` is 1. Weights of examples do not count in them. A batch that is skipped
@@ -153,23 +154,21 @@ class Examples(NamedTuple):
 class Steps(NamedTuple):
     """What a call of ``train`` is to do: at most ``max_steps`` steps, and at most ``len(rates)`` epochs."""
 
-    rates: Floats  # of each epoch from the one in progress; one per step is refused so far
+    rates: Floats  # of each epoch from the one in progress
     losses: Floats  # is written to, one for each of these epochs that is completed
     max_steps: int
     order: Ints | None = None  # the rows of the epoch in progress, which the call then stays in; None: built_in_order
-    momentum: Floats | None = None  # per step; refused so far
-    beta1: Floats | None = None  # per step; refused so far
+    # (max_steps or more, 1 + MAX_HYPER): of each step the learning rate and the rule's hyperparameters, in place of
+    # ``rates`` and of the plan's
+    per_step: Floats | None = None
 
 
-def refuse_unfilled(examples: Examples, steps: Steps | None = None, dX: FloatArray | None = None) -> None:
+def refuse_unfilled(examples: Examples, dX: FloatArray | None = None) -> None:
     """Refuse what the contract has a place for, but no kernel computes yet, in every backend's calls alike."""
     given = {
         "weight of (n, n_out)": examples.weight is not None and examples.weight.ndim != 1,
         "divisor": examples.divisor is not None,
         "dX": dX is not None,
-        "rates of (n_steps, …)": steps is not None and steps.rates.ndim != 1,
-        "momentum": steps is not None and steps.momentum is not None,
-        "beta1": steps is not None and steps.beta1 is not None,
     }
     for name in (name for name, is_given in given.items() if is_given):
         raise NotImplementedError(f"{name} is given, which no kernel supports yet; accepted: None")

@@ -250,10 +250,10 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
 
 def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
     """Make steps from the state's position: gather, forward, backward, update."""
-    refuse_unfilled(examples, steps)
+    refuse_unfilled(examples)
     position = state.position
     moved = state.parameters, state.slots, position.counts, position.sums, state.scalars
-    diverged = _load()[0].train(work, moved, examples[:3], steps[:4])
+    diverged = _load()[0].train(work, moved, examples[:3], steps)
     if diverged is None:
         return None
     epoch, batch, weights = diverged

@@ -260,6 +260,7 @@ class Activation:
     # where it is not kept to the bit, as after dropout or in bfloat16, df(A), as f' jumps where A is constant.
     saves: str = "A"
     hidden: bool = True  # whether it may stand at a hidden layer
+    homogeneous: bool = False  # f(s z) = s f(z) for s > 0: Dropout before it is the same as after
     gain: str = "glorot"  # of the initial weights: glorot, he, or lecun with variance 1/n_in
     factor: float = 1.0  # by which the gain's bound is multiplied
     kind: type[Parametrised] | None = None  # has the parameters, their defaults and their bounds
@@ -288,18 +289,20 @@ BY_CODE = (
         torch=Torch("Tanh", ("tanh",)), onnx=(Node("Tanh"),),
     ),
     Activation(
-        name="relu", f=lambda Z: np.maximum(Z, 0), df=lambda A: A > 0, gain="he", kinks=_at_0, range=_positive,
-        sklearn="relu", torch=Torch("ReLU", ("relu",)), onnx=(Node("Relu"),),
+        name="relu", homogeneous=True, f=lambda Z: np.maximum(Z, 0), df=lambda A: A > 0, gain="he", kinks=_at_0,
+        range=_positive, sklearn="relu", torch=Torch("ReLU", ("relu",)), onnx=(Node("Relu"),),
     ),
     Activation(
-        name="identity", f=lambda Z: Z, df=lambda A: 1, sklearn="identity", torch=Torch("Identity"), onnx=(),
+        name="identity", homogeneous=True, f=lambda Z: Z, df=lambda A: 1, sklearn="identity", torch=Torch("Identity"),
+        onnx=(),
     ),
     Activation(
         name="softmax", f=_softmax, df=None, hidden=False, range=lambda: (0.0, 1.0), sklearn="softmax",
         torch=Torch("Softmax", ("softmax",)), onnx=(Node("Softmax", attributes={"axis": -1}),),
     ),
     Activation(
-        name="leaky_relu", gain="he", kind=LeakyReLU, f=lambda Z, slope: np.where(Z > 0, Z, slope * Z),
+        name="leaky_relu", homogeneous=True, gain="he", kind=LeakyReLU,
+        f=lambda Z, slope: np.where(Z > 0, Z, slope * Z),
         df=lambda A, slope: _pick(A > 0, 1, slope, A), kinks=lambda slope: (0.0,) * (slope != 1),
         range=lambda slope: (-math.inf if slope else 0.0, math.inf), torch=Torch("LeakyReLU", ("leaky_relu",)),
         onnx=(Node("LeakyRelu", attributes={"alpha": "negative_slope"}),),

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from briskmlp.backends.contract import Divergence, Examples, Rows, State, Steps, estimate_memory, refuse_unfilled
+from briskmlp.backends.contract import Divergence, Examples, Rows, State, Steps, no_reason, refuse_unfilled
+from briskmlp.backends.contract import estimate_memory as memory
 from briskmlp.backends.numba import epoch, losses
 from briskmlp.backends.numba._options import call, compile_once
-from briskmlp.backends.numba.activations import SLOPE, activate, activate_with_slope, pull_back
+from briskmlp.backends.numba.activations import ROWS, SLOPE, activate, activate_with_slope, pull_back
 from briskmlp.backends.numba.forward import softmax
 from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
 from briskmlp.backends.numba.recording import MISSING
@@ -21,20 +22,13 @@ from briskmlp.network import FloatArray
 from briskmlp.operations.activations import BY_CODE
 from briskmlp.plan import HIGHEST, PRECISIONS, SOFTMAX, Ints, Plan
 
+__all__ = ["forward", "gradient", "memory", "ticks", "train", "update"]
+
 NAME = "numba"
 RESTORES = False
 USES_BLAS = True  # SciPy's, for large layers
+isa = unavailable = no_reason  # the instruction set is LLVM's choice
 _compiled: set[tuple[Any, ...]] = set()
-
-
-def isa(precision: int = HIGHEST) -> str | None:
-    """Return None: the instruction set is LLVM's choice."""
-    return None
-
-
-def unavailable() -> str | None:
-    """Return why this backend cannot run here, or None."""
-    return None
 
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
@@ -46,16 +40,7 @@ def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
-def workspace(
-    plan: Plan,
-    dtype: np.dtype[Any],
-    n: int,
-    *,
-    training: bool = True,
-    threads: int = 1,
-    isa: str | None = None,
-    record: Any = None,
-) -> Work:
+def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True, record: Any = None, **_: Any) -> Work:
     """Allocate what calls over ``n`` rows need; compile the kernels that are missing for the dtype."""
     if training:
         _compile("train", dtype, recorded=record is not None)
@@ -74,7 +59,8 @@ def _link_losses(work: Work, dtype: np.dtype[Any]) -> None:
     codes = work.plan.activations.tolist()
     for code, layer in zip(codes, work.layers, strict=True):
         from_slope = layer["at_S"] >= 0 or BY_CODE[code].saves == "slope"  # not there where only the loss is wanted
-        layer["call_backward"] = pull_back.address(SLOPE if from_slope else code, dtype)
+        if ROWS[code][-1] is not None:
+            layer["call_backward"] = pull_back.address(SLOPE if from_slope else code, dtype)
     work.job["call_loss"] = losses.address(work.plan.loss, codes[-1], dtype)
 
 
@@ -83,11 +69,6 @@ def ticks() -> int:
     if MISSING is not None:
         raise RuntimeError(MISSING)
     return time.monotonic_ns()
-
-
-def memory(plan: Plan, dtype: np.dtype[Any], n: int, *, threads: int = 1, isa: str | None = None) -> int:
-    """Return about how many bytes a workspace for training takes."""
-    return estimate_memory(plan, dtype, n)
 
 
 def forward(work: Work, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
@@ -130,20 +111,23 @@ def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
 
 def train(work: Work, state: State, examples: Examples, steps: Steps) -> Divergence | None:
     """Make steps from the state's position: gather, forward, backward, update."""
-    refuse_unfilled(examples, steps)
+    refuse_unfilled(examples)
     position, given = state.position, steps.order is not None
     order = steps.order if given else work.order
     work.layers["l2"] = work.l2
+    work.job["hyper"] = work.plan.hyper  # a call with others may have ended here
+    X, Y, labels, weight = _data(examples, state.parameters.dtype)
+    per_step = _NOT_PER_STEP if steps.per_step is None else steps.per_step
     finite = call(
-        epoch.train,
-        *(work.job, work.layers, work.buffer, work.order_epoch, work.record),
-        *(state.parameters, state.slots, state.scalars, *_data(examples, state.parameters.dtype), order, given),
-        *(position.counts, position.sums, steps.rates, steps.max_steps, steps.losses),
-    )
+        epoch.train, work.job, work.layers, work.buffer, work.order_epoch, work.record,
+        state.parameters, state.slots, state.scalars, X, Y, labels, weight, order, given,
+        position.counts, position.sums, steps.rates, per_step, steps.max_steps, steps.losses,
+    )  # fmt: skip
     return None if finite else Divergence(position.epoch, position.batch)
 
 
 _NO_LABELS = np.array([-1])
+_NOT_PER_STEP = np.empty((0, 0))
 
 
 def _data(examples: Examples, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, Ints, FloatArray]:
@@ -163,19 +147,18 @@ def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> No
         return types.Array(element, ndim, layout, readonly=readonly)
 
     number, floats, ints = from_dtype(dtype), array(types.float64), array(types.int64)
-    records = array(from_dtype(JOB)), array(from_dtype(LAYER))
-    flat, indices = array(number), array(types.int64, readonly=True)
-    X, Y = array(number, 2, "A", readonly=True), array(number, 2, readonly=True)
-    data = X, Y, indices, array(number, readonly=True)  # X, Y, labels, weight
-    arguments = {
-        "forward": (flat, flat, X, indices, array(number, 2)),
-        "gradient": (flat, flat, *data, indices, types.float64, flat),
-        "update": (flat, flat, array(number, 2), floats, types.int64, types.float64),
+    job, layers = array(from_dtype(JOB)), array(from_dtype(LAYER))
+    flat, slots, indices = array(number), array(number, 2), array(types.int64, readonly=True)
+    X, Y, weight = array(number, 2, "A", readonly=True), array(number, 2, readonly=True), array(number, readonly=True)
+    record = ints if recorded else types.none
+    signature = {
+        "forward": (job, layers, flat, flat, X, indices, array(number, 2)),
+        "gradient": (job, layers, flat, flat, X, Y, indices, weight, indices, types.float64, flat),
+        "update": (job, layers, flat, flat, slots, floats, types.int64, types.float64),
         "train": (
-            *(flat, ints, ints if recorded else types.none, flat, array(number, 2), floats),
-            *(*data, indices, types.boolean),
-            *(ints, floats, floats, types.int64, floats),
+            job, layers, flat, ints, record, flat, slots, floats, X, Y, indices, weight, indices, types.boolean,
+            ints, floats, floats, array(types.float64, 2), types.int64, floats,
         ),
-    }[kernel]
-    compile_once(getattr(epoch, kernel), (*records, *arguments))
+    }[kernel]  # fmt: skip
+    compile_once(getattr(epoch, kernel), signature)
     _compiled.add((kernel, dtype, recorded))

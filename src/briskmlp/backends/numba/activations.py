@@ -167,8 +167,9 @@ def hardswish(z: Any, _: float, __: float) -> Any:
 
 # --- the table: by their codes, as in operations.activations ---------------------------------------------------------
 
-# In each row f and its backward pass; or f and f' in one, where backward reads the saved slope. Softmax works on whole
-# rows, and exp is an output whose delta needs no f': the losses have both.
+# In each row f and its backward pass, or None where the loss has it; or f and f' in one, where backward reads the saved
+# slope. Softmax, which works on whole rows, passes Z on.
+PASSES = lambda z, p, q: z, lambda g, A, p, q: g
 ROWS: tuple[tuple[Any, ...], ...] = (
     (lambda z, p, q: sigmoid(z), lambda g, A, p, q: g * (A * (splat(A, 1.0) - A))),
     (lambda z, p, q: tanh(z), lambda g, A, p, q: g * (splat(A, 1.0) - A * A)),
@@ -176,13 +177,13 @@ ROWS: tuple[tuple[Any, ...], ...] = (
         lambda z, p, q: where_less(z, splat(z, 0.0), splat(z, 0.0), z),
         lambda g, A, p, q: where_less(splat(A, 0.0), A, g, splat(A, 0.0)),
     ),
-    (lambda z, p, q: z, lambda g, A, p, q: g),  # identity
-    (lambda z, p, q: z, lambda g, A, p, q: g),  # softmax
+    PASSES,  # identity
+    PASSES,  # softmax
     (  # leaky_relu
         lambda z, p, q: where_less(splat(z, 0.0), z, z, z * splat(z, p)),
         lambda g, A, p, q: where_less(splat(A, 0.0), A, g, g * splat(A, p)),
     ),
-    (lambda z, p, q: exp_any(z), lambda g, A, p, q: g),
+    (lambda z, p, q: exp_any(z), None),
     (elu, lambda g, A, p, q: where_less(splat(A, 0.0), A, g, g * (A + splat(A, p)))),
     (
         selu,

@@ -68,11 +68,12 @@ def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, scalars: A
 def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
     job: Any, layers: Any, buffer: Any, order_epoch: Any, record: Any, params: Any, state: Any, scalars: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
-    counts: Any, sums: Any, rates: Any, max_steps: int, losses: Any,
+    counts: Any, sums: Any, rates: Any, per_step: Any, max_steps: int, losses: Any,
 ) -> bool:  # fmt: skip
     """Make at most ``max_steps`` steps; return whether all losses were finite.
 
-    An ``order`` that is not ``given`` is written here, at the start of each epoch.
+    An ``order`` that is not ``given`` is written here, at the start of each epoch. ``per_step`` is empty, or has a rate
+    and hyperparameters for each step.
     """
     k, B = job[0], pointer(buffer)
     P, S = enter(k, layers, pointer(params), B, k.at_params), pointer(state)
@@ -85,7 +86,7 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
     first, n_batches = counts[0], (n + k.batch_size - 1) // k.batch_size
     fused = k.rule == RULE_SGD and k.batch_size <= k.chunk and k.clip_norm == np.inf
     finite = True
-    for _ in range(max_steps):
+    for s in range(max_steps):
         epoch = counts[0]
         if epoch - first == losses.size or (given and epoch > first):
             break
@@ -99,6 +100,10 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
         divisor = divide_by(k.divisor, data[4], data[5], rows, m)
         if divisor > 0.0:
             rate, scale = rates[epoch - first], 1.0 / divisor
+            if per_step.size > 0:
+                rate = per_step[s, 0]
+                for i in range(k.hyper.size):
+                    k.hyper[i] = per_step[s, i + 1]
             begin(record, counts[2] + 1, m)
             if fused and rate != 0.0:
                 G = P
@@ -115,7 +120,7 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
             counts[2] += 1
             if not fused:
                 if k.clip_norm < np.inf:
-                    clip(G, k.n_parameters, k.clip_norm)
+                    clip(G, k.n_parameters, k.clip_norm, k.clip_epsilon)
                     lap(record, layers.size, NORM)
                 advance(k, counts[2], scalars)
                 for l in range(layers.size):

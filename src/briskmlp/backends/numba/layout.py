@@ -40,7 +40,7 @@ JOB = _record(
     # is padded. call_…: addresses of machine code.
     int64="call_loss call_move bias report_rows divisor batch_size rule n_slots n_scalars decoupled shuffle seed chunk "
     "n_parameters dense at_params at_grad at_state at_row at_zeros at_product",
-    float64="loss_scale report_scale huber clip_probability clip_norm",
+    float64="loss_scale report_scale huber clip_probability clip_norm clip_epsilon",
     hyper="hyper",
 )
 LAYER = _record(

@@ -204,8 +204,20 @@ def rmsprop(*, along_velocity: bool, centered: bool) -> Callable[..., None]:
 
 # By their codes, as in operations.rules.
 RULES = (
-    *(sgd, momentum, velocity, adam(amsgrad=False), adam(amsgrad=True), nadam, radam, adamax, adagrad, adadelta),
-    *(rmsprop(along_velocity=along, centered=centered) for centered in (False, True) for along in (False, True)),
+    sgd,
+    momentum,
+    velocity,
+    adam(amsgrad=False),
+    adam(amsgrad=True),
+    nadam,
+    radam,
+    adamax,
+    adagrad,
+    adadelta,
+    rmsprop(along_velocity=False, centered=False),
+    rmsprop(along_velocity=True, centered=False),
+    rmsprop(along_velocity=False, centered=True),
+    rmsprop(along_velocity=True, centered=True),
 )
 rule_of = choose(RULES.__getitem__)
 
@@ -240,15 +252,15 @@ def advance(job: Any, step: int, scalars: Any) -> None:
 
 
 @jit
-def clip(G: Any, size: int, limit: float) -> None:
-    """Multiply a gradient whose norm is larger than ``limit`` so that it is ``limit``, or NaN, if it overflows."""
+def clip(G: Any, size: int, limit: float, epsilon: float) -> None:
+    """Multiply a gradient whose norm + ε is larger than ``limit`` by their quotient, or by NaN, if it overflows."""
     s0 = s1 = s2 = s3 = 0.0  # four sums: one alone would wait for each addition
     for i in range(0, size - 3, 4):
         g0, g1, g2, g3 = np.float64(G[i]), np.float64(G[i + 1]), np.float64(G[i + 2]), np.float64(G[i + 3])
         s0, s1, s2, s3 = s0 + g0 * g0, s1 + g1 * g1, s2 + g2 * g2, s3 + g3 * g3
     for i in range(size - size % 4, size):
         s0 += np.float64(G[i]) * np.float64(G[i])
-    norm = np.sqrt((s0 + s1) + (s2 + s3))
+    norm = np.sqrt((s0 + s1) + (s2 + s3)) + epsilon
     if norm > limit:
         factor = number(G, limit / norm if norm < np.inf else np.nan)
         for i in range(size):

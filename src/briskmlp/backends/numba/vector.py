@@ -83,7 +83,8 @@ def offset(typing: Any, p: Any, n: Any) -> Any:
     return p(p, types.intp), lambda _, builder, __, arguments: builder.gep(arguments[0], [arguments[1]])
 
 
-def _address(builder: Any, vec: VecType, p: Any, index: Any) -> Any:
+def address(builder: Any, vec: VecType, p: Any, index: Any) -> Any:
+    """Return the address of a Vec, ``index`` numbers after p."""
     return builder.bitcast(builder.gep(p, [index]), vec.llvm.as_pointer())
 
 
@@ -91,7 +92,7 @@ def _address(builder: Any, vec: VecType, p: Any, index: Any) -> Any:
 def load(typing: Any, p: Any, index: Any) -> Any:
     """Return ``p[index:index + lanes]``; the caller keeps it in bounds, here and below."""
     vec, align = VecType(p.dtype), p.dtype.bitwidth // 8
-    return vec(p, types.intp), lambda _, builder, __, xs: builder.load(_address(builder, vec, *xs), align=align)
+    return vec(p, types.intp), lambda _, builder, __, xs: builder.load(address(builder, vec, *xs), align=align)
 
 
 @intrinsic
@@ -99,18 +100,9 @@ def store(typing: Any, p: Any, index: Any, x: Any) -> Any:
     """Write ``p[index:index + lanes]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        builder.store(arguments[2], _address(builder, x, *arguments[:2]), align=p.dtype.bitwidth // 8)
+        builder.store(arguments[2], address(builder, x, *arguments[:2]), align=p.dtype.bitwidth // 8)
 
     return types.void(p, types.intp, x), generate
-
-
-@intrinsic
-def broadcast(typing: Any, p: Any, index: Any) -> Any:
-    """Return ``p[index]`` in every lane."""
-    vec = VecType(p.dtype)
-    return vec(p, types.intp), lambda _, builder, __, xs: spread(
-        builder, builder.load(builder.gep(xs[0], [xs[1]])), vec.lanes
-    )
 
 
 @intrinsic
@@ -160,7 +152,7 @@ _binary(operator.mul, "fmul")
 _binary(operator.truediv, "fdiv")
 
 
-def _call(name: str, vec: VecType) -> Any:
+def call(name: str, vec: VecType) -> Any:
     """Return what generates the LLVM intrinsic of this name."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -174,19 +166,19 @@ def _call(name: str, vec: VecType) -> Any:
 @intrinsic
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
     """Return x * y + z, rounded once."""
-    return x(x, y, z), _call("fma", x)
+    return x(x, y, z), call("fma", x)
 
 
 @intrinsic
 def absolute(typing: Any, x: Any) -> Any:
     """Return abs(x)."""
-    return x(x), _call("fabs", x)
+    return x(x), call("fabs", x)
 
 
 @intrinsic
 def copysign(typing: Any, x: Any, sign: Any) -> Any:
     """Return abs(x) with the sign of ``sign``."""
-    return x(x, sign), _call("copysign", x)
+    return x(x, sign), call("copysign", x)
 
 
 @intrinsic

@@ -18,12 +18,12 @@ from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, Ints, Plan
 
 def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Divergence | None:
     """Make steps from the state's position: gather, forward, backward, update."""
-    refuse_unfilled(examples, steps)
+    refuse_unfilled(examples)
     plan, order, position, laps = work.plan, steps.order, state.position, work.laps
     n = len(examples.X) if order is None else len(order)
     n_batches = -(-n // plan.batch_size)
     first, counts = position.epoch, position.counts
-    for _ in range(steps.max_steps):
+    for step in range(steps.max_steps):
         epoch, batch = position.epoch, position.batch
         if epoch - first == len(steps.rates) or (order is not None and epoch > first):
             break
@@ -39,9 +39,13 @@ def train(work: Workspace, state: State, examples: Examples, steps: Steps) -> Di
                 laps.end()
                 return Divergence(epoch, batch)
             if plan.clip_norm < math.inf:
-                clip(work.grad, plan.clip_norm)
+                clip(work.grad, plan.clip_norm, plan.clip_epsilon)
                 laps.lap(-1, NORM)
-            update(plan, state, work.grad, steps.rates[epoch - first])
+            if steps.per_step is None:
+                update(plan, state, work.grad, steps.rates[epoch - first])
+            else:
+                rate, *hyper = steps.per_step[step]
+                update(plan._replace(hyper=np.array(hyper)), state, work.grad, rate)
             laps.lap(-1, UPDATE)
             laps.end()
             if plan.report_rows:

@@ -12,9 +12,12 @@ from briskmlp.plan import Plan
 
 
 @quiet
-def clip(grad: FloatArray, largest: float) -> None:
-    """Scale ``grad`` so that its norm is at most ``largest``; make it NaN, which is seen, if the norm overflows."""
-    norm = float(np.sqrt(np.square(grad, dtype=np.float64).sum()))
+def clip(grad: FloatArray, largest: float, epsilon: float) -> None:
+    """Scale ``grad`` so that its norm is at most ``largest``; make it NaN, which is seen, if the norm overflows.
+
+    ``epsilon`` is added to the norm first, as PyTorch does.
+    """
+    norm = float(np.sqrt(np.square(grad, dtype=np.float64).sum())) + epsilon
     if np.isinf(norm):
         grad.fill(np.nan)
     elif norm > largest:

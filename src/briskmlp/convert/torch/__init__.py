@@ -27,7 +27,8 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this needs PyTorch: pip install 'briskmlp[torch]'", name="torch") from error
 
-from briskmlp.convert.torch.read import Dense, Exp, convert, copy_in, from_torch, read_module, views
+from briskmlp.convert.torch.read import Dense, convert, copy_in, from_torch, read_module, views
+from briskmlp.convert.torch.steps import Exp
 from briskmlp.convert.torch.write import load_state_dict, state_dict, to_torch
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -12,26 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from briskmlp.convert.torch import norms
+from briskmlp.convert.torch.modules import check_modules, check_no_hooks, uncompiled
 from briskmlp.convert.torch.norms import Normalisation
+from briskmlp.convert.torch.shapes import output_shape_of_rows
+from briskmlp.convert.torch.steps import LEAVES, SUPPORTED, Activate, Cast, Dropout, Linear, Norm, Step, of_module
+from briskmlp.convert.torch.trace import trace
 from briskmlp.network import FloatArray, Network
-from briskmlp.operations.activations import ACTIVATIONS, Activation, chosen
+from briskmlp.operations.activations import chosen
 
-
-class Exp(nn.Module):
-    """The activation e^z, which PyTorch has no layer of."""
-
-    def forward(self, Z: Tensor) -> Tensor:
-        """Return e^Z."""
-        return Z.exp()
-
-
-# class → the rows that it may stand for, which its options tell apart
-MODULES: dict[type[nn.Module], list[Activation]] = {Exp: [ACTIVATIONS["exp"]]}
-for _row in ACTIVATIONS.values():
-    if _row.torch.module is not None:
-        MODULES.setdefault(getattr(nn, _row.torch.module), []).append(_row)
-_CLASSES = [kind.__name__ for kind in MODULES if kind not in (Exp, nn.Identity)]
-SUPPORTED = f"Linear, {', '.join(_CLASSES)}, BatchNorm1d, LayerNorm, Flatten, Identity and Dropout"
 DTYPES: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
@@ -42,13 +30,21 @@ class Dense(NamedTuple):
     names: list[str]  # of the tensors W1 b1 W2 b2 …, and γ β of normalisations, as in the module's state_dict
     tensors: list[Tensor | None]  # None for what the module does not have
     dropout: list[float]  # after each hidden layer
-    flatten: bool  # whether it begins with Flatten
+    output: str  # the network's, or "log_softmax" after it, which is the identity then
+    steps: list[Step]
     norms: list[Normalisation]
+    unused: list[Tensor]  # parameters that forward does not use: PyTorch gives them no gradient, and they stay
 
     @property
     def present(self) -> list[tuple[str, Tensor]]:
         """The names and tensors, without what is missing."""
         return [(name, tensor) for name, tensor in zip(self.names, self.tensors, strict=True) if tensor is not None]
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of tensors that kernels train, but the module does not have."""
+        both = zip(self.names, self.tensors, self.network.tensors, strict=True)
+        return [name for name, tensor, own in both if tensor is None and own.size]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -65,151 +61,144 @@ class Dense(NamedTuple):
 class _Layer:
     """A Linear and what follows it."""
 
-    name: str
-    linear: nn.Linear
-    activation: str | None = None
-    dropout: float = 0.0
+    linear: Linear
+    activation: Activate | None = None
+    dropout: Dropout | None = None
     norm: Normalisation | None = None
     norm_position: str = "before"
 
+    @property
+    def text(self) -> str:
+        """Of the activation."""
+        return "identity" if self.activation is None else self.activation.text
 
-def read_module(module: nn.Module, *, training: bool = False) -> Dense:
+
+def read_module(module: nn.Module, *, training: bool = False, row: tuple[int, ...] | None = None) -> Dense:
     """Return what a module consists of, with the arguments and errors of `from_torch`.
 
-    With ``training``, Dropout layers in evaluation mode are left out.
+    With ``training``, Dropout layers in evaluation mode are left out. ``row`` is the shape of a row of X, by which a
+    forward may decide what to do, such as to flatten.
 
     Examples
     --------
     >>> read_module(nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))).network
     Network(layers=(3, 2, 1), hidden=('tanh',), output='identity', bias='neuron')
     """
+    check_modules(module)
+    module = uncompiled(module)
+    if training:
+        check_no_hooks(nn.modules.module, "torch.nn")
+    plain = all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
+    steps = _listed(module, training) if plain else trace(module, training, row)
     layers: list[_Layer] = []
-    first: Normalisation | None = None  # before the first Linear
-    flatten = False
-    for name, layer in _layers(module, "", training):
-        where = f"module's layer {name}, {layer}," if name else f"module, {layer},"
-        if isinstance(layer, nn.Linear):
-            if layers and layers[-1].linear.out_features != layer.in_features:
-                raise ValueError(f"{where} follows one with {layers[-1].linear.out_features} outputs")
-            layers.append(_Layer(f"{name}." if name else "", layer))
-        elif isinstance(layer, nn.Flatten):
-            if (layer.start_dim, layer.end_dim) != (1, -1):
-                raise ValueError(f"{where} is not supported; accepted: Flatten(start_dim=1, end_dim=-1)")
-            flatten = flatten or not (layers or first)  # later ones find rows that are flat already
-        elif not layers and first is None and isinstance(layer, norms.MODULES):
-            n = layer.num_features if isinstance(layer, nn.BatchNorm1d) else layer.normalized_shape[-1]
-            first = norms.normalisation_of(f"{name}." if name else "", layer, n, where)
-        elif not layers:
-            raise ValueError(f"{where} comes before the first Linear, which is not supported")
+    first: Norm | None = None  # before the first Linear
+    for step in steps:
+        if isinstance(step, Norm) and not layers and first is None:
+            first = step
         else:
-            _add(layers[-1], layer, name, where)
-    dense = _dense(layers, first, flatten)
+            _add(layers, step)
+    dense = _dense(layers, first, steps, () if plain else module.parameters())
     _check_tensors(dense)
+    dtype = dense.present[0][1].dtype
+    for step in steps:
+        if isinstance(step, Cast) and step.dtype != dtype:
+            raise TypeError(f"{step.where} changes the dtype; accepted: that of the parameters, {dtype}")
     return dense
 
 
-def _add(last: _Layer, layer: nn.Module, name: str, where: str) -> None:
-    """Add Dropout, a normalisation or an activation to the last Linear."""
-    if last.dropout:
-        raise ValueError(f"{where} follows a Dropout, which is not supported; put Dropout after it")
-    if isinstance(layer, nn.Dropout):
-        if layer.p >= 1:
-            raise ValueError(f"{where} drops everything; accepted: p below 1")
-        last.dropout = float(layer.p)
+def _listed(module: nn.Module, training: bool, name: str = "") -> list[Step]:
+    """Return the steps of a module that need not be traced: a leaf, or nn.Sequentials of them alone."""
+    if type(module) is not nn.Sequential:
+        return [of_module(name, module, training)]
+    steps = []
+    for key, layer in module._modules.items():  # named_children() leaves out a layer that comes again
+        steps += _listed(layer, training, f"{name}.{key}" if name else key)
+    return steps
+
+
+def _add(layers: list[_Layer], step: Step) -> None:
+    """Add a step to the layers: after a Linear, one normalisation, one activation and one Dropout."""
+    if isinstance(step, Linear):
+        if layers and len(layers[-1].linear.weight) != step.weight.shape[1]:
+            raise ValueError(f"{step.where} follows one with {len(layers[-1].linear.weight)} outputs")
+        layers.append(_Layer(step))
         return
-    if isinstance(layer, norms.MODULES):
-        if last.norm is not None:
-            raise ValueError(f"{where} follows another normalisation, which is not supported; accepted: one per Linear")
-        last.norm = norms.normalisation_of(f"{name}.", layer, last.linear.out_features, where)
-        last.norm_position = "before" if last.activation in (None, "identity") else "after"
+    if not isinstance(step, Activate | Dropout | Norm):
+        return
+    if not layers:
+        raise ValueError(f"{step.where} comes before the first Linear, which is not supported")
+    last = layers[-1]
+    if isinstance(step, Norm):
+        _add_norm(last, step)
+        return
+    if isinstance(step, Dropout):
+        if last.dropout is not None:
+            raise ValueError(f"{step.where} follows another Dropout, which is not supported; accepted: one")
+        last.dropout = step
         return
     if last.activation is not None:
-        raise ValueError(f"{where} follows another activation, {last.activation}, which is not supported")
-    if isinstance(layer, nn.Softmax) and layer.dim not in (1, -1):
-        raise ValueError(f"{where} is not over the neurons of a row; accepted: Softmax(dim=1)")
-    try:
-        last.activation = activation_of(layer)
-    except ValueError as error:
-        raise ValueError(f"{where} is not supported: {error}") from None
+        raise ValueError(f"{step.where} follows another activation, {last.text}, which is not supported")
+    # f(s z) = s f(z): then it is the same before and after a Dropout, which multiplies by 0 or s
+    if last.dropout is not None and (step.text == "log_softmax" or not chosen(step.text).row.homogeneous):
+        raise ValueError(f"{step.where} follows a Dropout, which is not supported; put Dropout after it")
+    last.activation = step
 
 
-def _dense(layers: list[_Layer], first: Normalisation | None, flatten: bool) -> Dense:
-    if not layers:
-        raise ValueError(f"module has no Linear; accepted: an nn.Sequential of {SUPPORTED}")
-    if layers[-1].dropout:
-        raise ValueError("module ends in Dropout, which is not supported; accepted: Dropout after hidden layers")
-    if layers[-1].norm_position == "after":
+def _add_norm(last: _Layer, step: Norm) -> None:
+    """Add a normalisation to the last layer, before its activation or after it."""
+    if last.dropout is not None:
+        raise ValueError(f"{step.where} follows a Dropout, which is not supported; put Dropout after it")
+    if last.norm is not None:
         raise ValueError(
-            "module ends in a normalisation after an activation, which is not supported; accepted: before it"
+            f"{step.where} follows another normalisation, which is not supported; accepted: one per Linear"
         )
+    last.norm = norms.normalisation_of(step.name, step.layer, len(last.linear.weight), step.where)
+    last.norm_position = "before" if last.text == "identity" else "after"
+
+
+def _dense(layers: list[_Layer], first: Norm | None, steps: list[Step], parameters: Iterable[Tensor]) -> Dense:
+    if not layers:
+        raise ValueError(f"module has no Linear; accepted: a chain of {SUPPORTED}")
+    if (dropout := layers[-1].dropout) is not None:
+        raise ValueError(
+            f"module ends in Dropout, {dropout.where} which is not supported; accepted: after hidden layers"
+        )
+    for layer in layers[:-1]:
+        if layer.activation is not None and (layer.text == "log_softmax" or not chosen(layer.text).row.hidden):
+            raise ValueError(f"{layer.activation.where} is in a hidden layer, which is not supported")
+    if layers[-1].norm_position == "after":
+        came = "module ends in a normalisation after an activation"
+        raise ValueError(f"{came}, which is not supported; accepted: before it")
     linears = [layer.linear for layer in layers]
-    *hidden, output = [layer.activation or "identity" for layer in layers]
-    if not all(chosen(name).row.hidden for name in hidden):
-        raise ValueError("module has Softmax or Exp in a hidden layer, which is not supported")
-    widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
-    if first is not None and first.parameters[0][1] is not None and first.parameters[0][1].shape != (widths[0],):
-        raise ValueError(f"module's layer {first.name[:-1]}, {first.layer}, is followed by {linears[0]}")
+    *hidden, output = [layer.text for layer in layers]
+    widths = [linears[0].weight.shape[1], *(len(linear.weight) for linear in linears)]
+    found = [] if first is None else [norms.normalisation_of(first.name, first.layer, widths[0], first.where)]
     *texts, last = [None if layer.norm is None else layer.norm.text for layer in layers]
     network = Network(
         widths,
         hidden,
-        output,
+        "identity" if output == "log_softmax" else output,
         "none" if all(linear.bias is None for linear in linears) else "neuron",
         norm=texts,
         norm_position=[layer.norm_position for layer in layers[:-1]],
-        input_norm=None if first is None else first.text,
+        input_norm=found[0].text if found else None,
         output_norm=last,
     )
-    found = [norm for norm in (first, *(layer.norm for layer in layers)) if norm is not None]
-    parameters = [
-        (layer.name + kind, getattr(layer.linear, kind)) for layer in layers for kind in ("weight", "bias")
-    ] + [named for norm in found for named in norm.parameters]
+    found += [layer.norm for layer in layers if layer.norm is not None]
+    affine = [named for norm in found for named in norm.parameters]
+    tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    tensors += [tensor for _, tensor in affine]
+    used = set(map(id, tensors))
     return Dense(
         network,
-        [name for name, _ in parameters],
-        [tensor for _, tensor in parameters],
-        [layer.dropout for layer in layers[:-1]],
-        flatten,
+        [name for linear in linears for name in linear.names] + [name for name, _ in affine],
+        tensors,
+        [0.0 if layer.dropout is None else layer.dropout.rate for layer in layers[:-1]],
+        output,
+        steps,
         found,
+        [tensor for tensor in parameters if id(tensor) not in used],
     )
-
-
-def activation_of(layer: nn.Module) -> str:
-    """Return the text of the activation that a module of `MODULES` is; raise a ValueError if f' needs more than f(Z).
-
-    Examples
-    --------
-    >>> activation_of(nn.LeakyReLU(0.2)), activation_of(nn.GELU("tanh"))
-    ('leaky_relu(0.2)', 'gelu_tanh')
-    """
-    row = next(row for row in MODULES[type(layer)] if row.torch.options.items() <= vars(layer).items())
-    values = {name: float(getattr(layer, name)) for name in row.parameters}
-    return row.name if row.kind is None else str(row.kind(**values))
-
-
-def _layers(module: Any, name: str, training: bool) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the layers that have an effect with their names, nested ones too."""
-    where = f"module's layer {name}" if name else "module"
-    # exact types: a subclass may compute something else
-    if type(module) not in {nn.Sequential, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, *norms.MODULES, *MODULES}:
-        raise TypeError(f"{where} is a {type(module).__name__}, which is not supported; accepted: {SUPPORTED}")
-    check_no_hooks(module, where)
-    if type(module) is nn.Sequential:
-        for key, layer in module._modules.items():  # named_children() leaves out a layer that comes again
-            yield from _layers(layer, f"{name}.{key}" if name else key, training)
-    elif type(module) is nn.Dropout:
-        if module.p != 0 and (module.training or not training):
-            yield name, module
-    elif type(module) is not nn.Identity:
-        yield name, module
-
-
-def check_no_hooks(owner: Any, where: str) -> None:
-    """Refuse a module or optimizer with hooks, or with a forward of its own: they would not be called."""
-    for name, value in vars(owner).items():
-        registered = name.endswith("hooks") and isinstance(value, dict) and value and "state_dict" not in name
-        if name == "forward" or registered:
-            raise ValueError(f"{where} has {name.strip('_')}, which would not be called; remove it")
 
 
 def _check_tensors(dense: Dense) -> None:
@@ -224,9 +213,8 @@ def _check_tensors(dense: Dense) -> None:
     arrays = [(name, tensor.detach().numpy()) for name, tensor in dense.present]
     for (other, before), (name, array) in combinations(arrays, 2):
         if np.may_share_memory(before, array):  # compares their first and last bytes
-            raise ValueError(
-                f"{name} is tied to {other} or overlaps it, which is not supported: they would be trained apart"
-            )
+            how = "is used twice" if name == other else f"is tied to {other} or overlaps it"
+            raise ValueError(f"{name} {how}, which is not supported: they would be trained apart")
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
@@ -272,9 +260,10 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     Parameters
     ----------
     module : nn.Module
-        A Linear, or an nn.Sequential, also nested, of Linear, activations, BatchNorm1d, LayerNorm, Flatten, Identity
-        and Dropout: after a Linear at most one normalisation, one activation and Dropout, and one normalisation before
-        the first. Running statistics are no parameters; ``Trainer.from_torch`` takes them over, too.
+        Whose forward is a chain: Linear layers, each followed by a normalisation, an activation and Dropout at the
+        most, written with modules, functions or methods of tensors; before the first there may be a normalisation, too;
+        at both ends they may be flattened, reshaped or squeezed. Dropout modules count in either mode, ``F.dropout`` if
+        its ``training`` is true. Running statistics are no parameters; ``Trainer.from_torch`` takes them over, too.
 
     Returns
     -------
@@ -301,9 +290,13 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
 def convert(module: nn.Module) -> Converted:
     """Convert a module as `from_torch` does, with its running statistics."""
     dense = read_module(module)
-    missing = [name for name in dense.names if name not in dict(dense.present)]
-    if missing and (dense.network.bias != "none" or len(missing) > dense.network.n_layers):
-        raise ValueError(f"module has no {missing[0]}, but other biases; accepted: all of them or none")
+    if dense.output == "log_softmax":
+        raise ValueError("module ends in LogSoftmax, which no network does; take it off, or use Softmax")
+    for n in (2, 3):  # a batch of one row would not show all that squeeze() does
+        output_shape_of_rows(dense.steps, n)
+    if dense.missing:
+        accepted = "all of them or none; of normalisations, all"
+        raise ValueError(f"module has no {dense.missing[0]}, but other biases; accepted: {accepted}")
     parameters: FloatArray = np.empty(dense.network.n_parameters, dtype=dense.dtype)
     copy_in(dense, parameters)
     statistics = norms.running_statistics(dense.norms, dense.network, dense.dtype)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from briskmlp.convert.torch.read import Exp, views
+from briskmlp.convert.torch.read import views
+from briskmlp.convert.torch.steps import Exp
 from briskmlp.network import FloatArray, Network
 from briskmlp.operations.activations import chosen
 from briskmlp.storage.checkpoint import CALLBACKS, OPTIMIZER, tracked_names

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn, optim
 
 from briskmlp._messages import check_integer
-from briskmlp.convert.torch.read import Dense, check_no_hooks, read_module
-from briskmlp.data.examples import Data
-from briskmlp.data.inputs import check_inputs
-from briskmlp.history import History
-from briskmlp.interop.torch import loss
-from briskmlp.interop.torch import optimizer as rules
-from briskmlp.interop.torch.run import Run, Sampler
-from briskmlp.network import MAX_SIZE
+from briskmlp.history import History, Record
+from briskmlp.interop.torch.epochs import training
+from briskmlp.interop.torch.given import Given
+from briskmlp.interop.torch.stopping import Stopping
+from briskmlp.interop.torch.validation import Metric
+from briskmlp.progress import progress_callback
 
 
 def fit(
     module: nn.Module,
-    loss_fn: nn.Module,
+    loss_fn: nn.Module | Callable[..., torch.Tensor],
     optimizer: optim.Optimizer,
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None = None,
     shuffle: bool = False,
     generator: torch.Generator | None = None,
     order: Sequence[Any] | None = None,
     drop_last: bool = False,
+    sample_weight: Any = None,
+    clip_norm: float | None = None,
     scheduler: Any = None,
+    scheduler_step: str = "epoch",
+    validation_data: Any = None,
+    metrics: Metric | Sequence[Metric] = (),
+    on_epoch_end: Callable[[Record], Any] | None = None,
+    patience: int | None = None,
+    restore_best: bool = False,
+    progress: bool | None = False,
 ) -> History:
     """Train a PyTorch module in place, as a PyTorch loop over the same batches would, on the fastest backend present.
 
@@ -53,20 +59,26 @@ def fit(
     Parameters
     ----------
     module : nn.Module
-        An nn.Sequential, nested ones too, of Linear, activations (all that ``Trainer`` has), Flatten, Identity and
-        Dropout, on the CPU, in float32 or float64. Dropout in evaluation mode does nothing; in training mode its
-        masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate is rounded to
-        1/65536.
-    loss_fn : nn.Module
-        MSELoss, L1Loss, HuberLoss, BCELoss (after Sigmoid), BCEWithLogitsLoss or CrossEntropyLoss (after Linear), with
-        reduction "mean" or "sum". The weight of CrossEntropyLoss is that of classes; of the others it must be
-        the same for all outputs. A pos_weight needs one output.
+        Whose forward is a chain of Linear, each followed by at most one activation (all that ``Trainer`` has) and one
+        Dropout, in whatever way it is written: nn.Sequential, modules, functions and methods, in loops and parts. It
+        may flatten, reshape or squeeze at both ends. On the CPU, in float32 or float64. A forward of one's own is run
+        once, to read it; see "What modules are read" in the documentation. Dropout in evaluation mode does nothing; in
+        training mode its masks are briskmlp's own, so that results equal the loop's only in distribution, and its rate
+        is rounded to 1/65536.
+    loss_fn : nn.Module or function
+        MSELoss, L1Loss, HuberLoss, SmoothL1Loss, BCELoss (after Sigmoid), BCEWithLogitsLoss, CrossEntropyLoss or
+        PoissonNLLLoss (after Linear) or NLLLoss (after LogSoftmax), with reduction "mean" or "sum"; or the function of
+        ``torch.nn.functional`` that one of them calls, or a ``functools.partial`` of it. The weight of cross-entropy
+        and NLLLoss is that of classes; of the others it must be the same for all outputs. A pos_weight needs one
+        output. PoissonNLLLoss has the defaults of ``log_input`` and ``full``.
     optimizer : torch.optim.Optimizer
-        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters. Groups
-        may differ in lr and weight_decay. Gradients end as after ``optimizer.zero_grad()``.
-    X : Tensor or array_like, shape (n, n_in), or (n, …) where the module begins with Flatten
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters; those
+        that forward does not use may be left out, and stay either way. Groups may differ in lr and weight_decay.
+        Gradients end as after ``optimizer.zero_grad()``.
+    X : Tensor or array_like, shape (n, n_in), or (n, …) if the module makes rows (n, n_in) of it
     Y : Tensor or array_like
-        Of the outputs' shape, (n, n_out); for CrossEntropyLoss also labels (n,).
+        Of the outputs' shape, such as (n, n_out), or (n,) where the module squeezes one output; for CrossEntropyLoss
+        and NLLLoss labels (n,), for the first also probabilities (n, n_out).
     epochs, batch_size : int
     shuffle : bool
         Take the order of each epoch from one ``torch.randperm(n, generator=generator)``.
@@ -111,47 +123,35 @@ def fit(
     >>> (module(X) > 0).flatten().tolist(), int(adam.state[module[0].weight]["step"])
     ([False, True, True, False], 500)
     """
-    if torch.is_inference_mode_enabled():
-        raise ValueError("fit is called in torch.inference_mode, in which PyTorch trains nothing; call it outside")
     epochs = check_integer("epochs", epochs, low=1)
-    batch_size = check_integer("batch_size", batch_size, low=1, high=MAX_SIZE)
-    dense = read_module(module, training=True)
-    _check_trainable(dense)
-    rules.check(optimizer, dense)
-    if not isinstance(scheduler, optim.lr_scheduler.LRScheduler | None):
-        raise TypeError(f"scheduler is a {type(scheduler).__name__}; accepted: a torch.optim.lr_scheduler.LRScheduler")
-    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
-        raise ValueError("scheduler is of another optimizer")
-    _check_readable(X, "X")
-    _check_readable(Y, "Y")
-    shape = tuple(np.shape(X))
-    if len(shape) != 2 and not (dense.flatten and len(shape) > 2):
-        raise ValueError(f"X has shape {shape}, but the module takes rows; more axes than 2 need nn.Flatten first")
-    inputs = check_inputs(X, dense.network.n_in, dense.dtype)
-    task = loss.lower(loss_fn, dense, Y, inputs.n)
-    sampler = Sampler(order, shuffle, generator, inputs.n, batch_size, drop_last)
-    if sampler.orders is not None and len(sampler.orders) != epochs:
-        raise ValueError(f"order has {len(sampler.orders)} epochs, but epochs is {epochs}")
-    return Run(dense, optimizer, task, Data(inputs, task.Y, task.weight), sampler).train(epochs, scheduler)
-
-
-def _check_trainable(dense: Dense) -> None:
-    check_no_hooks(nn.modules.module, "torch.nn")
-    for name, tensor in dense.present:
-        if not tensor.requires_grad:
-            raise ValueError(f"{name} has requires_grad=False, which is not supported")
-        if tensor.is_inference():
-            raise ValueError(f"{name} was made in torch.inference_mode, and cannot be written to; accepted: a clone")
-        if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
-            raise ValueError(f"{name} has hooks, which would not be called; remove them")
-
-
-def _check_readable(array: Any, name: str) -> None:
-    if not isinstance(array, torch.Tensor):
-        return
-    if array.device.type != "cpu":
-        raise ValueError(f"{name} is on {array.device}; accepted: CPU tensors")
-    if array.requires_grad:
-        raise ValueError(f"{name} has requires_grad=True, but would get no gradient; accepted: {name}.detach()")
-    if array.dtype == torch.bfloat16:
-        raise TypeError(f"{name} has dtype torch.bfloat16, which NumPy does not have; accepted: {name}.float()")
+    orders = None if order is None else list(order)
+    if orders is not None and len(orders) != epochs:
+        raise ValueError(f"order has {len(orders)} epochs, but epochs is {epochs}")
+    if on_epoch_end is not None and not callable(on_epoch_end):
+        raise TypeError(f"on_epoch_end is {on_epoch_end!r}; accepted: a function of an epoch's record")
+    given, monitor = Given(X, Y, sample_weight, orders), "loss" if validation_data is None else "val_loss"
+    opened = training(
+        module,
+        loss_fn,
+        optimizer,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        generator=generator,
+        drop_last=drop_last,
+        scheduler=scheduler,
+        scheduler_step=scheduler_step,
+        clip_norm=clip_norm,
+        validation_data=validation_data,
+        metrics=metrics,
+    )
+    with opened as t, progress_callback(progress, epochs) as bar:
+        stopping = Stopping(module, monitor, patience, restore_best, bar)
+        if on_epoch_end is None:
+            t.train(given, epochs, stopping)
+        else:
+            for epoch in range(epochs):
+                t.train(given, 1, stopping, first=epoch)
+                if (on_epoch_end(t.history.last(1)[0]) is True) or stopping.stopped:
+                    break
+        stopping.restore()
+    return t.history

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, optim
 
 from briskmlp.backends.contract import State
-from briskmlp.convert.torch.read import Dense, check_no_hooks
+from briskmlp.convert.torch.modules import check_no_hooks
+from briskmlp.convert.torch.read import Dense
 from briskmlp.operations.rules import BY_CODE, OPTIMIZERS, Optimizer, hyperparameters_of
 from briskmlp.plan import Plan
 
+Fields = dict[str, Any]  # of a Plan, those that an optimizer says
 REFUSED = ("maximize", "differentiable", "capturable")
 CLASSES: dict[type[optim.Optimizer], type[Optimizer]] = {getattr(optim, name): cls for name, cls in OPTIMIZERS.items()}
 
@@ -30,11 +32,12 @@ def check(optimizer: optim.Optimizer, dense: Dense) -> None:
         if id(tensor) not in held:
             raise ValueError(f"optimizer does not have the module's {name}; accepted: one of all its parameters")
         held.discard(id(tensor))
+    held -= set(map(id, dense.unused))
     if held:
         raise ValueError(f"optimizer has {len(held)} parameters that are not the module's")
 
 
-def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], float]:
+def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[Fields, float]:
     """Return the Plan's fields for the optimizer's current options, and the largest learning rate of its groups."""
     groups = optimizer.param_groups
     for group in groups:
@@ -57,6 +60,15 @@ def lower(optimizer: optim.Optimizer, dense: Dense) -> tuple[dict[str, Any], flo
     vars(unchecked).update(options[0])
     lowered = unchecked.lowered()._replace(decoupled=options[0]["decoupled"])
     return {**lowered.plan_fields(), "rate_scale": scale, "decay": decay}, rate
+
+
+def check_rule(fields: Fields, before: Fields) -> None:
+    """Refuse another rule than before: its state has other slots."""
+    if fields["rule"] != before["rule"]:
+        raise ValueError(
+            "optimizer's momentum has become, or is no longer, 0, which is not supported within an epoch; accepted: "
+            "between two epochs"
+        )
 
 
 def _check_tensors(group: dict[str, Any], dense: Dense) -> None:

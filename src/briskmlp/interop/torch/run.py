@@ -1,4 +1,4 @@
-"""The run of ``fit``: a module's parameters and an optimizer's state in a session, trained, and written back."""
+"""A module's parameters and an optimizer's state in a session, read from PyTorch and written back."""
 
 from __future__ import annotations
 
@@ -10,81 +10,89 @@ from torch import optim
 
 from briskmlp.convert.torch import norms
 from briskmlp.convert.torch.read import Dense, copy_in
-from briskmlp.data.examples import Data, check_batches
-from briskmlp.history import History
+from briskmlp.data.examples import Data
 from briskmlp.interop.torch import loss
 from briskmlp.interop.torch import optimizer as rules
+from briskmlp.interop.torch.optimizer import Fields
 from briskmlp.network import Network
 from briskmlp.optimizers import SGD
-from briskmlp.plan import DIVISOR_WEIGHT, Ints, make_plan
-from briskmlp.session import Session, drive
+from briskmlp.plan import DIVISOR_WEIGHT, make_plan
+from briskmlp.session import Session
+
+CLIP_EPSILON = 1e-6  # which PyTorch's clip_grad_norm_ adds to the norm
 
 
 class Run:
-    """A module's parameters in a session, and written back."""
+    """A session of a module's network, a loss and an optimizer's rule."""
 
-    def __init__(self, dense: Dense, optimizer: optim.Optimizer, task: loss.Task, data: Data, sampler: Sampler) -> None:
-        self.dense, self.optimizer, self.data, self.sampler = dense, optimizer, data, sampler
-        self.fields, self.rate = rules.lower(optimizer, dense)
+    def __init__(
+        self,
+        dense: Dense,
+        optimizer: optim.Optimizer,
+        task: loss.Task,
+        fields: Fields,
+        clip_norm: float | None,
+        *,
+        each_batch: bool,
+    ) -> None:
+        self.dense, self.optimizer, self.fields, self.rate = dense, optimizer, fields, 0.0
+        self.each_batch = each_batch  # whether each batch is given its own rate and hyperparameters
+        self.loss = task.loss, task.output
         network = Network(**{**dense.network.arguments, "output": task.output})
-        fixed = np.array(norms.fixed_places(dense.norms, network), dtype=np.int64)
-        if any(norm.buffers and norm.layer.training for norm in dense.norms):
-            for n in sorted(sampler.lengths):
-                check_batches(network, n, sampler.batch_size)
-        seed = int(torch.randint(2**63 - 1, ())) if any(dense.dropout) else 0
-        # the rule is replaced by the fields, the batch size when training begins
-        plan = make_plan(network, loss=task.loss, optimizer=SGD(1.0), batch_size=0, seed=seed, dropout=dense.dropout)
-        plan = plan._replace(huber=task.threshold, loss_scale=task.scale, divisor=task.divisor, **self.fields)
-        plan = plan._replace(report_rows=int(task.divisor != DIVISOR_WEIGHT), norm_fixed=fixed)
+        # the rule is replaced by the fields, the batch size when training begins, the seed when nothing can be refused
+        plan = make_plan(network, loss=task.loss, optimizer=SGD(1.0), batch_size=0, seed=0, dropout=dense.dropout)
+        plan = plan._replace(**fields, norm_fixed=np.array(norms.fixed_places(dense.norms, network), dtype=np.int64))
+        if clip_norm is not None:
+            plan = plan._replace(clip_norm=clip_norm, clip_epsilon=CLIP_EPSILON)
         self.session = Session(plan, dense.dtype)
-        copy_in(dense, self.session.parameters)
-        self.session.state.statistics[:] = norms.running_statistics(dense.norms, network, dense.dtype)
-        self.batches = [count for norm in dense.norms for count in norm.batches]
-        self.seen = rules.steps(optimizer, dense)
-        self.start = rules.read_state(optimizer, dense, plan, self.session.state)
-        self.session.position.counts[2] = self.start
-        self.history = History()
+        self.start = 0  # the steps that the optimizer had made when it was read
+        self.seen: list[int] = []  # those of each tensor
+        self.batches: list[int] = []  # that each batch normalisation had met then
 
-    def train(self, epochs: int, scheduler: Any) -> History:
-        """Train, and write back what was learned, however training ends."""
-        self.session.begin(self.sampler.batch_size, self.data)
-        try:
-            try:
-                self._train(epochs, scheduler)
-            finally:
-                self._write()
-        except BaseException:
-            self._write()  # again: a second interrupt may have cut the first
-            raise
-        return self.history
+    def fits(self, dense: Dense, task: loss.Task, fields: Fields) -> bool:
+        """Return whether this session can train so: the same network and loss, and a rule with the same state."""
+        same_rule = fields["rule"] == self.fields["rule"]
+        return dense is self.dense and (task.loss, task.output) == self.loss and same_rule
 
-    def _train(self, epochs: int, scheduler: Any) -> None:
-        plateau = isinstance(scheduler, optim.lr_scheduler.ReduceLROnPlateau)
-        for until in [epochs] if scheduler is None else range(1, epochs + 1):
-            if scheduler is not None:
-                self._follow()
-            drive(
-                self.session,
-                until,
-                lambda first, last: np.full(last - first, self.rate),
-                lambda completed: self.history.extend(completed.columns()),
-                orders=None if self.sampler.built_in else self.sampler.order,
-            )
-            if scheduler is not None:
-                rules.note_steps(self.optimizer)
-                scheduler.step(*([self.history.loss[-1]] if plateau else []))
+    def read(self, task: loss.Task, fields: Fields, rate: float) -> None:
+        """Bring the session up to date with the module, the optimizer and the loss."""
+        session = self.session
+        self.start = session.position.step  # until all is read there is nothing to write
+        self.use(fields, rate)
+        values: dict[str, Any] = {"huber": task.threshold, "loss_scale": task.scale, "divisor": task.divisor}
+        values["report_rows"] = int(task.divisor != DIVISOR_WEIGHT)
+        if any(getattr(session.plan, name) != value for name, value in values.items()):
+            session.replace_plan(session.plan._replace(**values))
+        copy_in(self.dense, session.parameters)
+        session.state.statistics[:] = norms.running_statistics(self.dense.norms, self.dense.network, session.dtype)
+        self.batches = [count for norm in self.dense.norms for count in norm.batches]
+        self.seen = rules.steps(self.optimizer, self.dense)
+        plan = session.plan._replace(hyper=fields["hyper"])
+        self.start = rules.read_state(self.optimizer, self.dense, plan, session.state)
+        session.position.counts[2] = self.start
 
-    def _follow(self) -> None:
-        """Bring the plan up to date with the optimizer, which a scheduler may have changed."""
-        fields, self.rate = rules.lower(self.optimizer, self.dense)
-        if fields["rule"] != self.fields["rule"]:
-            raise ValueError("optimizer's momentum has become, or is no longer, 0, which is not supported")
-        new, old = np.hstack([*fields.values()]), np.hstack([*self.fields.values()])
-        if (abs(new - old) > 1e-15 * abs(old)).any():  # ratios of rates that fall together move by rounding
+    def use(self, fields: Fields, rate: float) -> None:
+        """Train by these fields of the plan, and at this rate, from now on."""
+        self.rate = rate
+        if self.each_batch:
+            fields = {**fields, "hyper": self.fields["hyper"]}
+        if differ(fields, self.fields):
             self.fields = fields
             self.session.replace_plan(self.session.plan._replace(**fields))
 
-    def _write(self) -> None:
+    def use_seed(self, seed: int) -> None:
+        """Draw the masks of dropout from this seed."""
+        if seed != self.session.plan.seed:
+            self.session.replace_plan(self.session.plan._replace(seed=seed))
+
+    def begin(self, batch_size: int, data: Data) -> None:
+        """Begin an epoch, even where the last one was cut."""
+        position = self.session.position
+        position.counts[0] += position.batch > 0  # dropout has other masks
+        position.drop_epoch()
+        self.session.begin(batch_size, data)
+
+    def write(self) -> None:
         """Write what was learned to the module and the optimizer; as often as one likes."""
         session = self.session
         if not (made := session.position.step - self.start):
@@ -92,47 +100,16 @@ class Run:
         with torch.no_grad():
             for _, tensor, view in self.dense.pairs(session.parameters):
                 tensor.copy_(view)
-                tensor.grad = None
+            for group in self.optimizer.param_groups:
+                for tensor in group["params"]:
+                    tensor.grad = None
             batches = [count + made for count in self.batches]
             norms.write_statistics(self.dense.norms, self.dense.network, session.state.statistics, batches)
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
 
 
-class Sampler:
-    """The rows that each epoch of a PyTorch loop visits, in an order that is given or drawn, and in which batches."""
-
-    def __init__(
-        self, order: Any, shuffle: bool, generator: torch.Generator | None, n: int, batch_size: int, drop_last: bool
-    ) -> None:
-        if order is not None and shuffle:
-            raise ValueError("order is given and shuffle is True; accepted: one of them")
-        if generator is not None and not shuffle:
-            raise ValueError("generator is given, but shuffle is False: it would not be used")
-        self.shuffle, self.generator, self.n = shuffle, generator, n
-        self.orders = None if order is None else [_indices(rows, epoch, n) for epoch, rows in enumerate(order)]
-        lengths = {n} if self.orders is None else set(map(len, self.orders))
-        self.dropped = batch_size if drop_last else 1  # only multiples of it are visited
-        if min(lengths, default=1) < self.dropped:
-            raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
-        self.batch_size = min(batch_size, n)
-        self.lengths = {length - length % self.dropped for length in lengths}  # of the epochs, in rows
-        self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
-
-    def order(self, epoch: int) -> Ints:
-        """Return the rows of an epoch."""
-        if self.shuffle:
-            rows: Ints = torch.randperm(self.n, generator=self.generator).numpy()
-        else:
-            rows = np.arange(self.n, dtype=np.int64) if self.orders is None else self.orders[epoch]
-        return rows[: len(rows) - len(rows) % self.dropped]
-
-
-def _indices(rows: Any, epoch: int, n: int) -> Ints:
-    indices = np.asarray(rows)
-    if indices.ndim != 1 or not 0 < len(indices) <= n or indices.dtype.kind not in "iu":
-        came = f"{indices.dtype} of shape {indices.shape}"
-        raise ValueError(f"order[{epoch}] is {came}; accepted: integers, (m,) with m from 1 to {n}")
-    if indices.min() < 0 or indices.max() >= n:
-        raise ValueError(f"order[{epoch}] has {indices.min()} to {indices.max()}; accepted: 0 to {n - 1}")
-    return np.require(indices, np.int64, ["C", "A"])
+def differ(one: Fields, other: Fields) -> bool:
+    """Return whether a plan has to be replaced: not where ratios of rates that fall together move by rounding."""
+    new, old = np.hstack([*one.values()]), np.hstack([*other.values()])
+    return bool((abs(new - old) > 1e-15 * abs(old)).any())
