@@ -74,6 +74,7 @@ class Case:
     weight: np.ndarray | None
     loss: str
     l2: float
+    statistics: np.ndarray = None  # running means and variances; None for the initial ones
 
     @property
     def n(self):
@@ -103,6 +104,8 @@ class Case:
     def start(self, params=None, counts=(0, 0, 0)):
         """Return the state of a training from these parameters, which it moves; default: a copy of the case's."""
         state = State.initial(self.plan, self.dtype)
+        if self.statistics is not None:
+            state.statistics[:] = self.statistics
         return replace(
             state, parameters=self.params.copy() if params is None else params, position=Position(np.array(counts))
         )
@@ -143,33 +146,49 @@ class Case:
             [np.array(part, float) for part in parts(flat)] for parts in (self.network.weights, self.network.biases)
         ]
 
-    def flat(self, weights, biases):
-        pairs = zip(weights, biases, strict=True)
+    def flat(self, weights, biases, gammas=(), betas=()):
+        pairs = [*zip(weights, biases, strict=True), *zip(gammas, betas, strict=True)]
         return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+    def norms(self):
+        """Return the oracle's normalisations, copies."""
+        flat, running = np.array(self.params, float), iter(self.network.split_statistics(self.start().statistics))
+        affine = zip(self.network.norms, self.network.gammas(flat), self.network.betas(flat), strict=True)
+        norms = []
+        for norm, gamma, beta in affine:
+            mean, variance = (np.array(a, float) for a in (next(running) if norm.row.statistics else (0, 1)))
+            values = {**norm.values, "gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+            fixed = bool(self.plan.norm_fixed[norm.place])
+            norms.append(
+                oracle.Norm(kind=norm.row.name, place=norm.place, position=norm.position, fixed=fixed, **values)
+            )
+        return norms
 
     @remembered
     def oracle_gradient(self, rows=None):
         """Return (loss, grad), both un-normalised."""
         rows = self.rows if rows is None else rows
         weight = np.ones(len(rows)) if self.weight is None else self.weight[rows].astype(float)
-        E, dW, db = oracle.gradient(
+        E, *grads = oracle.gradient(
             *self.tensors(self.params), self.network.activations, self.loss, self.X[rows], self.Y[rows], weight,
-            self.l2, loss_scale=self.plan.loss_scale, report_scale=self.plan.report_scale,
+            self.l2, loss_scale=self.plan.loss_scale, report_scale=self.plan.report_scale, norms=self.norms(),
         )  # fmt: skip
-        return E * weight.sum(), self.flat(dW, db) * weight.sum()
+        return E * weight.sum(), self.flat(*grads) * weight.sum()
 
     @remembered
     def oracle_train(self, rates):
-        """Return (params, losses)."""
-        plan = self.plan
+        """Return (params, losses), and with normalisations over batches their running statistics."""
+        plan, norms = self.plan, self.norms()
         weights, biases, losses = oracle.train(
             *self.tensors(self.params), self.network.activations, self.loss, oracle_optimizer(self.optimizer, plan),
             self.X, self.Y, epochs=len(rates), batch_size=plan.batch_size, learning_rates=rates,
             seed=plan.seed % 2**64, shuffle=bool(plan.shuffle), weight=self.weight, l2=self.l2,
             dropout=plan.dropout[:-1], clip_norm=plan.clip_norm, report_rows=bool(plan.report_rows),
-            loss_scale=plan.loss_scale, report_scale=plan.report_scale,
+            loss_scale=plan.loss_scale, report_scale=plan.report_scale, norms=norms,
         )  # fmt: skip
-        return self.flat(weights, biases), np.array(losses)
+        params = self.flat(weights, biases, [norm.gamma for norm in norms], [norm.beta for norm in norms])
+        running = [part for norm in norms if norm.kind == "batch" for part in (norm.mean, norm.variance)]
+        return (params, np.array(losses), np.concatenate(running)) if running else (params, np.array(losses))
 
 
 def assert_trains_as_oracle(case, backend, rates):
@@ -192,13 +211,14 @@ def assert_bits_wherever_calls_are_cut(case, backend, rates):
 
 def build(
     layers, *, hidden="tanh", output="identity", loss="mse", bias="neuron", dtype="float64", n=20, batch_size=5,
-    labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0, **form,
+    labels=False, weighted=False, l2=0.0, optimizer=None, shuffle=True, seed=0, norms=None, **form,
 ):  # fmt: skip
     """Return a Case of random numbers whose Z are of order 1, and away from kinks by 1e-4 where n allows.
 
-    ``form`` replaces fields of the plan; ``dropout`` has a rate for each hidden layer.
+    ``form`` replaces fields of the plan; ``dropout`` has a rate for each hidden layer. ``norms`` are the arguments of
+    Network that say which there are.
     """
-    network, optimizer = Network(layers, hidden, output, bias), optimizer or SGD(0.1)
+    network, optimizer = Network(layers, hidden, output, bias, **(norms or {})), optimizer or SGD(0.1)
     plan = make_plan(
         network, loss=loss, optimizer=optimizer, batch_size=batch_size, l2=l2, shuffle=shuffle, seed=seed
     )  # fmt: skip
@@ -210,6 +230,7 @@ def build(
         params = rng.normal(size=network.n_parameters)
         for W in network.weights(params):
             W /= np.sqrt(len(W))
+        statistics = network.initial_statistics("float64") + rng.uniform(0.1, 0.5, network.n_statistics)
         X = rng.normal(size=(n, network.n_in))
         if loss in ("mse", "absolute_error", "huber"):
             Y = rng.normal(size=(n, network.n_out))
@@ -223,6 +244,7 @@ def build(
             Y = rng.integers(network.n_out, size=n)
         weight = rng.uniform(0.5, 2.0, size=n) if weighted else None
         case = Case(network, plan, optimizer, *(_cast(a, dtype) for a in (params, X, Y, weight)), loss, l2)
+        case.statistics = _cast(statistics, dtype) if statistics.size else None
         if attempt == 49 or _kink_distance(case) > 1e-4:
             return case
     raise AssertionError
@@ -235,10 +257,10 @@ def _cast(array, dtype):
 def _kink_distance(case):
     """Return how far the nearest Z of a relu, and error of a loss, is from where a derivative jumps."""
     weights, biases = case.tensors(case.params)
-    A = oracle.forward(weights, biases, case.network.activations, case.X)
+    A, sums = oracle._forward(weights, biases, case.network.activations, case.X, None, case.norms(), True)[:2]
     distances = []
-    for l, (W, b) in enumerate(zip(weights, biases, strict=True)):
-        choice, Z = chosen(case.network.activations[l]), A[l] @ W + (b if len(b) else 0)
+    for l, Z in enumerate(sums):
+        choice = chosen(case.network.activations[l])
         distances += [np.abs(Z - kink) for kink in choice.row.kinks(*choice.values)]
     if case.loss in ("absolute_error", "huber"):
         size = np.abs(A[-1] - case.Y)

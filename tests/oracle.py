@@ -6,6 +6,7 @@ Imports nothing of ours, so an error there cannot hide here. `test_oracle.py` ho
     backward   delta[L] = ∂E/∂Z[L]                 delta[l] = (delta[l+1] @ W[l+1].T) * f'(Z[l])
                dW[l] = A[l-1].T @ delta[l]         db[l] = delta[l].sum(axis=0)
     dropout    M[l] * A[l] in place of A[l] above, l = 1…L-1; each number of M[l] is 0 or 1 / (1 - rate)
+    norm       N(Z[l]) in place of Z[l], or N(A[l]) in place of A[l], l = 0…L; see `Norm`
 
 `weights[l]` is (n_in, n_out), `weights[0]` the equations' W[1]. `biases[l]` is (n_out,), one per neuron; (1,), shared
 by the layer; or (0,), none. `activations` has one text per layer, "elu" or "elu(0.5)"; softmax and exp are for the last
@@ -123,18 +124,90 @@ def slope(text, Z, A):
     return ACTIVATION[name][1](Z, A, *parameters)
 
 
-def _forward(weights, biases, activations, X, masks=None):
-    """A[0…L] before dropout, each (n, n_out of its layer), and Z[1…L]. `masks` has one M per hidden layer."""
+@dataclass(kw_only=True)
+class Norm:
+    """γ (N - mean) / sqrt(variance + eps) + β: of each column over a batch, or of each row over a layer's neurons.
+
+    Predictions take the running `mean` and `variance` of a batch normalisation; a step moves these by `momentum`
+    towards the batch's, the variance with n - 1. A `fixed` one takes them in training as well, and moves none. `place`
+    is l of the layer, 0 for X; `position` says whether the activation comes after it or before it.
+    """
+
+    kind: str  # "batch" or "layer"
+    place: int
+    position: str = "before"
+    gamma: np.ndarray
+    beta: np.ndarray
+    eps: float = 1e-5
+    momentum: float = 0.1
+    mean: np.ndarray | None = None
+    variance: np.ndarray | None = None
+    fixed: bool = False
+
+    def by_batch(self, training):
+        return self.kind == "batch" and training and not self.fixed
+
+    def hat(self, N, training):
+        """(N - mean) / sqrt(variance + eps), and that root."""
+        if self.kind == "batch" and not self.by_batch(training):
+            root = np.sqrt(self.variance + self.eps)
+            return (N - self.mean) / root, root
+        axis = 0 if self.kind == "batch" else 1
+        root = np.sqrt(N.var(axis=axis, keepdims=True) + self.eps)
+        return (N - N.mean(axis=axis, keepdims=True)) / root, root
+
+    def apply(self, N, training):
+        return self.gamma * self.hat(N, training)[0] + self.beta
+
+    def back(self, N, delta):
+        """dE/dN, dγ, dβ, from dE by the result; the Jacobian of each vector x is (1 - 11'/n - x x'/n) / root."""
+        hat, root = self.hat(N, True)
+        g = delta * self.gamma
+        dN = g / root
+        if self.by_batch(True) or self.kind == "layer":
+            vectors = zip(hat.T, g.T, strict=True) if self.kind == "batch" else zip(hat, g, strict=True)
+            moved = [v - v.sum() / len(v) - x * (x @ v) / len(v) for x, v in vectors]
+            dN = (np.array(moved).T if self.kind == "batch" else np.array(moved)) / root
+        return dN, (delta * hat).sum(axis=0), delta.sum(axis=0)
+
+    def move(self, N):
+        """Move the running statistics by the batch N."""
+        if self.by_batch(True):
+            self.mean = (1 - self.momentum) * self.mean + self.momentum * N.mean(axis=0)
+            self.variance = (1 - self.momentum) * self.variance + self.momentum * N.var(axis=0, ddof=1)
+
+
+def _norm_at(norms, place, position):
+    return next((norm for norm in norms if (norm.place, norm.position) == (place, position)), None)
+
+
+def _forward(weights, biases, activations, X, masks=None, norms=(), training=False):
+    """A[0…L] before dropout, each (n, n_out of its layer), and Z[1…L]. `masks` has one M per hidden layer.
+
+    Both are normalised where that comes before the activation. With `norms`, also what each place's norm was given.
+    """
     assert not {"softmax", "exp"} & {*activations[:-1]}, "softmax and exp are output activations"
     X = np.asarray(X, dtype=float)
-    A, sums = [X.reshape(len(X), -1)], []
-    for W, b, name, M in zip(weights, biases, activations, _below(masks, len(weights)), strict=True):
+    given = {}
+
+    def normed(place, position, N):
+        norm = _norm_at(norms, place, position)
+        if norm is None:
+            return N
+        given[place] = N
+        return norm.apply(N, training)
+
+    A, sums, before = [normed(0, "before", X.reshape(len(X), -1))], [], []
+    layers = zip(weights, biases, activations, _below(masks, len(weights)), strict=True)
+    for place, (W, b, name, M) in enumerate(layers, start=1):
         Z = (A[-1] * M) @ np.asarray(W, dtype=float)
         if len(b):  # a (1,) bias broadcasts over the layer
             Z = Z + np.asarray(b, dtype=float)
+        Z = normed(place, "before", Z)
         sums.append(Z)
-        A.append(activate(name, Z))
-    return A, sums
+        before.append(activate(name, Z))
+        A.append(normed(place, "after", before[-1]))
+    return (A, sums, before, given) if norms else (A, sums)
 
 
 def _below(masks, n_layers):
@@ -142,9 +215,9 @@ def _below(masks, n_layers):
     return [1.0, *(masks or [1.0] * (n_layers - 1))]
 
 
-def forward(weights, biases, activations, X):
+def forward(weights, biases, activations, X, norms=()):
     """The activations A[0…L]: L + 1 float64 arrays, A[0] being X and A[L] the prediction (n, n_out)."""
-    return _forward(weights, biases, activations, X)[0]
+    return _forward(weights, biases, activations, X, norms=norms)[0]
 
 
 def _targets(Y, n_out, loss, output):
@@ -210,33 +283,50 @@ def _output_delta(loss, output, Z, A, Y):
     return A - Y
 
 
-def loss_sum(weights, biases, activations, loss, X, Y, weight=None, masks=None):
+def loss_sum(weights, biases, activations, loss, X, Y, weight=None, masks=None, norms=(), training=False):
     """Σ_i weight_i · E_i, not divided by anything, without l2. mse: E_i = Σ_outputs (A - Y)², no ½."""
-    A, Z = _forward(weights, biases, activations, X, masks)
+    A, Z = _forward(weights, biases, activations, X, masks, norms, training)[:2]
     Y = _targets(Y, A[-1].shape[1], loss, activations[-1])
     return float(_row_weights(weight, len(Y)) @ _losses(loss, activations[-1], Z[-1], A[-1], Y))
 
 
 def gradient(weights, biases, activations, loss, X, Y, weight=None, l2=0.0, *, masks=None, loss_scale=1.0,
-             report_scale=1.0):  # fmt: skip
+             report_scale=1.0, norms=()):  # fmt: skip
     """(E, dW, db) of a batch, E = (Σ_i weight_i · E_i + l2/2 · Σ W²) / n, where n = Σ weight, or the number of rows.
 
-    `loss_scale` multiplies each E_i, and thereby the gradient; `report_scale` each E_i in the E returned alone.
+    `loss_scale` multiplies each E_i, and thereby the gradient; `report_scale` each E_i in the E returned alone. With
+    `norms` also dγ and dβ, in their order: (E, dW, db, dγ, dβ).
     """
-    A, Z = _forward(weights, biases, activations, X, masks)
+    A, Z, before, given = (*_forward(weights, biases, activations, X, masks, norms, True), None, {})[:4]
+    before = A[1:] if before is None else before
+    affine = {}  # of each place, dγ and dβ
+
+    def back(place, position, delta):
+        norm = _norm_at(norms, place, position)
+        if norm is None:
+            return delta
+        delta, *affine[place] = norm.back(given[place], delta)
+        return delta
+
     Y = _targets(Y, A[-1].shape[1], loss, activations[-1])
     weight = _row_weights(weight, len(Y))
     n = weight.sum()
-    E = report_scale * loss_scale * loss_sum(weights, biases, activations, loss, X, Y, weight, masks) / n
+    sums = loss_sum(weights, biases, activations, loss, X, Y, weight, masks, norms, True)
+    E = report_scale * loss_scale * sums / n
     delta = loss_scale * weight[:, None] * _output_delta(loss, activations[-1], Z[-1], A[-1], Y) / n
+    delta = back(len(weights), "before", delta)
     dW, db, below = [], [], _below(masks, len(weights))
     for layer in reversed(range(len(weights))):
         W, b = np.asarray(weights[layer], dtype=float), biases[layer]
         E += l2 / 2 * (W**2).sum() / n
         dW.insert(0, (A[layer] * below[layer]).T @ delta + l2 * W / n)
         db.insert(0, delta.sum(axis=0) if len(b) == W.shape[1] else delta.sum(keepdims=True)[0, : len(b)])
+        delta = back(layer, "after", (delta @ W.T) * below[layer])
         if layer > 0:
-            delta = (delta @ W.T) * below[layer] * slope(activations[layer - 1], Z[layer - 1], A[layer])
+            delta = delta * slope(activations[layer - 1], Z[layer - 1], before[layer - 1])
+        delta = back(layer, "before", delta)
+    if norms:
+        return float(E), dW, db, *([affine[norm.place][k] for norm in norms] for k in (0, 1))
     return float(E), dW, db
 
 
@@ -452,7 +542,7 @@ def dropout_mask(seed, epoch, places, layer, n_units, rate):
 
 
 def train(weights, biases, activations, loss, optimizer, X, Y, *, epochs, batch_size, learning_rates=None, seed=0,
-          shuffle=True, weight=None, l2=0.0, first_epoch=0, dropout=(), clip_norm=np.inf, report_rows=False,
+          shuffle=True, weight=None, l2=0.0, first_epoch=0, dropout=(), clip_norm=np.inf, report_rows=False, norms=(),
           **scales):  # fmt: skip
     """(weights, biases, losses): new arrays after `epochs` more epochs, and each epoch's loss as History has it.
 
@@ -461,7 +551,8 @@ def train(weights, biases, activations, loss, optimizer, X, Y, *, epochs, batch_
     weight; a batch of weight zero is skipped and is no step. `batch_size=None` means all rows. `learning_rates` has one
     number per epoch, or is one for all, or None: the optimizer's own. `dropout` has a rate for each hidden layer.
     `clip_norm` is the largest norm of a step's whole gradient, l2 included. `scales` are those of `gradient`.
-    Called again with the same optimizer and `first_epoch=epochs`, it goes on where it stopped.
+    Called again with the same optimizer and `first_epoch=epochs`, it goes on where it stopped. `norms` are moved in
+    place: γ, β and running statistics.
     """
     X, Y, weight = np.asarray(X, dtype=float), np.asarray(Y), _row_weights(weight, len(X))
     weights, biases = ([np.array(p, dtype=float) for p in arrays] for arrays in (weights, biases))
@@ -478,8 +569,13 @@ def train(weights, biases, activations, loss, optimizer, X, Y, *, epochs, batch_
                     for layer, rate in enumerate(dropout)
                 ]
                 batch = X[rows], Y[rows], weight[rows], l2
-                E, dW, db = gradient(weights, biases, activations, loss, *batch, masks=masks, **scales)
-                optimizer.update(weights + biases, clip(dW + db, clip_norm), lr)
+                E, *grads = gradient(weights, biases, activations, loss, *batch, masks=masks, norms=norms, **scales)
+                if norms:
+                    given = _forward(weights, biases, activations, X[rows], masks, norms, True)[3]
+                    for norm in norms:
+                        norm.move(given[norm.place])
+                moved = weights + biases + [norm.gamma for norm in norms] + [norm.beta for norm in norms]
+                optimizer.update(moved, clip([g for kind in grads for g in kind], clip_norm), lr)
                 batch_weight = len(rows) if report_rows else batch_weight
                 total, counted = total + E * batch_weight, counted + batch_weight
         losses.append(float(total / counted))

@@ -15,6 +15,8 @@ from briskmlp.progress import Progress
 class FakeTrainer:
     """Epoch i's parameters are all i."""
 
+    statistics = ()
+
     def __init__(self):
         self.parameters = np.zeros(3)
         self.epoch = 0

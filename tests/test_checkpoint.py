@@ -472,7 +472,7 @@ class TestHostile:
         ("place", "value", "message"),
         [
             (("__metadata__", "format"), "other", "not a checkpoint of briskmlp"),
-            (("__metadata__", "format_version"), "3", "its format_version is '3', but this briskmlp reads 1 and 2"),
+            (("__metadata__", "format_version"), "4", "its format_version is '4', but this briskmlp reads 1 to 3"),
             (HELD, "{", "config is not valid JSON"),
             (HELD, "{}", "config lacks the objects"),
             (("0.weight", "shape"), [2, 3], r"'0.weight' has shape \[2, 3\], but the network's has \[3, 2\]"),

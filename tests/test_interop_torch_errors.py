@@ -62,7 +62,7 @@ def inferred():
 MODULES = {
     r"module's node mul, mul\(2, linear\), is not supported": lambda: Doubled(4, 3).double(),
     "module's layer 1 is a PReLU": lambda: network(nn.PReLU()),
-    "module's layer 1, BatchNorm1d.*, is not supported": lambda: network(nn.BatchNorm1d(6)),
+    "module's layer 1 is a BatchNorm2d": lambda: network(nn.BatchNorm2d(6)),
     "module's layer 1.0 is a Softshrink": lambda: network(nn.Sequential(nn.Softshrink())),
     "module has no Linear": lambda: sequential(nn.Flatten()),
     "module's layer 0, ReLU.., comes before the first Linear": lambda: sequential(nn.ReLU(), nn.Linear(4, 3)),

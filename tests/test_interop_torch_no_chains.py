@@ -126,8 +126,8 @@ MODULES = {
         lambda m, X: F.linear(m.fc1(X), 2 * m.fc2.weight)
     ),
     r"node batch_norm, .* is not supported": net(lambda m, X: m.fc2(F.batch_norm(m.fc1(X), None, None, training=True))),
-    r"module's layer norm, LayerNorm.*, is not supported": net(
-        lambda m, X: m.fc2(m.norm(m.fc1(X))), norm=nn.LayerNorm(6)
+    r"module's layer norm, LayerNorm.*, has shape \(2, 3\); accepted: \(6,\)": net(
+        lambda m, X: m.fc2(m.norm(m.fc1(X))), norm=nn.LayerNorm((2, 3))
     ),
     "module's layer 1 is a ParametrizedLinear": lambda: nn.Sequential(
         nn.Tanh(), torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     )
     from briskmlp.history import History
     from briskmlp.network import Network
-    from briskmlp.operations import activations, rules
+    from briskmlp.operations import activations, layers, rules
     from briskmlp.operations.activations import *  # noqa: F403, so that a new operation is exported by its own __all__
+    from briskmlp.operations.layers import *  # noqa: F403, as above
     from briskmlp.operations.rules import *  # noqa: F403, as above
     from briskmlp.schedules import Constant, Cosine, InverseScaling, StepDecay
     from briskmlp.storage.checkpoint import CheckpointError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         "from_sklearn", "patch_sklearn", "to_sklearn", "unpatch_sklearn",
     ]  # fmt: skip
     __all__ += activations.__all__
+    __all__ += layers.__all__
     __all__ += rules.__all__
 
 _HOMES = {
@@ -47,7 +49,7 @@ _HOMES = {
     "trainer": ("Gradient", "Trainer"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_TABLES = ("operations.activations", "operations.rules")  # their __all__ says what else there is
+_TABLES = ("operations.activations", "operations.layers", "operations.rules")  # their __all__ says what else there is
 
 __version__: str
 

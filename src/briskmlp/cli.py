@@ -22,6 +22,7 @@ from briskmlp._messages import check_choice
 BACKENDS = ("auto", "native", "numba", "numpy")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "bfloat16")
+POSITIONS = ("before", "after")  # of normalisations
 PROFILE_COLUMNS = ("layer", "phase", "calls", "time", "share", "gflops", "bytes", "intensity", "roofline", "bound")
 
 DEFAULT = "default: %(default)s"
@@ -181,6 +182,9 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 def _add_network(add: Callable[..., Any], optimizer: str) -> None:
     activations = f"any hidden activation of Trainer, such as tanh, gelu or leaky_relu(0.2); {DEFAULT}"
     add("--activation", type=_listed("activation"), default="relu", metavar="NAME", help=activations)
+    norms = "over a batch or a layer: batch, layer, or with parameters, such as batch(momentum=0.01); default: none"
+    add("--norm", type=_listed("norm"), metavar="NAME", help=f"normalisation in the hidden layers, {norms}")
+    add("--norm-position", choices=POSITIONS, default="before", help=f"the activation; {DEFAULT}")
     optimizers = f"any optimizer of briskmlp, such as SGD, Adam or RMSprop; {DEFAULT}"
     add("--optimizer", type=_listed("optimizer"), default=optimizer, metavar="NAME", help=optimizers)
     add("--dtype", choices=DTYPES, default="float32", help=DEFAULT)
@@ -201,11 +205,14 @@ def _listed(argument: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         from briskmlp.operations.activations import HIDDEN, check_activation
+        from briskmlp.operations.layers import check_norm
         from briskmlp.operations.rules import OPTIMIZERS
 
         try:
             if argument == "activation":
                 return check_activation(argument, text, HIDDEN)
+            if argument == "norm":
+                return str(check_norm(argument, text))
             return check_choice(argument, text, list(OPTIMIZERS))
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None

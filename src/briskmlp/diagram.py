@@ -23,6 +23,7 @@ class _Drawn(Protocol):
     def layers(self) -> Sequence[int]: ...
     @property
     def activations(self) -> Sequence[str]: ...
+    def functions(self, place: int, /) -> Sequence[str]: ...
     @property
     def bias(self) -> str: ...
     @property
@@ -90,8 +91,12 @@ def _neuron(network: _Drawn, parameters: FloatArray | None) -> Iterator[str]:
         yield _arrow(_circle("x", source), "sum", weight, elided=source is None)
     if network.bias != "none":
         yield _arrow('B1["B1"]', "sum", _bias(network, parameters, 0, 0) or "b")
-    yield _arrow('sum(("Σ"))', f'f["{network.activations[0]}(z)"]', "z")
-    yield _arrow("f", 'a(("a"))')
+    node, argument, label = 'sum(("Σ"))', "z", "z"
+    for name, function in zip(("f", "g"), network.functions(1), strict=False):
+        argument = f"{function}({argument})"
+        yield _arrow(node, f'{name}["{argument}"]', label)
+        node, label = name, ""
+    yield _arrow(node, 'a(("a"))')
 
 
 def layer_names(network: _Drawn) -> list[str]:
@@ -101,10 +106,10 @@ def layer_names(network: _Drawn) -> list[str]:
 
 
 def layer_title(network: _Drawn, layer: int) -> list[str]:
-    """Return what a layer is, its width, and its activation, if it has one."""
+    """Return what a layer is, its width, and its activation and normalisation in their order, if it has any."""
     width = network.layers[layer]
     title = {0: "input layer", len(network.layers) - 1: "output layer"}.get(layer, f"hidden layer {layer}")
-    return [title, f"{width} neuron{'s' * (width > 1)}", *network.activations[layer - 1 : layer]]
+    return [title, f"{width} neuron{'s' * (width > 1)}", *network.functions(layer)]
 
 
 def elide(width: int, most: int, first: int, last: int) -> Column:

@@ -12,6 +12,7 @@ import numpy as np
 from briskmlp._messages import check_choice
 from briskmlp.network import FloatArray, Network
 from briskmlp.operations.activations import Activation, chosen
+from briskmlp.operations.layers import INITIAL, LAYERS
 from briskmlp.random import symmetric_uniform
 
 Initializer = str | FloatArray | Sequence[tuple[Any, Any]] | None
@@ -30,8 +31,8 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     ``None`` chooses by the activation of each layer, as the table of activations says: He uniform, ±sqrt(6 / n_in), for
     relu and those that are about z above 0 and little below; uniform with variance 1/n_in for selu; and Glorot uniform,
     ±factor * sqrt(6 / (n_in + n_out)), for the others. The factor is 4 for sigmoid, whose slope at 0 is 1/4, and 1 for
-    the others. Biases start at 0. ``"glorot"`` and ``"he"`` use one rule for all layers. A flat array, or one
-    ``(W, b)`` per layer, is used as it is.
+    the others. Biases and the β of normalisations start at 0, their γ at 1. ``"glorot"`` and ``"he"`` use one rule for
+    all layers. A flat array, or one ``(W, b)`` per layer, is used as it is.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def initialize(network: Network, initializer: Initializer, seed: int, parameters
     if not (initializer is None or isinstance(initializer, str)):
         parameters[...] = _given(network, initializer, parameters.dtype)
         return
-    parameters[...] = 0.0
     for tensor in network.tensors:
+        parameters[tensor.part] = INITIAL.get(tensor.kind, 0.0)
         if tensor.kind == "weight":
             bound = _bound(initializer, chosen(network.activations[tensor.layer]).row, *tensor.shape)
             parameters[tensor.part] = bound * symmetric_uniform(seed, tensor.layer, tensor.size)
@@ -92,7 +93,10 @@ def _given(network: Network, initializer: Any, dtype: Any) -> FloatArray:
         raise ValueError(f"initializer has {n_pairs} (W, b) pairs, but the network has {network.n_layers} layers")
     if lengths != {2}:
         raise ValueError(f"initializer has entries of lengths {sorted(lengths)}, but each must be a pair (W, b)")
-    for tensor, given in zip(network.tensors, chain.from_iterable(initializer), strict=True):
+    for tensor in network.tensors:
+        flat[tensor.part] = INITIAL.get(tensor.kind, 0.0)
+    dense = (tensor for tensor in network.tensors if tensor.kind in LAYERS["dense"].tensors)
+    for tensor, given in zip(dense, chain.from_iterable(initializer), strict=True):
         label = f"initializer's {'W' if tensor.kind == 'weight' else 'b'}[{tensor.layer}]"
         array = _finite(label, given, dtype)
         if array.shape != tensor.shape:

@@ -1,10 +1,11 @@
-"""The architecture: layer sizes and activations, and where each weight and its gradient live in ONE flat buffer."""
+"""The architecture: layer sizes, activations and normalisations, and where each weight lives in ONE flat buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,16 +13,29 @@ from briskmlp._messages import check_choice, check_each, check_integer, describe
 from briskmlp.operations import FloatArray as FloatArray  # noqa: PLC0414 - its users' path
 from briskmlp.operations import activations
 from briskmlp.operations.activations import HIDDEN, ActivationLike, check_activation
-from briskmlp.operations.layers import BIASES, LAYERS, Tensor
+from briskmlp.operations.layers import (
+    BIASES,
+    INITIAL,
+    LAYERS,
+    TORCH_NAMES,
+    Layer,
+    Norm,
+    NormLike,
+    Tensor,
+    check_norm,
+    check_position,
+    norms_of,
+)
 
 ACTIVATIONS = tuple(activations.ACTIVATIONS)
 HIDDEN_ACTIVATIONS = HIDDEN
+NORM_ARGUMENTS = ("norm", "norm_position", "input_norm", "output_norm")
 MAX_SIZE = 2**63 - 1  # kernels count in int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
-    """A dense network: widths, one activation per layer, and the kind of bias.
+    """A dense network: widths, one activation per layer, the kind of bias, and normalisations.
 
     Parameters
     ----------
@@ -34,6 +48,13 @@ class Network:
         As ``hidden``, or ``"softmax"``, or ``"exp"``.
     bias : {"neuron", "layer", "none"}
         One bias per neuron; one shared by all neurons of a layer; or none.
+    norm : {None, "batch", "layer"}, BatchNorm, LayerNorm, or sequence of these
+        Normalisation in the hidden layers, one for all or one for each: of each neuron over a batch, or of each row
+        over a layer's neurons; `BatchNorm` and `LayerNorm` have parameters, as texts do: ``"batch(0.01, 1e-3)"``.
+    norm_position : {"before", "after"}, or sequence of these
+        Where it stands: before the activation, on the layer's sums, or after it.
+    input_norm, output_norm : as norm, one of these
+        Normalisation before the first layer, and of the last layer's sums.
 
     Raises
     ------
@@ -43,7 +64,8 @@ class Network:
     Notes
     -----
     The parameters of the whole network are one flat buffer, ``W[1] b[1] W[2] b[2] …``, each in C order
-    without padding. Layer l here is the mathematics' l+1.
+    without padding, and after these γ and β of each normalisation, in the order of their layers. Layer l here is the
+    mathematics' l+1.
 
     Examples
     --------
@@ -54,12 +76,19 @@ class Network:
     [(2, 3), (3, 1)]
     >>> Network([2, 3, 1], hidden=activations.LeakyReLU(0.2), output="identity").activations
     ('leaky_relu(0.2)', 'identity')
+    >>> Network([2, 3, 1], norm="batch").norms
+    (Norm(place=1, text='batch', position='before'),)
     """
 
     layers: tuple[int, ...]
     hidden: tuple[str, ...]
     output: str
     bias: str
+    # Defaults are those of networks that were pickled before there were normalisations. Empty where there is none.
+    norm: tuple[str | None, ...] = ()
+    norm_position: tuple[str, ...] = ()
+    input_norm: str | None = None
+    output_norm: str | None = None
 
     def __init__(
         self,
@@ -67,6 +96,10 @@ class Network:
         hidden: ActivationLike | Sequence[ActivationLike] = "sigmoid",
         output: ActivationLike = "sigmoid",
         bias: str = "neuron",
+        norm: NormLike | Sequence[NormLike | None] | None = None,
+        norm_position: str | Sequence[str] = "before",
+        input_norm: NormLike | None = None,
+        output_norm: NormLike | None = None,
     ) -> None:
         if isinstance(layers, (str, bytes)) or not isinstance(layers, (Sequence, np.ndarray)):
             raise TypeError(f"layers must be a sequence of widths such as [784, 100, 10], got {layers!r}")
@@ -80,8 +113,26 @@ class Network:
         object.__setattr__(self, "hidden", check_each("hidden", hidden, len(widths) - 2, check_hidden))
         object.__setattr__(self, "output", check_activation("output", output))
         object.__setattr__(self, "bias", check_choice("bias", bias, BIASES))
+        norms = check_each("norm", norm, len(widths) - 2, check_norm)
+        positions = check_each("norm_position", norm_position, len(widths) - 2, check_position)
+        if any(norms):
+            pairs = zip(norms, positions, strict=True)
+            object.__setattr__(self, "norm", norms)
+            object.__setattr__(self, "norm_position", tuple(side if text else "before" for text, side in pairs))
+        object.__setattr__(self, "input_norm", check_norm("input_norm", input_norm))
+        object.__setattr__(self, "output_norm", check_norm("output_norm", output_norm))
         if self.n_parameters >= MAX_SIZE // 64:  # the bytes of their copies and states are counted, too
             raise ValueError(f"layers {list(widths)} have {self.n_parameters} parameters, more than can be counted")
+
+    def __repr__(self) -> str:
+        return f"Network({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make this network; of normalisations those that it has."""
+        names = ["layers", "hidden", "output", "bias"]
+        names += [name for name in NORM_ARGUMENTS if getattr(self, name)]
+        return {name: getattr(self, name) for name in names}
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -104,22 +155,75 @@ class Network:
         return self.layers[-1]
 
     @property
+    def norms(self) -> tuple[Norm, ...]:
+        """The normalisations, from the input to the output."""
+        n_hidden = self.n_layers - 1
+        hidden, positions = self.norm or (None,) * n_hidden, self.norm_position or ("before",) * n_hidden
+        return tuple(norms_of(hidden, positions, self.input_norm, self.output_norm))
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether training normalises over batches, which then need at least two rows."""
+        return any(norm.row.statistics for norm in self.norms)
+
+    def functions(self, place: int) -> list[str]:
+        """Return what is applied to a layer's sums, in order: activation and normalisation, by their texts.
+
+        Parameters
+        ----------
+        place : int
+            l for layer l, counted from 1; 0 is the input, to which a normalisation alone may be applied.
+
+        Examples
+        --------
+        >>> Network([2, 3, 1], "relu", norm="layer").functions(1)
+        ['layer norm', 'relu']
+        """
+        norms = {norm.place: norm.label for norm in self.norms}
+        return [
+            norms[place] if what == "norm" else self.activations[place - 1]
+            for what, at in self.modules
+            if at == place and what != "dense"
+        ]
+
+    @property
+    def modules(self) -> list[tuple[str, int]]:
+        """What PyTorch's Sequential of this network consists of: "dense", "activation" or "norm", each with its place.
+
+        The place is l for layer l, counted from 1, and 0 before the first. Positions in this list name the tensors.
+        """
+        norms = {norm.place: norm.position for norm in self.norms}
+        modules = [("norm", 0)] * (0 in norms)
+        for place in range(1, self.n_layers + 1):
+            inner = ["activation"]
+            if place in norms:
+                inner.insert(norms[place] == "after", "norm")
+            modules += [("dense", place), *((what, place) for what in inner)]
+        return modules
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """What is learned, in the order of the flat buffer: the only place where offsets are counted."""
-        return self._tensors(LAYERS["dense"].tensors)
+        return self._tensors(lambda row: row.tensors)
 
     @property
     def statistics(self) -> tuple[Tensor, ...]:
         """What training changes although no gradient moves it, in the order of a flat buffer of its own."""
-        return self._tensors(LAYERS["dense"].statistics)
+        return self._tensors(lambda row: row.statistics)
 
-    def _tensors(self, kinds: Sequence[str]) -> tuple[Tensor, ...]:
-        tensors, offset = [], 0
-        for layer in range(self.n_layers):
-            for kind in kinds:
-                shape = LAYERS["dense"].shape(kind, self.layers[layer], self.layers[layer + 1], self.bias)
-                tensors.append(Tensor(f"{2 * layer}.{kind}", layer, kind, offset, shape))
-                offset += tensors[-1].size
+    def _tensors(self, kinds: Callable[[Layer], tuple[str, ...]]) -> tuple[Tensor, ...]:
+        tensors, offset, modules = list[Tensor](), 0, self.modules
+        norms = {norm.place: norm for norm in self.norms}
+        for what in ("dense", "norm"):
+            for position, (kind_of_module, place) in enumerate(modules):
+                if kind_of_module != what:
+                    continue
+                row = LAYERS["dense"] if what == "dense" else norms[place].row
+                for kind in kinds(row):
+                    shape = row.shape(kind, self.layers[max(place - 1, 0)], self.layers[place], self.bias)
+                    name = f"{position}.{TORCH_NAMES.get(kind, kind)}"
+                    tensors.append(Tensor(name, place - 1, kind, offset, shape))
+                    offset += tensors[-1].size
         return tuple(tensors)
 
     @property
@@ -138,7 +242,7 @@ class Network:
         Parameters
         ----------
         parameters : ndarray, shape (n_parameters,)
-        kind : {"weight", "bias"}, optional
+        kind : {"weight", "bias", "gamma", "beta"}, optional
         """
         return [parameters[t.part].reshape(t.shape) for t in self.tensors if kind in (None, t.kind)]
 
@@ -160,6 +264,48 @@ class Network:
         """
         return self.views(parameters, "bias")
 
+    def gammas(self, parameters: FloatArray) -> list[FloatArray]:
+        """Return views (n,) of each normalisation's factors in a flat buffer.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (n_parameters,)
+        """
+        return self.views(parameters, "gamma")
+
+    def betas(self, parameters: FloatArray) -> list[FloatArray]:
+        """Return views (n,) of what each normalisation adds in a flat buffer.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (n_parameters,)
+        """
+        return self.views(parameters, "beta")
+
+    def split_statistics(self, statistics: FloatArray) -> list[Statistics]:
+        """Return views of the running mean and variance of each batch normalisation in a flat buffer.
+
+        Parameters
+        ----------
+        statistics : ndarray, shape (n_statistics,)
+        """
+        views = [statistics[tensor.part] for tensor in self.statistics]
+        return [Statistics(*pair) for pair in zip(views[::2], views[1::2], strict=True)]
+
+    def initial_statistics(self, dtype: Any = "float32") -> FloatArray:
+        """Return what running statistics begin with: means 0, variances 1.
+
+        Parameters
+        ----------
+        dtype : str or dtype
+
+        Returns
+        -------
+        ndarray, shape (n_statistics,)
+        """
+        values = [np.full(tensor.shape, INITIAL[tensor.kind], dtype) for tensor in self.statistics]
+        return np.concatenate([np.empty(0, dtype), *values])
+
     def summary(self, dtype: str = "float32") -> str:
         """Return a table of the layers with their parameters, and the memory that these take.
 
@@ -176,9 +322,10 @@ class Network:
         total: 13 parameters, 52 bytes as float32
         """
         rows, tensors = [("layer", "shape", "activation", "parameters")], self.tensors
-        for layer, activation in enumerate(self.activations):
-            count = sum(tensor.size for tensor in tensors if tensor.layer == layer)
-            rows.append((str(layer + 1), f"{self.layers[layer]} -> {self.layers[layer + 1]}", activation, f"{count:,}"))
+        for place in range(0 if self.input_norm else 1, self.n_layers + 1):
+            count = sum(tensor.size for tensor in tensors if tensor.layer == place - 1)
+            shape = f"{self.layers[place - 1]} -> {self.layers[place]}" if place else str(self.layers[0])
+            rows.append((str(place or ""), shape, ", ".join(self.functions(place)), f"{count:,}"))
         width = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}".rstrip() for a, b, c, d in rows]
         size = describe_bytes(self.n_parameters * np.dtype(dtype).itemsize)
@@ -199,6 +346,26 @@ class Network:
         return mermaid(self, check_choice("kind", kind, ("network", "neuron")), parameters)
 
 
+class Statistics(NamedTuple):
+    """The running statistics of a batch normalisation, by which predictions are made."""
+
+    mean: FloatArray  # (n,)
+    variance: FloatArray  # (n,), unbiased
+
+
+def flattened(statistics: Sequence[Statistics], dtype: Any = "float32") -> FloatArray:
+    """Return running statistics as one flat copy, (n_statistics,), laid out as a network's are.
+
+    Parameters
+    ----------
+    statistics : sequence of Statistics
+        Of each batch normalisation, from the input to the output.
+    dtype : str or dtype
+        Of the array.
+    """
+    return np.concatenate([np.empty(0, dtype), *(array for pair in statistics for array in pair)], dtype=dtype)
+
+
 class Gradient:
     """The gradient of the loss, laid out as the parameters are; what ``Trainer.loss_and_gradient`` returns.
 
@@ -214,6 +381,8 @@ class Gradient:
         ∂E/∂W, views of ``flat``.
     biases : list of ndarray, (n_out,) each; (1,) when shared by the layer, (0,) for none
         ∂E/∂b, views of ``flat``.
+    gammas, betas : list of ndarray, (n,) each
+        ∂E/∂γ and ∂E/∂β of each normalisation, views of ``flat``.
 
     Examples
     --------
@@ -227,3 +396,5 @@ class Gradient:
         self.flat = flat
         self.weights = network.weights(flat)
         self.biases = network.biases(flat)
+        self.gammas = network.gammas(flat)
+        self.betas = network.betas(flat)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from briskmlp.network import Network
 from briskmlp.operations import Floats as Floats  # noqa: PLC0414 - its users' path
 from briskmlp.operations import Ints as Ints  # noqa: PLC0414
-from briskmlp.operations import activations, losses, rules
+from briskmlp.operations import activations, layers, losses, rules
 from briskmlp.operations.activations import MAX_PARAMETERS, chosen
 from briskmlp.operations.layers import BIASES
 from briskmlp.operations.losses import HUBER_THRESHOLD as HUBER_THRESHOLD  # noqa: PLC0414
@@ -22,6 +22,7 @@ from briskmlp.operations.rules import Optimizer
 SIGMOID, SOFTMAX, SOFTPLUS = (activations.CODES[name] for name in ("sigmoid", "softmax", "softplus"))
 RULE_SGD = rules.CODES["sgd"]
 MSE, CROSS_ENTROPY, POISSON, ABSOLUTE_ERROR, HUBER = range(len(losses.LOSSES))
+BATCH_NORM, LAYER_NORM = (layers.CODES[name] for name in layers.NORMS)
 BIAS_NEURON, BIAS_LAYER, BIAS_NONE = range(len(BIASES))
 DIVISOR_WEIGHT, DIVISOR_ROWS, DIVISOR_NOTHING = range(3)
 PRECISIONS = ("highest", "high", "bfloat16")
@@ -29,7 +30,11 @@ HIGHEST, HIGH, BFLOAT16 = range(len(PRECISIONS))
 
 
 class Plan(NamedTuple):
-    """A network and its training, lowered. Arrays have one entry per layer (L), or per tensor W1 b1 W2 b2 … (T)."""
+    """A network and its training, lowered.
+
+    Arrays have one entry per layer (L), or per tensor (T), W1 b1 W2 b2 … and then γ and β of each normalisation, or per
+    place of a normalisation (L+1): before the first layer, and in each layer.
+    """
 
     layers: Ints  # (L+1,) widths
     activations: Ints  # (L,) codes of the table
@@ -51,6 +56,13 @@ class Plan(NamedTuple):
     l2: Floats  # (T,) the loss has l2/2 · Σ W² / n
     trained: Ints  # (T,) 1; 0 is refused so far
     dropout: Floats  # (L,) the rate after each layer; 0 after the last
+    norms: Ints  # (L+1,) codes of the table of layers; 0 for none
+    norm_after: Ints  # (L+1,) 1: after the activation; 0: before it
+    norm_momentum: Floats  # (L+1,) the share of a batch in the new running statistics
+    norm_eps: Floats  # (L+1,) is added to the variance
+    norm_tensors: Ints  # (L+1,) which of the T tensors is γ; the next is β; -1 for none
+    norm_statistics: Ints  # (L+1,) where running means start in the statistics; variances follow them; -1 for none
+    norm_fixed: Ints  # (L+1,) 1: training over batches, too, normalises by the running statistics, and moves none
     clip_norm: float  # largest norm of a step's gradient; inf for any
     precision: int  # HIGHEST …: what products read, see backends/contract.py
     shuffle: int
@@ -101,8 +113,39 @@ def make_plan(
         l2=np.array([l2 if tensor.kind == "weight" else 0.0 for tensor in tensors]),  # biases are not penalised
         trained=np.ones(len(tensors), dtype=np.int64),
         dropout=np.array([*(dropout or [0.0] * (n_layers - 1)), 0.0]),
+        **_norm_fields(network),
         clip_norm=float(clip_norm),
         precision=PRECISIONS.index(precision),
         shuffle=int(shuffle),
         seed=seed - 2**64 if seed >= 2**63 else seed,
     )
+
+
+def _norm_fields(network: Network) -> dict[str, Any]:
+    n_places = network.n_layers + 1
+    fields: dict[str, Any] = {
+        "norms": np.zeros(n_places, dtype=np.int64),
+        "norm_after": np.zeros(n_places, dtype=np.int64),
+        "norm_momentum": np.zeros(n_places),
+        "norm_eps": np.zeros(n_places),
+        "norm_tensors": np.full(n_places, -1, dtype=np.int64),
+        "norm_statistics": np.full(n_places, -1, dtype=np.int64),
+        "norm_fixed": np.zeros(n_places, dtype=np.int64),
+    }
+    for norm in network.norms:
+        fields["norms"][norm.place] = layers.CODES[norm.row.name]
+        fields["norm_after"][norm.place] = norm.position == "after"
+        fields["norm_momentum"][norm.place] = norm.values.get("momentum", 0.0)
+        fields["norm_eps"][norm.place] = norm.values["eps"]
+    for index, tensor in enumerate(network.tensors):
+        if tensor.kind == "gamma":
+            fields["norm_tensors"][tensor.layer + 1] = index
+    for tensor in network.statistics:
+        if tensor.kind == "running_mean":
+            fields["norm_statistics"][tensor.layer + 1] = tensor.offset
+    return fields
+
+
+def whole_batches(plan: Plan) -> bool:
+    """Return whether training normalises over batches, so that all rows of one must be computed together."""
+    return bool(((plan.norms == BATCH_NORM) & (plan.norm_fixed == 0)).any())

@@ -10,9 +10,9 @@ from briskmlp._messages import describe_bytes
 from briskmlp.backends import dispatch
 from briskmlp.backends.threads import thread_limit
 from briskmlp.conversions import Conversions
-from briskmlp.data.examples import Data, check_data
+from briskmlp.data.examples import Data, check_batches, check_data
 from briskmlp.data.inputs import check_inputs
-from briskmlp.network import FloatArray, Gradient
+from briskmlp.network import FloatArray, Gradient, Statistics
 
 
 class Predictor(Conversions):
@@ -69,6 +69,8 @@ class Predictor(Conversions):
     def loss_and_gradient(self, X: Any, Y: Any, sample_weight: Any = None) -> tuple[float, Gradient]:
         """Return what backpropagation computes for these rows as one batch: the loss, l2 included, and its gradient.
 
+        Batch normalisation is by these rows' own mean and variance, and moves no running ones.
+
         Parameters
         ----------
         X, Y, sample_weight : array_like
@@ -88,7 +90,9 @@ class Predictor(Conversions):
         >>> E, gradient.weights[0]
         (1.0, array([[6.]], dtype=float32))
         """
-        E, flat = self._session.gradient(self._data(X, Y, sample_weight))
+        data = self._data(X, Y, sample_weight)
+        check_batches(self.network, data.inputs.n, None)
+        E, flat = self._session.gradient(data)
         return E, Gradient(self.network, flat)
 
     def _data(self, X: Any, Y: Any, sample_weight: Any, prefix: str = "") -> Data:
@@ -105,6 +109,30 @@ class Predictor(Conversions):
     def biases(self) -> list[FloatArray]:
         """Writable views of each layer's biases: (n_out,); (1,) when shared by the layer, (0,) for none."""
         return self.network.biases(self.parameters)
+
+    @property
+    def gammas(self) -> list[FloatArray]:
+        """Writable views (n,) of the factors of each normalisation, from the input to the output."""
+        return self.network.gammas(self.parameters)
+
+    @property
+    def betas(self) -> list[FloatArray]:
+        """Writable views (n,) of what each normalisation adds."""
+        return self.network.betas(self.parameters)
+
+    @property
+    def statistics(self) -> list[Statistics]:
+        """Writable views of the running mean and variance of each batch normalisation, from the input to the output.
+
+        Examples
+        --------
+        >>> from briskmlp import Trainer
+        >>> trainer = Trainer([1, 2, 1], norm="batch", batch_size=4, seed=0)
+        >>> _ = trainer.fit([0, 1, 2, 3], [0, 1, 4, 9], epochs=1)
+        >>> trainer.statistics[0].variance.shape
+        (2,)
+        """
+        return self.network.split_statistics(self._session.state.statistics)
 
     @property
     def epoch(self) -> int:

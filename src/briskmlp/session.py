@@ -18,7 +18,7 @@ from briskmlp.backends.threads import blas_threads, thread_limit
 from briskmlp.data.examples import Data
 from briskmlp.data.inputs import Inputs
 from briskmlp.network import FloatArray
-from briskmlp.plan import Floats, Ints, Plan
+from briskmlp.plan import Floats, Ints, Plan, whole_batches
 
 STAGE_BYTES = 64 * 2**20  # what is converted at once of data that are not trained on in place
 CALL_SECONDS = 0.05  # a kernel call lasts about this long, so that Ctrl-C is answered within 0.2 s
@@ -105,18 +105,27 @@ class Session:
 
     def _sum(self, data: Data, grad: FloatArray | None, *, with_penalty: bool) -> float:
         total, scale = 0.0, 1.0 / data.total_weight
+        # normalisation over a batch sees all of it at once
+        whole = grad is not None and whole_batches(self.plan)
         with self._blas():
-            for chunk, X, rows, work in self._chunks(data.inputs, training=grad is not None):
+            for chunk, X, rows, work in self._chunks(data.inputs, training=grad is not None, whole=whole):
                 examples = Examples(X, data.Y[chunk], None if data.weight is None else data.weight[chunk])
                 total += self.backend.gradient(work, self.state, examples, rows, scale, grad, with_penalty=with_penalty)
                 with_penalty = False  # once per batch
         return total
 
-    def _chunks(self, inputs: Inputs, *, training: bool = False) -> Iterator[tuple[slice, FloatArray, Ints, Any]]:
-        """Yield chunks of rows: their place, an array that holds them, their rows in it, and a workspace."""
-        n = inputs.n
-        size = min(n, max(1, STAGE_BYTES // (int(self.plan.layers.max()) * self.dtype.itemsize)))
-        key = self.plan, size, training, thread_limit(self.threads)
+    def _chunks(
+        self, inputs: Inputs, *, training: bool = False, whole: bool = False
+    ) -> Iterator[tuple[slice, FloatArray, Ints, Any]]:
+        """Yield chunks of rows: their place, an array that holds them, their rows in it, and a workspace.
+
+        Or all rows as one chunk and one batch, if they are wanted whole.
+        """
+        n, plan = inputs.n, self.plan
+        size = min(n, max(1, STAGE_BYTES // (int(plan.layers.max()) * self.dtype.itemsize)))
+        if whole:
+            size, plan = n, plan._replace(batch_size=n)
+        key = plan, size, training, thread_limit(self.threads)
         work = self._take(key)
         index = np.arange(size, dtype=np.int64)
         for start in range(0, n, size):

@@ -16,7 +16,7 @@ import numpy as np
 from briskmlp._messages import check_choice, check_each, check_fraction, check_integer, check_number
 from briskmlp.callbacks import Callbacks, states_of
 from briskmlp.callbacks.hooks import Pending
-from briskmlp.data.examples import Data, check_validation
+from briskmlp.data.examples import Data, check_batches, check_validation
 from briskmlp.history import History
 from briskmlp.initializers import Initializer, check_initializer, initialize
 from briskmlp.losses import check_loss, default_output
@@ -24,6 +24,7 @@ from briskmlp.metrics import METRICS, check_metrics
 from briskmlp.network import MAX_SIZE, Network
 from briskmlp.network import Gradient as Gradient  # noqa: PLC0414 - its public home
 from briskmlp.operations.activations import ActivationLike
+from briskmlp.operations.layers import NormLike
 from briskmlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from briskmlp.plan import PRECISIONS, make_plan
 from briskmlp.predictor import Predictor
@@ -75,6 +76,15 @@ class Trainer(Predictor):
         the epoch and an example's place in it. ``predict``, ``evaluate`` and ``loss_and_gradient`` drop nothing.
     clip_norm : float > 0, optional
         A step whose whole gradient, l2 included, is longer is scaled to this length. None allows any.
+    norm : {None, "batch", "layer"}, BatchNorm, LayerNorm, or sequence of these
+        Normalisation in the hidden layers, one for all or one for each: of each neuron over a batch, or of each example
+        over a layer's neurons, with PyTorch's definitions and defaults; `BatchNorm` and `LayerNorm` have others.
+        ``fit`` and ``loss_and_gradient`` normalise by the batch's own mean and variance, ``predict`` and ``evaluate``
+        by the running ones, ``statistics``, which training moves. No batch may then be of one row.
+    norm_position : {"before", "after"}, or sequence of these
+        Before the activation or after it; dropout comes after both.
+    input_norm, output_norm : one as of norm, optional
+        Normalisation of the input, before the first layer, and of the last layer's sums.
     bias : {"neuron", "layer", "none"}
         One bias per neuron; one shared by all neurons of a layer, as where textbooks draw B1 and B2; or none.
     initializer : {"glorot", "he"}, flat ndarray, sequence of (W, b), or None
@@ -102,7 +112,10 @@ class Trainer(Predictor):
     ----------
     network : Network
     parameters : ndarray, shape (n_parameters,)
-        All weights and biases, flat and writable; ``weights[l]`` (n_in, n_out) and ``biases[l]`` are views of it.
+        All weights and biases, flat and writable; ``weights[l]`` (n_in, n_out) and ``biases[l]`` are views of it, as
+        are ``gammas`` and ``betas`` of normalisations.
+    statistics : list of Statistics
+        ``mean`` and ``variance``, (n,) each, of each batch normalisation: writable views.
     epoch : int
         Epochs completed.
     backend, isa : str, str or None
@@ -131,6 +144,10 @@ class Trainer(Predictor):
         l2: float = 0.0,
         dropout: float | Sequence[float] = 0.0,
         clip_norm: float | None = None,
+        norm: NormLike | Sequence[NormLike | None] | None = None,
+        norm_position: str | Sequence[str] = "before",
+        input_norm: NormLike | None = None,
+        output_norm: NormLike | None = None,
         bias: str = "neuron",
         initializer: Initializer = None,
         dtype: Any = "float32",
@@ -144,7 +161,7 @@ class Trainer(Predictor):
             drawn = Network(layers, hidden)  # checks both
             last_hidden = hidden if isinstance(hidden, ActivationLike) else (drawn.hidden or ("sigmoid",))[-1]
             output = default_output(loss, last_hidden, drawn.n_out)
-        self.network = Network(layers, hidden, output, bias)
+        self.network = Network(layers, hidden, output, bias, norm, norm_position, input_norm, output_norm)
         check_loss(loss, self.network.output)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of {', '.join(OPTIMIZERS)} such as SGD(0.1), got {optimizer!r}")
@@ -166,6 +183,7 @@ class Trainer(Predictor):
         self._pending: Pending | None = None  # what a loaded file holds for the next fit
         self._session = self._new_session()
         initialize(self.network, initializer, self.seed, self.parameters)
+        self._tracked = (0,) * sum(bool(norm.row.statistics) for norm in self.network.norms)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in self.__dict__:
@@ -230,7 +248,7 @@ class Trainer(Predictor):
         Raises
         ------
         ValueError, TypeError
-            Bad input; nothing has changed.
+            Bad input, or a batch of one row with batch normalisation; nothing has changed.
         FloatingPointError
             Training diverged; the weights are those from before the kernel call that did.
         OSError
@@ -242,6 +260,7 @@ class Trainer(Predictor):
         """
         epochs = check_integer("epochs", epochs, low=0)
         data = self._data(X, Y, sample_weight)
+        check_batches(self.network, data.inputs.n, self.batch_size)
         validation = None if validation_data is None else self._data(*check_validation(validation_data), "validation ")
         metrics = check_metrics(metrics, labels=(data if validation is None else validation).Y.ndim == 1)
         prefix = "" if validation is None else "val_"
@@ -407,8 +426,17 @@ class Trainer(Predictor):
             named = dict(zip(slots, state.state.slots, strict=True))
             training = Training.of(state, self.backend, self.isa, scalars)
             kept = states_of(callbacks) or (self._pending.callbacks if self._pending else [])
-            of = path, self.network, state.state.parameters, described
-            checkpoint.write(*of, slots=named, training=training, callbacks=kept)
+            checkpoint.write(
+                path,
+                self.network,
+                state.state.parameters,
+                described,
+                statistics=state.state.statistics,
+                batches=self._batches,
+                slots=named,
+                training=training,
+                callbacks=kept,
+            )
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Trainer:
@@ -437,17 +465,21 @@ class Trainer(Predictor):
         stored = checkpoint.read(path)
         network, file = stored.network, os.fspath(path)
         try:
-            options = {**vars(network), **configuration.restore(stored.config), "backend": backend, "threads": threads}
+            kept = configuration.restore(stored.config)
+            options = {**network.arguments, **kept, "backend": backend, "threads": threads}
             trainer = cls(initializer=stored.parameters, dtype=stored.parameters.dtype, **options)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{file}: no Trainer can be made of it: {shortened(error)}") from error
+        trainer._session.state.statistics[:] = stored.statistics
         if (training := stored.training) is None:  # a model alone
+            trainer._batches = stored.batches
             return trainer
         try:
             state = stored.state(*configuration.state_names(trainer.optimizer))
         except CheckpointError as error:
             raise CheckpointError(f"{file}: {trainer.optimizer!r} {error}") from None
         trainer._session.restore(state)
+        trainer._batches = stored.batches
         trained_on = (training.backend, training.isa) if training.step else None
         trainer._pending = Pending(file, stored.callbacks, trained_on)
         return trainer

@@ -2,8 +2,9 @@
 
 Rules that every backend obeys
 ------------------------------
-- ``parameters`` and each of the ``slots`` are flat and dense (W1 b1 W2 b2 …, C order) and of the dtype that is
-  trained in. Packed, padded or transposed copies are workspace, rebuilt on entry to a call.
+- ``parameters`` and each of the ``slots`` are flat and dense (W1 b1 W2 b2 … and then γ and β of each normalisation, C
+  order) and of the dtype that is trained in, as are the ``statistics``. Packed, padded or transposed copies are
+  workspace, rebuilt on entry to a call.
 - ``X`` is (n, n_in) of that dtype with unit stride along columns and any row stride; it is only read.
   ``Y`` is (n, n_out) of that dtype, C order, or int64 labels (n,). ``weight`` is (n,) of that dtype or None.
 - ``rows`` is an int64 index vector into X, Y and weight.
@@ -15,6 +16,12 @@ Rules that every backend obeys
   ``2**16 / (2**16 - t)``; an example's place is ``batch * batch_size`` plus its index in the batch, whatever its row.
   A gradient, l2 and biases included, whose float64 norm plus ``plan.clip_epsilon`` is above ``plan.clip_norm`` is
   multiplied by the quotient of the latter and that sum.
+- Batch normalisations take the mean and variance of all rows of a step in ``train``, which moves the running ones, and
+  of all rows that it is given in ``gradient`` with ``grad``; the running ones in ``forward``, in ``gradient`` without
+  ``grad``, and wherever ``plan.norm_fixed`` is 1. Weights of examples do not count in them. A batch that is skipped
+  moves none. Calls of ``gradient`` with ``grad`` must then not be cut, nor have more rows than ``batch_size`` unless
+  that is 0. Where a normalisation stands before an activation, that is of its output, as is a slope that is saved;
+  dropout comes after both.
 - ``plan.precision`` says what the three products, ``A @ W``, ``delta @ W.T`` and ``A.T @ delta``, read of their
   operands; all else is float32: sums, bias, activation, loss, f', db, clipping, state, and the parameters, which stay
   whole. HIGHEST reads numbers as they are. BFLOAT16 rounds each operand once, where it is produced: A[0] to A[L-1],
@@ -97,7 +104,7 @@ class State:
     parameters: FloatArray  # (n_parameters,)
     slots: FloatArray  # (n_slots, n_parameters), what the update rule keeps of each parameter
     scalars: Floats = field(default_factory=lambda: np.zeros(0))  # what it keeps beside; NAdam's product of momenta
-    # (n_statistics,), what no gradient moves, such as a normalisation's means; no layer has any so far
+    # (n_statistics,), what no gradient moves: running mean and variance of each batch normalisation
     statistics: FloatArray = field(default_factory=lambda: np.zeros(0))
     position: Position = field(default_factory=Position)
 
@@ -107,6 +114,9 @@ class State:
         n = plan.n_parameters
         slots = aligned_zeros(plan.n_slots * n, dtype).reshape(plan.n_slots, n)
         state = cls(aligned_zeros(n, dtype), slots, np.zeros(plan.n_scalars), np.zeros(plan.n_statistics, dtype))
+        for place in np.flatnonzero(plan.norm_statistics >= 0):
+            _, variance = statistics_at(plan, int(place), state.statistics)
+            variance.fill(1.0)
         BY_CODE[plan.rule].fill(slots, state.scalars, plan.hyper)
         return state
 
@@ -124,6 +134,12 @@ class State:
     def is_finite(self) -> bool:
         """Return whether all numbers are finite."""
         return all(bool(np.isfinite(array).all()) for array in self.arrays)
+
+
+def statistics_at(plan: Plan, place: int, statistics: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return views of the running mean and variance of the batch normalisation at a place, each (n,)."""
+    start, n = int(plan.norm_statistics[place]), int(plan.layers[place])
+    return statistics[start : start + n], statistics[start + n : start + 2 * n]
 
 
 class Examples(NamedTuple):

@@ -114,6 +114,8 @@ def unavailable() -> str | None:
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
+    if plan.norms.any():
+        return "it has no kernels for normalisation yet, which numpy has"
     chosen = isa(plan.precision)
     if plan.precision == HIGHEST and chosen in ROUNDING:
         return f"{chosen} multiplies bfloat16 alone, for precision='bfloat16' or 'high', not 'highest'"

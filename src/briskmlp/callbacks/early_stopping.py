@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from briskmlp._messages import check_integer, check_number
 from briskmlp.callbacks.hooks import Fitted
 from briskmlp.history import History, Record
-from briskmlp.network import FloatArray
+from briskmlp.network import FloatArray, flattened
 
 
 class EarlyStopping:
@@ -27,8 +28,8 @@ class EarlyStopping:
         Epochs without improvement after which training stops.
     min_delta : float, >= 0
     restore_best : bool
-        Write the parameters of the best epoch back into the trainer at the end of ``fit``, whether stopped early
-        or not. The optimizer's state and the count of epochs stay.
+        Write the parameters and running statistics of the best epoch back into the trainer at the end of ``fit``,
+        whether stopped early or not. The optimizer's state and the count of epochs stay.
 
     Attributes
     ----------
@@ -79,6 +80,7 @@ class EarlyStopping:
         self.best: float | None = None
         self.best_epoch, self.wait = 0, 0
         self._best_parameters: FloatArray | None = None
+        self._best_statistics: FloatArray | None = None  # of batch normalisations, one after the other
 
     def on_fit_begin(self, trainer: Fitted) -> bool:
         """Start afresh, unless a state has just been loaded; return True if that state has stopped training."""
@@ -103,6 +105,10 @@ class EarlyStopping:
             self._loaded = False
             found = f"EarlyStopping's state has best_parameters of shape {stored.shape}"
             raise ValueError(f"{found}, but the trainer's parameters have shape {trainer.parameters.shape}")
+        size = flattened(trainer.statistics).size
+        if stored is not None and size and (self._best_statistics is None or self._best_statistics.size != size):
+            self._loaded = False
+            raise ValueError(f"EarlyStopping's state has no best_statistics of {size} numbers, which the trainer has")
 
     def check_record(self, names: Collection[str]) -> None:
         """Refuse a ``monitor`` that is not among the names in the records.
@@ -126,18 +132,28 @@ class EarlyStopping:
         self.best, self.best_epoch, self.wait = value, int(record["epoch"]), 0
         if self.restore_best:
             self._best_parameters = trainer.parameters.copy()
+            self._best_statistics = flattened(trainer.statistics, trainer.parameters.dtype)
         return False
 
     def on_fit_end(self, trainer: Fitted, history: History) -> None:
-        """Restore the best parameters."""
+        """Restore the best parameters, and the running statistics beside them."""
         self._loaded = False
         if self.restore_best and self._best_parameters is not None:
             trainer.parameters[...] = self._best_parameters
+            at = 0
+            for array in chain.from_iterable(trainer.statistics):
+                array[...] = self._best_statistics[at : at + array.size]  # type: ignore[index] # kept with the others
+                at += array.size
 
     def state_dict(self) -> dict[str, Any]:
-        """Return ``monitor``, ``best`` and ``best_parameters`` (None at first), ``best_epoch`` and ``wait``."""
+        """Return ``monitor``, ``best`` and ``best_parameters`` (None at first), ``best_epoch`` and ``wait``.
+
+        With batch normalisation ``best_statistics``, too: running means and variances, one after the other.
+        """
         stored = None if self._best_parameters is None else self._best_parameters.copy()
         kept = {name: getattr(self, name) for name in ("best", "best_epoch", "wait")}
+        if self._best_statistics is not None and self._best_statistics.size:
+            kept["best_statistics"] = self._best_statistics.copy()
         return {**kept, "best_parameters": stored, "monitor": self.monitor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,16 +164,21 @@ class EarlyStopping:
         state : dict
             As ``state_dict`` returns it.
         """
-        if missing := [name for name in self.state_dict() if name not in state]:
+        needed = ("best", "best_epoch", "wait", "best_parameters", "monitor")
+        if missing := [name for name in needed if name not in state]:
             raise ValueError(f"EarlyStopping's state has no {', '.join(missing)}")
         if state["monitor"] != self.monitor:
             raise ValueError(f"EarlyStopping's state is of {state['monitor']!r}, but monitor is {self.monitor!r}")
         stored = state["best_parameters"]
         if stored is not None and not np.isfinite(stored).all():
             raise ValueError("EarlyStopping's state has best_parameters with NaN or infinity")
+        statistics = np.array(state.get("best_statistics", []))
+        if not np.isfinite(statistics).all():
+            raise ValueError("EarlyStopping's state has best_statistics with NaN or infinity")
         self.best = None if state["best"] is None else float(state["best"])
         self.best_epoch, self.wait = int(state["best_epoch"]), int(state["wait"])
         self._best_parameters = None if stored is None else np.array(stored)
+        self._best_statistics = statistics
         self._loaded = True
 
     def _improves(self, value: float) -> bool:

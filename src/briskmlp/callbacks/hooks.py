@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from briskmlp.history import History, Record
-from briskmlp.network import MAX_SIZE, FloatArray, Network
+from briskmlp.network import MAX_SIZE, FloatArray, Network, Statistics
 from briskmlp.storage.checkpoint import CallbackState, CheckpointError
 from briskmlp.storage.tensors import shortened
 
@@ -26,6 +26,10 @@ class Fitted(Protocol):
     @property
     def network(self) -> Network:
         """The architecture."""
+
+    @property
+    def statistics(self) -> list[Statistics]:
+        """Running mean and variance of each batch normalisation, (n,) each, writable."""
 
     @property
     def parameters(self) -> FloatArray:

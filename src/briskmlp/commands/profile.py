@@ -30,6 +30,7 @@ def profile(args: Namespace) -> Result:
     check_apart({"--plot": args.plot, "--trace": args.trace})
     chosen = {name: getattr(args, name) for name in ("dtype", "precision", "backend", "threads")}
     chosen |= {"hidden": args.activation, "optimizer": OPTIMIZERS[args.optimizer](1e-3), "batch_size": args.batch}
+    chosen |= {"norm": args.norm, "norm_position": args.norm_position}
     trainer = Trainer(args.layers, loss="cross_entropy", seed=0, **chosen)
     rng = np.random.default_rng(0)
     X = rng.random((args.batch, trainer.network.n_in), dtype=np.dtype(args.dtype))

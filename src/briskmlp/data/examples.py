@@ -47,6 +47,34 @@ def check_data(task: tuple[Network, str, Dtype], X: Any, Y: Any, sample_weight: 
     return Data(inputs, targets, check_weight(sample_weight, inputs.n, dtype, f"{prefix}sample_weight"))
 
 
+def check_batches(network: Network, n: int, batch_size: int | None, name: str = "X") -> None:
+    """Raise an error if batch normalisation would meet a batch of one row among the n of each epoch.
+
+    It names the nearest batch size that leaves none.
+
+    Examples
+    --------
+    >>> check_batches(Network([2, 3, 1], norm="batch"), 33, 32)
+    Traceback (most recent call last):
+    ...
+    ValueError: X has 33 rows and batch_size is 32, which leaves a batch of one row, but batch normalisation needs two \
+or more; accepted: batch_size=31
+    """
+    if not network.has_batch_norm:
+        return
+    if n == 1:
+        raise ValueError(f"{name} has 1 row, but batch normalisation needs batches of two or more; accepted: more rows")
+    size = min(batch_size or n, n)
+    if size > 1 and n % size != 1:
+        return
+    sizes = (size + sign * distance for distance in range(n) for sign in (-1, 1))
+    works = next(other for other in sizes if 2 <= other <= n and n % other != 1)
+    raise ValueError(
+        f"{name} has {n} rows and batch_size is {batch_size}, which leaves a batch of one row, but batch normalisation "
+        f"needs two or more; accepted: batch_size={works}"
+    )
+
+
 def check_validation(validation_data: Any) -> tuple[Any, Any, Any]:
     """Return ``validation_data`` as (X, Y, sample_weight)."""
     sequence = isinstance(validation_data, (tuple, list))

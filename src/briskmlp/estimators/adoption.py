@@ -63,7 +63,7 @@ def to_sklearn(estimator: Any) -> Any:
     TypeError
         ``estimator`` is not of this library.
     ValueError
-        scikit-learn does not have its activations or loss.
+        scikit-learn does not have its activations, loss or normalisation.
 
     Examples
     --------
@@ -75,6 +75,8 @@ def to_sklearn(estimator: Any) -> Any:
         raise ValueError(f"scikit-learn has no activation {estimator.activation!r}; it has {', '.join(ACTIVATIONS)}")
     if estimator.loss in ("absolute_error", "huber"):
         raise ValueError(f"scikit-learn has no loss {estimator.loss!r}; it has squared_error and poisson")
+    if estimator.norm is not None:
+        raise ValueError(f"scikit-learn has no normalisation, but norm is {estimator.norm!r}; accepted: None")
     extras = estimator.get_params(deep=False).keys() - theirs().get_params(deep=False).keys()
     return _with_state(theirs, estimator, leave_out=extras)
 

@@ -37,6 +37,10 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
         are scaled up to compensate.
     clip_norm : float, default=None
         Largest norm of a step's gradient; larger gradients are scaled down to it.
+    norm : {"batch", "layer"}, BatchNorm, LayerNorm, or a list of one per hidden layer, default=None
+        Normalisation in the hidden layers, as in `Trainer`; needs solver "sgd" or "adam".
+    norm_position : {"before", "after"} or a list of one per hidden layer, default="before"
+        Before the activation or after it.
     initial_coefs, initial_intercepts : list of ndarray, default=None
         Initial ``coefs_`` and ``intercepts_``, instead of random values.
     dtype : {"float32", "float64"}, default=None
@@ -58,6 +62,9 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
     ----------
     coefs_, intercepts_, loss_curve_, … : as in scikit-learn
         ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training updates in place.
+    norms_ : list of dict
+        With ``norm``: ``gamma``, ``beta`` and, over a batch, ``running_mean`` and ``running_var`` of each hidden layer
+        that has a normalisation, (n,) each.
     validation_loss_curve_ : list of float
         One per epoch, if ``fit`` was given ``validation_data``.
 
@@ -86,7 +93,7 @@ class MLPClassifier(Perceptron, stock.MLPClassifier):  # type: ignore[misc] # sc
         n_iter_no_change: Any = 10, max_fun: Any = 15000,
         class_weight: Any = None, dropout: Any = 0.0, clip_norm: Any = None, initial_coefs: Any = None,
         initial_intercepts: Any = None, dtype: Any = None, n_threads: Any = None, callbacks: Any = None,
-        progress: Any = False, logits: Any = False,
+        progress: Any = False, logits: Any = False, norm: Any = None, norm_position: Any = "before",
     ) -> None:  # fmt: skip
         self._store(locals())
 

@@ -35,7 +35,7 @@ def lower(
     """
     n_hidden = len(layers) - 2
     *hidden, last = of_estimator(estimator.activation, output, n_hidden)
-    network = Network(layers, hidden, last)
+    network = Network(layers, hidden, last, norm=estimator.norm, norm_position=estimator.norm_position)
     plan = make_plan(
         network,
         loss=_loss(estimator.loss, output),
@@ -61,6 +61,7 @@ def needs_kernels(estimator: Any) -> bool:
         or estimator.loss in ("absolute_error", "huber")
         or bool(np.any(estimator.dropout))
         or estimator.clip_norm is not None
+        or estimator.norm is not None
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from briskmlp.data.examples import Data
 from briskmlp.estimators.lowering import lower
-from briskmlp.network import Network
+from briskmlp.network import FloatArray, Network
+from briskmlp.operations.layers import INITIAL
 from briskmlp.plan import Ints, Plan
 from briskmlp.session import Completed, Session, drive
 
@@ -20,7 +21,10 @@ _STATE = {"SGDOptimizer": ("velocities",), "AdamOptimizer": ("ms", "vs")}
 
 
 class Model:
-    """A session, and ``coefs`` and ``intercepts``: views of its parameters in scikit-learn's order."""
+    """A session, and views of its parameters in scikit-learn's order: ``coefs``, ``intercepts``; and ``norms``.
+
+    These have for each normalisation, by their names, γ and β, and the running mean and variance if it has them.
+    """
 
     def __init__(self, network: Network, plan: Plan, dtype: np.dtype[Any]) -> None:
         self.network, self.session = network, Session(plan, dtype)
@@ -28,6 +32,14 @@ class Model:
         self.kind = network, plan.rule, dtype  # what cannot change
         self.coefs = tuple(network.weights(self.session.parameters))
         self.intercepts = tuple(network.biases(self.session.parameters))
+        gammas, betas = network.gammas(self.session.parameters), network.betas(self.session.parameters)
+        running = iter(network.split_statistics(self.session.state.statistics))
+        self.norms: list[dict[str, FloatArray]] = []
+        for norm, gamma, beta in zip(network.norms, gammas, betas, strict=True):
+            gamma[...] = INITIAL["gamma"]
+            statistics = next(running) if norm.row.statistics else ()
+            names = (*norm.row.tensors, *norm.row.statistics)
+            self.norms.append(dict(zip(names, (gamma, beta, *statistics), strict=True)))
 
     @classmethod
     def of(cls, estimator: Any, output: str, optimizer: Any = None, *, seed: int = 0, dtype: Any = None) -> Model:
@@ -47,13 +59,18 @@ class Model:
         model.session.threads = estimator.n_threads
         model.activation = copy.copy(estimator.activation)  # a list may change
         model.take(estimator.coefs_, estimator.intercepts_)
+        model.take_norms(vars(estimator).get("norms_", []))
         model._take_state(optimizer)
         return model
 
     def has(self, estimator: Any) -> bool:
         """Return whether the estimator's parameters are this model's, not arrays that were assigned since."""
-        own = chain(self.coefs, self.intercepts)
-        return all(a is b for a, b in zip(own, chain(estimator.coefs_, estimator.intercepts_), strict=True))
+        own, norms = chain(self.coefs, self.intercepts), vars(estimator).get("norms_", [])
+        return (
+            all(a is b for a, b in zip(own, chain(estimator.coefs_, estimator.intercepts_), strict=True))
+            and len(norms) == len(self.norms)
+            and all(a is b for own, theirs in zip(self.norms, norms, strict=True) for a, b in _pairs(own, theirs))
+        )
 
     def take(self, coefs: Any, intercepts: Any) -> None:
         """Copy parameters from elsewhere."""
@@ -61,15 +78,40 @@ class Model:
             if given is not own:
                 own[...] = given
 
+    def take_norms(self, norms: list[dict[str, Any]]) -> None:
+        """Copy normalisations from elsewhere, if there are any; else they stay."""
+        given, own = ([_shapes(norm) for norm in each] for each in (norms, self.norms))
+        if norms and given != own:
+            raise ValueError(
+                f"norms_ are {given}, but norm and hidden_layer_sizes ask for {own}; fit with warm_start=False for a "
+                "new network"
+            )
+        for norm, source in zip(self.norms, norms, strict=False):
+            for array, values in _pairs(norm, source):
+                if values is not array:
+                    array[...] = values
+
     def _take_state(self, optimizer: Any) -> None:
         """Copy an optimizer's state, and let the optimizer have it as views."""
         names = _STATE.get(type(optimizer).__name__, ())
         for name, row in zip(names, self.session.state.slots, strict=False):  # without momentum there is no state
             views = self.network.weights(row) + self.network.biases(row)
-            for own, given in zip(views, getattr(optimizer, name), strict=True):
+            views += self.network.gammas(row) + self.network.betas(row)
+            kept = getattr(optimizer, name)  # a new one's is that of coefs_ and intercepts_ alone
+            for own in views[len(kept) :]:
+                own[...] = 0.0
+            for own, given in zip(views, kept, strict=False):
                 if own.ctypes.data != np.asarray(given).ctypes.data:
                     own[...] = given
             setattr(optimizer, name, views)
+
+
+def _shapes(norm: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(array) for name, array in norm.items()}
+
+
+def _pairs(own: dict[str, Any], given: dict[str, Any]) -> list[tuple[Any, Any]]:
+    return [(array, given.get(name)) for name, array in own.items()]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -46,6 +47,8 @@ def fit_task(estimator: Any, X: Any, y: Any, weight: Any, epochs: int) -> Iterat
     def trained() -> dict[str, Any]:
         """Return copies of the attributes, as if training stopped here."""
         copies = {name: [np.array(own) for own in getattr(estimator, name)] for name in ("coefs_", "intercepts_")}
+        if norms := vars(estimator).get("norms_"):
+            copies["norms_"] = copy.deepcopy(norms)
         return {**copies, "loss_curve_": list(estimator.loss_curve_)}
 
     def after_epoch() -> bool:

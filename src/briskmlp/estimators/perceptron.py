@@ -28,6 +28,7 @@ from briskmlp.estimators.observers import fit_task, managed
 from briskmlp.estimators.stochastic import StochasticSolver
 from briskmlp.network import FloatArray
 from briskmlp.operations.activations import IN_ESTIMATORS, Parametrised
+from briskmlp.operations.layers import NORMS, POSITIONS, BatchNorm, LayerNorm
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -45,6 +46,8 @@ CONSTRAINTS = {
     "activation": [_Named(set(IN_ESTIMATORS)), Parametrised, list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "norm": [_Named(set(NORMS)), BatchNorm, LayerNorm, list, tuple, None],
+    "norm_position": [StrOptions(set(POSITIONS)), list, tuple],
     "initial_coefs": ["array-like", None],
     "initial_intercepts": ["array-like", None],
     "dtype": [StrOptions({"float32", "float64"}), None],
@@ -58,6 +61,9 @@ PASSING = ("_model", "_validation_data", "_batch")  # attributes that no copy ha
 
 class Perceptron(StochasticSolver):
     """Base class of MLPClassifier and MLPRegressor; it precedes scikit-learn's class in their bases."""
+
+    norm: Any = None  # of estimators that were pickled before there were normalisations
+    norm_position: Any = "before"
 
     def _store(self, arguments: dict[str, Any]) -> None:
         """Store the arguments of ``__init__`` under their names."""
@@ -108,7 +114,8 @@ class Perceptron(StochasticSolver):
             for own, each in zip(drawn, given, strict=True):
                 own[...] = each
             setattr(self, f"_best_{name}", [own.copy() for own in drawn])
-        self.__dict__.pop("validation_loss_curve_", None)
+        for name in ("validation_loss_curve_", "norms_"):  # norms begin as in a new model
+            self.__dict__.pop(name, None)
 
     def _weights(self, y: Any, sample_weight: Any, incremental: bool = False) -> Any:
         """Return the weights of the examples; MLPClassifier multiplies them by those of their classes."""
@@ -120,7 +127,7 @@ class Perceptron(StochasticSolver):
         layer_units = buffers[-1]
         if [np.shape(coef) for coef in self.coefs_] != list(pairwise(layer_units)):
             raise other_layers(self.coefs_, layer_units)
-        epochs_need = {name: vars(self).get(name) for name in ("clip_norm", "callbacks", "_validation_data")}
+        epochs_need = {name: vars(self).get(name) for name in ("clip_norm", "norm", "callbacks", "_validation_data")}
         epochs_need["dropout"] = self.dropout if np.any(self.dropout) else None
         if given := [name.strip("_") for name, value in epochs_need.items() if value is not None]:
             raise ValueError(f"{given[0]} needs solver 'sgd' or 'adam'; 'lbfgs' has no epochs")
@@ -222,7 +229,9 @@ class Perceptron(StochasticSolver):
         """Return the model with this estimator's parameters, which become views of the model's buffer."""
         seed = int(self._random_state.randint(2**31)) if optimizer is not None and np.any(self.dropout) else 0
         model = Model.of(self, self.out_activation_, optimizer, seed=seed)
-        bound = {"coefs_": list(model.coefs), "intercepts_": list(model.intercepts), "_model": model}
+        bound: dict[str, Any] = {"coefs_": list(model.coefs), "intercepts_": list(model.intercepts), "_model": model}
+        if model.norms:
+            bound["norms_"] = list(model.norms)
         for best, own in (("_best_coefs", "coefs_"), ("_best_intercepts", "intercepts_")):
             if best in vars(self) and getattr(self, best) is getattr(self, own):  # one list, as in scikit-learn
                 bound[best] = bound[own]

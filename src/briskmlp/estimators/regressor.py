@@ -25,13 +25,16 @@ class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scik
         Where predictions overflow or are exactly 0, the reported ``poisson`` loss may be a number; scikit-learn's is
         NaN.
     hidden_layer_sizes, solver, alpha, … : as in scikit-learn
-    activation, dropout, clip_norm, initial_coefs, initial_intercepts : as in `MLPClassifier`
+    activation, dropout, clip_norm, norm, norm_position, initial_coefs, initial_intercepts : as in `MLPClassifier`
     dtype, n_threads, callbacks, progress : as in `MLPClassifier`
 
     Attributes
     ----------
     coefs_, intercepts_, loss_curve_, … : as in scikit-learn
         ``coefs_`` and ``intercepts_`` are views of one flat buffer, which training updates in place.
+    norms_ : list of dict
+        With ``norm``: ``gamma``, ``beta`` and, over a batch, ``running_mean`` and ``running_var`` of each hidden layer
+        that has a normalisation, (n,) each.
     validation_loss_curve_ : list of float
         One per epoch, if ``fit`` was given ``validation_data``.
 
@@ -59,5 +62,6 @@ class MLPRegressor(Perceptron, stock.MLPRegressor):  # type: ignore[misc] # scik
         beta_2: Any = 0.999, epsilon: Any = 1e-8, n_iter_no_change: Any = 10, max_fun: Any = 15000,
         dropout: Any = 0.0, clip_norm: Any = None, initial_coefs: Any = None, initial_intercepts: Any = None,
         dtype: Any = None, n_threads: Any = None, callbacks: Any = None, progress: Any = False,
+        norm: Any = None, norm_position: Any = "before",
     ) -> None:  # fmt: skip
         self._store(locals())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from contextlib import nullcontext
 from typing import Any
@@ -16,7 +17,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from briskmlp.data.examples import Data, check_validation
+from briskmlp.data.examples import Data, check_batches, check_validation
 from briskmlp.estimators.lowering import data_of, left_to_scikit_learn, needs_kernels, other_layers
 from briskmlp.estimators.model import Epochs, Model
 from briskmlp.estimators.observers import CallbackSupportMixin, fit_task, observers
@@ -29,6 +30,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
     """``_fit_stochastic`` with its order of random numbers, schedules, stopping and messages as in scikit-learn."""
 
     _no_improvement_count: int
+    _best_norms: list[dict[str, Any]] = []  # noqa: RUF012 - none, if no score was better than the first
 
     def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, activations: Any, *rest: Any) -> None:
         *buffers, layer_units, incremental = rest
@@ -50,6 +52,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             return self._backprop(X, y, weight, activations, *buffers)
 
         model = self._bind(self._optimizer)
+        check_batches(model.network, len(rows), batch_size)
         output, dtype = self.out_activation_, model.session.dtype
         data = None if left_to_scikit_learn(self, X, weight) else data_of(X, y, weight, output, dtype)
         watched = None if validation is None else data_of(*validation[:3], output, dtype)
@@ -65,6 +68,7 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
             self._count_steps(model)
         if self.early_stopping:
             model.take(self._best_coefs, self._best_intercepts)
+            model.take_norms(self._best_norms)
             coefs, intercepts = list(model.coefs), list(model.intercepts)
             best = {"_best_coefs": coefs, "_best_intercepts": intercepts}  # the same lists, as in scikit-learn
             self.__dict__.update(best, coefs_=coefs, intercepts_=intercepts)
@@ -116,8 +120,11 @@ class StochasticSolver(CallbackSupportMixin, BaseMultilayerPerceptron):  # type:
         if watched is not None:
             logs["val_loss"] = model.session.loss(watched)
             self.__dict__.setdefault("validation_loss_curve_", []).append(logs["val_loss"])
+        best = vars(self).get("_best_coefs")
         self._update_no_improvement_count(self.early_stopping, *held_out)
         if self.early_stopping:
+            if self._best_coefs is not best:  # scikit-learn has found a better score
+                self._best_norms = copy.deepcopy(model.norms)
             logs["val_score"] = self.validation_scores_[-1]
         return logs
 

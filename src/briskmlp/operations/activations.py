@@ -7,9 +7,8 @@ definition in ``tests/oracle.py``. One with parameters has a class here as well.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from briskmlp._messages import Checked, check_choice, check_each, check_number, check_positive
 from briskmlp.operations import FloatArray
+from briskmlp.operations.texts import defaults_of, given_in, split, text_of, values_in
 
 __all__ = ["CELU", "ELU", "Hardtanh", "LeakyReLU", "Softplus"]  # what briskmlp exports
 
@@ -34,10 +34,7 @@ class Parametrised(Checked):
 
     def __str__(self) -> str:
         """Return the name, and in parentheses the parameters unless all have their defaults."""
-        values = astuple(self)
-        if values == tuple(field.default for field in fields(self)):
-            return self.activation
-        return f"{self.activation}({', '.join(repr(float(value)) for value in values)})"
+        return text_of(self.activation, self)
 
 
 ActivationLike = str | Parametrised  # a name, such an object, or its text
@@ -276,7 +273,7 @@ class Activation:
     @property
     def parameters(self) -> dict[str, float]:
         """The names of the parameters, with their defaults."""
-        return {} if self.kind is None else {field.name: field.default for field in fields(self.kind)}  # type: ignore[misc]
+        return defaults_of(self.kind)
 
 
 _at_0: Any = lambda *_: (0.0,)  # noqa: E731
@@ -419,9 +416,6 @@ class Choice(NamedTuple):
         return np.asarray(dA * (self.row.df(saved, *self.values) if self.row.saves == "A" else saved))
 
 
-_CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
-
-
 def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACTIVATIONS)) -> str:
     """Return the text of an activation, which is its name alone where all its parameters have their defaults.
 
@@ -434,22 +428,10 @@ def check_activation(argument: str, value: Any, names: Sequence[str] = tuple(ACT
     """
     if isinstance(value, Parametrised):
         value = str(value)
-    match = _CALL.fullmatch(value) if isinstance(value, str) and "(" in value else None
-    if match is None:
-        return check_choice(argument, value, names)
-    name, inside = check_choice(argument, match[1], names), match[2]
-    row, given = ACTIVATIONS[_FROM_SKLEARN.get(name, name)], dict[str, float]()
-    try:
-        for place, part in enumerate(filter(None, map(str.strip, inside.split(",")))):
-            key, _, number = part.rpartition("=")
-            key = key.strip() or list(row.parameters)[place]
-            if key not in row.parameters or key in given:
-                raise ValueError(key)
-            given[key] = float(number)
-    except (ValueError, IndexError):
-        takes = "takes " + ", ".join(f"{key}={default}" for key, default in row.parameters.items())
-        but = takes if row.parameters else "has no parameters"
-        raise ValueError(f"{argument} is {value!r}, but {name} {but}") from None
+    named, inside = split(value)
+    name = check_choice(argument, named, names)
+    row = ACTIVATIONS[_FROM_SKLEARN.get(name, name)]
+    given = given_in(argument, value, name, inside, row.parameters)
     try:
         return name if row.kind is None else str(row.kind(**given))
     except ValueError as error:
@@ -484,6 +466,5 @@ def chosen(text: str) -> Choice:
     >>> chosen("leaky_relu(0.2)").values, chosen("softplus").values, chosen("tanh").values
     ((0.2,), (1.0, 20.0), ())
     """
-    name, _, inside = text.partition("(")
-    row = ACTIVATIONS[name]
-    return Choice(row, tuple(map(float, inside.rstrip(")").split(","))) if inside else tuple(row.parameters.values()))
+    row = ACTIVATIONS[text.partition("(")[0]]
+    return Choice(row, values_in(text, row.parameters))

@@ -82,11 +82,15 @@ def _numbers(plan: Plan, layer: int, phase: int, rows: float, steps: int) -> flo
     n_in, n_out = float(plan.layers[layer]), float(plan.layers[layer + 1])
     A, Z, W = rows * n_in, rows * n_out, steps * n_in * n_out
     moved = 2 * W * (1 + plan.n_slots)  # weights and state, read and written
+    # A normalisation reads its input and writes its output, which backward reads, too, and then writes the delta. That
+    # of the input counts as a part of the first layer, and that of the output as a part of the loss.
+    normalised = [float(code != 0) for code in plan.norms[layer : layer + 2]]
+    first, last = float(layer == 0) * normalised[0], float(layer == len(plan.activations) - 1) * normalised[1]
     return {
-        GATHER: 2 * A,
-        FORWARD: A + W + Z,
-        LOSS: 3 * Z,  # A and Y, and delta
-        DX: Z + W + 2 * A,  # delta, W, A for f', and the delta below
+        GATHER: 2 * A + 2 * A * first,
+        FORWARD: A + W + Z + 2 * Z * normalised[1],
+        LOSS: 3 * Z + 3 * Z * last,  # A and Y, and delta
+        DX: Z + W + 2 * A + 3 * A * normalised[0],  # delta, W, A for f', and the delta below
         DW: A + Z + W,
         DW_UPDATE: A + Z + moved,
         NORM: W,

@@ -2,14 +2,18 @@
 
 The weights are there under the names that PyTorch gives those of ``nn.Sequential(Linear, activation, Linear, …)``:
 layer l is ``"{2l}.weight"`` (n_out, n_in) and ``"{2l}.bias"`` (n_out,). A bias shared by the layer is (1,), none is
-absent. Training adds ``"optimizer.{slot}"`` (n_parameters,), laid out as ``Trainer.parameters`` is, with PyTorch's
-names of the slots, and ``"callbacks.{i}.{name}"`` for arrays in the state of the i-th callback. PyTorch reads the
-weights with ``module.load_state_dict({k: v for k, v in safetensors.torch.load_file(path).items() if k[0].isdigit()})``,
-unless a layer shares its bias, which PyTorch's layers cannot.
+absent. With normalisations the numbers are positions in the Sequential that ``Trainer.to_torch`` makes, and theirs are
+``weight`` and ``bias`` (n,) and, of batch normalisations, ``running_mean`` and ``running_var`` (n,) and, as int64,
+``num_batches_tracked`` (). Training adds ``"optimizer.{slot}"`` (n_parameters,), laid out as ``Trainer.parameters`` is,
+with PyTorch's names of the slots, and ``"callbacks.{i}.{name}"`` for arrays in the state of the i-th callback. PyTorch
+reads the weights with
+``module.load_state_dict({k: v for k, v in safetensors.torch.load_file(path).items() if k[0].isdigit()})``, unless a
+layer shares its bias, which PyTorch's layers cannot.
 
 The metadata has "format" = "briskmlp", "format_version" and "config", which is JSON:
 ``{"network": {"layers", "hidden", "output", "bias"}, "trainer": …, "training": …, "callbacks": […]}``; the last two
-are those of `Training` and `CallbackState`. Version 1 lacks them. Every later briskmlp reads all older versions.
+are those of `Training` and `CallbackState`. Version 1 lacks them. A network with normalisations has its arguments for
+them as well, and its file version 3; all others have version 2. Every later briskmlp reads all older versions.
 """
 
 from __future__ import annotations
@@ -24,15 +28,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from briskmlp.backends.contract import Position, State
-from briskmlp.network import FloatArray, Network
+from briskmlp.network import NORM_ARGUMENTS, FloatArray, Network
 from briskmlp.session import TrainingState
 from briskmlp.storage import tensors
 from briskmlp.storage.tensors import CheckpointError as CheckpointError  # noqa: PLC0414 - its public home
 from briskmlp.storage.tensors import Reader, require
 
-FORMAT, FORMAT_VERSION = "briskmlp", 2
-READABLE = ("1", "2")
+FORMAT, FORMAT_VERSION, VERSION_WITH_NORMS = "briskmlp", 2, 3
+READABLE = ("1", "2", "3")
 DTYPES = ("F32", "F64")  # of parameters
+TRACKED = "num_batches_tracked"
 OPTIMIZER, CALLBACKS = "optimizer.", "callbacks."
 MAX_COUNT = 2**53  # of epochs and steps: what JSON's readers agree on, and no training reaches
 
@@ -71,6 +76,8 @@ class Stored:
     slots: dict[str, FloatArray] = field(default_factory=dict)  # the optimizer's state, (n_parameters,) each
     training: Training | None = None  # None: only a model was kept
     callbacks: list[CallbackState] = field(default_factory=list)
+    statistics: FloatArray = field(default_factory=lambda: np.zeros(0))  # (n_statistics,)
+    batches: list[int] = field(default_factory=list)  # that each batch normalisation has met
 
     def state(self, slots: Sequence[str], scalars: Sequence[str] = ()) -> TrainingState:
         """Return the training's state, whose slots and scalars have these names in this order."""
@@ -83,7 +90,8 @@ class Stored:
         arrays = np.array([self.slots[name] for name in slots]).reshape(len(slots), self.network.n_parameters)
         position = Position(np.array(training[:3], dtype=np.int64), np.array(training[3:5]))
         numbers = np.array([kept[name] for name in scalars], dtype=float)
-        return TrainingState(State(self.parameters, arrays, numbers, position=position), training.unfinished)
+        state = State(self.parameters, arrays, numbers, self.statistics, position)
+        return TrainingState(state, training.unfinished)
 
 
 def write(
@@ -95,13 +103,17 @@ def write(
     slots: Mapping[str, FloatArray] | None = None,
     training: Training | None = None,
     callbacks: Sequence[CallbackState] = (),
+    statistics: FloatArray | None = None,
+    batches: Sequence[int] = (),
 ) -> None:
     """Write a checkpoint, which replaces what is at ``path`` as `tensors.write` does: whole or, with an OSError, not.
 
-    ``parameters`` and the optimizer's ``slots`` are (n_parameters,), float32 or float64, all of the same dtype; a
-    ValueError says that one does not fit the network or is not finite, or that ``config`` is not strict JSON: tuples
-    come back as lists, NaN and infinity are refused. The states of callbacks are of JSON values, NumPy's and infinite
-    numbers, and arrays of numbers, which are tensors; a TypeError names what is something else.
+    ``parameters`` and the optimizer's ``slots`` are (n_parameters,), ``statistics`` (n_statistics,), by default the
+    initial ones, float32 or float64, all of the same dtype; ``batches`` has a number for each batch normalisation, how
+    many it has met. A ValueError says that an array does not fit the network or is not finite, or that ``config`` is
+    not strict JSON: tuples come back as lists, NaN and infinity are refused. The states of callbacks are of JSON
+    values, NumPy's and infinite numbers, and arrays of numbers, which are tensors; a TypeError names what is something
+    else.
 
     Examples
     --------
@@ -113,8 +125,11 @@ def write(
     >>> stored.network.layers, stored.parameters, stored.config, stored.callbacks
     ((2, 1), array([1., 1., 1.]), {'l2': 0.5}, [('Best', {'epoch': 7, 'loss': inf})])
     """
-    slots, wanted = dict(slots or {}), (network.n_parameters,)
-    for name, values in {"parameters": parameters, **slots}.items():
+    slots = dict(slots or {})
+    if statistics is None:
+        statistics = network.initial_statistics(parameters.dtype)
+    for name, values in {"parameters": parameters, "statistics": statistics, **slots}.items():
+        wanted = (network.n_statistics if name == "statistics" else network.n_parameters,)
         if (values.shape, values.dtype) != (wanted, parameters.dtype) or tensors.CODES.get(values.dtype) not in DTYPES:
             came = f"{name} is {values.shape} {values.dtype}"
             raise ValueError(f"{came}, but this network's are {wanted} float32 or float64")
@@ -122,9 +137,12 @@ def write(
             raise ValueError(f"{name} has NaN or infinity, which no checkpoint may hold")
     named = zip(network.tensors, network.views(parameters), strict=True)
     arrays: dict[str, Any] = {tensor.name: values.T for tensor, values in named if tensor.size}
+    arrays |= {tensor.name: statistics[tensor.part] for tensor in network.statistics}
+    tracked = tracked_names(network)
+    arrays |= {name: np.array(count) for name, count in zip(tracked, batches or [0] * len(tracked), strict=True)}
     arrays |= {OPTIMIZER + name: values for name, values in slots.items()}
     described: dict[str, Any] = {
-        "network": {name: getattr(network, name) for name in ("layers", "hidden", "output", "bias")},
+        "network": network.arguments,
         "trainer": config,
     }
     if training is not None:
@@ -136,7 +154,20 @@ def write(
         text = json.dumps(described, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"config must be strict JSON: {error}") from error
-    tensors.write(path, arrays, {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": text})
+    version = VERSION_WITH_NORMS if network.norms else FORMAT_VERSION
+    tensors.write(path, arrays, {"format": FORMAT, "format_version": str(version), "config": text})
+
+
+def tracked_names(network: Network) -> list[str]:
+    """Return what the numbers of batches are called that each batch normalisation has met.
+
+    Examples
+    --------
+    >>> tracked_names(Network([2, 3, 1], norm="batch"))
+    ['1.num_batches_tracked']
+    """
+    means = [tensor.name for tensor in network.statistics if tensor.kind == "running_mean"]
+    return [name.replace("running_mean", TRACKED) for name in means]
 
 
 def read(path: str | os.PathLike[str]) -> Stored:
@@ -156,6 +187,12 @@ def read(path: str | os.PathLike[str]) -> Stored:
         for tensor, values in zip(network.tensors, network.views(stored.parameters), strict=True):
             if tensor.size:
                 values.T[...] = _finite(file, tensor.name)
+        stored.statistics = np.empty(network.n_statistics, dtype=dtype)
+        for tensor in network.statistics:
+            stored.statistics[tensor.part] = values = _finite(file, tensor.name)
+            valid = tensor.kind != "running_var" or bool((values >= 0).all())
+            require(valid, f"tensor {tensor.name!r} has numbers below 0, but they are variances")
+        stored.batches = [int(file.read(name)) for name in tracked_names(network)]
         if "training" in config:
             stored.training = _parse_training(config["training"])
             names = [name for name in file.tensors if name.startswith(OPTIMIZER)]
@@ -208,7 +245,10 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise CheckpointError(f"not a checkpoint of {FORMAT}: its metadata lacks format = {FORMAT!r}")
     version = metadata.get("format_version")
-    require(version in READABLE, f"its format_version is {version!r}, but this briskmlp reads {' and '.join(READABLE)}")
+    require(
+        version in READABLE,
+        f"its format_version is {version!r}, but this briskmlp reads {READABLE[0]} to {READABLE[-1]}",
+    )
     require(isinstance(metadata.get("config"), str), "its metadata has no config")
     config = tensors.parse_json(metadata["config"].encode("utf-8", "surrogatepass"), "config")
     if version == "1":  # had no more than these
@@ -219,8 +259,10 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
     n = len(described["layers"]) - 1 if isinstance(described.get("layers"), list) else 0
     # before a Network checks millions of them, because each layer has a tensor
     require(n <= len(file.tensors), f"the network of config has {n} layers, more than the file has tensors")
+    names = ["layers", "hidden", "output", "bias"]
+    names += [name for name in described if name in NORM_ARGUMENTS and version == str(VERSION_WITH_NORMS)]
     try:
-        network = Network(described["layers"], described["hidden"], described["output"], described["bias"])
+        network = Network(**{name: described[name] for name in names})
     except KeyError as error:
         raise CheckpointError(f"the network of config has no {error}") from None
     except (TypeError, ValueError) as error:
@@ -230,11 +272,15 @@ def _parse_metadata(file: Reader) -> tuple[Network, dict[str, Any]]:
 
 def _check_tensors(file: Reader, network: Network) -> np.dtype[Any]:
     """Check names, shapes and dtypes against the network; return the dtype that its tensors have."""
-    expected = {tensor.name: tensor.shape[::-1] for tensor in network.tensors if tensor.size}
+    expected = {t.name: t.shape[::-1] for t in (*network.tensors, *network.statistics) if t.size}
+    tracked = tracked_names(network)
+    for name in tracked:
+        valid = name in file.tensors and file.tensors[name][:2] == ("I64", ())
+        require(valid, f"tensor {name!r} is missing or not one number of I64")
     for name in file.tensors:
         if name.startswith(OPTIMIZER):
             expected[name] = (network.n_parameters,)
-        elif name not in expected and not name.startswith(CALLBACKS):
+        elif name not in (*expected, *tracked) and not name.startswith(CALLBACKS):
             raise CheckpointError(f"tensor {name!r} does not belong to the network {list(network.layers[:20])}")
     code = None
     for name, shape in expected.items():

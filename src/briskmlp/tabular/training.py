@@ -17,6 +17,7 @@ from briskmlp._console import Result, check_apart, check_plot, check_writable, n
 from briskmlp.callbacks import Checkpoint, EarlyStopping
 from briskmlp.data.arrays import chunks
 from briskmlp.data.inputs import Inputs
+from briskmlp.network import flattened
 from briskmlp.optimizers import OPTIMIZERS
 from briskmlp.random import sample_order
 from briskmlp.storage import checkpoint
@@ -50,6 +51,7 @@ def train(args: Namespace) -> Result:
     inputs, Y = data.inputs(preparation, args.dtype), preparation.targets(data.y, data.place)
     classes = preparation.classes
     chosen = {name: getattr(args, name) for name in ("batch_size", "seed", "dtype", "precision", "backend", "threads")}
+    chosen |= {"norm": args.norm, "norm_position": args.norm_position}
     chosen |= {"output": "softmax", "loss": "cross_entropy"} if classes else {"output": "identity", "loss": "mse"}
     layers = [preparation.n_in, *args.hidden, preparation.n_out]
     given = Trainer(layers, hidden=args.activation, optimizer=optimizer, **chosen)
@@ -92,7 +94,8 @@ def train(args: Namespace) -> Result:
     seconds = perf_counter() - start
     if args.out is not None:
         model = {**trainer.configuration, PREPARATION: preparation.to_json()}
-        checkpoint.write(args.out, trainer.network, trainer.parameters, model)
+        statistics = flattened(trainer.statistics, trainer.dtype)
+        checkpoint.write(args.out, trainer.network, trainer.parameters, model, statistics=statistics)
     if args.plot is not None:
         plot(args.plot, history)
     report = {

@@ -33,6 +33,8 @@ _compiled: set[tuple[Any, ...]] = set()
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
+    if plan.norms.any():
+        return "it has no kernels for normalisation yet, which numpy has"
     if plan.precision != HIGHEST:
         return f"it has no precision {PRECISIONS[plan.precision]!r}, which native and numpy have"
     return None

@@ -1,4 +1,4 @@
-"""The forward pass: Z[l] = A[l-1] @ W[l] + b[l], A[l] = f(Z[l]); and dropout after it."""
+"""The forward pass: Z[l] = A[l-1] @ W[l] + b[l], A[l] = f(Z[l]); normalisation before or after f, and dropout."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from briskmlp.backends.contract import LARGEST_CHUNK, Rows, State
 from briskmlp.backends.numpy.layout import Workspace, quiet, tensors
+from briskmlp.backends.numpy.norm import normalise
 from briskmlp.backends.numpy.products import product, stored
 from briskmlp.backends.recording import FORWARD
 from briskmlp.network import FloatArray
+from briskmlp.operations.layers import Standardised
 from briskmlp.plan import BFLOAT16, Ints, Plan
 from briskmlp.random import dropout_numbers
 
@@ -36,16 +38,18 @@ def forward(work: Workspace, state: State, X: FloatArray, rows: Rows, out: Float
     """Write the last activations of ``X[rows]`` to ``out``."""
     for start in range(0, len(rows), LARGEST_CHUNK):
         chunk = slice(start, start + LARGEST_CHUNK)
-        out[chunk] = activations(work, state.parameters, X[rows[chunk]], draw_dropouts(work.plan, None)).A[-1]
+        out[chunk] = activations(work, state, X[rows[chunk]], draw_dropouts(work.plan, None)).A[-1]
 
 
 class Forward(NamedTuple):
     """What backward reads."""
 
-    A: list[FloatArray]  # A[0]…A[L], before dropout
+    A: list[FloatArray]  # A[0]…A[L], normalised, before dropout
     dropouts: list[Dropout | None]  # of each
-    slopes: list[FloatArray | None]  # f'(Z[l]) for l = 1…L, where it does not follow from A[l]
-    Z: FloatArray  # the last, which some losses need
+    norms: list[Standardised | None]  # of each
+    # for l = 1…L what f'(Z[l]) follows from: itself, if it is saved, or f(Z[l]) before a normalisation; None for A[l]
+    slopes: list[FloatArray | None]
+    Z: FloatArray  # the last, which some losses need; this and the others are normalised where that comes before f
 
     def saved(self, l: int) -> FloatArray:
         """Return what f' of layer l, counted from 1, follows from."""
@@ -54,19 +58,39 @@ class Forward(NamedTuple):
 
 
 def activations(
-    work: Workspace, params: FloatArray, A: FloatArray, dropouts: list[Dropout | None], *, slopes: bool = False
+    work: Workspace,
+    state: State,
+    A: FloatArray,
+    dropouts: list[Dropout | None],
+    *,
+    slopes: bool = False,
+    by_batch: bool = False,
 ) -> Forward:
-    """Run all layers; ``slopes`` of those that save them, too."""
+    """Run all layers; ``slopes`` of those that save them, too. ``by_batch``: with the batch's own mean and variance."""
     plan, results, saved, Z = work.plan, [], [], A
-    for l, (W, b, f) in enumerate(zip(*tensors(plan, params), work.f, strict=True)):
+    norms: list[Standardised | None] = [None] * len(plan.layers)
+
+    def normalised(place: int, N: FloatArray) -> FloatArray:
+        N, norms[place] = normalise(plan, place, N, state, by_batch=by_batch)
+        return N
+
+    if plan.norms[0]:
+        A = normalised(0, A)
+    for l, (W, b, f) in enumerate(zip(*tensors(plan, state.parameters), work.f, strict=True)):
         results.append(_kept(plan, A, dropouts[l]))
         Z = product(plan, dropped(results[l], dropouts[l]), W)
         if len(b):
             Z += b
+        if plan.norms[l + 1] and not plan.norm_after[l + 1]:
+            Z = normalised(l + 1, Z)
         A = f.f(Z)
-        saved.append(f.slope(Z) if slopes else None)
+        slope = f.slope(Z) if slopes else None
+        if plan.norm_after[l + 1]:
+            slope = A if slope is None else slope
+            A = normalised(l + 1, A)
+        saved.append(slope)
         work.laps.lap(l, FORWARD)
-    return Forward([*results, A], dropouts, saved, Z)
+    return Forward([*results, A], dropouts, norms, saved, Z)
 
 
 def _kept(plan: Plan, A: FloatArray, dropout: Dropout | None) -> FloatArray:

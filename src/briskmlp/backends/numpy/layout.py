@@ -28,15 +28,22 @@ class Workspace(NamedTuple):
 
 
 def parts(plan: Plan) -> list[slice]:
-    """Return where each tensor W1 b1 W2 b2 … lies in a flat buffer."""
+    """Return where each tensor lies in a flat buffer: W1 b1 W2 b2 …, and γ and β of normalisations."""
     stops = (plan.offsets + plan.sizes).tolist()
     return [slice(start, stop) for start, stop in zip(plan.offsets.tolist(), stops, strict=True)]
 
 
 def tensors(plan: Plan, flat: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
     """Return views of the weights (n_in, n_out) and biases in a flat buffer."""
-    views = [flat[part] for part in parts(plan)]
+    views = [flat[part] for part in parts(plan)[: 2 * len(plan.activations)]]
     return [W.reshape(n_in, -1) for W, n_in in zip(views[::2], plan.layers[:-1], strict=True)], views[1::2]
+
+
+def affine(plan: Plan, place: int, flat: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return views of γ and β of the normalisation at a place in a flat buffer."""
+    gamma = int(plan.norm_tensors[place])
+    both = [flat[part] for part in parts(plan)[gamma : gamma + 2]]
+    return both[0], both[1]
 
 
 def choices(plan: Plan) -> list[Choice]:

@@ -1,6 +1,7 @@
 """Conversion of networks to ONNX files. Importing this package imports ONNX (extra ``onnx``).
 
-A layer, ``Y = f(X W + b)``, is ``Gemm`` and its activation, in operators of opset 17. Parameters are float32, even of
+A layer, ``Y = f(X W + b)``, is ``Gemm`` and its activation, in operators of opset 17; a normalisation is
+``BatchNormalization``, by its running statistics, or ``LayerNormalization``. Parameters are float32, even of
 networks trained in float64. The file also has the names of classes and the columns of a table.
 """
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from briskmlp.convert.onnx.model import Model
+from briskmlp.convert.onnx.model import Model, Normalisation
 from briskmlp.network import FloatArray
 from briskmlp.operations.activations import chosen
+from briskmlp.operations.layers import LAYERS
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8  # of the same time, 2022: what runtimes of today read
 N = "N"  # the number of rows, free
@@ -20,11 +21,19 @@ def build(model: Model) -> Any:
     """Return an onnx.ModelProto."""
     graph = Graph()
     A = graph.add_input("X", (N, len(model.weights[0]))) if model.columns is None else _prepare(graph, model.columns)
-    for W, b, activation in zip(model.weights, model.biases, model.activations, strict=True):
+    if 0 in model.norms:
+        A = _normalise(graph, model.norms[0], A)
+    layers = zip(model.weights, model.biases, model.activations, strict=True)
+    for place, (W, b, activation) in enumerate(layers, start=1):
         tensors = [graph.constant("W", _float32(W))]
         if b.size:
             tensors.append(graph.constant("b", np.broadcast_to(_float32(b), W.shape[1:])))
-        A = _activate(graph, activation, graph.add("Gemm", A, *tensors))
+        A, norm = graph.add("Gemm", A, *tensors), model.norms.get(place)
+        if norm is not None and not norm.after:
+            A = _normalise(graph, norm, A)
+        A = _activate(graph, activation, A)
+        if norm is not None and norm.after:
+            A = _normalise(graph, norm, A)
     finish = _finish_values if model.classes is None and not model.multilabel else _finish_classifier
     finish(graph, model, A, model.weights[-1].shape[1])
     return graph.proto()
@@ -102,6 +111,15 @@ def _prepare(graph: Graph, columns: Mapping[str, Any]) -> str:
             encoder: dict[str, Any] = {"domain": "ai.onnx.ml", "cats_strings": list(categories), "zeros": 1}
             parts.append(graph.squeeze(graph.add("OneHotEncoder", name, **encoder)))
     return graph.add("Concat", *parts, axis=1)
+
+
+def _normalise(graph: Graph, norm: Normalisation, A: str) -> str:
+    """Add the node of a normalisation; return its name."""
+    named: dict[str, FloatArray] = {"gamma": norm.gamma, "beta": norm.beta}
+    if norm.statistics is not None:
+        named |= {"mean": norm.statistics.mean, "variance": norm.statistics.variance}
+    tensors = [graph.constant(name, _float32(array)) for name, array in named.items()]
+    return graph.add(LAYERS[norm.kind].onnx, A, *tensors, epsilon=norm.eps)
 
 
 def _activate(graph: Graph, activation: str, Z: str) -> str:

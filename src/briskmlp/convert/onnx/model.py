@@ -6,9 +6,20 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from briskmlp.network import FloatArray
+from briskmlp.network import FloatArray, Network, Statistics, flattened
 from briskmlp.operations.activations import of_estimator
 from briskmlp.storage import checkpoint
+
+
+class Normalisation(NamedTuple):
+    """What a file contains of a normalisation."""
+
+    kind: str  # as the table of layers names it
+    after: bool  # whether its activation comes before it
+    eps: float
+    gamma: FloatArray  # (n,), as are the others
+    beta: FloatArray
+    statistics: Statistics | None  # of a batch normalisation
 
 
 class Model(NamedTuple):
@@ -17,6 +28,7 @@ class Model(NamedTuple):
     weights: Sequence[FloatArray]  # (n_in, n_out)
     biases: Sequence[FloatArray]  # (n_out,), (1,) or (0,)
     activations: Sequence[str]
+    norms: Mapping[int, Normalisation] = {}  # by their places: 0 is before the first layer, l in layer l
     classes: Any = None  # None: it predicts numbers, or is multilabel
     multilabel: bool = False  # each output is a class of its own
     flat: bool = False  # one target's numbers are (N,)
@@ -28,17 +40,32 @@ def read_model(model: Any, classes: Sequence[Any] | None) -> Model:
     if isinstance(model, (str, os.PathLike)):
         stored = checkpoint.read(model)
         if (columns := stored.config.get("table")) is not None:  # written by `briskmlp train`
-            return _read_table(stored.network, stored.parameters, columns, classes)
-        return _read_network(stored.network, stored.parameters, str(stored.config.get("loss")), classes)
+            return _read_table(stored.network, stored.parameters, stored.statistics, columns, classes)
+        loss = str(stored.config.get("loss"))
+        return _read_network(stored.network, stored.parameters, stored.statistics, loss, classes)
     if hasattr(model, "network") and hasattr(model, "parameters"):
-        return _read_network(model.network, model.parameters, model.loss, classes)
+        statistics = flattened(model.statistics, model.dtype)
+        return _read_network(model.network, model.parameters, statistics, model.loss, classes)
     if hasattr(model, "hidden_layer_sizes"):
         return _read_estimator(model, classes)
     raise TypeError(f"model is a {type(model).__name__}; accepted: a Trainer, MLPClassifier, MLPRegressor or a path")
 
 
-def _read_network(network: Any, parameters: FloatArray, loss: str, classes: Sequence[Any] | None) -> Model:
-    read = Model(network.weights(parameters), network.biases(parameters), network.activations)
+def read_norms(network: Network, parameters: FloatArray, statistics: FloatArray) -> dict[int, Normalisation]:
+    """Return the normalisations of a network by their places."""
+    running, norms = iter(network.split_statistics(statistics)), dict[int, Normalisation]()
+    for norm, gamma, beta in zip(network.norms, network.gammas(parameters), network.betas(parameters), strict=True):
+        of_batches = next(running) if norm.row.statistics else None
+        after, eps = norm.position == "after", norm.values["eps"]
+        norms[norm.place] = Normalisation(norm.row.name, after, eps, gamma, beta, of_batches)
+    return norms
+
+
+def _read_network(
+    network: Network, parameters: FloatArray, statistics: FloatArray, loss: str, classes: Sequence[Any] | None
+) -> Model:
+    norms = read_norms(network, parameters, statistics)
+    read = Model(network.weights(parameters), network.biases(parameters), network.activations, norms)
     n_out = network.n_out
     if classes is not None:
         if len(classes) != max(n_out, 2) or len(set(classes)) != len(classes):
@@ -51,10 +78,12 @@ def _read_network(network: Any, parameters: FloatArray, loss: str, classes: Sequ
     return read._replace(classes=range(max(n_out, 2)))
 
 
-def _read_table(network: Any, parameters: FloatArray, columns: Any, classes: Sequence[Any] | None) -> Model:
+def _read_table(
+    network: Network, parameters: FloatArray, statistics: FloatArray, columns: Any, classes: Sequence[Any] | None
+) -> Model:
     if classes is not None:
         raise ValueError("classes are given, but the model has its own")
-    read = _read_network(network, parameters, "", None)._replace(columns=columns, flat=True)
+    read = _read_network(network, parameters, statistics, "", None)._replace(columns=columns, flat=True)
     try:
         names = columns["target"]["categories"]
         features = [(str(feature["name"]), feature["categories"]) for feature in columns["features"]]
@@ -67,6 +96,19 @@ def _read_table(network: Any, parameters: FloatArray, columns: Any, classes: Seq
     return read._replace(classes=names)
 
 
+def _norms_of_estimator(estimator: Any) -> dict[int, Normalisation]:
+    if not vars(estimator).get("norms_"):
+        return {}
+    layers = [len(estimator.coefs_[0]), *(coef.shape[1] for coef in estimator.coefs_)]
+    network = Network(layers, norm=estimator.norm, norm_position=estimator.norm_position)
+    norms = dict[int, Normalisation]()
+    for norm, found in zip(network.norms, estimator.norms_, strict=True):
+        running = Statistics(*(found[name] for name in norm.row.statistics)) if norm.row.statistics else None
+        after, eps = norm.position == "after", norm.values["eps"]
+        norms[norm.place] = Normalisation(norm.row.name, after, eps, found["gamma"], found["beta"], running)
+    return norms
+
+
 def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
     name = type(estimator).__name__
     if classes is not None:
@@ -74,7 +116,13 @@ def _read_estimator(estimator: Any, classes: Sequence[Any] | None) -> Model:
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"model is an {name} that is not fitted; call its fit first")
     activations = of_estimator(estimator.activation, estimator.out_activation_, len(estimator.coefs_) - 1)
-    read = Model(estimator.coefs_, estimator.intercepts_, activations, flat=estimator.n_outputs_ == 1)
+    read = Model(
+        estimator.coefs_,
+        estimator.intercepts_,
+        activations,
+        _norms_of_estimator(estimator),
+        flat=estimator.n_outputs_ == 1,
+    )
     if not hasattr(estimator, "classes_"):
         return read
     if estimator.n_outputs_ > 1 and activations[-1] != "softmax":

@@ -1,7 +1,8 @@
 """Conversion of networks to PyTorch modules and back. Importing this package imports PyTorch (extra ``torch``).
 
 PyTorch stores a layer's weights as (n_out, n_in), the transpose of ours. In what `to_torch` returns, ``Linear`` l has
-index 2l for all activations, so its weight is always named ``"{2l}.weight"``.
+index 2l for all activations, so its weight is always named ``"{2l}.weight"``, unless there are normalisations, which
+have positions, too.
 
 Examples
 --------
@@ -26,8 +27,19 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this needs PyTorch: pip install 'briskmlp[torch]'", name="torch") from error
 
-from briskmlp.convert.torch.read import Dense, copy_in, from_torch, read_module, views
+from briskmlp.convert.torch.read import Dense, convert, copy_in, from_torch, read_module, views
 from briskmlp.convert.torch.steps import Exp
 from briskmlp.convert.torch.write import load_state_dict, state_dict, to_torch
 
-__all__ = ["Dense", "Exp", "copy_in", "from_torch", "load_state_dict", "read_module", "state_dict", "to_torch", "views"]
+__all__ = [
+    "Dense",
+    "Exp",
+    "convert",
+    "copy_in",
+    "from_torch",
+    "load_state_dict",
+    "read_module",
+    "state_dict",
+    "to_torch",
+    "views",
+]

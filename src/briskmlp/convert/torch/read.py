@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from briskmlp.convert.torch import norms
 from briskmlp.convert.torch.modules import check_modules, check_no_hooks, uncompiled
+from briskmlp.convert.torch.norms import Normalisation
 from briskmlp.convert.torch.shapes import output_shape_of_rows
 from briskmlp.convert.torch.steps import LEAVES, SUPPORTED, Activate, Cast, Dropout, Linear, Norm, Step, of_module
 from briskmlp.convert.torch.trace import trace
@@ -25,17 +27,24 @@ class Dense(NamedTuple):
     """A module that is a dense network: its architecture, and where its parameters are."""
 
     network: Network
-    names: list[str]  # of the tensors W1 b1 W2 b2 …, as in the module's state_dict
-    tensors: list[Tensor | None]  # None for the bias of a Linear without one
+    names: list[str]  # of the tensors W1 b1 W2 b2 …, and γ β of normalisations, as in the module's state_dict
+    tensors: list[Tensor | None]  # None for what the module does not have
     dropout: list[float]  # after each hidden layer
     output: str  # the network's, or "log_softmax" after it, which is the identity then
     steps: list[Step]
+    norms: list[Normalisation]
     unused: list[Tensor]  # parameters that forward does not use: PyTorch gives them no gradient, and they stay
 
     @property
     def present(self) -> list[tuple[str, Tensor]]:
-        """The names and tensors, without missing biases."""
+        """The names and tensors, without what is missing."""
         return [(name, tensor) for name, tensor in zip(self.names, self.tensors, strict=True) if tensor is not None]
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of tensors that kernels train, but the module does not have."""
+        both = zip(self.names, self.tensors, self.network.tensors, strict=True)
+        return [name for name, tensor, own in both if tensor is None and own.size]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,6 +64,8 @@ class _Layer:
     linear: Linear
     activation: Activate | None = None
     dropout: Dropout | None = None
+    norm: Normalisation | None = None
+    norm_position: str = "before"
 
     @property
     def text(self) -> str:
@@ -80,9 +91,13 @@ def read_module(module: nn.Module, *, training: bool = False, row: tuple[int, ..
     plain = all(type(layer) in LEAVES or type(layer) is nn.Sequential for layer in module.modules())
     steps = _listed(module, training) if plain else trace(module, training, row)
     layers: list[_Layer] = []
+    first: Norm | None = None  # before the first Linear
     for step in steps:
-        _add(layers, step)
-    dense = _dense(layers, steps, () if plain else module.parameters())
+        if isinstance(step, Norm) and not layers and first is None:
+            first = step
+        else:
+            _add(layers, step)
+    dense = _dense(layers, first, steps, () if plain else module.parameters())
     _check_tensors(dense)
     dtype = dense.present[0][1].dtype
     for step in steps:
@@ -102,7 +117,7 @@ def _listed(module: nn.Module, training: bool, name: str = "") -> list[Step]:
 
 
 def _add(layers: list[_Layer], step: Step) -> None:
-    """Add a step to the layers: after a Linear, one activation and one Dropout."""
+    """Add a step to the layers: after a Linear, one normalisation, one activation and one Dropout."""
     if isinstance(step, Linear):
         if layers and len(layers[-1].linear.weight) != step.weight.shape[1]:
             raise ValueError(f"{step.where} follows one with {len(layers[-1].linear.weight)} outputs")
@@ -114,7 +129,8 @@ def _add(layers: list[_Layer], step: Step) -> None:
         raise ValueError(f"{step.where} comes before the first Linear, which is not supported")
     last = layers[-1]
     if isinstance(step, Norm):
-        raise TypeError(f"{step.where} is not supported; accepted: {SUPPORTED}")
+        _add_norm(last, step)
+        return
     if isinstance(step, Dropout):
         if last.dropout is not None:
             raise ValueError(f"{step.where} follows another Dropout, which is not supported; accepted: one")
@@ -128,7 +144,19 @@ def _add(layers: list[_Layer], step: Step) -> None:
     last.activation = step
 
 
-def _dense(layers: list[_Layer], steps: list[Step], parameters: Iterable[Tensor]) -> Dense:
+def _add_norm(last: _Layer, step: Norm) -> None:
+    """Add a normalisation to the last layer, before its activation or after it."""
+    if last.dropout is not None:
+        raise ValueError(f"{step.where} follows a Dropout, which is not supported; put Dropout after it")
+    if last.norm is not None:
+        raise ValueError(
+            f"{step.where} follows another normalisation, which is not supported; accepted: one per Linear"
+        )
+    last.norm = norms.normalisation_of(step.name, step.layer, len(last.linear.weight), step.where)
+    last.norm_position = "before" if last.text == "identity" else "after"
+
+
+def _dense(layers: list[_Layer], first: Norm | None, steps: list[Step], parameters: Iterable[Tensor]) -> Dense:
     if not layers:
         raise ValueError(f"module has no Linear; accepted: a chain of {SUPPORTED}")
     if (dropout := layers[-1].dropout) is not None:
@@ -138,25 +166,44 @@ def _dense(layers: list[_Layer], steps: list[Step], parameters: Iterable[Tensor]
     for layer in layers[:-1]:
         if layer.activation is not None and (layer.text == "log_softmax" or not chosen(layer.text).row.hidden):
             raise ValueError(f"{layer.activation.where} is in a hidden layer, which is not supported")
+    if layers[-1].norm_position == "after":
+        came = "module ends in a normalisation after an activation"
+        raise ValueError(f"{came}, which is not supported; accepted: before it")
     linears = [layer.linear for layer in layers]
     *hidden, output = [layer.text for layer in layers]
     widths = [linears[0].weight.shape[1], *(len(linear.weight) for linear in linears)]
-    bias = "none" if all(linear.bias is None for linear in linears) else "neuron"
+    found = [] if first is None else [norms.normalisation_of(first.name, first.layer, widths[0], first.where)]
+    *texts, last = [None if layer.norm is None else layer.norm.text for layer in layers]
+    network = Network(
+        widths,
+        hidden,
+        "identity" if output == "log_softmax" else output,
+        "none" if all(linear.bias is None for linear in linears) else "neuron",
+        norm=texts,
+        norm_position=[layer.norm_position for layer in layers[:-1]],
+        input_norm=found[0].text if found else None,
+        output_norm=last,
+    )
+    found += [layer.norm for layer in layers if layer.norm is not None]
+    affine = [named for norm in found for named in norm.parameters]
     tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    tensors += [tensor for _, tensor in affine]
     used = set(map(id, tensors))
     return Dense(
-        Network(widths, hidden, "identity" if output == "log_softmax" else output, bias),
-        [name for linear in linears for name in linear.names],
+        network,
+        [name for linear in linears for name in linear.names] + [name for name, _ in affine],
         tensors,
         [0.0 if layer.dropout is None else layer.dropout.rate for layer in layers[:-1]],
         output,
         steps,
+        found,
         [tensor for tensor in parameters if id(tensor) not in used],
     )
 
 
 def _check_tensors(dense: Dense) -> None:
-    for name, tensor in dense.present:
+    buffers = [named for norm in dense.norms for named in norm.buffers]
+    for name, tensor in dense.present + buffers:
         if tensor.device.type != "cpu" or tensor.layout != torch.strided:
             raise ValueError(f"{name} is on {tensor.device}, {tensor.layout}; accepted: dense CPU tensors")
         if tensor.dtype not in DTYPES or DTYPES[tensor.dtype] != dense.dtype:
@@ -180,13 +227,18 @@ def _overlaps_itself(tensor: Tensor) -> bool:
 
 
 def views(network: Network, flat: FloatArray) -> list[Tensor]:
-    """Return tensors W1 b1 W2 b2 … in PyTorch's shapes that are views of a flat buffer; a missing bias has size 0."""
+    """Return tensors W1 b1 W2 b2 …, and γ β of normalisations, in PyTorch's shapes that are views of a flat buffer.
+
+    A missing bias has size 0.
+    """
     return [torch.from_numpy(view).t() for view in network.views(flat)]
 
 
 def copy_in(dense: Dense, flat: FloatArray) -> None:
-    """Write a module's parameters to a flat buffer; missing biases are 0."""
+    """Write a module's parameters to a flat buffer; biases and β that are missing are 0, and γ 1."""
     flat[...] = 0
+    for gamma in dense.network.gammas(flat):
+        gamma[...] = 1
     with torch.no_grad():
         for _, tensor, view in dense.pairs(flat):
             copy(tensor, view)
@@ -201,15 +253,26 @@ def copy(tensor: Tensor, view: Tensor) -> None:
     view.t().copy_(tensor.t())
 
 
+class Converted(NamedTuple):
+    """What a module becomes: a network, and copies of the module's numbers."""
+
+    network: Network
+    parameters: FloatArray
+    dropout: list[float]
+    statistics: FloatArray  # running means and variances
+    batches: list[int]  # that each batch normalisation has met
+
+
 def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     """Convert a module to a network, a copy of its parameters, and its dropout rates.
 
     Parameters
     ----------
     module : nn.Module
-        Whose forward is a chain: Linear layers, each followed by an activation and Dropout at the most, written with
-        modules, functions or methods of tensors; at both ends they may be flattened, reshaped or squeezed. Dropout
-        modules count in either mode, ``F.dropout`` if its ``training`` is true.
+        Whose forward is a chain: Linear layers, each followed by a normalisation, an activation and Dropout at the
+        most, written with modules, functions or methods of tensors; before the first there may be a normalisation, too;
+        at both ends they may be flattened, reshaped or squeezed. Dropout modules count in either mode, ``F.dropout`` if
+        its ``training`` is true. Running statistics are no parameters; ``Trainer.from_torch`` takes them over, too.
 
     Returns
     -------
@@ -230,14 +293,21 @@ def from_torch(module: nn.Module) -> tuple[Network, FloatArray, list[float]]:
     >>> network, parameters.shape
     (Network(layers=(3, 2), hidden=(), output='relu', bias='neuron'), (8,))
     """
+    return convert(module)[:3]
+
+
+def convert(module: nn.Module) -> Converted:
+    """Convert a module as `from_torch` does, with its running statistics."""
     dense = read_module(module)
     if dense.output == "log_softmax":
         raise ValueError("module ends in LogSoftmax, which no network does; take it off, or use Softmax")
     for n in (2, 3):  # a batch of one row would not show all that squeeze() does
         output_shape_of_rows(dense.steps, n)
-    missing = [name for name in dense.names if name not in dict(dense.present)]
-    if missing and dense.network.bias != "none":
-        raise ValueError(f"module has no {missing[0]}, but other biases; accepted: all of them or none")
+    if dense.missing:
+        accepted = "all of them or none; of normalisations, all"
+        raise ValueError(f"module has no {dense.missing[0]}, but other biases; accepted: {accepted}")
     parameters: FloatArray = np.empty(dense.network.n_parameters, dtype=dense.dtype)
     copy_in(dense, parameters)
-    return dense.network, parameters, dense.dropout
+    statistics = norms.running_statistics(dense.norms, dense.network, dense.dtype)
+    batches = [count for norm in dense.norms for count in norm.batches]
+    return Converted(dense.network, parameters, dense.dropout, statistics, batches)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from briskmlp.convert.torch import norms
 from briskmlp.operations.activations import ACTIVATIONS, Activation
 
 
@@ -44,6 +45,7 @@ class Linear(Step):
 class Norm(Step):
     """A BatchNorm1d or LayerNorm."""
 
+    name: str  # with a dot, or empty
     layer: nn.Module
 
 
@@ -95,11 +97,11 @@ for _row in ACTIVATIONS.values():
     if _row.torch.module is not None:
         MODULES.setdefault(getattr(nn, _row.torch.module), []).append(_row)
 
-NORMS = (nn.BatchNorm1d, nn.LayerNorm)
 SHAPES = (nn.Flatten, nn.Unflatten)
-LEAVES = {nn.Linear, nn.Dropout, nn.LogSoftmax, *NORMS, *SHAPES, *MODULES}  # not looked into; all exact types
+LEAVES = {nn.Linear, nn.Dropout, nn.LogSoftmax, *norms.MODULES, *SHAPES, *MODULES}  # not looked into; all exact types
 _CLASSES = [kind.__name__ for kind in MODULES if kind not in (Exp, nn.Identity)]
-SUPPORTED = f"Linear, {', '.join(_CLASSES)}, LogSoftmax, Flatten, Unflatten, Identity and Dropout"
+_CLASSES += [kind.__name__ for kind in (nn.LogSoftmax, *norms.MODULES, *SHAPES)]
+SUPPORTED = f"Linear, {', '.join(_CLASSES)}, Identity and Dropout"
 
 
 def of_module(name: str, layer: nn.Module, training: bool, node: fx.Node | None = None) -> Step:
@@ -111,8 +113,8 @@ def of_module(name: str, layer: nn.Module, training: bool, node: fx.Node | None 
     if isinstance(layer, nn.Linear):
         names = (f"{name}.weight", f"{name}.bias") if name else ("weight", "bias")
         return Linear(where=where, node=node, names=names, weight=layer.weight, bias=layer.bias)
-    if isinstance(layer, NORMS):
-        return Norm(where=where, node=node, layer=layer)
+    if isinstance(layer, norms.MODULES):
+        return Norm(where=where, node=node, name=f"{name}." if name else "", layer=layer)
     if isinstance(layer, nn.Dropout):
         return dropout(where, node, layer.p, layer.training or not training)
     if isinstance(layer, SHAPES):

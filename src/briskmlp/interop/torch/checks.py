@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from briskmlp._messages import check_choice
 from briskmlp.convert.torch.modules import check_no_hooks
 from briskmlp.convert.torch.read import Dense
+from briskmlp.data.examples import check_batches as check_batches_of
+from briskmlp.interop.torch.sampler import LoaderSampler, Sampler
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -55,10 +57,19 @@ def check_readable(array: Any, name: str) -> None:
 
 
 def check_clipped(clip_norm: float | None, dense: Dense) -> None:
-    """Refuse to clip where kernels compute a gradient for biases that are not there, which would count in the norm."""
-    missing = [name for name in dense.names if name not in dict(dense.present)]
-    if clip_norm is not None and missing and dense.network.bias != "none":
-        raise ValueError(f"clip_norm is given, but module has no {missing[0]}, and other biases; accepted: all or none")
+    """Refuse to clip where kernels compute a gradient for what is not there, which would count in the norm."""
+    if clip_norm is not None and dense.missing:
+        came = f"clip_norm is given, but module has no {dense.missing[0]}"
+        raise ValueError(f"{came}, and other biases; accepted: all of them or none; of normalisations, all")
+
+
+def check_batches(dense: Dense, sampler: Sampler | LoaderSampler) -> None:
+    """Refuse batches of one row, of which a BatchNorm1d in training mode has no variance."""
+    if not any(norm.buffers and norm.layer.training for norm in dense.norms):
+        return
+    sampler.least = 2
+    for n in sampler.lengths:
+        check_batches_of(dense.network, n, sampler.batch_size, sampler.name)
 
 
 def structure(module: Any) -> list[Any]:

@@ -18,7 +18,14 @@ from briskmlp.interop.torch import given as givens
 from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import optimizer as rules
 from briskmlp.interop.torch import validation as validations
-from briskmlp.interop.torch.checks import check_clipped, check_scheduler, check_trainable, structure, versions
+from briskmlp.interop.torch.checks import (
+    check_batches,
+    check_clipped,
+    check_scheduler,
+    check_trainable,
+    structure,
+    versions,
+)
 from briskmlp.interop.torch.given import Given, Read
 from briskmlp.interop.torch.loss import Task, as_module
 from briskmlp.interop.torch.run import Run
@@ -203,6 +210,7 @@ class training:  # noqa: N801 - it is used as a function
             raise ValueError("fit is called in torch.inference_mode, in which PyTorch trains nothing; call it outside")
         dense, read, sampler = self._read_all(given)
         fields, rate = rules.lower(self.optimizer, dense)
+        check_batches(dense, sampler)
         run = self._open(dense, read.task, fields, rate)
         sampler.look_ahead()
         if any(dense.dropout):

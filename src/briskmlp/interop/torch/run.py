@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import optim
 
+from briskmlp.convert.torch import norms
 from briskmlp.convert.torch.read import Dense, copy_in
 from briskmlp.data.examples import Data
 from briskmlp.interop.torch import loss
@@ -37,15 +38,16 @@ class Run:
         self.dense, self.optimizer, self.fields, self.rate = dense, optimizer, fields, 0.0
         self.each_batch = each_batch  # whether each batch is given its own rate and hyperparameters
         self.loss = task.loss, task.output
-        network = Network(dense.network.layers, dense.network.hidden, task.output, dense.network.bias)
+        network = Network(**{**dense.network.arguments, "output": task.output})
         # the rule is replaced by the fields, the batch size when training begins, the seed when nothing can be refused
         plan = make_plan(network, loss=task.loss, optimizer=SGD(1.0), batch_size=0, seed=0, dropout=dense.dropout)
-        plan = plan._replace(**fields)
+        plan = plan._replace(**fields, norm_fixed=np.array(norms.fixed_places(dense.norms, network), dtype=np.int64))
         if clip_norm is not None:
             plan = plan._replace(clip_norm=clip_norm, clip_epsilon=CLIP_EPSILON)
         self.session = Session(plan, dense.dtype)
         self.start = 0  # the steps that the optimizer had made when it was read
         self.seen: list[int] = []  # those of each tensor
+        self.batches: list[int] = []  # that each batch normalisation had met then
 
     def fits(self, dense: Dense, task: loss.Task, fields: Fields) -> bool:
         """Return whether this session can train so: the same network and loss, and a rule with the same state."""
@@ -62,6 +64,8 @@ class Run:
         if any(getattr(session.plan, name) != value for name, value in values.items()):
             session.replace_plan(session.plan._replace(**values))
         copy_in(self.dense, session.parameters)
+        session.state.statistics[:] = norms.running_statistics(self.dense.norms, self.dense.network, session.dtype)
+        self.batches = [count for norm in self.dense.norms for count in norm.batches]
         self.seen = rules.steps(self.optimizer, self.dense)
         plan = session.plan._replace(hyper=fields["hyper"])
         self.start = rules.read_state(self.optimizer, self.dense, plan, session.state)
@@ -98,6 +102,8 @@ class Run:
             for group in self.optimizer.param_groups:
                 for tensor in group["params"]:
                     tensor.grad = None
+            batches = [count + made for count in self.batches]
+            norms.write_statistics(self.dense.norms, self.dense.network, session.state.statistics, batches)
             rules.write_state(self.optimizer, self.dense, session.plan, session.state, self.seen, made)
         rules.note_steps(self.optimizer)
 

@@ -24,6 +24,8 @@ _seeded: WeakSet[Any] = WeakSet()
 class Sampler:
     """The rows that each epoch of a PyTorch loop visits, in an order that is given or drawn, and in which batches."""
 
+    name, least = "X", 1  # least: how many rows a batch must have
+
     def __init__(
         self,
         n: int,
@@ -46,6 +48,7 @@ class Sampler:
         if min(lengths, default=1) < self.dropped:
             raise ValueError(f"drop_last leaves no batch of {min(lengths)} rows; accepted: batch_size up to that")
         self.batch_size = min(size, n)
+        self.lengths = sorted({length - length % self.dropped for length in lengths})  # of epochs, in rows
         self.sizes = {each for length in lengths for each in batch_sizes(length - length % self.dropped, size)}
         self.built_in = not shuffle and self.orders is None and n % self.dropped == 0  # all rows, as they lie
 
@@ -80,6 +83,7 @@ class LoaderSampler:
     """The rows that each epoch over a DataLoader visits: what its batch sampler draws, as PyTorch lets it draw."""
 
     built_in = False
+    least = 1  # how many rows a batch must have
 
     def __init__(self, loader: Any, n: int, name: str) -> None:
         self.loader, self.n, self.name = loader, n, name
@@ -89,13 +93,21 @@ class LoaderSampler:
         self._next: Ints | None = None
 
     @property
+    def lengths(self) -> list[int]:
+        """How many rows an epoch visits, where that can be told before it is drawn."""
+        batches = self.loader.batch_sampler
+        if not self.plain or not hasattr(batches.sampler, "__len__"):
+            return []
+        n = len(batches.sampler)
+        return [n - n % batches.batch_size if batches.drop_last else n]
+
+    @property
     def sizes(self) -> set[int]:
         """How many rows batches have; where a user's batch sampler decides it, one may have a single row."""
         batches = self.loader.batch_sampler
-        if not self.plain or not hasattr(batches.sampler, "__len__"):
+        if not self.lengths:
             return {1, 2}
-        n, size = len(batches.sampler), batches.batch_size
-        return batch_sizes(n - n % size if batches.drop_last else n, size) or {size}
+        return batch_sizes(self.lengths[0], batches.batch_size) or {batches.batch_size}
 
     def check_length(self) -> None:
         """Refuse a DataLoader without a batch, where that can be told before one is drawn."""
@@ -145,6 +157,9 @@ class LoaderSampler:
                 f"{self.name} has a batch_sampler with batches of {sorted(set(sizes.tolist()))} rows; accepted: all of "
                 f"{full} rows, as the first, but for a smaller one at the end"
             )
+        if sizes.min() < self.least:
+            came = f"{self.name} has a batch of one row"
+            raise ValueError(f"{came}, but batch normalisation needs two or more; accepted: drop_last=True")
         if rows.min() < 0 or rows.max() >= self.n:
             came = f"{self.name} has a sampler that yields {rows.min()} to {rows.max()}"
             raise ValueError(f"{came}; accepted: 0 to {self.n - 1}, the items of its dataset")
