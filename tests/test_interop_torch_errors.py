@@ -177,6 +177,14 @@ def stepped_in_part(module):
     return optimizer
 
 
+def with_different_products(module):
+    optimizer = optim.NAdam(module.parameters())
+    nn.MSELoss()(module(X), Y).backward()
+    optimizer.step()
+    optimizer.state[module[0].weight]["mu_product"].fill_(0.5)
+    return optimizer
+
+
 with torch.inference_mode():
     INFERRED = torch.zeros(6, 4).double()
 OPTIMIZERS = {
@@ -199,6 +207,7 @@ OPTIMIZERS = {
     ),
     "optimizer has optimizer_step_pre_hooks": hooked,
     "optimizer's parameters have seen .0, 1. steps": stepped_in_part,
+    "optimizer's parameters have different mu_product": with_different_products,
     "optimizer's momentum_buffer of 0.weight has another shape, dtype or device": with_buffer(torch.zeros(6, 4)),
     "optimizer's momentum_buffer of 0.weight was made in inference mode": with_buffer(INFERRED),
 }

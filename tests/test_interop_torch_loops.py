@@ -36,6 +36,7 @@ schedulers = optim.lr_scheduler
 X, Y = data()
 LABELS = data(targets="labels")[1]
 N = len(X)
+TENSORS = TensorDataset(X, Y)
 
 
 @pytest.fixture(autouse=True)
@@ -320,6 +321,7 @@ EACH_BATCH = {
     "restarts": partial(schedulers.CosineAnnealingWarmRestarts, T_0=4),
     "warm-up": partial(schedulers.LinearLR, start_factor=0.1, total_iters=6),
     "from-zero": partial(schedulers.LambdaLR, lr_lambda=lambda step: min(1.0, step / 6)),
+    "through-zero": partial(schedulers.LambdaLR, lr_lambda=lambda step: abs(step - 6) / 6),
     "polynomial": partial(schedulers.PolynomialLR, total_iters=STEPS, power=2.0),
     "each-its-own": partial(schedulers.LambdaLR, lr_lambda=[lambda step, c=c: c**step for c in (1.2, 0.8)]),
     "sequence": lambda optimizer: schedulers.SequentialLR(
@@ -389,10 +391,10 @@ def interrupt(each_backend, monkeypatch):
     return cut
 
 
-@pytest.mark.parametrize("name", EACH_BATCH)
-def test_a_scheduler_is_where_the_loop_s_is_after_an_interrupt(monkeypatch, name):
+@pytest.mark.parametrize(("name", "kind"), [*((name, "sgd") for name in EACH_BATCH), ("one-cycle", "tensor-rate")])
+def test_a_scheduler_is_where_the_loop_s_is_after_an_interrupt(monkeypatch, name, kind):
     """NumPy's calls do not restore: of the eighth step nothing is kept, and the scheduler has been stepped 7 times."""
-    ours, theirs = twins(network(nn.Tanh()), KINDS["sgd"])
+    ours, theirs = twins(network(nn.Tanh()), KINDS[kind])
     of_ours, of_theirs = EACH_BATCH[name](ours[1]), EACH_BATCH[name](theirs[1])
     options = {"batch_size": 5, "epochs": 3, "scheduler_step": "batch"}
     with monkeypatch.context() as patch:
@@ -471,6 +473,27 @@ def test_momentum_that_becomes_0_within_an_epoch_stops_there():
         fit(*given(ours), X, Y, scheduler=scheduled(ours[1]), **options)
     run_loop(*given(theirs), X, Y, scheduler=scheduled(theirs[1]), stop=lambda e, b: (e, b) == (1, 1), **options)
     assert_same(ours, theirs)
+
+
+def test_an_interrupt_while_the_scheduler_is_stepped_ahead():
+    """In the second epoch: all is as after the first."""
+
+    def scheduled(optimizer, *, cut):
+        def rate(step):
+            if cut and step == 8:
+                raise KeyboardInterrupt
+            return 0.9**step
+
+        return schedulers.LambdaLR(optimizer, rate)
+
+    ours, theirs = twins(network(nn.Tanh()), momentum)
+    of_ours, of_theirs = scheduled(ours[1], cut=True), scheduled(theirs[1], cut=False)
+    options = {"batch_size": 5, "scheduler_step": "batch"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(*given(ours), X, Y, epochs=3, scheduler=of_ours, **options)
+    run_loop(*given(theirs), X, Y, epochs=1, scheduler=of_theirs, **options)
+    assert_same(ours, theirs)
+    assert_same_schedulers(of_ours, of_theirs)
 
 
 def test_divergence_rewinds_the_scheduler(monkeypatch):
@@ -825,6 +848,14 @@ def test_a_loader_of_tensors_that_change():
             t.epoch(loader)
             run_loop(*given(pairs[1]), X * factor, Y, epochs=1, batch_size=5)
     assert_same(*pairs)
+
+
+def test_another_loader_of_the_same_data_is_checked_as_well():
+    module = network(nn.Tanh())
+    with training(module, nn.MSELoss(), adam(module)) as t:
+        t.epoch(DataLoader(TENSORS, 5))
+        with pytest.raises(ValueError, match="X has a collate_fn that does not stack"):
+            t.epoch(DataLoader(TENSORS, 5, collate_fn=lambda items: items))
 
 
 def test_a_loss_whose_weights_change():

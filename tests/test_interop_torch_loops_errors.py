@@ -259,6 +259,15 @@ def test_schedulers(make, step, message, opened):
     np.testing.assert_equal(everything(module, optimizer, kept, []), before)
 
 
+def test_a_loss_that_is_a_function():
+    module = network(nn.Tanh())
+    optimizer = optim.Adam(module.parameters())
+    before = everything(module, optimizer, None, [])
+    with training(module, nn.functional.mse_loss, optimizer) as t, pytest.raises(TypeError, match="loss_fn is <func"):
+        t.epoch(X, Y)
+    np.testing.assert_equal(everything(module, optimizer, None, []), before)
+
+
 OTHER = optim.SGD(network(nn.Tanh()).parameters(), 0.1)
 
 

@@ -217,8 +217,8 @@ class training:  # noqa: N801 - it is used as a function
             self._seed = int(torch.randint(2**63 - 1, ())) if self._seed is None else self._seed
             run.use_seed(self._seed)
         run.begin(sampler.batch_size, read.data, len(self.history))
-        every = self.scheduler is not None or self._evaluation or read.task.constants is not None
-        every = every or (watch is not None and watch.every_epoch)
+        watched = watch is not None and watch.every_epoch
+        every = self.scheduler is not None or read.scored is not None or read.task.constants is not None or watched
         try:
             try:
                 if every:
@@ -260,9 +260,9 @@ class training:  # noqa: N801 - it is used as a function
             completed = self._train_batches(run, read.data.inputs.n if order is None else len(order), order)
             losses = completed.losses + read.task.constant(order, run.session.plan.batch_size)
             completed = completed._replace(losses=losses)
-            if self._evaluation or (watch is not None and watch.reads_module):
+            if read.scored is not None or (watch is not None and watch.reads_module):
                 run.write()
-            scores = self._evaluation.record(read.scored) if self._evaluation else {}
+            scores = {} if read.scored is None else self._evaluation.record(read.scored)
             self._note(completed, scores)
             if self.scheduler is not None and not self._each_batch:
                 rules.note_steps(self.optimizer)

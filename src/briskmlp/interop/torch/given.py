@@ -46,7 +46,7 @@ class Read(NamedTuple):
     held: list[Any] | None  # while these objects, and these numbers, are the same, they need not be read again
     data: Data
     task: loss.Task
-    scored: Examples | None  # the same as tensors, where metrics need them
+    scored: Examples | None  # what the module is evaluated on after each epoch
 
 
 def stack(given: Given, of_arrays: dict[str, Any]) -> Stacked:
@@ -74,8 +74,8 @@ def read(
     task = loss.lower(loss_fn, dense, Y, inputs.n, output_shape(dense, row, sizes, loss_fn))
     check_readable(given.sample_weight, "sample_weight")
     task = _weighed(task, check_weight(given.sample_weight, inputs.n, dense.dtype))
-    scored = None
-    if evaluation.metrics and evaluation.validation is None:
+    scored = evaluation.validation
+    if evaluation.metrics and scored is None:
         scored = examples(X, Y, loss_fn, dense, "metrics", {inputs.n})
         evaluation.check(scored)
     return Read(stacked, _held(given), Data(inputs, task.Y, task.weight), task, scored)
@@ -110,7 +110,7 @@ def _held(given: Given) -> list[Any] | None:
     held: list[Any] = []
     for value in (given.X, given.Y, given.sample_weight):
         if isinstance(value, DataLoader):
-            held.append(value.dataset)
+            held += [value, value.dataset, value.collate_fn]
             for tensor in _tensors(value.dataset):
                 held += [tensor, tensor._version]
         elif isinstance(value, Tensor):

@@ -46,15 +46,19 @@ def fit(
     The loop is::
 
         for epoch in range(epochs):
-            for rows in order.split(batch_size):
+            for x, y in loader:  # or X[rows], Y[rows] for rows in order.split(batch_size)
                 optimizer.zero_grad()
-                loss_fn(module(X[rows]), Y[rows]).backward()
+                loss_fn(module(x), y).backward()
+                clip_grad_norm_(module.parameters(), clip_norm)
                 optimizer.step()
-            scheduler.step()
+            validate(module.eval(), validation_data)
+            scheduler.step()  # or after each batch
+            if on_epoch_end(record) is True or epochs_since_the_best >= patience:
+                break
 
-    The module's own tensors and the optimizer's own state end as this loop leaves them, to rounding, even when ``fit``
-    raises: you can switch between PyTorch and ``fit`` at any point. They are copied in and out once per call, which
-    takes about as long as a few steps.
+    The module's own tensors, the optimizer's own state and the scheduler end as this loop leaves them, to rounding,
+    even when ``fit`` raises: you can switch between PyTorch and ``fit`` at any point. They are copied in and out once
+    per call, which takes about as long as a few steps. For a loop over epochs of your own see `training`.
 
     Parameters
     ----------
@@ -75,11 +79,17 @@ def fit(
         SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta or RMSprop, of exactly the module's parameters; those
         that forward does not use may be left out, and stay either way. Groups may differ in lr and weight_decay.
         Gradients end as after ``optimizer.zero_grad()``.
-    X : Tensor or array_like, shape (n, n_in), or (n, …) if the module makes rows (n, n_in) of it
+    X : Tensor or array_like, shape (n, n_in), or (n, …) if the module makes rows (n, n_in) of it; or DataLoader
+        A DataLoader over a TensorDataset, Subset, ConcatDataset or a dataset of your own, whose items are pairs of
+        tensors, arrays or numbers. Each item is asked for once, some twice to see whether they stay the same. Batches
+        are those of its batch sampler, drawn as PyTorch draws them: with one seed they, and the random numbers after
+        them, are the loop's. Its ``num_workers`` and ``pin_memory`` do not matter; a ``collate_fn`` must stack.
     Y : Tensor or array_like
         Of the outputs' shape, such as (n, n_out), or (n,) where the module squeezes one output; for CrossEntropyLoss
-        and NLLLoss labels (n,), for the first also probabilities (n, n_out).
-    epochs, batch_size : int
+        and NLLLoss labels (n,), for the first also probabilities (n, n_out). Not with a DataLoader.
+    epochs : int
+    batch_size : int, optional
+        None is all rows. This and the next four are not for a DataLoader, which has its own.
     shuffle : bool
         Take the order of each epoch from one ``torch.randperm(n, generator=generator)``.
     generator : torch.Generator, optional
@@ -88,19 +98,48 @@ def fit(
         For each epoch the rows that it visits, up to n of them, from 0 to n-1.
     drop_last : bool
         Leave out the last batch of an epoch if it is short.
+    sample_weight : Tensor or array_like, shape (n,), optional
+        Not negative; one for each row of X, or item of the dataset. The loss of a batch is ``(w * loss).mean()``, or
+        ``.sum()`` where that is the reduction, of what ``loss_fn`` is with reduction "none": the mean is divided by the
+        batch's rows (and outputs), whatever its weights add up to.
+    clip_norm : float > 0, optional
+        Multiply the gradient of each step by ``clip_norm / (norm + 1e-6)`` where that is below 1, as PyTorch's
+        ``clip_grad_norm_`` does.
     scheduler : torch.optim.lr_scheduler.LRScheduler, optional
-        Stepped after each epoch; ReduceLROnPlateau with the epoch's loss.
+        ReduceLROnPlateau is given the epoch's validation loss, or else its loss.
+    scheduler_step : {"epoch", "batch"}
+        Step the scheduler after each epoch, or after each batch, as OneCycleLR and warm-up need it. The rates, and
+        momenta where it moves these, of an epoch's batches are found out by stepping it before the epoch; if the epoch
+        is cut, it goes back to the last update.
+    validation_data : (X, Y) or DataLoader, optional
+        Evaluated after each epoch, by the module itself in evaluation mode, into ``val_loss``: the value of
+        ``loss_fn``, or the mean of those of a DataLoader's batches by their rows. Each submodule's mode is put back.
+    metrics : {"accuracy", "mae"}, function of outputs and targets, or sequence of these
+        Computed after each epoch in evaluation mode, on all validation data if there are any, else on X and Y. A
+        function takes the module's outputs and the targets as tensors, and is recorded under its ``__name__``.
+    on_epoch_end : function, optional
+        Called with each epoch's record, a dict, when module, optimizer and scheduler are up to date; it may change
+        them. True stops.
+    patience : int >= 1, optional
+        Stop after so many epochs in which ``val_loss``, or ``loss`` without validation data, was not below its best.
+    restore_best : bool
+        When training ends without an error, give the module the parameters and buffers of the best epoch. Optimizer and
+        scheduler stay as they are.
+    progress : bool, optional
+        Show a progress bar; None shows it on a terminal only.
 
     Returns
     -------
     History
         "epoch" counts from 1, "loss" is the mean of the batches' losses, by their rows or by their class weights, each
-        taken before its update; "learning_rate" is the largest of the groups'; "time" is in seconds.
+        taken before its update; "learning_rate" is the largest of the groups' in the epoch's last batch; "time" is in
+        seconds, of training alone; "val_loss" and metrics as above.
 
     Raises
     ------
     TypeError, ValueError
-        Something is not supported or does not fit; the message names it, and nothing has changed.
+        Something is not supported or does not fit; the message names it, and nothing has changed. Or a scheduler or
+        sampler of yours fails later; then the last update is that before it.
     FloatingPointError
         Training diverged; everything is as it was some batches before, at the place that the message names.
     KeyboardInterrupt

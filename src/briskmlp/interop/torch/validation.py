@@ -114,23 +114,18 @@ class Evaluation:
         if validation is not None:
             self.check(validation)
 
-    def __bool__(self) -> bool:
-        return self.validation is not None or bool(self.metrics)
-
     def check(self, scored: Examples) -> None:
         """Refuse a metric that these data have no targets for."""
         for metric in self.metrics.values():
             if isinstance(metric, str):
                 check_names(metric, labels=not scored.Y.is_floating_point())
 
-    def record(self, trained_on: Examples | None) -> dict[str, list[float]]:
-        """Return the values of one epoch."""
-        found, prefix = self.validation or trained_on, "" if self.validation is None else "val_"
-        if found is None:
-            return {}
+    def record(self, scored: Examples) -> dict[str, list[float]]:
+        """Return the values of one epoch, on validation data or on what is trained on."""
+        prefix = "" if self.validation is None else "val_"
         outputs, targets, total, n = [], [], 0.0, 0
         with torch.no_grad(), evaluating(self.module):
-            for X, Y in found.batches():
+            for X, Y in scored.batches():
                 A = self.module(X)
                 if self.validation is not None:
                     total, n = total + float(self.loss_fn(A, Y)) * len(X), n + len(X)
