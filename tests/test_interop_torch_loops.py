@@ -894,6 +894,25 @@ def test_masks_of_dropout_are_others_in_each_epoch():
     assert len(set(losses)) == 6
 
 
+def test_masks_of_dropout_have_one_seed():
+    """A scheduler makes a rule of another kind, whose session goes on with the seed: the bits of epochs one by one."""
+    module = nn.Sequential(nn.Linear(4, 6), nn.Identity(), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    ours, theirs = twins(module, momentum)
+
+    def set_momentum(optimizer, epoch):
+        optimizer.param_groups[0]["momentum"] = 0.9 * (epoch < 2)
+        return 1.0
+
+    torch.manual_seed(1)
+    fit(*given(ours), X, Y, epochs=4, scheduler=schedulers.LambdaLR(ours[1], partial(set_momentum, ours[1])))
+    torch.manual_seed(1)
+    with training(*given(theirs)) as t:
+        for epoch in range(4):
+            set_momentum(theirs[1], epoch)
+            t.epoch(X, Y)
+    assert_same(ours, theirs, 0.0)
+
+
 def test_a_training_is_closed_at_its_end():
     module = network(nn.Tanh())
     with training(module, nn.MSELoss(), adam(module), batch_size=5) as t:

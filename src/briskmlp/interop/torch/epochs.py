@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from briskmlp._messages import check_number
 from briskmlp.convert.torch.read import Dense, read_module
-from briskmlp.history import History, Record
+from briskmlp.history import History
 from briskmlp.interop.torch import given as givens
 from briskmlp.interop.torch import loader as loaders
 from briskmlp.interop.torch import optimizer as rules
@@ -31,18 +31,9 @@ from briskmlp.interop.torch.loss import Task, as_module
 from briskmlp.interop.torch.run import Run
 from briskmlp.interop.torch.sampler import LoaderSampler, Sampler
 from briskmlp.interop.torch.schedule import Ahead
+from briskmlp.interop.torch.stopping import Stopping
 from briskmlp.interop.torch.validation import Evaluation, Metric
 from briskmlp.session import Completed, drive
-
-
-class Watch(Protocol):
-    """What follows the epochs of a training."""
-
-    every_epoch: bool  # whether training must come back after each epoch
-    reads_module: bool  # whether the module must be up to date then
-
-    def on_epochs(self, records: Sequence[Record]) -> bool:
-        """Take the records of the epochs just trained; return whether to stop."""
 
 
 class training:  # noqa: N801 - it is used as a function
@@ -199,7 +190,7 @@ class training:  # noqa: N801 - it is used as a function
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def train(self, given: Given, epochs: int, watch: Watch | None = None, first: int = 0) -> None:
+    def train(self, given: Given, epochs: int, watch: Stopping | None = None, first: int = 0) -> None:
         """Train so many epochs; the orders given are counted from the epoch ``first`` on.
 
         However training ends, module, optimizer and scheduler are as PyTorch's loop would leave them.
@@ -213,10 +204,7 @@ class training:  # noqa: N801 - it is used as a function
         check_batches(dense, sampler)
         run = self._open(dense, read.task, fields, rate)
         sampler.look_ahead()
-        if any(dense.dropout):
-            self._seed = int(torch.randint(2**63 - 1, ())) if self._seed is None else self._seed
-            run.use_seed(self._seed)
-        run.begin(sampler.batch_size, read.data, len(self.history))
+        self._begin(run, sampler, read)
         watched = watch is not None and watch.every_epoch
         every = self.scheduler is not None or read.scored is not None or read.task.constants is not None or watched
         try:
@@ -231,11 +219,19 @@ class training:  # noqa: N801 - it is used as a function
             self._write()  # again: a second interrupt may have cut the first
             raise
 
+    def _begin(self, run: Run, sampler: Any, read: Read) -> None:
+        """Begin to train, when nothing can be refused any more."""
+        if any(run.dense.dropout):
+            if self._seed is None:
+                self._seed = int(torch.randint(2**63 - 1, ()))
+            run.use_seed(self._seed)
+        run.begin(sampler.batch_size, read.data, len(self.history))
+
     def _write(self) -> None:
         if self._run is not None:
             self._run.write()
 
-    def _train_all(self, run: Run, sampler: Any, epochs: range, watch: Watch | None) -> None:
+    def _train_all(self, run: Run, sampler: Any, epochs: range, watch: Stopping | None) -> None:
         """Train epochs that need nothing between them."""
         offset = run.session.position.epoch - epochs.start
 
@@ -251,7 +247,7 @@ class training:  # noqa: N801 - it is used as a function
             orders=None if sampler.built_in else lambda epoch: sampler.order(epoch - offset),
         )
 
-    def _train_each(self, run: Run, read: Read, sampler: Any, epochs: range, watch: Watch | None) -> None:
+    def _train_each(self, run: Run, read: Read, sampler: Any, epochs: range, watch: Stopping | None) -> None:
         """Train epoch by epoch; after each one evaluate the module, step the scheduler and tell the watch."""
         for epoch in epochs:
             if epoch > epochs.start:
@@ -303,7 +299,7 @@ class training:  # noqa: N801 - it is used as a function
             return run
         run.write()
         run = self._open(run.dense, read.task, fields, rate)
-        run.begin(sampler.batch_size, read.data, len(self.history))
+        self._begin(run, sampler, read)
         return run
 
     def _note(self, completed: Completed, scores: dict[str, list[float]]) -> None:
