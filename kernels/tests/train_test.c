@@ -169,9 +169,10 @@ static void check_train(const struct task* t, struct result* r) {
 
 /* --- bits -------------------------------------------------------------------------------------------------------- */
 
-enum { EPOCHS = 3 };
+enum { EPOCHS = 3, PIECE = 2 };
 
-/* All results of three epochs, and the loss, gradient and outputs after them, in `size` bytes. */
+/* All results of three epochs, and the loss, gradient and outputs after them, in `size` bytes. Calls of PIECE steps
+ * give each step its rate and hyperparameters, those of the epoch and the plan. */
 static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     struct arrays a = make_arrays(t);
     struct brisk_work *work = make_work(t, true), *predicting = make_work(t, false);
@@ -181,7 +182,14 @@ static char* train(const struct task* t, int64_t max_steps, size_t* size) {
     const struct brisk_state live = {a.params, a.state, &at, &sums, a.scalars};
     while (at.epoch < EPOCHS) {
         const int64_t done = at.epoch;
-        const struct brisk_steps steps = {rates + done, numbers + done, EPOCHS - done, max_steps, NULL, 0, NULL};
+        const int64_t n_batches = divide_up(t->n, t->plan.batch_size);
+        double own[PIECE][1 + BRISK_HYPER];
+        for (int s = 0; s < PIECE; s++) {
+            own[s][0] = rates[smaller(at.epoch + (at.batch + s) / n_batches, EPOCHS - 1)];
+            memcpy(own[s] + 1, t->plan.hyper, sizeof t->plan.hyper);
+        }
+        const struct brisk_steps steps = {
+            rates + done, numbers + done, EPOCHS - done, max_steps, NULL, 0, max_steps == PIECE ? own[0] : NULL};
         if (brisk_train(work, &live, &a.data, &steps, &where) != BRISK_DONE) {
             fail(t, "training failed");
             break;
@@ -272,7 +280,7 @@ static void check_bits(struct task* t) {
         brisk_forced_threads = teams[i];
         same_bits(t, bytes, 1000, "other bits with other threads");
     }
-    same_bits(t, bytes, 2, "other bits in pieces, with other threads");
+    same_bits(t, bytes, PIECE, "other bits in pieces, with other threads");
     check_profiled(t, bytes);
     brisk_forced_threads = 2;
     if (t->n < MANY) {
