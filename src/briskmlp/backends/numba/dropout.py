@@ -29,7 +29,7 @@ NUMBERS = 2.0**16  # so many different ones there are
 @jit
 def drop(job: Any, layer: Any, l: int, buffer: Any, m: int, epoch: int, place: int) -> None:
     """Drop units of A, (m, columns), the output of layer l; the first row is the example at ``place``."""
-    lanes, n, a, s = width(buffer), layer.columns, layer.at_Z, layer.at_S
+    lanes, n, a, s = width(buffer), layer.columns, layer.at_Z, layer.at_dropped
     words = as_words(offset(buffer, job.at_row))
     zero, minus_zero = splat(buffer, 0.0), splat(buffer, -0.0)
     scale = splat(buffer, NUMBERS / (NUMBERS - layer.dropped))
