@@ -150,9 +150,10 @@ def test_predictions_depend_on_running_statistics_and_no_other_row():
     assert trainer.evaluate(X, Y) == pytest.approx(np.square(trainer.predict(X) - Y).sum(axis=1).mean(), rel=1e-12)
 
 
-def test_loss_and_gradient_is_of_one_batch_and_moves_nothing(monkeypatch):
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_loss_and_gradient_is_of_one_batch_and_moves_nothing(monkeypatch, backend):
     """Of all rows, whatever the batch size of training, and however many are converted at once."""
-    trainer = small(dtype="float64")
+    trainer = small(dtype="float64", backend=backend)
     trainer.fit(X, Y, epochs=1)
     before = everything(trainer), statistics(trainer)
     E, gradient = trainer.loss_and_gradient(X, Y)
@@ -220,12 +221,14 @@ def test_early_stopping_restores_statistics_with_the_parameters():
 @pytest.mark.parametrize(
     "arguments", [{}, {"input_norm": "batch(0.3)", "norm": [None, "layer"], "norm_position": "after"}]
 )
-def test_pickles_copies_and_files_go_on_with_the_same_bits(tmp_path, arguments):
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_pickles_copies_and_files_go_on_with_the_same_bits(tmp_path, arguments, backend):
+    arguments = {**arguments, "backend": backend}
     whole, cut = small(**arguments), small(**arguments)
     whole.fit(X, Y, epochs=4)
     cut.fit(X, Y, epochs=2)
     cut.save(tmp_path / "model")
-    others = [pickle.loads(pickle.dumps(cut)), copy.deepcopy(cut), Trainer.load(tmp_path / "model", backend="numpy")]
+    others = [pickle.loads(pickle.dumps(cut)), copy.deepcopy(cut), Trainer.load(tmp_path / "model", backend=backend)]
     for other in others:
         assert other.network == cut.network
         assert statistics(other).tobytes() == statistics(cut).tobytes()

@@ -131,7 +131,7 @@ def test_drop_and_its_slope(dtype, rate):
         A, dA = f(Z).astype(dtype), rng.normal(size=(m, n)).astype(dtype)
         job, layer = np.zeros(1, layout.JOB), np.zeros(1, layout.LAYER)
         job["seed"], job["at_row"] = 5, 2 * m * n
-        layer["columns"], layer["dropped"], layer["at_S"] = n, min(round(rate * 65536), 65535), -1
+        layer["columns"], layer["dropped"], layer["at_dropped"] = n, min(round(rate * 65536), 65535), -1
         buffer = np.concatenate([A.ravel(), dA.ravel(), np.full(max(n, 64), np.nan)]).astype(dtype)
         drop(job, layer, 1, buffer, m, 4, 1000)
         M = oracle.dropout_mask(5, 4, range(1000, 1000 + m), 1, n, rate)
@@ -169,7 +169,7 @@ def test_dropout_and_clipping_where_products_go_to_blas(monkeypatch, dtype):
 
 @njit
 def clip_array(G, limit):
-    clip(pointer(G), G.size, limit)
+    clip(pointer(G), G.size, limit, 0.0)
 
 
 def test_clip(dtype):

@@ -14,7 +14,8 @@ from briskmlp.backends.numba import epoch, losses
 from briskmlp.backends.numba._options import call, compile_once
 from briskmlp.backends.numba.activations import ROWS, SLOPE, activate, activate_with_slope, pull_back
 from briskmlp.backends.numba.forward import softmax
-from briskmlp.backends.numba.layout import JOB, LAYER, Work, describe, make_work
+from briskmlp.backends.numba.layout import JOB, LAYER, NORM, Work, describe, make_work
+from briskmlp.backends.numba.norm import back, normalise
 from briskmlp.backends.numba.recording import MISSING
 from briskmlp.backends.numba.update import move
 from briskmlp.backends.recording import words
@@ -33,8 +34,6 @@ _compiled: set[tuple[Any, ...]] = set()
 
 def unsupported(plan: Plan, dtype: np.dtype[Any]) -> str | None:
     """Return why this backend cannot run this plan, or None."""
-    if plan.norms.any():
-        return "it has no kernels for normalisation yet, which numpy has"
     if plan.precision != HIGHEST:
         return f"it has no precision {PRECISIONS[plan.precision]!r}, which native and numpy have"
     return None
@@ -48,6 +47,9 @@ def workspace(plan: Plan, dtype: np.dtype[Any], n: int, *, training: bool = True
     for code, layer in zip(plan.activations.tolist(), work.layers, strict=True):
         write = softmax if code == SOFTMAX else activate_with_slope if layer["at_S"] >= 0 else activate
         layer["call_f"] = write.address(code, dtype)
+    for code, norm in zip(plan.norms.tolist(), work.norms, strict=True):
+        if code:
+            norm["call_forward"], norm["call_backward"] = normalise.address(code, dtype), back.address(code, dtype)
     if training:
         work.job["call_move"] = move.address(plan.rule, dtype)
         _link_losses(work, dtype)
@@ -74,7 +76,8 @@ def ticks() -> int:
 def forward(work: Work, state: State, X: FloatArray, rows: Rows, out: FloatArray) -> None:
     """Write the last activations of ``X[rows]`` to ``out``."""
     _compile("forward", out.dtype)
-    call(epoch.forward, work.job, work.layers, work.buffer, state.parameters, X, rows, out)
+    statistics = _statistics(work, state)
+    call(epoch.forward, work.job, work.layers, work.norms, work.buffer, state.parameters, statistics, X, rows, out)
 
 
 def gradient(
@@ -95,18 +98,23 @@ def gradient(
     if not work.job["call_loss"]:
         _link_losses(work, params.dtype)
     work.layers["l2"] = work.l2 if with_penalty else 0.0
-    data, grad = _data(examples, params.dtype), np.empty(0, dtype=params.dtype) if grad is None else grad
-    return float(call(epoch.gradient, work.job, work.layers, work.buffer, params, *data, rows, scale, grad))
+    X, Y, labels, weight = _data(examples, params.dtype)
+    grad = np.empty(0, dtype=params.dtype) if grad is None else grad
+    loss = call(
+        epoch.gradient, work.job, work.layers, work.norms, work.buffer, params, _statistics(work, state),
+        X, Y, labels, weight, rows, scale, grad,
+    )  # fmt: skip
+    return float(loss)
 
 
 def update(plan: Plan, state: State, grad: FloatArray, rate: float) -> None:
     """Move the parameters by one step of the plan's rule, and count it."""
     params, position = state.parameters, state.position
     _compile("update", params.dtype)
-    job, layers = describe(plan, plan.layers.tolist())
+    job, layers, norms = describe(plan, plan.layers.tolist())
     job["call_move"] = move.address(plan.rule, params.dtype)
     position.counts[2] += 1
-    call(epoch.update, job, layers, params, grad.copy(), state.slots, state.scalars, position.step, rate)
+    call(epoch.update, job, layers, norms, params, grad.copy(), state.slots, state.scalars, position.step, rate)
 
 
 def train(work: Work, state: State, examples: Examples, steps: Steps) -> Divergence | None:
@@ -119,8 +127,8 @@ def train(work: Work, state: State, examples: Examples, steps: Steps) -> Diverge
     X, Y, labels, weight = _data(examples, state.parameters.dtype)
     per_step = _NOT_PER_STEP if steps.per_step is None else steps.per_step
     finite = call(
-        epoch.train, work.job, work.layers, work.buffer, work.order_epoch, work.record,
-        state.parameters, state.slots, state.scalars, X, Y, labels, weight, order, given,
+        epoch.train, work.job, work.layers, work.norms, work.buffer, work.order_epoch, work.record,
+        state.parameters, state.slots, state.scalars, _statistics(work, state), X, Y, labels, weight, order, given,
         position.counts, position.sums, steps.rates, per_step, steps.max_steps, steps.losses,
     )  # fmt: skip
     return None if finite else Divergence(position.epoch, position.batch)
@@ -128,6 +136,11 @@ def train(work: Work, state: State, examples: Examples, steps: Steps) -> Diverge
 
 _NO_LABELS = np.array([-1])
 _NOT_PER_STEP = np.empty((0, 0))
+
+
+def _statistics(work: Work, state: State) -> FloatArray:
+    """Return running statistics, of the network's dtype also where there are none."""
+    return state.statistics if work.plan.n_statistics else np.empty(0, dtype=state.parameters.dtype)
 
 
 def _data(examples: Examples, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, Ints, FloatArray]:
@@ -147,16 +160,17 @@ def _compile(kernel: str, dtype: np.dtype[Any], *, recorded: bool = False) -> No
         return types.Array(element, ndim, layout, readonly=readonly)
 
     number, floats, ints = from_dtype(dtype), array(types.float64), array(types.int64)
-    job, layers = array(from_dtype(JOB)), array(from_dtype(LAYER))
+    job, layers, norms = array(from_dtype(JOB)), array(from_dtype(LAYER)), array(from_dtype(NORM))
     flat, slots, indices = array(number), array(number, 2), array(types.int64, readonly=True)
     X, Y, weight = array(number, 2, "A", readonly=True), array(number, 2, readonly=True), array(number, readonly=True)
     record = ints if recorded else types.none
     signature = {
-        "forward": (job, layers, flat, flat, X, indices, array(number, 2)),
-        "gradient": (job, layers, flat, flat, X, Y, indices, weight, indices, types.float64, flat),
-        "update": (job, layers, flat, flat, slots, floats, types.int64, types.float64),
+        "forward": (job, layers, norms, flat, flat, flat, X, indices, array(number, 2)),
+        "gradient": (job, layers, norms, flat, flat, flat, X, Y, indices, weight, indices, types.float64, flat),
+        "update": (job, layers, norms, flat, flat, slots, floats, types.int64, types.float64),
         "train": (
-            job, layers, flat, ints, record, flat, slots, floats, X, Y, indices, weight, indices, types.boolean,
+            job, layers, norms, flat, ints, record, flat, slots, floats, flat, X, Y, indices, weight, indices,
+            types.boolean,
             ints, floats, floats, array(types.float64, 2), types.int64, floats,
         ),
     }[kernel]  # fmt: skip

@@ -17,6 +17,7 @@ from briskmlp.backends.numba.activations import pull_back
 from briskmlp.backends.numba.forward import add, blas, fill, up
 from briskmlp.backends.numba.layout import SMALL_CHUNK
 from briskmlp.backends.numba.losses import scale_row
+from briskmlp.backends.numba.norm import call_back
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.random import where_kept
 from briskmlp.backends.numba.recording import lap
@@ -30,25 +31,36 @@ call_pull_back = pull_back.call
 
 @jit
 def backward_layer(
-    job: Any, layers: Any, l: int, B: Any, P: Any, G: Any, m: int, rate: float, scale: float, dropped: bool, record: Any
-) -> None:
-    """Write the delta of the layer below layer l, unless that is 0; add dW and db to G.
+    job: Any, layers: Any, norms: Any, l: int, B: Any, P: Any, G: Any, m: int, rate: float, scale: float, dropped: bool,
+    record: Any,
+) -> None:  # fmt: skip
+    """Write the delta of the layer below layer l, unless that is 0; add dW and db to G, and dγ and dβ below.
 
     With a rate other than 0, G is the parameters: make the step of plain gradient descent, decay and l2 included.
     ``dropped``: the forward pass dropped units.
     """
     layer = layers[l]
     n_in, n_out, A, D, W, b = layer.rows, layer.columns, layer.at_A, layer.at_D, layer.W, layer.b
-    if l > 0:
-        below = layers[l - 1]
-        d, size, kept, rows = below.at_D, m * n_in, below.kept if dropped else 1.0, up(m, ROWS)
+    if layer.has_dX:
+        norm, rows = norms[l], up(m, ROWS)
+        d = layers[l - 1].at_D if l > 0 else norm.at_D
         if layer.blas:
             blas(B, D, m, n_out, False, P, W, n_in, n_out, True, B, d)
         else:
             product(B, D, n_out, 1, B, layer.at_turned, n_in, B, job.at_zeros, 0, B, d, n_in, rows, n_in, layer.n_out)
-        call_pull_back(below.call_backward, B, d, below.at_saved, size, kept, below.p, below.q)
-        if kept < 1.0:
-            drop_delta(B, d, A, size)
+        if norm.after != 0:
+            if dropped and layers[l - 1].dropped > 0:
+                scale_row(B, d, d, m * n_in, 65536.0 / (65536.0 - layers[l - 1].dropped))
+                drop_delta(B, d, A, m * n_in)
+            call_back(norm.call_backward, B, P, G, norm, d, m, rate)
+        if l > 0:
+            below = layers[l - 1]
+            size, kept = m * n_in, below.kept if dropped else 1.0
+            call_pull_back(below.call_backward, B, d, below.at_saved, size, kept, below.p, below.q)
+            if kept < 1.0:
+                drop_delta(B, d, A, size)
+        if norm.code != 0 and norm.after == 0:
+            call_back(norm.call_backward, B, P, G, norm, d, m, rate)
         lap(record, l, DX)
     if rate == 0.0:
         add_bias(job.bias, G, b, B, D, m, n_out, 1.0, job.at_row)

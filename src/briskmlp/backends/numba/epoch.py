@@ -15,9 +15,10 @@ from briskmlp.backends.numba._options import entry, inline, jit
 from briskmlp.backends.numba.backward import backward_layer, transpose
 from briskmlp.backends.numba.forward import forward_chunk
 from briskmlp.backends.numba.losses import of_rows
+from briskmlp.backends.numba.norm import call_back
 from briskmlp.backends.numba.random import draw_order
 from briskmlp.backends.numba.recording import begin, end, lap
-from briskmlp.backends.numba.update import advance, clip, update_layer
+from briskmlp.backends.numba.update import advance, clip, update_layer, update_norm
 from briskmlp.backends.numba.vector import offset, pointer
 from briskmlp.backends.recording import LOSS, NORM, PREPARE, UPDATE
 from briskmlp.plan import DIVISOR_NOTHING, DIVISOR_ROWS, RULE_SGD
@@ -26,14 +27,17 @@ call_loss = of_rows.call  # of_errors is called in the same way
 
 
 @entry
-def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, out: Any) -> None:
+def forward(
+    job: Any, layers: Any, norms: Any, buffer: Any, params: Any, statistics: Any, X: Any, rows: Any, out: Any
+) -> None:
     """Write the last activations of ``X[rows]`` to ``out``, (len(rows), n_out)."""
     k, B, data = job[0], pointer(buffer), (pointer(X), X.strides[0] // X.itemsize)
-    P = enter(k, layers, pointer(params), B, k.at_params)
+    P = enter(k, layers, norms, pointer(params), B, k.at_params)
     layer, n = layers[layers.size - 1], rows.size
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
-        forward_chunk(k, layers, B, P, data, offset(pointer(rows), start), m, True, -1, 0, None)
+        chunk = offset(pointer(rows), start)
+        forward_chunk(k, layers, norms, B, P, pointer(statistics), data, chunk, m, True, False, -1, 0, None)
         for i in range(m):
             for j in range(layer.n_out):
                 out[start + i, j] = B[layer.at_Z + i * layer.columns + j]
@@ -41,32 +45,40 @@ def forward(job: Any, layers: Any, buffer: Any, params: Any, X: Any, rows: Any, 
 
 @entry
 def gradient(
-    job: Any, layers: Any, buffer: Any, params: Any, X: Any, Y: Any, labels: Any, weight: Any, rows: Any,
-    scale: float, grad: Any,
+    job: Any, layers: Any, norms: Any, buffer: Any, params: Any, statistics: Any, X: Any, Y: Any, labels: Any,
+    weight: Any, rows: Any, scale: float, grad: Any,
 ) -> Any:  # fmt: skip
     """Add ``scale`` times the un-normalised gradient to ``grad``, unless it is empty; return the loss."""
     k, B, wanted = job[0], pointer(buffer), grad.size > 0
-    P = enter(k, layers, pointer(params), B, k.at_params)
-    G = enter(k, layers, pointer(grad), B, k.at_grad) if wanted else B
+    P = enter(k, layers, norms, pointer(params), B, k.at_params)
+    G = enter(k, layers, norms, pointer(grad), B, k.at_grad) if wanted else B
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
-    loss_sum = accumulate(k, layers, B, P, G, wanted, data, pointer(rows), rows.size, scale, 0.0, -1, 0, None)
+    loss_sum = accumulate(
+        k, layers, norms, B, P, pointer(statistics), G, wanted, data, pointer(rows), rows.size, scale, 0.0, -1, 0, None
+    )
     if wanted:
-        leave(k, layers, G, pointer(grad))
+        leave(k, layers, norms, G, pointer(grad))
     return loss_sum
 
 
 @entry
-def update(job: Any, layers: Any, params: Any, grad: Any, state: Any, scalars: Any, step: int, rate: float) -> None:
+def update(
+    job: Any, layers: Any, norms: Any, params: Any, grad: Any, state: Any, scalars: Any, step: int, rate: float
+) -> None:
     """Move dense parameters by one step; ``grad`` is used up."""
     advance(job[0], step, scalars)
     P, G, S = pointer(params), pointer(grad), pointer(state)
     for l in range(layers.size):
         update_layer(job[0], layers[l], P, G, S, scalars, params.size, step, rate)
+    for place in range(norms.size):
+        if norms[place].code != 0:
+            update_norm(job[0], norms[place], P, G, S, scalars, params.size, step, rate)
 
 
 @entry
 def train(  # noqa: C901 - the epoch loop is one function, read from top to bottom
-    job: Any, layers: Any, buffer: Any, order_epoch: Any, record: Any, params: Any, state: Any, scalars: Any,
+    job: Any, layers: Any, norms: Any, buffer: Any, order_epoch: Any, record: Any,
+    params: Any, state: Any, scalars: Any, statistics: Any,
     X: Any, Y: Any, labels: Any, weight: Any, order: Any, given: bool,
     counts: Any, sums: Any, rates: Any, per_step: Any, max_steps: int, losses: Any,
 ) -> bool:  # fmt: skip
@@ -76,9 +88,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
     and hyperparameters for each step.
     """
     k, B = job[0], pointer(buffer)
-    P, S = enter(k, layers, pointer(params), B, k.at_params), pointer(state)
+    P, S, T = enter(k, layers, norms, pointer(params), B, k.at_params), pointer(state), pointer(statistics)
     for slot in range(k.n_slots):
-        enter(k, layers, offset(S, slot * params.size), B, k.at_state + slot * k.n_parameters)
+        enter(k, layers, norms, offset(S, slot * params.size), B, k.at_state + slot * k.n_parameters)
     if not k.dense:
         S = offset(B, k.at_state)
     data = pointer(X), X.strides[0] // X.itemsize, pointer(Y), pointer(labels), pointer(weight), weight.size > 0
@@ -112,7 +124,9 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
                 clear(G, k.n_parameters)
                 lap(record, layers.size, PREPARE)
             fused_rate = rate if fused else 0.0
-            loss_sum = accumulate(k, layers, B, P, G, True, data, rows, m, scale, fused_rate, epoch, start, record)
+            loss_sum = accumulate(
+                k, layers, norms, B, P, T, G, True, data, rows, m, scale, fused_rate, epoch, start, record
+            )
             if not np.isfinite(loss_sum):
                 end(record)
                 finite = False
@@ -126,6 +140,10 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
                 for l in range(layers.size):
                     update_layer(k, layers[l], P, G, S, scalars, k.n_parameters, counts[2], rate)
                     lap(record, l, UPDATE)
+                for p in range(norms.size):
+                    if norms[p].code != 0:
+                        update_norm(k, norms[p], P, G, S, scalars, k.n_parameters, counts[2], rate)
+                        lap(record, max(p - 1, 0), UPDATE)
             end(record)
             if k.report_rows:
                 loss_sum, divisor = loss_sum * scale * m, np.float64(m)
@@ -137,16 +155,16 @@ def train(  # noqa: C901 - the epoch loop is one function, read from top to bott
             counts[0] += 1
             counts[1] = 0
             sums[0] = sums[1] = 0.0
-    leave(k, layers, P, pointer(params))
+    leave(k, layers, norms, P, pointer(params))
     for slot in range(k.n_slots):
-        leave(k, layers, offset(S, slot * k.n_parameters), offset(pointer(state), slot * params.size))
+        leave(k, layers, norms, offset(S, slot * k.n_parameters), offset(pointer(state), slot * params.size))
     return finite
 
 
 @inline
 def accumulate(
-    k: Any, layers: Any, B: Any, P: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int, scale: float, rate: float,
-    epoch: int, place: int, record: Any,
+    k: Any, layers: Any, norms: Any, B: Any, P: Any, T: Any, G: Any, wanted: bool, data: Any, rows: Any, n: int,
+    scale: float, rate: float, epoch: int, place: int, record: Any,
 ) -> float:  # fmt: skip
     """Add ``scale`` times the gradient of these rows and of the penalty to G, if it is wanted; return the loss.
 
@@ -159,21 +177,25 @@ def accumulate(
         if layer.l2 != 0.0:
             factor = layer.l2 * scale if wanted and rate == 0.0 else 0.0
             loss_sum += layer.l2 * penalty(P, G, layer.W, layer.rows * layer.columns, factor)
-        if l > 0 and wanted and not layer.blas:
+        turns = layer.has_dX and wanted and not layer.blas
+        if turns:
             transpose(P, layer.W, B, layer.at_turned, layer.rows, layer.columns)
-        if layer.l2 != 0.0 or (l > 0 and wanted and not layer.blas):
+        if layer.l2 != 0.0 or turns:
             lap(record, l, PREPARE)
     for start in range(0, n, k.chunk):
         m = min(k.chunk, n - start)
         chunk = offset(rows, start)
-        forward_chunk(k, layers, B, P, data, chunk, m, False, epoch, place + start, record)
+        forward_chunk(k, layers, norms, B, P, T, data, chunk, m, False, wanted, epoch, place + start, record)
         layer = layers[layers.size - 1]
         loss = call_loss(k.call_loss, B, k, layer, data, chunk, m, scale)
         lap(record, layers.size - 1, LOSS)
         loss_sum += k.report_scale * loss
         if wanted:
+            norm = norms[layers.size]
+            if norm.code != 0:
+                call_back(norm.call_backward, B, P, G, norm, norm.at_D, m, rate)
             for l in range(layers.size - 1, -1, -1):
-                backward_layer(k, layers, l, B, P, G, m, rate, scale, epoch >= 0, record)
+                backward_layer(k, layers, norms, l, B, P, G, m, rate, scale, epoch >= 0, record)
     return loss_sum
 
 
@@ -212,25 +234,25 @@ def divide_by(divisor: int, weight: Any, weighted: bool, rows: Any, m: int) -> f
 
 
 @jit
-def enter(k: Any, layers: Any, dense: Any, B: Any, at: int) -> Any:
+def enter(k: Any, layers: Any, norms: Any, dense: Any, B: Any, at: int) -> Any:
     """Return dense parameters in the padded layout: themselves, or a copy in the workspace."""
     if k.dense:
         return dense
     padded = offset(B, at)
     clear(padded, k.n_parameters)  # a call that diverged leaves NaN in the pads
-    copy_padded(layers, dense, padded, True)
+    copy_padded(layers, norms, dense, padded, True)
     return padded
 
 
 @jit
-def leave(k: Any, layers: Any, padded: Any, dense: Any) -> None:
+def leave(k: Any, layers: Any, norms: Any, padded: Any, dense: Any) -> None:
     """Copy padded parameters back."""
     if not k.dense:
-        copy_padded(layers, dense, padded, False)
+        copy_padded(layers, norms, dense, padded, False)
 
 
 @jit
-def copy_padded(layers: Any, dense: Any, padded: Any, enters: bool) -> None:
+def copy_padded(layers: Any, norms: Any, dense: Any, padded: Any, enters: bool) -> None:
     """Copy a flat buffer to the padded layout, whose pads stay zero, or back."""
     for l in range(layers.size):
         layer = layers[l]
@@ -243,3 +265,13 @@ def copy_padded(layers: Any, dense: Any, padded: Any, enters: bool) -> None:
                     padded[there + j] = dense[here + j]
                 else:
                     dense[here + j] = padded[there + j]
+    for p in range(norms.size):
+        norm = norms[p]
+        if norm.code != 0:
+            for j in range(norm.n):
+                if enters:
+                    padded[norm.gamma + j] = dense[norm.dense_gamma + j]
+                    padded[norm.beta + j] = dense[norm.dense_beta + j]
+                else:
+                    dense[norm.dense_gamma + j] = padded[norm.gamma + j]
+                    dense[norm.dense_beta + j] = padded[norm.beta + j]

@@ -1,6 +1,6 @@
 """The forward pass of one chunk of rows.
 
-Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1…L
+Z[l] = A[l-1] @ W[l] + b[l]        A[l] = f(Z[l])        l = 1…L, with normalisations before or after f
 
 A[0] is gathered from the user's rows. All A[l] lie in the workspace, (chunk, padded width), of which the first m rows
 are in use and the padding is zero. Loops: layers, then the product's tiles; the activation passes over Z while it is in
@@ -17,6 +17,7 @@ from numba import carray
 from briskmlp.backends.numba._options import inline, jit
 from briskmlp.backends.numba.activations import activate, writes_f
 from briskmlp.backends.numba.layout import rounded_up
+from briskmlp.backends.numba.norm import call_normalise
 from briskmlp.backends.numba.product import ROWS, product
 from briskmlp.backends.numba.random import drop
 from briskmlp.backends.numba.recording import lap
@@ -30,19 +31,29 @@ call_activate, up = activate.call, jit(rounded_up)
 
 @inline
 def forward_chunk(
-    job: Any, layers: Any, B: Any, P: Any, data: Any, rows: Any, m: int, last: bool, epoch: int, place: int, record: Any
-) -> None:
+    job: Any, layers: Any, norms: Any, B: Any, P: Any, T: Any, data: Any, rows: Any, m: int, last: bool,
+    by_batch: bool, epoch: int, place: int, record: Any,
+) -> None:  # fmt: skip
     """Compute A[0]…A[L] for m rows of X, with which and its row stride data begins; Z[L] for A[L] unless ``last``.
 
-    In an epoch >= 0, units are dropped as its examples from ``place`` on want it; with -1, none.
+    Normalisations over batches go by these rows' mean and variance if ``by_batch``, else by the running ones, T. In an
+    epoch >= 0, these are moved, and units are dropped as its examples from ``place`` on want it; with -1, none.
     """
-    gather(data[0], data[1], rows, m, B, layers[0].at_A, layers[0].n_in, layers[0].rows)
+    norm, moves = norms[0], epoch >= 0
+    x = layers[0].at_A if norm.code == 0 else norm.at_N
+    gather(data[0], data[1], rows, m, B, x, layers[0].n_in, layers[0].rows)
+    if norm.code != 0:
+        call_normalise(norm.call_forward, B, P, T, norm, m, by_batch, moves)
     lap(record, 0, GATHER)
     for l in range(layers.size):
-        layer = layers[l]
+        layer, norm = layers[l], norms[l + 1]
         forward_layer(job, layer, B, P, m)
+        if norm.code != 0 and norm.after == 0:
+            call_normalise(norm.call_forward, B, P, T, norm, m, by_batch, moves)
         if last or l < layers.size - 1:
             activation(layer, B, m)
+        if norm.code != 0 and norm.after != 0:
+            call_normalise(norm.call_forward, B, P, T, norm, m, by_batch, moves)
         if epoch >= 0 and layer.dropped > 0:
             drop(job, layer, l, B, m, epoch, place)
         lap(record, l, FORWARD)
@@ -65,7 +76,7 @@ def gather(X: Any, step: int, rows: Any, m: int, A: Any, a: int, n: int, n_padde
 @jit
 def forward_layer(job: Any, layer: Any, B: Any, P: Any, m: int) -> None:
     """Write Z = A @ W + b of one layer, (m, columns)."""
-    n_in, n_out, A, Z, W = layer.rows, layer.columns, layer.at_A, layer.at_Z, layer.W
+    n_in, n_out, A, Z, W = layer.rows, layer.columns, layer.at_A, layer.at_product, layer.W
     init, b = P, layer.b
     if job.bias != BIAS_NEURON:
         init, b = B, job.at_row
@@ -111,7 +122,7 @@ def add(init: Any, z: int, z_i: int, S: Any, s: int, C: Any, c: int, m: int, n: 
 @jit
 def activation(layer: Any, A: Any, m: int) -> None:
     """Write f(Z) in place of Z, and f'(Z) to the saved slope if there is one; zeros where a row is padded."""
-    call_activate(layer.call_f, A, layer.at_Z, layer.at_S, m, layer.n_out, layer.columns, layer.p, layer.q)
+    call_activate(layer.call_f, A, layer.at_f, layer.at_S, m, layer.n_out, layer.columns, layer.p, layer.q)
 
 
 @writes_f

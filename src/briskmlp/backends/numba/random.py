@@ -71,7 +71,7 @@ def draw_order(seed: int, epoch: int, shuffle: int, order: Any, n: int) -> None:
 @jit
 def drop(job: Any, layer: Any, l: int, buffer: Any, m: int, epoch: int, place: int) -> None:
     """Drop units of A, (m, columns), the output of layer l; the first row is the example at ``place``."""
-    lanes, n, a, s = width(buffer), layer.columns, layer.at_Z, layer.at_S
+    lanes, n, a, s = width(buffer), layer.columns, layer.at_Z, layer.at_dropped
     words = as_words(offset(buffer, job.at_row))
     zero, minus_zero = splat(buffer, 0.0), splat(buffer, -0.0)
     scale = splat(buffer, NUMBERS / (NUMBERS - layer.dropped))

@@ -39,6 +39,15 @@ def update_layer(job: Any, layer: Any, P: Any, G: Any, S: Any, scalars: Any, n: 
 
 
 @jit
+def update_norm(job: Any, norm: Any, P: Any, G: Any, S: Any, scalars: Any, n: int, step: int, rate: float) -> None:
+    """Move γ and β of one normalisation by one step; G is used up."""
+    at, size, lr, decay = norm.gamma, norm.columns, rate * norm.rate_gamma, norm.decay_gamma
+    call_move(job.call_move, offset(P, at), offset(G, at), offset(S, at), job, scalars, size, n, step, lr, decay)
+    at, lr, decay = norm.beta, rate * norm.rate_beta, norm.decay_beta
+    call_move(job.call_move, offset(P, at), offset(G, at), offset(S, at), job, scalars, size, n, step, lr, decay)
+
+
+@jit
 def shrink(P: Any, size: int, share: float) -> None:
     """Write w = w - share w: in float32 1 - share would lose what a small share has of digits."""
     if share != 0.0:
