@@ -28,11 +28,12 @@ FILES = {
 }
 BACKENDS = "float64 and (test_every_activation_loss_and_bias or test_update_moves or test_training_follows_the_oracle)"
 NUMPY = "not native and not numba"
+NORMS = ("BatchNorm", "LayerNorm")  # which have parameters as these have
 TESTS = {  # those that may notice, fast ones first, and which of their cases
     "activations": ("operations plan initializers losses oracle network convert_torch estimators", NUMPY),
     "losses": ("operations losses plan oracle network backends", NUMPY),
     "rules": ("operations optimizers plan oracle backends checkpoint_resume", NUMPY),
-    "layers": ("network plan convert_torch checkpoint", NUMPY),
+    "layers": ("network plan norm norm_trainer norm_torch convert_torch checkpoint", NUMPY),
     "numba": ("operations backends", f"test_the_tables or numba and {BACKENDS}"),
     "c": ("operations backends", f"test_the_tables or native-portable and {BACKENDS}"),
 }
@@ -86,6 +87,10 @@ WAYS = {
         "tensors": ["{0}[::-1]", "tuple(name + 'x' for name in {0})"],
         "statistics": ["(*{0}, 'x')"],
         "shape": ["lambda *a: {0}(*a)[::-1]", "lambda *a: (*{0}(*a), 1)"],
+        "kind": ["BatchNorm if {0} is not BatchNorm else LayerNorm"],
+        "axis": ["1 - {0}"],
+        "torch": ["{0} + 'x'"],
+        "onnx": ["{0} + 'x'"],
     },
 }
 
@@ -110,6 +115,8 @@ def of_rows(text, tree):
         for field, ways in WAYS[row.func.id].items():
             if field == "initial" and "slots" not in given:
                 continue  # there is nothing to fill
+            if field in ("axis", "torch", "onnx") and "kind" not in given:
+                continue  # a dense layer has none
             was = f"({ast.unparse(given.get(field, declared[field].value))})"
             for i, way in enumerate(ways):
                 if "approximate" in way and "approximate" not in was:
@@ -129,7 +136,9 @@ def of_rows(text, tree):
 def of_parameters(text, tree):
     """Yield the same for the defaults and the bounds of activations' parameters and optimizers' hyperparameters."""
     for cls in tree.body:
-        if not isinstance(cls, ast.ClassDef) or ast.unparse(cls.bases) not in ("Parametrised", "Optimizer", "Adam"):
+        if not isinstance(cls, ast.ClassDef):
+            continue
+        if ast.unparse(cls.bases) not in ("Parametrised", "Optimizer", "Adam") and cls.name not in NORMS:
             continue
         fields = {item.target.id: item for item in cls.body if isinstance(item, ast.AnnAssign)}
         bounds = fields.pop("bounds", None)

@@ -127,10 +127,12 @@ class Layer:
     tensors: tuple[str, ...]  # that are trained
     statistics: tuple[str, ...] = ()  # that no gradient moves
     shape: Callable[[str, int, int, str], tuple[int, ...]]  # of a tensor, from n_in, n_out and the kind of bias
-    torch: str  # the class in torch.nn
-    kind: Any = None  # of a normalisation: its class, which has the parameters and their bounds
-    axis: int = 0  # over which a normalisation takes means
-    onnx: str = ""  # the operator that a normalisation is
+    # of a normalisation: its class, which has the parameters and their bounds; the axis over which it takes means; the
+    # class in torch.nn, and ONNX's operator
+    kind: Any = None
+    axis: int = 0
+    torch: str = ""
+    onnx: str = ""
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -147,7 +149,7 @@ def _norm_shape(tensor: str, n_in: int, n_out: int, bias: str) -> tuple[int, ...
 
 
 BY_CODE = (
-    Layer(name="dense", tensors=("weight", "bias"), shape=_dense_shape, torch="Linear"),
+    Layer(name="dense", tensors=("weight", "bias"), shape=_dense_shape),
     Layer(
         name="batch", tensors=("gamma", "beta"), statistics=("running_mean", "running_var"), shape=_norm_shape,
         torch="BatchNorm1d", kind=BatchNorm, axis=0, onnx="BatchNormalization",

@@ -23,12 +23,12 @@ from numba.extending import intrinsic, is_jitted, overload
 
 from briskmlp import plan
 from briskmlp.backends import recording
-from briskmlp.operations import activations, losses, rules
+from briskmlp.operations import activations, layers, losses, rules
 
 # No fastmath: sums keep their order, so that bits do not depend on the compiler's mood; the kernels say fma where
 # they mean it. NumPy's error model drops Python's check for division by zero, which would block vectorisation.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "boundscheck": False, "fastmath": False}
-CONSTANTS = (plan, recording, activations, losses, rules)
+CONSTANTS = (plan, recording, activations, layers, losses, rules)
 UNUSED = 30 * 86400.0  # seconds after which machine code of another version is removed
 
 
