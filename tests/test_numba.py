@@ -169,7 +169,7 @@ def test_dropout_and_clipping_where_products_go_to_blas(monkeypatch, dtype):
 
 @njit
 def clip_array(G, limit):
-    clip(pointer(G), G.size, limit)
+    clip(pointer(G), G.size, limit, 0.0)
 
 
 def test_clip(dtype):
