@@ -347,10 +347,17 @@ class Network:
 
 
 class Statistics(NamedTuple):
-    """The running statistics of a batch normalisation, by which predictions are made."""
+    """The running statistics of a batch normalisation, by which predictions are made.
 
-    mean: FloatArray  # (n,)
-    variance: FloatArray  # (n,), unbiased
+    Parameters
+    ----------
+    mean : ndarray, shape (n,)
+    variance : ndarray, shape (n,)
+        Unbiased.
+    """
+
+    mean: FloatArray
+    variance: FloatArray
 
 
 def flattened(statistics: Sequence[Statistics], dtype: Any = "float32") -> FloatArray:

@@ -191,9 +191,18 @@ class training:  # noqa: N801 - it is used as a function
     # --- training ----------------------------------------------------------------------------------------------------
 
     def train(self, given: Given, epochs: int, watch: Stopping | None = None, first: int = 0) -> None:
-        """Train so many epochs; the orders given are counted from the epoch ``first`` on.
+        """Train epochs. However training ends, module, optimizer and scheduler are as PyTorch's loop would leave them.
 
-        However training ends, module, optimizer and scheduler are as PyTorch's loop would leave them.
+        Parameters
+        ----------
+        given : Given
+            The data.
+        epochs : int
+            How many.
+        watch : Stopping, optional
+            Told of each epoch that has ended; ends training early.
+        first : int
+            The epoch from which the orders that are given are counted.
         """
         if self._closed:
             raise RuntimeError("this training is closed; accepted: epochs within its with statement")
